@@ -1,0 +1,52 @@
+# `make` or `make help` lists what there is to do.
+TAXI  ?= green
+MONTH ?= 2019-01
+PYTHON ?= python3
+
+BIN  := .venv/bin
+DEMO := env PIPELINE__STORAGE__ROOT=demo/data PIPELINE__SOURCE__BASE_URL=demo/generated-releases
+LOAD  = $(BIN)/luigi --module pipeline LoadTripdata --taxi $(TAXI) --month $(MONTH)
+
+.DEFAULT_GOAL := help
+.PHONY: help load demo test bench clean
+
+help:  ## show this help
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo "  e.g. make load TAXI=yellow MONTH=2020-01"
+
+load: .venv/installed  ## set up, then load a month (TAXI=green MONTH=2019-01) into PostgreSQL
+	@$(LOAD)
+	@$(BIN)/pipeline status --taxi $(TAXI) --month $(MONTH)
+
+demo: .venv/installed  ## the same on generated rows, for a machine without internet; kept apart in demo/
+	@$(BIN)/python -m pipeline.sample --taxi $(TAXI) --month $(MONTH) demo/generated-releases
+	@$(DEMO) $(LOAD)
+	@echo "These rows are GENERATED, not real. They are in demo/, apart from anything real; to look at them, put this"
+	@echo "before the command below:  $(DEMO)"
+	@$(DEMO) $(BIN)/pipeline status --taxi $(TAXI) --month $(MONTH)
+
+test: .venv/tested  ## set up, then lint, type-check and run every test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/pytest -n 2
+
+bench: .venv/benched  ## measure against the yardsticks (some minutes)
+	$(BIN)/python -m benchmarks
+
+clean:  ## remove the environment and the demo, not your data
+	rm -rf .venv demo
+
+.venv/installed: setup.cfg pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	@touch $@
+
+.venv/tested: .venv/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@
+
+.venv/benched: .venv/installed
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	@touch $@

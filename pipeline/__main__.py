@@ -1,0 +1,79 @@
+"""The `pipeline` command: what is loaded, a prompt on it, and how to take it back."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import sys
+from collections.abc import Sequence
+
+from pipeline.commands import forget, psql, status, stop
+from pipeline.datasets import all_specs, format_month
+from pipeline.errors import PipelineError
+
+_EPILOG = """\
+Loading is done by luigi:
+  luigi --module pipeline LoadTripdata --taxi green --month 2019-01
+  luigi --module pipeline RangeMonthly --of LoadTripdata --of-params '{"taxi":"green"}' --start 2019-01 --stop 2020-01
+
+Settings come from luigi.cfg in this folder, or PIPELINE__<SECTION>__<KEY>, such as PIPELINE__POSTGRES__DSN.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; returns 0 when it did what was asked and 1 when it says why it could not."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return int(arguments.run(arguments))
+    except PipelineError as error:
+        print(f"pipeline: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        sys.stderr.close()
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="pipeline",
+        description="New York taxi trip records: what is loaded, and what to do with it.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    command = commands.add_parser("status", help="show what is loaded: where, how many rows, when, from what")
+    command.add_argument("--json", action="store_true", help="print one JSON list instead of a table")
+    _add_file_options(command, required=False)
+    command.set_defaults(run=lambda a: status.run(a.taxi, a.month, a.json))
+
+    command = commands.add_parser("psql", help="open psql on the configured database; the embedded one is started")
+    command.add_argument("-c", "--command", metavar="SQL", action="append", help="run this and exit; may be repeated")
+    command.set_defaults(run=lambda a: psql.run(a.command or []))
+
+    command = commands.add_parser("forget", help="remove a month everywhere, raw file included, so that it runs again")
+    _add_file_options(command, required=True)
+    command.set_defaults(run=lambda a: forget.run(a.taxi, a.month))
+
+    command = commands.add_parser("stop", help="stop the embedded PostgreSQL (it also stops by itself when unused)")
+    command.set_defaults(run=lambda a: stop.run())
+
+    command = commands.add_parser("help", help="show this help")
+    command.set_defaults(run=lambda a: print(parser.format_help(), end="") or 0)
+    return parser
+
+
+def _add_file_options(command: argparse.ArgumentParser, required: bool) -> None:
+    command.add_argument("--taxi", choices=list(all_specs()), required=required, help="which dataset")
+    command.add_argument("--month", type=_month, help="which month, such as 2019-01")
+
+
+def _month(text: str) -> datetime.date:
+    try:
+        return datetime.datetime.strptime(text, "%Y-%m").date()
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a month such as {format_month(datetime.date(2019, 1, 1))}") from None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

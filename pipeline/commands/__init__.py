@@ -1,0 +1,1 @@
+"""The subcommands of `pipeline`, a module each."""

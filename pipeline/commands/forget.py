@@ -1,0 +1,23 @@
+"""`pipeline forget`: removes a file's rows, markers and raw copy, so that it is extracted and loaded again."""
+
+from __future__ import annotations
+
+import datetime
+
+from pipeline.datasets import spec_named
+from pipeline.errors import PipelineError
+from pipeline.extract import remove_extracted
+from pipeline.settings import postgres, storage
+from pipeline.warehouses.postgres import forget
+
+
+def run(taxi: str, month: datetime.date | None) -> int:
+    spec = spec_named(taxi)
+    if spec.is_monthly != (month is not None):
+        raise PipelineError(f"{taxi} needs --month" if spec.is_monthly else f"{taxi} is one file and takes no --month")
+    key = spec.partition_key(month)
+    rows = forget(postgres().database(), spec, month)
+    raw = storage().raw_file(spec.source_path(month))
+    file = remove_extracted(raw)
+    print(f"{key}: {'removed from' if rows else 'was not in'} PostgreSQL; {raw} {'removed' if file else 'was not there'}")
+    return 0

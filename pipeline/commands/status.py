@@ -1,0 +1,79 @@
+"""`pipeline status`: the ledger, for people and for programs."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import os
+import shutil
+import sys
+from dataclasses import asdict
+from pathlib import Path
+
+from pipeline.datasets import all_specs, spec_named
+from pipeline.settings import postgres
+from pipeline.warehouses.postgres import LedgerEntry, all_loads
+from pipeline.warehouses.postgres.tables import Tables
+
+
+def run(taxi: str | None, month: datetime.date | None, as_json: bool) -> int:
+    entries = [entry for entry in _ledger() if _is_wanted(entry, taxi, month)]
+    if as_json:
+        print(json.dumps([asdict(entry) | {"seconds": entry.seconds} for entry in entries], default=str, indent=2))
+    elif not entries:
+        print("Nothing is loaded. To begin: luigi --module pipeline LoadTripdata --taxi green --month 2019-01")
+    else:
+        _print_table(entries)
+        if len(entries) == 1:
+            _print_summary(entries[0])
+    return 0
+
+
+def _ledger() -> list[LedgerEntry]:
+    database = postgres().database()
+    any_spec = next(iter(all_specs().values()))
+    with contextlib.closing(database.connect()) as connection:
+        return all_loads(connection, Tables(database.schema, any_spec).ledger)
+
+
+def _is_wanted(entry: LedgerEntry, taxi: str | None, month: datetime.date | None) -> bool:
+    if taxi is None:
+        return month is None or entry.partition_key.endswith(f"/{month:%Y-%m}")
+    if month is None:
+        return entry.target_table == spec_named(taxi).table
+    return entry.partition_key == spec_named(taxi).partition_key(month)
+
+
+def _print_table(entries: list[LedgerEntry]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("what", "table"):
+        table.add_column(name, no_wrap=True)
+    for name in ("rows", "duplicate", "rejected", "seconds"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("loaded at", no_wrap=True)
+    table.add_column("from", overflow="fold")
+    for e in entries:
+        counts = [f"{n:,}" for n in (e.rows_loaded, e.rows_duplicate, e.rows_rejected)]
+        when = f"{e.finished_at.astimezone():%Y-%m-%d %H:%M}" if e.finished_at else ""
+        table.add_row(e.partition_key, e.target_table, *counts, f"{e.seconds:.1f}", when, e.source_url)
+    console = Console(soft_wrap=False)
+    # Piped, a table is for programs: one line a row, whatever the width.
+    (console if console.is_terminal else Console(width=1000)).print(table)
+
+
+def _print_summary(entry: LedgerEntry) -> None:
+    rate = entry.rows_read / max(entry.seconds, 1e-3)
+    print(
+        f"\n{entry.rows_loaded:,} rows in {entry.seconds:.1f} s ({rate:,.0f} rows/s). To look at them:\n"
+        f"  {_command()} psql -c 'select count(*) from {entry.target_table}'"
+    )
+
+
+def _command() -> str:
+    """How to call this command again, from a shell where the environment is active or not."""
+    called = Path(sys.argv[0])
+    return "pipeline" if shutil.which("pipeline") else os.path.relpath(called)

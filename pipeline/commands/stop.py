@@ -1,0 +1,17 @@
+"""`pipeline stop`: stops the embedded PostgreSQL."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline.settings import postgres, storage
+from pipeline.warehouses.postgres.embedded import stop
+
+
+def run() -> int:
+    folder = Path(storage().root) / "postgres"
+    if postgres().dsn:
+        print("[postgres] dsn is set: that server is not the pipeline's to stop")
+    else:
+        print(f"the embedded PostgreSQL in {folder} {'has stopped' if stop(folder) else 'was not running'}")
+    return 0

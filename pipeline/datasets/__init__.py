@@ -1,0 +1,45 @@
+"""Datasets are declared, not coded: one YAML file each in this folder, from which all else derives."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+from pipeline.datasets.reader import read_spec
+from pipeline.datasets.spec import Column, DatasetSpec, Schedule, format_month
+from pipeline.errors import PipelineError
+
+__all__ = ["Column", "DatasetSpec", "Schedule", "all_specs", "format_month", "monthly_names", "spec_named"]
+
+FOLDER = Path(__file__).parent
+
+
+@functools.cache
+def all_specs() -> dict[str, DatasetSpec]:
+    """Every declared dataset by name, in the order of their names.
+
+    :raises PipelineError: naming file and line, when one of the files is not a valid spec.
+    """
+    specs = {file.stem: read_spec(file) for file in sorted(FOLDER.glob("*.yaml"))}
+    tables: dict[str, str] = {}
+    for spec in specs.values():
+        if other := tables.get(spec.table):
+            raise PipelineError(f"{FOLDER / spec.name}.yaml: the table {spec.table} belongs to dataset '{other}' already")
+        tables[spec.table] = spec.name
+    return specs
+
+
+def spec_named(name: str) -> DatasetSpec:
+    """The dataset of that name.
+
+    :raises PipelineError: when there is none.
+    """
+    try:
+        return all_specs()[name]
+    except KeyError:
+        raise PipelineError(f"no dataset is called '{name}'; there are: {', '.join(all_specs())}") from None
+
+
+def monthly_names() -> list[str]:
+    """The names of the datasets that are released a file a month: the choices of `--taxi`."""
+    return [spec.name for spec in all_specs().values() if spec.is_monthly]

@@ -1,0 +1,127 @@
+"""Makes release files that look like the real ones, for the demo, the tests and the benchmarks. All rows are made up.
+
+`python -m pipeline.sample --taxi green --month 2019-01 --rows 10000 FOLDER` writes a mirror of one month and the zones
+below FOLDER, laid out like the release site. The same arguments always give the same bytes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import calendar
+import datetime
+import gzip
+import io
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from pipeline.datasets import Column, DatasetSpec, monthly_names, spec_named
+
+_BLANK_SHARE = 0.25  # of rows without vendor, flags and counts; 21 to 46 % in the green files of 2020
+_STRAYS_PER_FILE = 4  # rows with a clock gone wrong, as in every real file
+_BLANK_TOGETHER = {"vendorid", "store_and_fwd_flag", "ratecodeid", "passenger_count", "payment_type", "trip_type"} | {
+    "congestion_surcharge"
+}
+_BOROUGHS = ("Manhattan", "Queens", "Brooklyn", "Bronx", "Staten Island", "EWR", "Unknown")
+_ZONES = 265
+
+_VALUES: dict[str, Callable[[random.Random], str]] = {
+    "vendorid": lambda r: r.choice("122"),
+    "store_and_fwd_flag": lambda r: "Y" if r.random() < 0.01 else "N",
+    "ratecodeid": lambda r: r.choice("11111111115"),
+    "pulocationid": lambda r: str(r.randint(1, _ZONES)),
+    "dolocationid": lambda r: str(r.randint(1, _ZONES)),
+    "passenger_count": lambda r: r.choice("1111112356"),
+    "trip_distance": lambda r: _amount(r.expovariate(0.3)),
+    "fare_amount": lambda r: _amount(2.5 + 0.5 * r.randint(0, 100)),
+    "extra": lambda r: r.choice(("0", "0", "0.5", "1", "2.75")),
+    "mta_tax": lambda r: "0.5",
+    "tip_amount": lambda r: "0" if r.random() < 0.6 else _amount(r.uniform(0.5, 12)),
+    "tolls_amount": lambda r: "6.12" if r.random() < 0.04 else "0",
+    "ehail_fee": lambda r: "",
+    "improvement_surcharge": lambda r: "0.3",
+    "total_amount": lambda r: _amount(r.uniform(3.3, 80)),
+    "payment_type": lambda r: r.choice("11222345"),
+    "trip_type": lambda r: r.choice("1112"),
+    "congestion_surcharge": lambda r: r.choice(("0", "0", "2.75")),
+    "sr_flag": lambda r: r.choice(("", "1")),
+}
+
+
+def write_month(spec: DatasetSpec, month: datetime.date, rows: int, folder: Path) -> Path:
+    """Writes one made-up release of a monthly dataset below `folder`; returns its path."""
+    path = folder / spec.source_path(month)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("wb") as raw, gzip.GzipFile("", "wb", compresslevel=6, fileobj=raw, mtime=0) as packed:
+        with io.TextIOWrapper(packed, encoding="utf-8", newline="") as file:
+            file.write(",".join(column.source_name for column in spec.columns) + "\r\n")
+            file.writelines(_lines(spec, month, rows))
+    return path
+
+
+def write_zones(folder: Path) -> Path:
+    """Writes a made-up zone file below `folder`; returns its path."""
+    path = folder / spec_named("zones").source_path(None)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lines = ['"LocationID","Borough","Zone","service_zone"']
+    lines += [
+        f'{zone},"{_BOROUGHS[zone % len(_BOROUGHS)]}","Sample zone ""{zone}""","Boro Zone"'
+        for zone in range(1, _ZONES + 1)
+    ]
+    path.write_bytes("".join(line + "\r\n" for line in lines).encode())
+    return path
+
+
+def _lines(spec: DatasetSpec, month: datetime.date, rows: int) -> Iterator[str]:
+    chance = random.Random(f"{spec.name} {month:%Y-%m} {rows}")
+    makers = [_maker(column) for column in spec.columns]
+    blanks = [column.name in _BLANK_TOGETHER for column in spec.columns]
+    event = spec.column_names.index(spec.event_time or "")
+    start = datetime.datetime(month.year, month.month, 1)
+    seconds = calendar.monthrange(month.year, month.month)[1] * 86_400
+    strays = {chance.randrange(rows) for _ in range(min(_STRAYS_PER_FILE, rows // 100))}
+    for i in range(rows):
+        offset = (i + chance.random()) * seconds / rows  # roughly in order, as the real files are
+        pickup = start + datetime.timedelta(seconds=int(offset))
+        if i in strays:
+            pickup = pickup.replace(year=chance.choice((2008, 2009, 2041)), day=min(pickup.day, 28))
+        dropoff = pickup + datetime.timedelta(seconds=chance.randint(60, 3600))
+        blank = chance.random() < _BLANK_SHARE
+        values = [
+            (str(pickup) if at == event else str(dropoff))
+            if make is None
+            else ("" if blank and blanks[at] else make(chance))
+            for at, make in enumerate(makers)
+        ]
+        yield ",".join(values) + "\r\n"
+
+
+def _maker(column: Column) -> Callable[[random.Random], str] | None:
+    if column.postgres_type == "timestamp":
+        return None
+    if maker := _VALUES.get(column.name):
+        return maker
+    if column.postgres_type == "text":
+        return lambda r: f"B{r.randint(1, 3000):05d}"
+    return lambda r: str(r.randint(0, 9))
+
+
+def _amount(value: float) -> str:
+    text = f"{value:.2f}"
+    return text[1:] if text.startswith("0.") else text.removesuffix(".00")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m pipeline.sample", description=__doc__)
+    parser.add_argument("folder", type=Path, help="where to lay out the mirror")
+    parser.add_argument("--taxi", choices=monthly_names(), default="green")
+    parser.add_argument("--month", default="2019-01", help="such as 2019-01 (the default)")
+    parser.add_argument("--rows", type=int, default=10_000, help="how many trips (default 10000)")
+    arguments = parser.parse_args()
+    month = datetime.datetime.strptime(arguments.month, "%Y-%m").date()
+    print(f"generated, not real: {write_month(spec_named(arguments.taxi), month, arguments.rows, arguments.folder)}")
+    print(f"generated, not real: {write_zones(arguments.folder)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,138 @@
+"""Load: release files into PostgreSQL, each with its marker."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+import time
+from pathlib import Path
+
+import luigi
+
+from pipeline.datasets import DatasetSpec, monthly_names, spec_named
+from pipeline.extract import ExtractedFile, remove_extracted
+from pipeline.progress import Progress
+from pipeline.settings import postgres, storage
+from pipeline.targets import PostgresMarker
+from pipeline.tasks.extract import Extract, ExtractTripdata, ExtractZones
+from pipeline.tasks.task import PipelineTask
+from pipeline.warehouses.postgres import ConnectionLost, LedgerEntry, LoadJob, load
+
+logger = logging.getLogger("luigi-interface")
+
+_WAITS_AFTER_LOST_CONNECTION = (1, 5, 15)
+
+
+class Load(PipelineTask):
+    """Loads an extracted file, wholly or not at all; complete when its marker is in the ledger."""
+
+    force = luigi.BoolParameter(
+        default=False, significant=False, description="extract and load again, in the place of what is loaded"
+    )
+    _done = False
+
+    @property
+    def spec(self) -> DatasetSpec:
+        raise NotImplementedError
+
+    @property
+    def release_month(self) -> datetime.date | None:
+        raise NotImplementedError
+
+    @property
+    def bad_rows_allowed(self) -> int:
+        return 0
+
+    def requires(self) -> Extract:
+        raise NotImplementedError
+
+    def output(self) -> PostgresMarker:
+        return PostgresMarker(self.task_family, self.spec, self.release_month)
+
+    def complete(self) -> bool:
+        return (self._done or not self.force) and self.output().exists()
+
+    def run(self) -> None:
+        file = Path(self.input().path)
+        facts = ExtractedFile.read(file)
+        job = LoadJob(
+            task_family=self.task_family,
+            spec=self.spec,
+            month=self.release_month,
+            file=file,
+            source_url=facts.source_url if facts else file.resolve().as_uri(),
+            rows_expected=facts.rows if facts else None,
+            max_bad_rows=self.bad_rows_allowed,
+            replace=self.force,
+        )
+        with self.progress("load", "rows") as progress:
+            entry = self._load(job, progress)
+        self._done = True
+        self._tell(entry)
+        if not storage().keep_raw:
+            remove_extracted(file)
+
+    def _load(self, job: LoadJob, progress: Progress) -> LedgerEntry:
+        for wait in _WAITS_AFTER_LOST_CONNECTION:
+            try:
+                return load(postgres().database(), job, progress)
+            except ConnectionLost as error:
+                logger.warning("%s; trying again in %s s", error, wait)
+                time.sleep(wait)
+        return load(postgres().database(), job, progress)
+
+    def _tell(self, entry: LedgerEntry) -> None:
+        rate = entry.rows_read / max(entry.seconds, 1e-3)
+        message = (
+            f"{entry.partition_key}: {entry.rows_loaded:,} rows loaded into {entry.target_table}"
+            f" in {entry.seconds:.1f} s ({rate:,.0f} rows/s)"
+        )
+        if aside := entry.rows_duplicate + entry.rows_rejected:
+            message += (
+                f"; {aside:,} set aside in load_quarantine"
+                f" ({entry.rows_duplicate:,} duplicate, {entry.rows_rejected:,} malformed)"
+            )
+        logger.info(message)
+        self.set_status_message(message)
+
+
+class LoadTripdata(Load):
+    """A month of trip records in its table, e.g. green_tripdata."""
+
+    taxi = luigi.ChoiceParameter(choices=monthly_names(), description="which dataset")
+    month = luigi.MonthParameter(description="which month, such as 2019-01")
+    max_bad_rows = luigi.IntParameter(
+        default=0,
+        significant=False,
+        description="how many malformed rows may be set aside in load_quarantine before the month fails",
+    )
+
+    @property
+    def spec(self) -> DatasetSpec:
+        return spec_named(self.taxi)
+
+    @property
+    def release_month(self) -> datetime.date | None:
+        return self.month
+
+    @property
+    def bad_rows_allowed(self) -> int:
+        return int(self.max_bad_rows)
+
+    def requires(self) -> Extract:
+        return ExtractTripdata(taxi=self.taxi, month=self.month, force=self.force)
+
+
+class LoadZones(Load):
+    """The taxi zones in taxi_zone_lookup."""
+
+    @property
+    def spec(self) -> DatasetSpec:
+        return spec_named("zones")
+
+    @property
+    def release_month(self) -> datetime.date | None:
+        return None
+
+    def requires(self) -> Extract:
+        return ExtractZones(force=self.force)

@@ -1,0 +1,77 @@
+"""What every task of the pipeline has in common: readable failures, and progress that somebody may be watching."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import sys
+import time
+import traceback
+from collections.abc import Iterator
+
+import luigi
+
+from pipeline.errors import PipelineError
+from pipeline.progress import Progress
+
+_REPORT_SECONDS = 1.0
+
+
+class OneLineErrors(logging.Filter):
+    """Turns the traceback of an explained failure into its one line; bugs keep theirs."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
+        if isinstance(error, PipelineError):
+            record.msg, record.args = f"{record.getMessage()}: {error}", ()
+            record.exc_info = None
+        return True
+
+
+logging.getLogger("luigi-interface").addFilter(OneLineErrors())
+
+
+class PipelineTask(luigi.Task):
+    """A task whose failure reads as one line in the log, the summary and the UI."""
+
+    def on_failure(self, exception: BaseException) -> str:
+        if isinstance(exception, PipelineError):
+            return str(exception)
+        return "".join(traceback.format_exception(exception))
+
+    @contextlib.contextmanager
+    def progress(self, verb: str, unit: str) -> Iterator[Progress]:
+        """Yields a progress that shows in the UI, and as a bar where standard error is a terminal.
+
+        `unit` is "B" for bytes or what is counted, such as "rows".
+        """
+        bar = self._bar(verb, unit)
+        started = reported = time.monotonic()
+
+        def report(done: int, total: int | None) -> None:
+            nonlocal reported
+            if bar is not None:
+                bar.total = total
+                bar.update(done - bar.n)
+            now = time.monotonic()
+            if now - reported >= _REPORT_SECONDS or done == total:
+                reported = now
+                self._report(verb, unit, done, total, done / max(now - started, 1e-3))
+
+        with contextlib.closing(bar) if bar is not None else contextlib.nullcontext():
+            yield report
+
+    def _bar(self, verb: str, unit: str):  # type: ignore[no-untyped-def]
+        if not sys.stderr.isatty():
+            return None
+        from tqdm import tqdm
+
+        return tqdm(desc=f"{verb} {self}", unit=unit, unit_scale=True, dynamic_ncols=True)
+
+    def _report(self, verb: str, unit: str, done: int, total: int | None, rate: float) -> None:
+        amount, speed = (
+            (f"{done / 1e6:.1f} MB", f"{rate / 1e6:.1f} MB/s") if unit == "B" else (f"{done:,} {unit}", f"{rate:,.0f}/s")
+        )
+        self.set_status_message(f"{verb}: {amount}, {speed}")
+        if total:
+            self.set_progress_percentage(min(100, 100 * done // total))

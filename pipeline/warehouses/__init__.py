@@ -1,0 +1,1 @@
+"""Warehouses: where rows end up. Nothing below this folder knows of Luigi."""

@@ -1,0 +1,69 @@
+"""The ledger: which file is loaded where, from what, and what became of every one of its rows."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import asdict, dataclass
+
+import psycopg2.errors
+from psycopg2 import sql
+from psycopg2.extensions import connection as Connection
+from psycopg2.extensions import cursor as Cursor
+from psycopg2.extras import RealDictCursor
+
+from pipeline.warehouses.postgres.statements import statement
+
+
+@dataclass(frozen=True)
+class LedgerEntry:
+    """One loaded file. `rows_read = rows_loaded + rows_duplicate + rows_rejected`, which the table enforces too."""
+
+    task_family: str
+    partition_key: str
+    target_table: str
+    source_url: str
+    source_bytes: int
+    source_sha256: str
+    rows_read: int
+    rows_loaded: int
+    rows_duplicate: int
+    rows_rejected: int
+    spec_version: int
+    started_at: datetime.datetime
+    finished_at: datetime.datetime | None = None
+
+    @property
+    def seconds(self) -> float:
+        """How long the load took, 0 while it has not ended."""
+        return (self.finished_at - self.started_at).total_seconds() if self.finished_at else 0.0
+
+
+def record_load(cursor: Cursor, ledger: sql.Identifier, entry: LedgerEntry) -> None:
+    """Writes the marker in the transaction at hand; it ends now, by the server's clock."""
+    cursor.execute(statement("record_load", ledger=ledger), asdict(entry))
+
+
+def find_load(
+    connection: Connection, ledger: sql.Identifier, task_family: str, partition_key: str
+) -> LedgerEntry | None:
+    """The marker of one load, or None when it has not been done."""
+    entries = _select(
+        connection,
+        statement("select_load", ledger=ledger),
+        {"task_family": task_family, "partition_key": partition_key},
+    )
+    return entries[0] if entries else None
+
+
+def all_loads(connection: Connection, ledger: sql.Identifier) -> list[LedgerEntry]:
+    """Every marker, by table and month; none where nothing has ever been loaded."""
+    return _select(connection, statement("select_loads", ledger=ledger), {})
+
+
+def _select(connection: Connection, query: sql.Composed, values: dict[str, str]) -> list[LedgerEntry]:
+    try:
+        with connection.cursor(cursor_factory=RealDictCursor) as cursor:
+            cursor.execute(query, values)
+            return [LedgerEntry(**row) for row in cursor.fetchall()]
+    except (psycopg2.errors.UndefinedTable, psycopg2.errors.InvalidSchemaName):
+        return []

@@ -1,0 +1,198 @@
+"""Loads a file into PostgreSQL: wholly, once, with its marker; or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg2
+import psycopg2.errors
+from psycopg2.extensions import connection as Connection
+from psycopg2.extensions import cursor as Cursor
+
+from pipeline.datasets import DatasetSpec
+from pipeline.datasets.release_file import ReleaseFile
+from pipeline.errors import PipelineError
+from pipeline.progress import Progress
+from pipeline.warehouses.postgres.connection import PostgresDatabase
+from pipeline.warehouses.postgres.ledger import LedgerEntry, find_load, record_load
+from pipeline.warehouses.postgres.publishing import (
+    clear_quarantine,
+    index_month,
+    publish_month,
+    quarantine_malformed,
+    withdraw_month,
+)
+from pipeline.warehouses.postgres.staging import Staged, Stager
+from pipeline.warehouses.postgres.statements import statement
+from pipeline.warehouses.postgres.tables import MonthTables, Tables, ensure_tables
+
+# What a crash may take is a table that nobody has seen yet; the marker's own commit waits for the disk, and for
+# everything written before it.
+_STREAM_SESSION = {"synchronous_commit": "off"}
+_CONTROL_SESSION = {"maintenance_work_mem": "256MB"}
+
+
+@dataclass(frozen=True)
+class LoadJob:
+    """One file to load, and on whose behalf. `rows_expected` only serves the progress shown."""
+
+    task_family: str
+    spec: DatasetSpec
+    month: datetime.date | None
+    file: Path
+    source_url: str
+    rows_expected: int | None
+    max_bad_rows: int = 0
+    replace: bool = False
+
+    @property
+    def partition_key(self) -> str:
+        return self.spec.partition_key(self.month)
+
+    @property
+    def filename(self) -> str:
+        return self.spec.filename(self.month)
+
+
+class ConnectionLost(PipelineError):
+    """The server went away in mid-load; the load left nothing behind and may be tried again."""
+
+
+def load(database: PostgresDatabase, job: LoadJob, progress: Progress) -> LedgerEntry:
+    """Returns the file's marker once all of its rows are accounted for and visible.
+
+    Two loads of one file at once: the second waits and finds it done. Killed at any moment, the next call starts
+    clean. With `replace`, what was loaded from an earlier edition of the file gives way in the same transaction.
+
+    :raises PipelineError: in which case nothing has changed.
+    """
+    with _explained(job), contextlib.closing(database.connect(**_CONTROL_SESSION)) as control:
+        tables = Tables(database.schema, job.spec)
+        ensure_tables(control, tables)
+        with control.cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", (tables.lock_name(job.partition_key),))
+        done = find_load(control, tables.ledger, job.task_family, job.partition_key)
+        if done and not job.replace:
+            return done
+        if job.month:
+            month = MonthTables(database.schema, job.spec, job.month)
+            _load_month(database, control, job, month, progress)
+        else:
+            _load_lookup(control, job, tables, progress)
+        entry = find_load(control, tables.ledger, job.task_family, job.partition_key)
+        assert entry is not None
+        return entry
+
+
+def forget(database: PostgresDatabase, spec: DatasetSpec, month: datetime.date | None) -> bool:
+    """Removes a file's rows, quarantined ones too, and its markers, all at once; says whether there was a marker."""
+    tables = Tables(database.schema, spec)
+    with contextlib.closing(database.connect()) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT to_regclass(%s)", (tables.table.as_string(connection),))
+        if (row := cursor.fetchone()) is None or row[0] is None:
+            return False
+        key = spec.partition_key(month)
+        cursor.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", (tables.lock_name(key),))
+        with connection:
+            if month:
+                of_month = MonthTables(database.schema, spec, month)
+                withdraw_month(cursor, of_month)
+                cursor.execute(statement("drop_table", table=of_month.loading))
+            else:
+                cursor.execute(statement("delete_rows", table=tables.table))
+            return _forget_entry(cursor, tables, key, spec.filename(month))
+
+
+def _load_month(
+    database: PostgresDatabase, control: Connection, job: LoadJob, month: MonthTables, progress: Progress
+) -> None:
+    started_at = datetime.datetime.now(datetime.UTC)
+    with control.cursor() as cursor:
+        cursor.execute(statement("drop_table", table=month.loading))
+        cursor.execute(
+            statement(
+                "create_loading_table",
+                loading=month.loading,
+                function=month.row_id_function,
+                row_key=month.row_key,
+                filename=month.filename,
+                columns=month.column_definitions,
+            )
+        )
+    try:
+        with ReleaseFile(job.file, job.spec) as release, contextlib.ExitStack() as stack:
+            streams = [
+                stack.enter_context(contextlib.closing(database.connect(**_STREAM_SESSION)))
+                for _ in range(database.copy_streams)
+            ]
+            staged = Stager(release, month.loading, streams, job.max_bad_rows).run(job.rows_expected, progress)
+        with control, control.cursor() as cursor:
+            _forget_entry(cursor, month, job.partition_key, job.filename)
+            duplicates = index_month(cursor, month)
+            duplicates += publish_month(cursor, month)
+            quarantine_malformed(cursor, month, job.filename, staged.malformed)
+            record_load(cursor, month.ledger, _entry(job, release, staged, duplicates, started_at))
+    except BaseException:
+        with contextlib.suppress(psycopg2.Error), control.cursor() as cursor:
+            cursor.execute(statement("drop_table", table=month.loading))
+        raise
+
+
+def _load_lookup(control: Connection, job: LoadJob, tables: Tables, progress: Progress) -> None:
+    started_at = datetime.datetime.now(datetime.UTC)
+    with ReleaseFile(job.file, job.spec) as release, control, control.cursor() as cursor:
+        _forget_entry(cursor, tables, job.partition_key, job.filename)
+        cursor.execute(statement("delete_rows", table=tables.table))
+        staged = Stager(release, tables.table, [control], max_bad_rows=0).run(job.rows_expected, progress)
+        record_load(cursor, tables.ledger, _entry(job, release, staged, 0, started_at))
+
+
+def _forget_entry(cursor: Cursor, tables: Tables, partition_key: str, filename: str) -> bool:
+    clear_quarantine(cursor, tables, filename)
+    cursor.execute(
+        statement("forget_load", ledger=tables.ledger),
+        {"target_table": tables.spec.table, "partition_key": partition_key},
+    )
+    return bool(cursor.rowcount)
+
+
+def _entry(
+    job: LoadJob, release: ReleaseFile, staged: Staged, duplicates: int, started_at: datetime.datetime
+) -> LedgerEntry:
+    return LedgerEntry(
+        task_family=job.task_family,
+        partition_key=job.partition_key,
+        target_table=job.spec.table,
+        source_url=job.source_url,
+        source_bytes=release.bytes_read,
+        source_sha256=release.sha256,
+        rows_read=staged.rows_read,
+        rows_loaded=staged.rows_copied - duplicates,
+        rows_duplicate=duplicates,
+        rows_rejected=len(staged.malformed),
+        spec_version=job.spec.version,
+        started_at=started_at,
+    )
+
+
+@contextlib.contextmanager
+def _explained(job: LoadJob) -> Iterator[None]:
+    what = f"{job.partition_key} was not loaded and nothing has changed"
+    try:
+        yield
+    except psycopg2.errors.DiskFull as error:
+        raise PipelineError(f"{what}: the database server's disk is full ({_primary(error)}); make room") from error
+    except psycopg2.errors.InsufficientPrivilege as error:
+        raise PipelineError(f"{what}: {_primary(error)}; grant it, or choose another --postgres-schema") from error
+    except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
+        raise ConnectionLost(f"{what}: the database connection broke ({_primary(error)})") from error
+    except psycopg2.Error as error:
+        raise PipelineError(f"{what}: PostgreSQL says: {_primary(error)}") from error
+
+
+def _primary(error: psycopg2.Error) -> str:
+    return error.diag.message_primary or " ".join(str(error).split())

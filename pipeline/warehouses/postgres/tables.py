@@ -1,0 +1,170 @@
+"""The tables, and the names of everything that belongs to them."""
+
+from __future__ import annotations
+
+import datetime
+from dataclasses import dataclass
+
+from psycopg2 import sql
+from psycopg2.extensions import connection as Connection
+from psycopg2.extensions import cursor as Cursor
+
+from pipeline.datasets import DatasetSpec
+from pipeline.errors import PipelineError
+from pipeline.warehouses.postgres.statements import statement
+
+_CATALOGUE_TYPES = {"timestamp": "timestamp without time zone"}
+_PARTITIONED, _PLAIN = "p", "r"
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The identifiers of one dataset's objects in one schema."""
+
+    schema: str
+    spec: DatasetSpec
+
+    def named(self, name: str) -> sql.Identifier:
+        return sql.Identifier(self.schema, name)
+
+    @property
+    def table(self) -> sql.Identifier:
+        return self.named(self.spec.table)
+
+    @property
+    def ledger(self) -> sql.Identifier:
+        return self.named("load_ledger")
+
+    @property
+    def quarantine(self) -> sql.Identifier:
+        return self.named("load_quarantine")
+
+    @property
+    def row_id_function(self) -> sql.Identifier:
+        return self.named(f"{self.spec.table}_row_id")
+
+    @property
+    def event_time(self) -> sql.Identifier:
+        return sql.Identifier(self.spec.event_time or "")
+
+    @property
+    def row_key(self) -> sql.Composed:
+        return sql.SQL(", ").join(map(sql.Identifier, self.spec.row_key))
+
+    @property
+    def column_definitions(self) -> sql.Composed:
+        return sql.SQL(",\n    ").join(
+            sql.SQL("{} " + column.postgres_type).format(sql.Identifier(column.name)) for column in self.spec.columns
+        )
+
+    def lock_name(self, suffix: str = "") -> str:
+        """What PostgreSQL's advisory locks are taken on (hashed): a table, or one file of it."""
+        return f"pipeline {self.schema}.{self.spec.table} {suffix}"
+
+
+@dataclass(frozen=True)
+class MonthTables(Tables):
+    """The identifiers of one month's objects: while it is loading, and once it is published."""
+
+    month: datetime.date
+
+    @property
+    def partition_name(self) -> str:
+        return self.spec.partition_table(self.month)
+
+    @property
+    def partition(self) -> sql.Identifier:
+        return self.named(self.partition_name)
+
+    @property
+    def loading_name(self) -> str:
+        return f"{self.partition_name}_loading"
+
+    @property
+    def loading(self) -> sql.Identifier:
+        return self.named(self.loading_name)
+
+    @property
+    def filename(self) -> sql.Literal:
+        return sql.Literal(self.spec.filename(self.month))
+
+    def index_names(self) -> tuple[tuple[str, str], ...]:
+        """The names of the month's indexes, while loading and when published."""
+        return tuple((f"{self.loading_name}_{what}", f"{self.partition_name}_{what}") for what in ("id", "time"))
+
+
+def ensure_tables(connection: Connection, tables: Tables) -> None:
+    """Returns when the dataset's table, the ledger and the quarantine stand as the spec says; harmless to repeat.
+
+    :raises PipelineError: when a table of that name is there already and is not the spec's.
+    """
+    with connection.cursor() as cursor:
+        found = _columns(cursor, connection, tables)
+        if not found:
+            with connection:
+                cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended('pipeline set-up', 0))")
+                _create(cursor, tables)
+            found = _columns(cursor, connection, tables)
+    _check(tables, found)
+
+
+def _columns(cursor: Cursor, connection: Connection, tables: Tables) -> list[tuple[str, str, str]]:
+    cursor.execute(statement("select_columns"), {"table": tables.table.as_string(connection)})
+    return list(cursor.fetchall())
+
+
+def _create(cursor: Cursor, tables: Tables) -> None:
+    cursor.execute("SELECT to_regnamespace(quote_ident(%s)) IS NULL", (tables.schema,))
+    if (row := cursor.fetchone()) and row[0]:
+        cursor.execute(statement("create_schema", schema=sql.Identifier(tables.schema)))
+    cursor.execute(statement("create_load_ledger", ledger=tables.ledger))
+    cursor.execute(statement("create_load_quarantine", quarantine=tables.quarantine))
+    cursor.execute(
+        statement(
+            "create_quarantine_index", index=sql.Identifier("load_quarantine_file"), quarantine=tables.quarantine
+        )
+    )
+    if tables.spec.is_monthly:
+        _create_row_id_function(cursor, tables)
+        cursor.execute(
+            statement("create_partitioned_table", table=tables.table, columns=tables.column_definitions)
+        )
+    else:
+        cursor.execute(
+            statement(
+                "create_lookup_table", table=tables.table, columns=tables.column_definitions, row_key=tables.row_key
+            )
+        )
+    _comment(cursor, tables)
+
+
+def _create_row_id_function(cursor: Cursor, tables: Tables) -> None:
+    types = {column.name: column.postgres_type for column in tables.spec.columns}
+    cursor.execute(
+        statement(
+            "create_row_id_function",
+            function=tables.row_id_function,
+            argument_types=sql.SQL(", ").join(sql.SQL(types[name]) for name in tables.spec.row_key),
+            arguments=sql.SQL(", ").join(sql.SQL(f"${i + 1}") for i in range(len(tables.spec.row_key))),
+        )
+    )
+
+
+def _comment(cursor: Cursor, tables: Tables) -> None:
+    cursor.execute(statement("comment_on_table", table=tables.table, comment=sql.Literal(tables.spec.title)))
+    for column in tables.spec.columns:
+        name = sql.Identifier(tables.schema, tables.spec.table, column.name)
+        cursor.execute(statement("comment_on_column", column=name, comment=sql.Literal(column.description)))
+
+
+def _check(tables: Tables, found: list[tuple[str, str, str]]) -> None:
+    spec = tables.spec
+    kind = _PARTITIONED if spec.is_monthly else _PLAIN
+    wanted = [("unique_row_id", "text"), ("filename", "text")] if spec.is_monthly else []
+    wanted += [(c.name, _CATALOGUE_TYPES.get(c.postgres_type, c.postgres_type)) for c in spec.columns]
+    if found[0][0] == kind and [(name, type_) for _, name, type_ in found] == wanted:
+        return
+    raise PipelineError(
+        f"the table {tables.schema}.{spec.table} is there already and is not the one that"
+        f" pipeline/datasets/{spec.name}.yaml declares; rename it, or choose another schema with --postgres-schema"
+    )

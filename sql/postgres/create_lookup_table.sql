@@ -1,0 +1,4 @@
+CREATE TABLE IF NOT EXISTS {table} (
+    {columns},
+    PRIMARY KEY ({row_key})
+)

@@ -1,0 +1,1 @@
+CREATE UNIQUE INDEX {index} ON {loading} (unique_row_id)

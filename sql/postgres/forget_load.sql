@@ -1,0 +1,1 @@
+DELETE FROM {ledger} WHERE target_table = %(target_table)s AND partition_key = %(partition_key)s

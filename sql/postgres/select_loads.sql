@@ -1,0 +1,1 @@
+SELECT * FROM {ledger} ORDER BY target_table, partition_key
