@@ -1,4 +1,4 @@
-"""A Luigi pipeline for New York taxi trip records: `luigi --module pipeline LoadTripdata --taxi green --month 2019-01`."""
+"""A Luigi pipeline for New York taxi trips: `luigi --module pipeline LoadTripdata --taxi green --month 2019-01`."""
 
 from luigi.tools.range import RangeMonthly
 

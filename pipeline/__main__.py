@@ -72,7 +72,9 @@ def _month(text: str) -> datetime.date:
     try:
         return datetime.datetime.strptime(text, "%Y-%m").date()
     except ValueError:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a month such as {format_month(datetime.date(2019, 1, 1))}") from None
+        raise argparse.ArgumentTypeError(
+            f"'{text}' is not a month such as {format_month(datetime.date(2019, 1, 1))}"
+        ) from None
 
 
 if __name__ == "__main__":

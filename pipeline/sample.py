@@ -52,10 +52,13 @@ def write_month(spec: DatasetSpec, month: datetime.date, rows: int, folder: Path
     """Writes one made-up release of a monthly dataset below `folder`; returns its path."""
     path = folder / spec.source_path(month)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as raw, gzip.GzipFile("", "wb", compresslevel=6, fileobj=raw, mtime=0) as packed:
-        with io.TextIOWrapper(packed, encoding="utf-8", newline="") as file:
-            file.write(",".join(column.source_name for column in spec.columns) + "\r\n")
-            file.writelines(_lines(spec, month, rows))
+    with (
+        path.open("wb") as raw,
+        gzip.GzipFile("", "wb", compresslevel=6, fileobj=raw, mtime=0) as packed,
+        io.TextIOWrapper(packed, encoding="utf-8", newline="") as file,
+    ):
+        file.write(",".join(column.source_name for column in spec.columns) + "\r\n")
+        file.writelines(_lines(spec, month, rows))
     return path
 
 

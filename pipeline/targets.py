@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 
 import luigi
 
+from pipeline.datasets import DatasetSpec
 from pipeline.settings import postgres
 from pipeline.warehouses.postgres import LedgerEntry, find_load
 from pipeline.warehouses.postgres.tables import Tables
-from pipeline.datasets import DatasetSpec
-
-import datetime
 
 
 class PostgresMarker(luigi.Target):

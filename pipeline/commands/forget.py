@@ -19,5 +19,7 @@ def run(taxi: str, month: datetime.date | None) -> int:
     rows = forget(postgres().database(), spec, month)
     raw = storage().raw_file(spec.source_path(month))
     file = remove_extracted(raw)
-    print(f"{key}: {'removed from' if rows else 'was not in'} PostgreSQL; {raw} {'removed' if file else 'was not there'}")
+    print(
+        f"{key}: {'removed from' if rows else 'was not in'} PostgreSQL; {raw} {'removed' if file else 'was not there'}"
+    )
     return 0

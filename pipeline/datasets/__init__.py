@@ -24,7 +24,9 @@ def all_specs() -> dict[str, DatasetSpec]:
     tables: dict[str, str] = {}
     for spec in specs.values():
         if other := tables.get(spec.table):
-            raise PipelineError(f"{FOLDER / spec.name}.yaml: the table {spec.table} belongs to dataset '{other}' already")
+            raise PipelineError(
+                f"{FOLDER / spec.name}.yaml: the table {spec.table} belongs to dataset '{other}' already"
+            )
         tables[spec.table] = spec.name
     return specs
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import gzip
 import hashlib
 import io
 import re
@@ -21,6 +22,7 @@ from pipeline.errors import PipelineError
 BLOCK_BYTES = 4 << 20
 _GZIP_MAGIC = b"\x1f\x8b"  # RFC 1952, 2.3.1: told by the content, as names lie
 _UTF8_BOM = b"\xef\xbb\xbf"
+_CORRUPT: tuple[type[Exception], ...] = (gzip.BadGzipFile, cast(type[Exception], isal_zlib.error), zlib.error)
 _QUOTED = re.compile(rb'"[^"]*"')
 
 
@@ -121,7 +123,7 @@ class ReleaseFile:
         if not magic:
             raise PipelineError(f"{self.label}: the file is empty; {_REMEDY}")
         if magic == _GZIP_MAGIC:
-            return cast(BinaryIO, igzip.GzipFile(fileobj=self._raw, mode="rb"))
+            return cast(BinaryIO, igzip.open(self._raw, "rb"))
         return io.BufferedReader(self._raw, BLOCK_BYTES)
 
     @contextlib.contextmanager
@@ -130,7 +132,7 @@ class ReleaseFile:
             yield
         except EOFError as error:
             raise PipelineError(f"{self.label}: the gzip stream is cut off; {_REMEDY}") from error
-        except (igzip.BadGzipFile, isal_zlib.error, zlib.error) as error:
+        except _CORRUPT as error:
             raise PipelineError(f"{self.label}: the gzip stream is corrupt ({error}); {_REMEDY}") from error
 
     def _match_header(self, header: bytes) -> tuple[str, ...]:
@@ -190,4 +192,3 @@ def _cut_after_record(data: bytes) -> tuple[bytes, bytes]:
 
 def _count_records(data: bytes) -> int:
     return (_QUOTED.sub(b"", data) if b'"' in data else data).count(b"\n")
-

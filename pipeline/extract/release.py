@@ -71,7 +71,9 @@ def extract_release(
             part.replace(file)
             return facts
     except OSError as error:
-        raise PipelineError(f"{error.filename or file}: {error.strerror}; make room or change [storage] root") from error
+        raise PipelineError(
+            f"{error.filename or file}: {error.strerror}; make room or change [storage] root"
+        ) from error
 
 
 def remove_extracted(file: Path) -> bool:

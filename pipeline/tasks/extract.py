@@ -46,7 +46,7 @@ class Extract(PipelineTask):
                 progress,
                 replace=self.force,
             )
-        self.set_status_message(f"extracted {extracted.bytes:,} bytes, {extracted.rows:,} rows, verified")
+        self.tell(f"extracted {extracted.bytes:,} bytes, {extracted.rows:,} rows, verified")
         self._done = True
 
 

@@ -93,7 +93,7 @@ class Load(PipelineTask):
                 f" ({entry.rows_duplicate:,} duplicate, {entry.rows_rejected:,} malformed)"
             )
         logger.info(message)
-        self.set_status_message(message)
+        self.tell(message)
 
 
 class LoadTripdata(Load):

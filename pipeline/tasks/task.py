@@ -8,11 +8,15 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, NoReturn
 
 import luigi
 
 from pipeline.errors import PipelineError
 from pipeline.progress import Progress
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 _REPORT_SECONDS = 1.0
 
@@ -39,6 +43,11 @@ class PipelineTask(luigi.Task):
             return str(exception)
         return "".join(traceback.format_exception(exception))
 
+    def tell(self, message: str) -> None:
+        """Shows a message on the task's page in the UI; a task that no worker runs has none."""
+        if self.set_status_message is not None:
+            self.set_status_message(message)
+
     @contextlib.contextmanager
     def progress(self, verb: str, unit: str) -> Iterator[Progress]:
         """Yields a progress that shows in the UI, and as a bar where standard error is a terminal.
@@ -58,10 +67,13 @@ class PipelineTask(luigi.Task):
                 reported = now
                 self._report(verb, unit, done, total, done / max(now - started, 1e-3))
 
-        with contextlib.closing(bar) if bar is not None else contextlib.nullcontext():
+        try:
             yield report
+        finally:
+            if bar is not None:
+                bar.close()
 
-    def _bar(self, verb: str, unit: str):  # type: ignore[no-untyped-def]
+    def _bar(self, verb: str, unit: str) -> tqdm[NoReturn] | None:
         if not sys.stderr.isatty():
             return None
         from tqdm import tqdm
@@ -70,8 +82,10 @@ class PipelineTask(luigi.Task):
 
     def _report(self, verb: str, unit: str, done: int, total: int | None, rate: float) -> None:
         amount, speed = (
-            (f"{done / 1e6:.1f} MB", f"{rate / 1e6:.1f} MB/s") if unit == "B" else (f"{done:,} {unit}", f"{rate:,.0f}/s")
+            (f"{done / 1e6:.1f} MB", f"{rate / 1e6:.1f} MB/s")
+            if unit == "B"
+            else (f"{done:,} {unit}", f"{rate:,.0f}/s")
         )
-        self.set_status_message(f"{verb}: {amount}, {speed}")
-        if total:
+        self.tell(f"{verb}: {amount}, {speed}")
+        if total and self.set_progress_percentage is not None:
             self.set_progress_percentage(min(100, 100 * done // total))

@@ -102,9 +102,7 @@ def _ids_of_other_files(cursor: Cursor, month: MonthTables) -> dict[str, str]:
     bounds = {"start": start, "stop": start + relativedelta(months=1)}
     # The table is new, so the planner knows nothing of it; the indexes are right whatever it would guess.
     cursor.execute("SET LOCAL enable_seqscan = off")
-    cursor.execute(
-        statement("select_ids_outside_month", loading=month.loading, event_time=month.event_time), bounds
-    )
+    cursor.execute(statement("select_ids_outside_month", loading=month.loading, event_time=month.event_time), bounds)
     strays = [row[0] for row in cursor.fetchall()]
     cursor.execute(statement("select_files_of_ids", table=month.table), {"ids": strays})
     taken: dict[str, str] = dict(cursor.fetchall())
@@ -117,7 +115,5 @@ def _attach(cursor: Cursor, month: MonthTables) -> None:
     cursor.execute(statement("rename_table", table=month.loading, name=sql.Identifier(month.partition_name)))
     for loading_name, name in month.index_names():
         cursor.execute(statement("rename_index", index=month.named(loading_name), name=sql.Identifier(name)))
-    cursor.execute(
-        statement("attach_partition", table=month.table, partition=month.partition, filename=month.filename)
-    )
+    cursor.execute(statement("attach_partition", table=month.table, partition=month.partition, filename=month.filename))
     cursor.execute(statement("drop_filename_check", partition=month.partition))

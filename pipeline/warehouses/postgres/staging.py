@@ -57,9 +57,7 @@ class Stager:
     Blocks are committed one by one, so the table must be one that nobody else sees. Rows arrive in no set order.
     """
 
-    def __init__(
-        self, release: ReleaseFile, table: sql.Identifier, connections: list[Connection], max_bad_rows: int
-    ):
+    def __init__(self, release: ReleaseFile, table: sql.Identifier, connections: list[Connection], max_bad_rows: int):
         self._release = release
         columns = sql.SQL(", ").join(map(sql.Identifier, release.columns))
         self._copy = statement("copy_rows", table=table, columns=columns)

@@ -85,7 +85,7 @@ class MonthTables(Tables):
         return self.named(self.loading_name)
 
     @property
-    def filename(self) -> sql.Literal:
+    def filename(self) -> sql.Composable:
         return sql.Literal(self.spec.filename(self.month))
 
     def index_names(self) -> tuple[tuple[str, str], ...]:
@@ -120,15 +120,11 @@ def _create(cursor: Cursor, tables: Tables) -> None:
     cursor.execute(statement("create_load_ledger", ledger=tables.ledger))
     cursor.execute(statement("create_load_quarantine", quarantine=tables.quarantine))
     cursor.execute(
-        statement(
-            "create_quarantine_index", index=sql.Identifier("load_quarantine_file"), quarantine=tables.quarantine
-        )
+        statement("create_quarantine_index", index=sql.Identifier("load_quarantine_file"), quarantine=tables.quarantine)
     )
     if tables.spec.is_monthly:
         _create_row_id_function(cursor, tables)
-        cursor.execute(
-            statement("create_partitioned_table", table=tables.table, columns=tables.column_definitions)
-        )
+        cursor.execute(statement("create_partitioned_table", table=tables.table, columns=tables.column_definitions))
     else:
         cursor.execute(
             statement(
