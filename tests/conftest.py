@@ -1,0 +1,143 @@
+"""What tests share: real servers, a schema of one's own, small generated releases, and the real `luigi` command."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+import pytest
+
+from pipeline.datasets import DatasetSpec, spec_named
+from pipeline.extract import ExtractedFile, extract_release
+from pipeline.extract.download import HttpOptions
+from pipeline.progress import silent
+from pipeline.sample import write_month
+from pipeline.warehouses.postgres import LoadJob, PostgresDatabase
+from pipeline.warehouses.postgres.embedded import ensure_running, stop
+
+CHECKOUT = Path(__file__).parents[1]
+BIN = Path(sys.executable).parent
+JANUARY = datetime.date(2019, 1, 1)
+IMPATIENT = HttpOptions(connect_timeout=2, read_timeout=1, retries=2, longest_wait=0.05)
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The DSN of an embedded PostgreSQL that this test process alone uses."""
+    folder = tmp_path_factory.mktemp("embedded") / "postgres"
+    yield ensure_running(folder)
+    stop(folder)
+
+
+@pytest.fixture
+def database(server: str) -> Iterator[PostgresDatabase]:
+    """A database with a schema that only this test uses, which is there once something is loaded."""
+    database = PostgresDatabase(server, f"test_{uuid.uuid4().hex[:12]}")
+    yield database
+    execute(replace(database, schema="public"), f"DROP SCHEMA IF EXISTS {database.schema} CASCADE")
+
+
+@pytest.fixture
+def green() -> DatasetSpec:
+    return spec_named("green")
+
+
+@pytest.fixture
+def mirror(tmp_path: Path) -> Path:
+    """A folder laid out like the release site, with 500 made-up rows of green 2019-01."""
+    folder = tmp_path / "mirror"
+    write_month(spec_named("green"), JANUARY, 500, folder)
+    return folder
+
+
+@pytest.fixture
+def luigi(tmp_path: Path, database: PostgresDatabase, mirror: Path) -> Run:
+    """Runs the installed `luigi` on this package, as a user would, with this test's database, mirror and storage."""
+
+    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return run_command(
+            "luigi", "--module", "pipeline", *arguments, **(settings(tmp_path, database, mirror) | environment)
+        )
+
+    return run
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path, database: PostgresDatabase, mirror: Path) -> Run:
+    """Runs the installed `pipeline` command with the same settings as `luigi` here."""
+
+    def run(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return run_command("pipeline", *arguments, **(settings(tmp_path, database, mirror) | environment))
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def real_releases() -> Path:
+    """The folder of real release files; tests that need them are skipped where TLC_DATA_DIR does not say where."""
+    if "TLC_DATA_DIR" not in os.environ:
+        pytest.skip("TLC_DATA_DIR is not set: no real release files here")
+    return Path(os.environ["TLC_DATA_DIR"]) / "releases"
+
+
+def settings(root: Path, database: PostgresDatabase, mirror: Path) -> dict[str, str]:
+    """The environment that points the commands at a test's own storage, database and source."""
+    return {
+        "PIPELINE__STORAGE__ROOT": str(root / "data"),
+        "PIPELINE__POSTGRES__DSN": database.dsn,
+        "PIPELINE__POSTGRES__SCHEMA": database.schema,
+        "PIPELINE__SOURCE__BASE_URL": str(mirror),
+        "PIPELINE__SOURCE__RETRIES": "2",
+        "PIPELINE__SOURCE__LONGEST_WAIT": "0.05",
+    }
+
+
+def run_command(name: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Runs one of the environment's commands in the checkout to its end."""
+    return subprocess.run(
+        [BIN / name, *arguments],
+        cwd=CHECKOUT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def start_command(name: str, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+    """Starts one of the environment's commands in the checkout and does not wait for it."""
+    return subprocess.Popen(
+        [BIN / name, *arguments],
+        cwd=CHECKOUT,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def job_for(spec: DatasetSpec, source: Path, tmp_path: Path, month: datetime.date = JANUARY, **options: Any) -> LoadJob:
+    """Extracts a month from a mirror and returns the job of loading it, as LoadTripdata makes it."""
+    file = tmp_path / "raw" / spec.source_path(month)
+    facts: ExtractedFile = extract_release(spec, month, str(source), file, IMPATIENT, silent, replace=True)
+    return LoadJob("LoadTripdata", spec, month, file, facts.source_url, facts.rows, **options)
+
+
+def execute(database: PostgresDatabase, query: str, *values: Any) -> list[tuple[Any, ...]]:
+    """Runs one statement with the database's schema as the search path; returns its rows, if it has any."""
+    with contextlib.closing(psycopg2.connect(database.dsn)) as connection, connection, connection.cursor() as cursor:
+        cursor.execute("SELECT set_config('search_path', %s, false)", (database.schema,))
+        cursor.execute(query, values or None)
+        return cursor.fetchall() if cursor.description else []
