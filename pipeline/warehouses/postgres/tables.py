@@ -44,6 +44,11 @@ class Tables:
         return self.named(f"{self.spec.table}_row_id")
 
     @property
+    def comment(self) -> str:
+        """The table's comment, which also tells which version of the spec the table was made by."""
+        return f"{self.spec.title} (pipeline/datasets/{self.spec.name}.yaml, version {self.spec.version})"
+
+    @property
     def event_time(self) -> sql.Identifier:
         return sql.Identifier(self.spec.event_time or "")
 
@@ -100,12 +105,20 @@ def ensure_tables(connection: Connection, tables: Tables) -> None:
     """
     with connection.cursor() as cursor:
         found = _columns(cursor, connection, tables)
-        if not found:
+        if found:
+            _check(tables, found)
+        if not found or not _is_set_up(cursor, connection, tables):
             with connection:
                 cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended('pipeline set-up', 0))")
                 _create(cursor, tables)
-            found = _columns(cursor, connection, tables)
-    _check(tables, found)
+            _check(tables, _columns(cursor, connection, tables))
+
+
+def _is_set_up(cursor: Cursor, connection: Connection, tables: Tables) -> bool:
+    names = {name: getattr(tables, name).as_string(connection) for name in ("table", "ledger", "quarantine")}
+    cursor.execute(statement("select_setup"), names | {"comment": tables.comment})
+    row = cursor.fetchone()
+    return bool(row and row[0])
 
 
 def _columns(cursor: Cursor, connection: Connection, tables: Tables) -> list[tuple[str, str, str]]:
@@ -125,6 +138,7 @@ def _create(cursor: Cursor, tables: Tables) -> None:
     if tables.spec.is_monthly:
         _create_row_id_function(cursor, tables)
         cursor.execute(statement("create_partitioned_table", table=tables.table, columns=tables.column_definitions))
+        _create_taken_id_trigger(cursor, tables)
     else:
         cursor.execute(
             statement(
@@ -146,8 +160,16 @@ def _create_row_id_function(cursor: Cursor, tables: Tables) -> None:
     )
 
 
+def _create_taken_id_trigger(cursor: Cursor, tables: Tables) -> None:
+    function = tables.named(f"{tables.spec.table}_refuse_taken_id")
+    lock_name = sql.Literal(tables.lock_name())
+    cursor.execute(statement("create_taken_id_function", function=function, table=tables.table, lock_name=lock_name))
+    table_name = sql.Literal(tables.spec.table)
+    cursor.execute(statement("create_taken_id_trigger", table=tables.table, function=function, table_name=table_name))
+
+
 def _comment(cursor: Cursor, tables: Tables) -> None:
-    cursor.execute(statement("comment_on_table", table=tables.table, comment=sql.Literal(tables.spec.title)))
+    cursor.execute(statement("comment_on_table", table=tables.table, comment=sql.Literal(tables.comment)))
     for column in tables.spec.columns:
         name = sql.Identifier(tables.schema, tables.spec.table, column.name)
         cursor.execute(statement("comment_on_column", column=name, comment=sql.Literal(column.description)))
