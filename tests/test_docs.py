@@ -1,0 +1,82 @@
+"""Every command that README and docs show is run here, in a copy of the checkout."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import BIN, CHECKOUT, settings
+
+from pipeline.datasets import spec_named
+from pipeline.sample import write_month, write_zones
+from pipeline.warehouses.postgres import PostgresDatabase
+
+PAGES = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").glob("*.md"))]
+SHELL_BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
+# Whoever reads on has followed the README.
+ALREADY_DONE = "luigi --module pipeline LoadTripdata --taxi green --month 2019-01\n"
+# What a page cannot know, or what would run this very test again.
+STAND_INS = {
+    "postgresql://taxi@localhost:5432/taxi": "$PIPELINE__POSTGRES__DSN",
+    "make test": "make --dry-run test",
+    "make bench": "make --dry-run bench",
+}
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A copy of what git tracks, with this environment as its .venv; times kept, so that make finds it up to date."""
+    copy = tmp_path / "checkout"
+    tracked = subprocess.run(["git", "ls-files"], cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout
+    for name in tracked.splitlines():
+        if (CHECKOUT / name).exists():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(CHECKOUT / name, copy / name)
+    (copy / ".venv").symlink_to(CHECKOUT / ".venv")
+    return copy
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(CHECKOUT)))
+def test_commands_of_page_run(page: Path, checkout: Path, tmp_path: Path, database: PostgresDatabase) -> None:
+    script = ALREADY_DONE + "".join(SHELL_BLOCK.findall(page.read_text()))
+    for shown, run in STAND_INS.items():
+        script = script.replace(shown, run)
+    releases = tmp_path / "releases"
+    write_zones(releases)
+    for taxi in ("green", "yellow"):
+        spec = spec_named(taxi)
+        for month in range(1, 13):
+            assert spec.first_month
+            write_month(spec, spec.first_month.replace(month=month), 50, releases)
+
+    done = subprocess.run(
+        ["bash", "-e"],
+        input=script,
+        cwd=checkout,
+        env=os.environ | settings(tmp_path, database, releases) | {"PATH": f"{BIN}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(CHECKOUT)))
+def test_links_of_page_lead_somewhere(page: Path) -> None:
+    assert [link for link in LINK.findall(page.read_text()) if not (page.parent / link).exists()] == []
+
+
+def test_every_setting_is_documented() -> None:
+    from pipeline.settings import postgres, source, storage
+
+    text = (CHECKOUT / "docs" / "configuration.md").read_text()
+    names = [name for section in (source, storage, postgres) for name, _ in section.get_params()]
+
+    assert [name for name in names if f"`{name}`" not in text] == []
