@@ -1,0 +1,55 @@
+"""Measures the pipeline against its yardsticks and prints the ratios; see docs/benchmarks.md."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+
+from benchmarks.backfill import measure_backfill
+from benchmarks.contestants import OVERRIDDEN
+from benchmarks.loading import measure_loading
+from benchmarks.memory import measure_memory
+from benchmarks.noop import measure_noop
+from benchmarks.options import Options, read_options
+from benchmarks.process import BenchmarkError
+from benchmarks.report import Section, machine_facts, print_facts, print_section, save, tell
+from benchmarks.server import Server, running_server
+from benchmarks.to_sql import measure_to_sql
+
+_MEASURES: dict[Callable[[Server, Options], Iterator[Section]], tuple[str, ...]] = {
+    measure_loading: ("load", "old-flow"),
+    measure_backfill: ("backfill",),
+    measure_to_sql: ("to-sql",),
+    measure_noop: ("noop",),
+    measure_memory: ("memory",),
+}
+
+
+def main() -> None:
+    options = read_options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # so that the server is stopped, too
+    sections: list[Section] = []
+    try:
+        with running_server(options.cache) as server:
+            facts = machine_facts(server.version(), OVERRIDDEN)
+            print_facts(facts)
+            for measure, names in _MEASURES.items():
+                if set(names) & set(options.sections):
+                    for section in measure(server, options):
+                        sections.append(section)
+                        print_section(section)
+    except BenchmarkError as error:
+        sys.exit(f"benchmark stopped: {error}")
+    except KeyboardInterrupt:
+        sys.exit("benchmark interrupted")
+    finally:
+        if options.json and sections:
+            sizes = {name: value for name, value in asdict(options).items() if name not in ("cache", "json")}
+            save(options.json, facts, sizes, sections)
+    tell("done")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""Memory: the largest resident size of the pipeline's process, which should not depend on the file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from benchmarks.contestants import Pipeline
+from benchmarks.data import Releases, releases
+from benchmarks.options import Options
+from benchmarks.process import BenchmarkError
+from benchmarks.report import Section, rows_per_second, seconds, tell
+from benchmarks.server import Server
+
+
+def measure_memory(server: Server, options: Options) -> Iterator[Section]:
+    """One load each of a small, a green and a yellow month, extract included; the kernel keeps the peak."""
+    section = Section(
+        "Peak memory of the pipeline's process",
+        ("month", "MB", "seconds", "rows/s"),
+        notes=["The Python side alone, as the kernel counts it (ru_maxrss); MB are 10^6 bytes. One run each."],
+    )
+    for month in (
+        releases("green", 1000, 1, options.cache),
+        releases("green", options.rows, 1, options.cache),
+        releases("yellow", options.yellow_rows, 1, options.cache),
+    ):
+        _measure(server, month, section)
+    yield section
+
+
+def _measure(server: Server, month: Releases, section: Section) -> None:
+    pipeline = Pipeline(server, month, schema="bench_memory")
+    pipeline.reset()
+    duration = pipeline.load(month.months[0])
+    if (rows := pipeline.rows_loaded()) != month.rows:
+        raise BenchmarkError(f"{rows} rows loaded of {month.rows}")
+    pipeline.reset()
+    name, peak = f"{month.spec.name}, {month.rows:,} rows", pipeline.peaks[0]
+    tell(f"memory: {name}: {peak / 1e6:.0f} MB")
+    section.samples[f"{name} (bytes, seconds)"] = [float(peak), duration]
+    section.add(name, f"{peak / 1e6:.0f}", seconds(duration), rows_per_second(month.rows, duration))

@@ -1,0 +1,61 @@
+r"""The older flow, replayed: what many have run for this data, step by step as an orchestrator's course teaches it.
+
+gunzip to a CSV file on disk; TRUNCATE the staging table; \copy into it; UPDATE every row with its id and file name;
+MERGE into the one big table, which has no index. The statements run in a single psql, and no orchestrator's own time
+is counted, so the replay is kinder than the flow.
+"""
+
+from __future__ import annotations
+
+import datetime
+import time
+from dataclasses import dataclass
+
+from benchmarks.contestants import Contestant, typed_columns
+from benchmarks.data import Releases
+from benchmarks.process import run
+from benchmarks.server import Server
+
+_SCHEMA = "bench_old_flow"
+
+
+@dataclass
+class OldFlow(Contestant):
+    """The older flow into one table that grows month by month."""
+
+    server: Server
+    releases: Releases
+    name: str = "older flow"
+
+    def reset(self) -> None:
+        self.server.fresh_schema(_SCHEMA)
+        for table in ("staging", "trips"):
+            columns = f"unique_row_id text, filename text, {typed_columns(self.releases)}"
+            self.server.execute(f"CREATE TABLE {_SCHEMA}.{table} ({columns})")
+
+    def load(self, month: datetime.date) -> float:
+        csv = self.server.folder / self.releases.spec.filename(month)
+        self.server.settle()
+        started = time.perf_counter()
+        run(["sh", "-c", 'gunzip -c "$1" > "$2"', "sh", self.releases.file(month), csv])
+        run(self.server.psql(*self._statements(month, str(csv))))
+        seconds = time.perf_counter() - started
+        csv.unlink()
+        return seconds
+
+    def _statements(self, month: datetime.date, csv: str) -> list[str]:
+        spec = self.releases.spec
+        file_columns = ", ".join(spec.column_names)
+        key = " || ".join(f"COALESCE(CAST({name} AS text), '')" for name in spec.row_key)
+        columns = ("unique_row_id", "filename", *spec.column_names)
+        return [
+            f"TRUNCATE TABLE {_SCHEMA}.staging",
+            f"\\copy {_SCHEMA}.staging ({file_columns}) from '{csv}' csv header",
+            f"UPDATE {_SCHEMA}.staging SET unique_row_id = md5({key}), filename = '{spec.filename(month)}'",
+            f"MERGE INTO {_SCHEMA}.trips AS T USING {_SCHEMA}.staging AS S ON T.unique_row_id = S.unique_row_id"
+            f" WHEN NOT MATCHED THEN INSERT ({', '.join(columns)})"
+            f" VALUES ({', '.join(f'S.{column}' for column in columns)})",
+        ]
+
+    def rows_loaded(self) -> int:
+        return int(self.server.execute(f"SELECT count(*) FROM {_SCHEMA}.trips")[0][0])
