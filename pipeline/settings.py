@@ -2,20 +2,49 @@
 
 from __future__ import annotations
 
+import configparser
+import logging
 import os
 from pathlib import Path
+from typing import Any
 
 import luigi
 import luigi.configuration
 
+from pipeline.errors import PipelineError
 from pipeline.extract.download import HttpOptions
 from pipeline.warehouses.postgres import PostgresDatabase
 
+logger = logging.getLogger("luigi-interface")
+
 ENVIRONMENT_PREFIX = "PIPELINE__"
+_INTERPOLATION = "write %% for %, and name only variables that are set in ${...}"
 RELEASE_MIRROR = "https://github.com/DataTalksClub/nyc-tlc-data/releases/download"
 
 
-class source(luigi.Config):
+class Section(luigi.Config):
+    """A section whose mistakes are explained without showing a value, as that could hold a password."""
+
+    @classmethod
+    def get_param_values(
+        cls, params: list[tuple[str, luigi.Parameter[Any]]], args: Any, kwargs: Any
+    ) -> list[tuple[str, Any]]:
+        section, known = cls.get_task_family(), [name for name, _ in params]
+        config = luigi.configuration.get_config()
+        given = set(config.options(section)) - config.defaults().keys() if config.has_section(section) else set()
+        if unknown := sorted(key for key in given if key.replace("-", "_") not in known):
+            raise PipelineError(f"[{section}] has no setting '{unknown[0]}'; it has: {', '.join(known)}")
+        try:
+            return list(super().get_param_values(params, args, kwargs))
+        except configparser.InterpolationError as error:
+            raise PipelineError(f"[{section}] {error.option}: {_INTERPOLATION}") from None
+        except ValueError as error:
+            if isinstance(error.__cause__, configparser.InterpolationError):
+                raise PipelineError(f"[{section}] {error.__cause__.option}: {_INTERPOLATION}") from None
+            raise PipelineError(f"{error}: {error.__cause__}") from error
+
+
+class source(Section):
     """Where release files come from."""
 
     base_url: str = luigi.Parameter(
@@ -30,7 +59,7 @@ class source(luigi.Config):
         return HttpOptions(self.connect_timeout, self.read_timeout, self.retries, self.longest_wait)
 
 
-class storage(luigi.Config):
+class storage(Section):
     """Where files are kept."""
 
     root: str = luigi.Parameter(default="data", description="the folder for raw files, the embedded database and logs")
@@ -41,10 +70,14 @@ class storage(luigi.Config):
     )
 
     def raw_file(self, source_path: str) -> Path:
-        return Path(self.root) / "raw" / source_path
+        return Path(self.root).expanduser() / "raw" / source_path
+
+    def postgres_folder(self) -> Path:
+        """Where the embedded server keeps its data."""
+        return Path(self.root).expanduser() / "postgres"
 
 
-class postgres(luigi.Config):
+class postgres(Section):
     """Which PostgreSQL to load."""
 
     dsn: str = luigi.Parameter(
@@ -64,7 +97,7 @@ class postgres(luigi.Config):
         if not dsn:
             from pipeline.warehouses.postgres.embedded import ensure_running
 
-            dsn = ensure_running(Path(storage().root) / "postgres", self.idle_minutes)
+            dsn = ensure_running(storage().postgres_folder(), self.idle_minutes)
         return PostgresDatabase(dsn, self.schema, max(1, self.copy_streams))
 
 
@@ -72,8 +105,12 @@ def apply_environment() -> None:
     """Lets `PIPELINE__<SECTION>__<KEY>` win over every configuration file, and lose to the command line."""
     config = luigi.configuration.get_config()
     families = {name.lower(): name for name in luigi.task_register.Register.task_names()}
-    for name, value in os.environ.items():
+    for name in os.environ:
         section, separator, key = name.removeprefix(ENVIRONMENT_PREFIX).partition("__")
-        if name.startswith(ENVIRONMENT_PREFIX) and separator:
-            # The parser expands % and ${…}; here the value is already what is meant.
-            config.set(families.get(section.lower(), section.lower()), key.lower(), value.replace("%", "%%"))
+        if not name.startswith(ENVIRONMENT_PREFIX) or not separator:
+            continue
+        if section.lower() in families:
+            # By reference: the parser would expand a % or ${ in the value, and show it where it cannot.
+            config.set(families[section.lower()], key.lower(), f"${{{name}}}")
+        else:
+            logger.warning("%s is ignored: there is no section and no task '%s'", name, section.lower())

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from pipeline.settings import postgres, storage
 from pipeline.warehouses.postgres.embedded import stop
 
 
 def run() -> int:
-    folder = Path(storage().root) / "postgres"
+    folder = storage().postgres_folder()
     if postgres().dsn:
         print("[postgres] dsn is set: that server is not the pipeline's to stop")
     else:

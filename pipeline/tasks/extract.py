@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import datetime
 from pathlib import Path
+from typing import Any
 
 import luigi
 import luigi.local_target
 
-from pipeline.datasets import DatasetSpec, monthly_names, spec_named
+from pipeline.datasets import DatasetSpec, spec_named
 from pipeline.extract import extract_release
 from pipeline.settings import source, storage
+from pipeline.tasks.parameters import ReleaseMonthParameter, TaxiParameter
 from pipeline.tasks.task import PipelineTask
 
 
@@ -18,7 +20,11 @@ class Extract(PipelineTask):
     """Puts a release file in place once it is complete and verified; complete when the file is there."""
 
     force = luigi.BoolParameter(default=False, significant=False, description="fetch it anew even if it is there")
-    _done = False
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        # Workers fork, so that the task is done is told by what every process sees: that the file is another one.
+        self._forced_over = self._file_id() if self.force else None
 
     @property
     def spec(self) -> DatasetSpec:
@@ -32,7 +38,8 @@ class Extract(PipelineTask):
         return luigi.LocalTarget(str(storage().raw_file(self.spec.source_path(self.release_month))))
 
     def complete(self) -> bool:
-        return (self._done or not self.force) and bool(self.output().exists())
+        found = self._file_id()
+        return found is not None and found != self._forced_over
 
     def run(self) -> None:
         settings = source()
@@ -47,14 +54,20 @@ class Extract(PipelineTask):
                 replace=self.force,
             )
         self.tell(f"extracted {extracted.bytes:,} bytes, {extracted.rows:,} rows, verified")
-        self._done = True
+
+    def _file_id(self) -> tuple[int, int] | None:
+        try:
+            status = Path(self.output().path).stat()
+        except FileNotFoundError:
+            return None
+        return status.st_ino, status.st_mtime_ns
 
 
 class ExtractTripdata(Extract):
     """A month of trip records as released."""
 
-    taxi = luigi.ChoiceParameter(choices=monthly_names(), description="which dataset")
-    month = luigi.MonthParameter(description="which month, such as 2019-01")
+    taxi = TaxiParameter()
+    month = ReleaseMonthParameter()
 
     @property
     def spec(self) -> DatasetSpec:

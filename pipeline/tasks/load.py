@@ -6,15 +6,17 @@ import datetime
 import logging
 import time
 from pathlib import Path
+from typing import Any
 
 import luigi
 
-from pipeline.datasets import DatasetSpec, monthly_names, spec_named
+from pipeline.datasets import DatasetSpec, spec_named
 from pipeline.extract import ExtractedFile, remove_extracted
 from pipeline.progress import Progress
 from pipeline.settings import postgres, storage
 from pipeline.targets import PostgresMarker
 from pipeline.tasks.extract import Extract, ExtractTripdata, ExtractZones
+from pipeline.tasks.parameters import ReleaseMonthParameter, TaxiParameter
 from pipeline.tasks.task import PipelineTask
 from pipeline.warehouses.postgres import ConnectionLost, LedgerEntry, LoadJob, load
 
@@ -29,7 +31,10 @@ class Load(PipelineTask):
     force = luigi.BoolParameter(
         default=False, significant=False, description="extract and load again, in the place of what is loaded"
     )
-    _done = False
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self._asked_at = datetime.datetime.now(datetime.UTC)
 
     @property
     def spec(self) -> DatasetSpec:
@@ -50,7 +55,9 @@ class Load(PipelineTask):
         return PostgresMarker(self.task_family, self.spec, self.release_month)
 
     def complete(self) -> bool:
-        return (self._done or not self.force) and self.output().exists()
+        entry = self.output().entry()
+        # Both times are by this machine's clock.
+        return entry is not None and (not self.force or entry.started_at >= self._asked_at)
 
     def run(self) -> None:
         file = Path(self.input().path)
@@ -67,7 +74,6 @@ class Load(PipelineTask):
         )
         with self.progress("load", "rows") as progress:
             entry = self._load(job, progress)
-        self._done = True
         self._tell(entry)
         if not storage().keep_raw:
             remove_extracted(file)
@@ -99,8 +105,8 @@ class Load(PipelineTask):
 class LoadTripdata(Load):
     """A month of trip records in its table, e.g. green_tripdata."""
 
-    taxi = luigi.ChoiceParameter(choices=monthly_names(), description="which dataset")
-    month = luigi.MonthParameter(description="which month, such as 2019-01")
+    taxi = TaxiParameter()
+    month = ReleaseMonthParameter()
     max_bad_rows = luigi.IntParameter(
         default=0,
         significant=False,

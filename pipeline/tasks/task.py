@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import sys
 import time
 import traceback
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, NoReturn
 
 import luigi
+import luigi.parameter
 
 from pipeline.errors import PipelineError
 from pipeline.progress import Progress
@@ -24,11 +26,20 @@ _REPORT_SECONDS = 1.0
 class OneLineErrors(logging.Filter):
     """Turns the traceback of an explained failure into its one line; bugs keep theirs."""
 
+    # Luigi formats the traceback of a failure to schedule into the message itself.
+    _IN_MESSAGE = re.compile(
+        rf"\nTraceback \(most recent call last\):\n.*\n{PipelineError.__module__}\.PipelineError: (?P<line>.*)",
+        re.DOTALL,
+    )
+
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
-        if isinstance(error, PipelineError):
-            record.msg, record.args = f"{record.getMessage()}: {error}", ()
+        message = record.getMessage()
+        if isinstance(error, PipelineError | luigi.parameter.MissingParameterException):
+            record.msg, record.args = f"{message}: {error}", ()
             record.exc_info = None
+        elif found := self._IN_MESSAGE.search(message):
+            record.msg, record.args = f"{message[: found.start()]} {found['line'].strip()}", ()
         return True
 
 
