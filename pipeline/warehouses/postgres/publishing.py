@@ -9,7 +9,7 @@ from dateutil.relativedelta import relativedelta
 from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 
-from pipeline.warehouses.postgres.staging import MalformedRow
+from pipeline.warehouses.postgres.bad_rows import MalformedRow
 from pipeline.warehouses.postgres.statements import statement
 from pipeline.warehouses.postgres.tables import MonthTables, Tables
 

@@ -4,48 +4,37 @@ from __future__ import annotations
 
 import io
 import queue
-import re
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 
-import psycopg2
-import psycopg2.errors
 from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
 
 from pipeline.datasets.release_file import Block, Record, ReleaseFile, records
 from pipeline.errors import PipelineError
 from pipeline.progress import Progress
+from pipeline.warehouses.postgres.bad_rows import MalformedRow, RowError, end_marker, find_bad_row
 from pipeline.warehouses.postgres.statements import statement
 
 _COPY_CHUNK_BYTES = 1 << 18
-# COPY's context reads «COPY table, line 3, column fare_amount: "abc"», the words in the server's language.
-_COPY_PLACE = re.compile(r"\S+ .*?, \D*(?P<line>\d+)(?:, \S+ (?P<column>\w+))?(?:: (?P<value>.*))?", re.DOTALL)
-_LONGEST_VALUE = 200
-
-
-@dataclass(frozen=True)
-class MalformedRow:
-    """A row that PostgreSQL does not take: where it stands, what it says and what is wrong with it."""
-
-    line_number: int
-    line: str
-    detail: str
 
 
 @dataclass
 class Staged:
-    """What came of staging a file: `rows_read = rows_copied + len(malformed)`."""
+    """What came of staging a file."""
 
-    rows_read: int = 0
     rows_copied: int = 0
     malformed: list[MalformedRow] = field(default_factory=list)
 
+    @property
+    def rows_read(self) -> int:
+        return self.rows_copied + len(self.malformed)
 
-class _TooManyBadRows(Exception):
+
+class _NotAllowed(Exception):
     def __init__(self, row: MalformedRow):
         super().__init__(row.detail)
         self.row = row
@@ -79,7 +68,7 @@ class Stager:
             for done in self._copied_blocks(pool):
                 done.result()
                 progress(self._staged.rows_copied, rows_expected)
-        except _TooManyBadRows as error:
+        except _NotAllowed as error:
             raise self._explain(error.row) from error
         finally:
             pool.shutdown(cancel_futures=True)
@@ -98,30 +87,36 @@ class Stager:
     def _copy_block(self, block: Block) -> None:
         connection = self._idle.get()
         try:
-            copied, malformed = self._copy_good_rows(connection, block)
+            left = self._copy_part(connection, block.data, block.rows, lambda: list(records(block)))
+            while left:
+                part = left.pop()
+                left += self._copy_part(connection, b"".join(row.data for row in part), len(part), part.copy)
         finally:
             self._idle.put(connection)
-        if copied + malformed != block.rows:
-            raise PipelineError(
-                f"{self._release.label}: PostgreSQL took {copied:,} rows for the {block.rows - malformed:,} from line"
-                f" {block.first_line:,} on; nothing was loaded. Look there for a line that holds only \\."
-            )
-        with self._lock:
-            self._staged.rows_read += block.rows
-            self._staged.rows_copied += copied
 
-    def _copy_good_rows(self, connection: Connection, block: Block) -> tuple[int, int]:
-        data, remaining, malformed = block.data, None, 0
-        while True:
-            try:
-                return (self._send(connection, data) if data else 0), malformed
-            except psycopg2.DataError as error:
-                remaining = remaining if remaining is not None else list(records(block))
-                bad, row = _find_bad_row(remaining, error)
-                self._set_aside(row)
-                malformed += 1
-                remaining.remove(bad)
-                data = b"".join(record.data for record in remaining)
+    def _copy_part(
+        self, connection: Connection, data: bytes, count: int, split: Callable[[], list[Record]]
+    ) -> list[list[Record]]:
+        """Copies all rows, or sets the first bad one aside; returns what is then left to copy, the last part first."""
+        try:
+            copied = self._send(connection, data)
+        except RowError as error:
+            rows = split()
+            at, bad = find_bad_row(rows, error)
+            self._set_aside(bad)
+            return [part for part in (rows[at + 1 :], rows[:at]) if part]
+        with self._lock:
+            self._staged.rows_copied += copied
+        if copied == count:
+            return []
+        rows = split()
+        if copied > count or not (marker := end_marker(rows[copied])):
+            raise PipelineError(
+                f"{self._release.label}: PostgreSQL took {copied:,} rows for the {count:,} from line"
+                f" {rows[0].line_number:,} on; nothing was loaded"
+            )
+        self._set_aside(marker)
+        return [rows[copied + 1 :]] if rows[copied + 1 :] else []
 
     def _send(self, connection: Connection, data: bytes) -> int:
         with connection.cursor() as cursor:
@@ -130,45 +125,16 @@ class Stager:
 
     def _set_aside(self, row: MalformedRow) -> None:
         with self._lock:
-            if len(self._staged.malformed) >= self._max_bad_rows:
-                raise _TooManyBadRows(row)
+            if row.is_open or len(self._staged.malformed) >= self._max_bad_rows:
+                raise _NotAllowed(row)
             self._staged.malformed.append(row)
 
     def _explain(self, row: MalformedRow) -> PipelineError:
         allowed = f" (now {self._max_bad_rows})" if self._max_bad_rows else ""
+        hint = f", or let such rows be set aside with --LoadTripdata-max-bad-rows{allowed}"
+        if row.is_open or not self._release.spec.is_monthly:
+            hint = ""
         return PipelineError(
             f"{self._release.label}, line {row.line_number}, {row.detail}; nothing was loaded. Mend the file at its"
-            f" source, or let such rows be set aside with --LoadTripdata-max-bad-rows{allowed}"
+            f" source{hint}"
         )
-
-
-def _find_bad_row(remaining: list[Record], error: psycopg2.DataError) -> tuple[Record, MalformedRow]:
-    """The record that PostgreSQL complained of, and what is wrong with it."""
-    if isinstance(error, psycopg2.errors.CharacterNotInRepertoire):
-        # PostgreSQL checks the encoding a buffer at a time, so the line that it names may be another.
-        record = next(record for record in remaining if not _is_utf8_text(record.data))
-        column, value = "", record.text
-    else:
-        place = _COPY_PLACE.match(error.diag.context or "")
-        record = _record_at(remaining, int(place["line"])) if place else remaining[0]
-        column, value = (place["column"] or "", place["value"] or "") if place else ("", "")
-    problem = error.diag.message_primary or str(error)
-    where = f"column {column}: " if column else ""
-    shown = value if len(value) <= _LONGEST_VALUE else value[:_LONGEST_VALUE] + "…"
-    detail = f"{where}{problem}" + (f": {shown}" if shown and shown not in problem else "")
-    return record, MalformedRow(record.line_number, record.text, detail)
-
-
-def _record_at(remaining: list[Record], line: int) -> Record:
-    for record in remaining:
-        line -= record.data.count(b"\n")
-        if line <= 0:
-            return record
-    return remaining[-1]
-
-
-def _is_utf8_text(data: bytes) -> bool:
-    try:
-        return "\0" not in data.decode("utf-8")
-    except UnicodeDecodeError:
-        return False

@@ -1,0 +1,206 @@
+"""Malformed rows: by default they fail the file with a line that says where; on request they are set aside, whole."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from conftest import execute
+from trips import FEBRUARY, HEADER, contents, count, job_of, trip, trips
+
+from pipeline.datasets import release_file, spec_named
+from pipeline.errors import PipelineError
+from pipeline.progress import silent
+from pipeline.warehouses.postgres import PostgresDatabase, load
+
+GOOD = trip(50)
+# What is wrong with a row, the row, and what the message says of it: column, problem, value.
+BAD_ROWS = {
+    "a column too few": (GOOD.rsplit(b",", 1)[0], r'missing data for column "congestion_surcharge"'),
+    "a column too many": (GOOD + b",9", r"extra data after last expected column"),
+    "not a number": (trip(50, fare_amount="8,50".replace(",", ";")), r"column fare_amount: .*double precision.*8;50"),
+    "not an integer": (trip(50, passenger_count="1.5"), r"column passenger_count: .*integer.*1\.5"),
+    "integer out of range": (trip(50, trip_type="2147483648"), r"column trip_type: .*2147483648.*out of range"),
+    "double out of range": (trip(50, tip_amount="1e400"), r"column tip_amount: .*1e400.*out of range"),
+    "not a time": (trip(50, lpep_pickup_datetime="yesterdayish"), r"column lpep_pickup_datetime: .*yesterdayish"),
+    "no such day": (trip(50, lpep_dropoff_datetime="2019-02-30 00:00:00"), r"column lpep_dropoff_datetime: .*02-30"),
+    "a NUL byte": (trip(50, store_and_fwd_flag="\0"), r"invalid byte sequence.*0x00"),
+    "not UTF-8": (GOOD.replace(b",N,", b",\xff\xfe,"), r"invalid byte sequence.*0xff"),
+    "only \\.": (rb"\.", r"missing data for column|only \\\."),
+    "a blank line": (b"", r"missing data for column"),
+    "quotes around two columns": (GOOD.replace(b"41,42", b'"41,42"'), r"column passenger_count: .*integer.*\.79"),
+}
+bad_rows = pytest.mark.parametrize(("row", "message"), BAD_ROWS.values(), ids=BAD_ROWS.keys())
+
+
+@pytest.fixture(params=[4 << 20, 700], ids=["one block", "many blocks"])
+def block_bytes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(release_file, "BLOCK_BYTES", request.param)
+
+
+@bad_rows
+def test_bad_row_fails_the_file_and_nothing_changes(
+    database: PostgresDatabase, tmp_path: Path, row: bytes, message: str
+) -> None:
+    load(database, job_of(trips(3), tmp_path), silent)
+    load(database, job_of(trips(3, FEBRUARY), tmp_path, FEBRUARY), silent)
+    before = contents(database)
+
+    with pytest.raises(PipelineError) as failure:
+        load(database, job_of([*trips(30), row, trip(60)], tmp_path, replace=True), silent)
+
+    told = str(failure.value)
+    assert re.search(rf"green_tripdata_2019-01\.csv, line 32, {message}", told)
+    assert "--LoadTripdata-max-bad-rows" in told
+    assert len(told.splitlines()) == 1
+    assert contents(database) == before
+
+
+@bad_rows
+@pytest.mark.usefixtures("block_bytes")
+def test_allowed_bad_row_is_set_aside_with_its_line_and_reason(
+    database: PostgresDatabase, tmp_path: Path, row: bytes, message: str
+) -> None:
+    entry = load(database, job_of([*trips(30), row, trip(60)], tmp_path, max_bad_rows=1), silent)
+
+    assert (entry.rows_read, entry.rows_loaded, entry.rows_duplicate, entry.rows_rejected) == (32, 31, 0, 1)
+    assert count(database) == 31
+    query = "SELECT target_table, filename, reason, line_number, line, detail FROM load_quarantine"
+    [(*where, line, detail)] = execute(database, query)
+    assert where == ["green_tripdata", "green_tripdata_2019-01.csv", "malformed", 32]
+    assert line == row.decode("utf-8", "backslashreplace").replace("\0", "\\x00")
+    assert re.search(message, detail)
+
+
+@pytest.mark.usefixtures("block_bytes")
+def test_several_bad_rows_are_set_aside_exactly(database: PostgresDatabase, tmp_path: Path) -> None:
+    lines = trips(60)
+    bad = {3: trip(3, extra="x"), 4: b"", 5: b"\xff", 31: rb"\.", 32: trip(32) + b",", 58: trip(58, extra="\0")}
+    for number, line in bad.items():
+        lines[number] = line
+
+    entry = load(database, job_of(lines, tmp_path, max_bad_rows=6), silent)
+
+    assert (entry.rows_read, entry.rows_loaded, entry.rows_rejected) == (60, 54, 6)
+    kept = execute(database, "SELECT line_number FROM load_quarantine ORDER BY 1")
+    assert [number for (number,) in kept] == [number + 2 for number in bad]
+
+
+@pytest.mark.usefixtures("block_bytes")
+def test_one_bad_row_more_than_allowed_fails_the_file(database: PostgresDatabase, tmp_path: Path) -> None:
+    lines = [trip(0), trip(1, extra="x"), *trips(40)[2:], trip(40, extra="y"), trip(41, extra="z")]
+    load(database, job_of(trips(1, FEBRUARY), tmp_path, FEBRUARY), silent)
+    before = contents(database)
+
+    with pytest.raises(PipelineError, match=r"max-bad-rows.*now 2"):
+        load(database, job_of(lines, tmp_path, max_bad_rows=2), silent)
+
+    assert contents(database) == before
+
+
+@pytest.mark.usefixtures("block_bytes")
+@pytest.mark.parametrize("first", ["\0", "x", "\udcff"], ids=["NUL byte", "not a number", "not UTF-8"])
+def test_first_bad_row_in_the_file_is_the_one_told(database: PostgresDatabase, tmp_path: Path, first: str) -> None:
+    lines = trips(60)
+    lines[20] = trip(20, extra="@").replace(b"@", first.encode("utf-8", "surrogateescape"))
+    for number in range(21, 60):
+        lines[number] = [trip(number, extra="\0"), trip(number, extra="later")][number % 2]
+
+    with pytest.raises(PipelineError, match=r", line 22, "):
+        load(database, job_of(lines, tmp_path), silent)
+
+
+@pytest.mark.usefixtures("block_bytes")
+@pytest.mark.parametrize("allowed", [0, 5])
+def test_quote_that_is_never_closed_fails_the_file_at_its_own_line(
+    database: PostgresDatabase, tmp_path: Path, allowed: int
+) -> None:
+    """However many bad rows are allowed: all rows after the quote would go aside as one."""
+    lines = [*trips(30), trip(30, store_and_fwd_flag='"N'), *trips(60)[31:]]
+
+    with pytest.raises(PipelineError, match=r"green_tripdata_2019-01\.csv, line 32, .*quote"):
+        load(database, job_of(lines, tmp_path, max_bad_rows=allowed), silent)
+
+    assert count(database) == 0
+
+
+@pytest.mark.usefixtures("block_bytes")
+def test_quote_closed_some_lines_later_is_one_bad_row_of_several_lines(
+    database: PostgresDatabase, tmp_path: Path
+) -> None:
+    lines = trips(30)
+    lines[10], lines[12] = trip(10, store_and_fwd_flag='"N'), trip(12, ratecodeid='1"')
+
+    with pytest.raises(PipelineError, match=", line 12, ") as failure:
+        load(database, job_of(lines, tmp_path), silent)
+    assert len(str(failure.value).splitlines()) == 1
+
+    entry = load(database, job_of(lines, tmp_path, max_bad_rows=1), silent)
+    assert (entry.rows_read, entry.rows_loaded, entry.rows_rejected) == (28, 27, 1)
+    [(line_number, line)] = execute(database, "SELECT line_number, line FROM load_quarantine")
+    assert (line_number, line) == (12, b"\r\n".join(lines[10:13]).decode())
+
+
+@pytest.mark.usefixtures("block_bytes")
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"], ids=["LF", "CRLF"])
+@pytest.mark.parametrize("final", [True, False], ids=["final newline", "no final newline"])
+def test_line_ends_make_no_difference(database: PostgresDatabase, tmp_path: Path, end: bytes, final: bool) -> None:
+    job = job_of(trips(30), tmp_path, end=end)
+    if not final:
+        job.file.write_bytes(job.file.read_bytes().removesuffix(end))
+
+    assert load(database, job, silent).rows_loaded == 30
+    assert execute(database, "SELECT DISTINCT congestion_surcharge, vendorid FROM green_tripdata") == [(0.0, "2")]
+
+
+def test_bad_row_without_final_newline_is_told_by_its_line(database: PostgresDatabase, tmp_path: Path) -> None:
+    job = job_of([*trips(3), trip(3, congestion_surcharge="x")], tmp_path)
+    job.file.write_bytes(job.file.read_bytes().removesuffix(b"\r\n"))
+
+    with pytest.raises(PipelineError, match=r", line 5, column congestion_surcharge: .*x"):
+        load(database, job, silent)
+
+
+def test_columns_go_by_their_names_not_their_order(database: PostgresDatabase, tmp_path: Path) -> None:
+    def turned(line: bytes) -> bytes:
+        return b",".join(reversed(line.split(b",")))
+
+    load(database, job_of(trips(30), tmp_path), silent)
+    straight = contents(database)["green_tripdata"]
+    load(database, job_of(map(turned, trips(30)), tmp_path, header=turned(HEADER).upper(), replace=True), silent)
+
+    assert contents(database)["green_tripdata"] == straight
+
+
+def test_quoted_text_keeps_its_quotes_commas_and_newlines(database: PostgresDatabase, tmp_path: Path) -> None:
+    text = 'a "quoted", \\.\r\n\\.x\nand broken text'
+    quoted = '"' + text.replace('"', '""') + '"'
+
+    load(database, job_of([trip(0), trip(1, store_and_fwd_flag=quoted), trip(2)], tmp_path), silent)
+
+    assert execute(database, "SELECT store_and_fwd_flag FROM green_tripdata ORDER BY lpep_pickup_datetime") == [
+        ("N",),
+        (text,),
+        ("N",),
+    ]
+
+
+ZONES_HEADER = b'"LocationID","Borough","Zone","service_zone"'
+
+
+def test_bad_zone_file_changes_nothing_of_the_zones_there(database: PostgresDatabase, tmp_path: Path) -> None:
+    zones = spec_named("zones")
+    lines = [b'1,"EWR","Newark ""Liberty"" Airport, NJ","EWR"', b'2,"Queens","Jamaica Bay","Boro Zone"']
+    load(database, job_of(lines, tmp_path, None, spec=zones, header=ZONES_HEADER), silent)
+    rows = execute(database, "SELECT * FROM taxi_zone_lookup ORDER BY locationid")
+    assert rows[0] == ("1", "EWR", 'Newark "Liberty" Airport, NJ', "EWR")
+    markers = execute(database, "SELECT * FROM load_ledger")
+
+    for bad in (b"3,too few", lines[0], b',"no key","x","y"'):
+        job = job_of([*lines, bad], tmp_path, None, spec=zones, header=ZONES_HEADER, replace=True)
+        with pytest.raises(PipelineError, match=r"taxi_zone_lookup\.csv, line 4, "):
+            load(database, job, silent)
+
+    assert execute(database, "SELECT * FROM taxi_zone_lookup ORDER BY locationid") == rows
+    assert execute(database, "SELECT * FROM load_ledger") == markers

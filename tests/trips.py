@@ -1,0 +1,93 @@
+"""Green trips made to order, the release files they come in, and what a schema holds after loading them."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from conftest import JANUARY, execute
+
+from pipeline.datasets import DatasetSpec, spec_named
+from pipeline.warehouses.postgres import LoadJob, PostgresDatabase
+
+FEBRUARY = datetime.date(2019, 2, 1)
+HEADER = ",".join(column.source_name for column in spec_named("green").columns).encode()
+_TRIP = {
+    "vendorid": "2",
+    "store_and_fwd_flag": "N",
+    "ratecodeid": "1",
+    "pulocationid": "41",
+    "dolocationid": "42",
+    "passenger_count": "1",
+    "trip_distance": ".79",
+    "fare_amount": "8",
+    "extra": "0.5",
+    "mta_tax": "0.5",
+    "tip_amount": "0",
+    "tolls_amount": "0",
+    "ehail_fee": "",
+    "improvement_surcharge": "0.3",
+    "total_amount": "9.3",
+    "payment_type": "1",
+    "trip_type": "1",
+    "congestion_surcharge": "0",
+}
+
+
+def trip(number: int, month: datetime.date = JANUARY, **values: str) -> bytes:
+    """The CSV line of the `number`th trip of a month, with some values as given; other numbers have other ids."""
+    pickup = datetime.datetime.combine(month, datetime.time()) + datetime.timedelta(minutes=number)
+    times = {"lpep_pickup_datetime": str(pickup), "lpep_dropoff_datetime": str(pickup + datetime.timedelta(minutes=9))}
+    row = _TRIP | times | values
+    return ",".join(row[name] for name in spec_named("green").column_names).encode()
+
+
+def trips(count: int, month: datetime.date = JANUARY) -> list[bytes]:
+    return [trip(number, month) for number in range(count)]
+
+
+def job_of(
+    lines: Iterable[bytes],
+    folder: Path,
+    month: datetime.date | None = JANUARY,
+    *,
+    spec: DatasetSpec | None = None,
+    header: bytes = HEADER,
+    end: bytes = b"\r\n",
+    **options: Any,
+) -> LoadJob:
+    """The job of loading a file of these lines, which is written below `folder` in the place of any there was."""
+    spec = spec or spec_named("green")
+    file = folder / spec.filename(month)
+    file.write_bytes(b"".join(line + end for line in (header, *lines)))
+    return LoadJob("LoadTripdata", spec, month, file, file.as_uri(), None, **options)
+
+
+def contents(database: PostgresDatabase) -> dict[str, list[tuple[Any, ...]]]:
+    """All that a schema holds for green: its tables and indexes, markers, quarantined rows and trips."""
+    relations = "SELECT relname::text FROM pg_class WHERE relnamespace = current_schema()::regnamespace ORDER BY 1"
+    return {
+        "relations": execute(database, relations),
+        "load_ledger": execute(database, "SELECT * FROM load_ledger ORDER BY target_table, partition_key"),
+        "load_quarantine": execute(database, "SELECT load_quarantine::text FROM load_quarantine ORDER BY 1"),
+        "green_tripdata": execute(database, "SELECT green_tripdata::text FROM green_tripdata ORDER BY 1"),
+    }
+
+
+def count(database: PostgresDatabase, table: str = "green_tripdata") -> int:
+    return int(execute(database, f"SELECT count(*) FROM {table}")[0][0])
+
+
+def partitions(database: PostgresDatabase) -> list[str]:
+    query = (
+        "SELECT relid::regclass::text FROM pg_partition_tree('green_tripdata') WHERE level = 1 ORDER BY 1"
+    )
+    return [name for (name,) in execute(database, query)]
+
+
+def loading_tables(database: PostgresDatabase) -> list[str]:
+    """The tables that loads at hand, or killed ones, have in the making."""
+    query = "SELECT tablename::text FROM pg_tables WHERE schemaname = current_schema() AND tablename LIKE '%%loading'"
+    return [name for (name,) in execute(database, query)]
