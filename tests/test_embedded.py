@@ -87,10 +87,11 @@ def test_killed_server_is_started_again_with_its_data(fresh: Root) -> None:
 def test_pid_file_whose_number_now_belongs_to_another_process_is_survived(fresh: Root) -> None:
     root, environment = fresh()
     run_command("pipeline", "status", **environment)
-    pid_file = root / "postgres" / "postmaster.pid"
-    content = pid_file.read_text().splitlines()
+    files = [root / "postgres" / name for name in ("postmaster.pid", ".s.PGSQL.5432.lock")]
+    lines = {file: file.read_text().splitlines() for file in files}
     run_command("pipeline", "stop", **environment)
-    pid_file.write_text("\n".join([str(os.getppid()), *content[1:]]) + "\n")  # as after a crash and a reboot
+    for file in files:  # as after a crash and a reboot
+        file.write_text("\n".join([str(os.getppid()), *lines[file][1:]]) + "\n")
 
     status = run_command("pipeline", "status", **environment)
     assert status.returncode == 0, status.stderr

@@ -96,8 +96,9 @@ def _started(folder: Path, idle_minutes: float) -> str:
         for wait in _WAITS_FOR_ORPHANS:
             time.sleep(wait)
             if _postmaster(folder) is None:
-                # After a crash and a reboot the number in it may be anybody's, and PostgreSQL would not start.
-                (folder / "postmaster.pid").unlink(missing_ok=True)
+                # After a crash and a reboot the number in them may be anybody's, and PostgreSQL would not start.
+                for stale in (folder / "postmaster.pid", socket_folder / ".s.PGSQL.5432.lock"):
+                    stale.unlink(missing_ok=True)
                 _pg_ctl(server, "-l", str(folder / "log"), "-o", options, "start")
             if dsn := _when_ready(folder):
                 break
