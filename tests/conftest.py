@@ -15,6 +15,7 @@ from typing import Any
 
 import psycopg2
 import pytest
+from http_source import HttpSource, http_source
 
 from pipeline.datasets import DatasetSpec, spec_named
 from pipeline.extract import ExtractedFile, extract_release
@@ -59,6 +60,14 @@ def mirror(tmp_path: Path) -> Path:
     folder = tmp_path / "mirror"
     write_month(spec_named("green"), JANUARY, 500, folder)
     return folder
+
+
+@pytest.fixture
+def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[HttpSource]:
+    """A release site on a free port, empty and faultless until told otherwise."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with http_source() as source:
+        yield source
 
 
 @pytest.fixture

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
-import json
 import logging
+import re
 import time
 from dataclasses import dataclass
-from pathlib import Path
+from http.client import HTTPException
 from urllib.parse import urlsplit
 
 import requests
 import urllib3
 
 from pipeline.errors import PipelineError
+from pipeline.extract.part import Part
 from pipeline.progress import Progress
 
 logger = logging.getLogger("luigi-interface")
 
 CHUNK_BYTES = 1 << 18
 _RETRIED_STATUS = {408, 425, 429, 500, 502, 503, 504}
+_CONTENT_RANGE = re.compile(r"bytes (?P<first>\d+)-(?P<last>\d+)/(?P<total>\d+|\*)", re.IGNORECASE)
+# What no second try can mend: addresses, here or in a redirect, that lead nowhere.
+_WRONG_ADDRESS = (
+    requests.exceptions.InvalidURL,
+    requests.exceptions.InvalidSchema,
+    requests.exceptions.MissingSchema,
+    requests.exceptions.TooManyRedirects,
+)
 
 
 @dataclass(frozen=True)
@@ -47,7 +56,7 @@ class _StartOver(Exception):
     """What has been downloaded so far cannot be continued."""
 
 
-def download(url: str, part: Path, options: HttpOptions, progress: Progress) -> None:
+def download(url: str, part: Part, options: HttpOptions, progress: Progress) -> None:
     """Returns only when `part` holds as many bytes as the source announced.
 
     Goes on from what an earlier, broken run left in `part`, if the server still has the same file (RFC 9110,
@@ -56,24 +65,25 @@ def download(url: str, part: Path, options: HttpOptions, progress: Progress) -> 
     :raises FileNotPublished: when the source has no such file.
     :raises PipelineError: when the source refuses, or fails `retries` times over without any progress.
     """
-    failures, farthest = 0, _size(part)
+    failures = farthest = 0
     while True:
         try:
             return _attempt(url, part, options, progress)
         except _StartOver as reason:
             logger.info("%s: %s; starting over", url, reason)
-            part.unlink(missing_ok=True)
+            part.discard()
             failures += 1
+            if failures > options.retries:
+                raise _gave_up(url, reason, failures) from reason
         except _TryAgain as error:
-            failures = 1 if _size(part) > farthest else failures + 1
-            farthest = max(farthest, _size(part))
+            failures = 1 if part.size > farthest else failures + 1
+            farthest = max(farthest, part.size)
             if failures > options.retries:
                 raise _gave_up(url, error, failures) from error
-            wait = min(error.wait if error.wait is not None else 0.5 * 2 ** (failures - 1), options.longest_wait)
+            backoff = 0.5 * 2 ** min(failures - 1, 16)
+            wait = min(backoff if error.wait is None else error.wait, options.longest_wait)
             logger.warning("%s: %s; trying again in %.1f s (%d of %d)", url, error, wait, failures, options.retries)
             time.sleep(wait)
-        if failures > options.retries:
-            raise _gave_up(url, "the file kept changing during the download", failures)
 
 
 def _gave_up(url: str, reason: object, failures: int) -> PipelineError:
@@ -83,53 +93,72 @@ def _gave_up(url: str, reason: object, failures: int) -> PipelineError:
     )
 
 
-def _attempt(url: str, part: Path, options: HttpOptions, progress: Progress) -> None:
-    offset, headers = _size(part), {"Accept-Encoding": "identity"}
-    if offset and (validator := _read_validator(part, url)):
+def _attempt(url: str, part: Part, options: HttpOptions, progress: Progress) -> None:
+    headers = {"Accept-Encoding": "identity"}
+    validator = part.validator(url)
+    offset = part.size if validator else 0
+    if validator:
         headers |= {"Range": f"bytes={offset}-", "If-Range": validator}
     try:
         timeouts = (options.connect_timeout, options.read_timeout)
         with requests.get(url, headers=headers, stream=True, timeout=timeouts) as response:
-            _receive(response, url, part, offset, progress)
+            _check_status(response, url)
+            if response.status_code == 206:
+                _check_continues(response, part, offset)
+            else:
+                offset = 0
+                part.begin(url, response.headers)
+            _receive(response, part, offset, progress)
+    except _WRONG_ADDRESS as error:
+        raise PipelineError(f"cannot fetch {url}: {str(error).rstrip('.')}; check --source-base-url") from error
     except requests.exceptions.ConnectionError as error:
         raise _TryAgain(f"no connection to {urlsplit(url).netloc} ({_root_cause(error)})") from error
     except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError) as error:
         raise _TryAgain(f"the connection broke ({_root_cause(error)})") from error
 
 
-def _receive(response: requests.Response, url: str, part: Path, offset: int, progress: Progress) -> None:
-    _check_status(response, url, offset)
-    resumed = response.status_code == 206
-    start = offset if resumed else 0
-    length = response.headers.get("Content-Length")
-    total = start + int(length) if length and length.isdecimal() else None
-    if not resumed:
-        _write_validator(part, url, response)
-    done = start
-    with part.open("ab" if resumed else "wb") as file:
-        for chunk in response.raw.stream(CHUNK_BYTES, decode_content=False):
+def _receive(response: requests.Response, part: Part, offset: int, progress: Progress) -> None:
+    done, total = offset, _announced_size(response, offset)
+    with part.path.open("ab") as file:
+        # read1 returns what has arrived, so that a stall or a cut costs none of it.
+        while chunk := response.raw.read1(CHUNK_BYTES, decode_content=False):
             file.write(chunk)
             done += len(chunk)
             progress(done, total)
     if total is not None and done != total:
         raise _TryAgain(f"the connection broke after {done:,} of {total:,} bytes")
-    validator_file(part).unlink(missing_ok=True)
+    part.complete()
 
 
-def _check_status(response: requests.Response, url: str, offset: int) -> None:
+def _announced_size(response: requests.Response, offset: int) -> int | None:
+    """The size of the whole file, of which a 206 may hold less than was asked for."""
+    content_range = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
+    if response.status_code == 206 and content_range and content_range["total"] != "*":
+        return int(content_range["total"])
+    length = response.headers.get("Content-Length", "")
+    return offset + int(length) if length.isdecimal() else None
+
+
+def _check_status(response: requests.Response, url: str) -> None:
     status = response.status_code
     if status in (404, 410):
         raise FileNotPublished
     if status == 416:
         raise _StartOver("the server has no more of the file than is here already")
-    if status == 206 and not response.headers.get("Content-Range", "").startswith(f"bytes {offset}-"):
-        raise _StartOver("the server sent another part of the file than was asked for")
     if status in _RETRIED_STATUS:
         raise _TryAgain(f"the server answered {status} {response.reason}", _retry_after(response))
     if status not in (200, 206):
         raise PipelineError(
             f"cannot fetch {url}: the server answered {status} {response.reason}; check --source-base-url"
         )
+
+
+def _check_continues(response: requests.Response, part: Part, offset: int) -> None:
+    content_range = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
+    if not content_range or int(content_range["first"]) != offset:
+        raise _StartOver("the server sent another part of the file than was asked for")
+    if not part.is_of(response.headers):  # some servers know Range, but not If-Range
+        raise _StartOver("the file has changed at its source")
 
 
 def _retry_after(response: requests.Response) -> float | None:
@@ -141,33 +170,7 @@ def _retry_after(response: requests.Response) -> float | None:
 
 
 def _root_cause(error: BaseException) -> str:
-    while error.__cause__ or error.__context__:
-        error = error.__cause__ or error.__context__ or error
+    # What http.client says is plain; below it is only how it noticed.
+    while not isinstance(error, HTTPException) and (inner := error.__cause__ or error.__context__):
+        error = inner
     return str(error) or type(error).__name__
-
-
-def _size(part: Path) -> int:
-    return part.stat().st_size if part.exists() else 0
-
-
-def validator_file(part: Path) -> Path:
-    """Where the version of the file that a broken download belongs to is kept."""
-    return part.with_name(part.name + ".validator")
-
-
-def _write_validator(part: Path, url: str, response: requests.Response) -> None:
-    etag = response.headers.get("ETag", "")
-    strong = etag if etag.startswith('"') else None  # RFC 9110, 13.1.5: If-Range takes no weak entity tag
-    validator = strong or response.headers.get("Last-Modified")
-    if validator:
-        validator_file(part).write_text(json.dumps({"url": url, "validator": validator}))
-    else:
-        validator_file(part).unlink(missing_ok=True)
-
-
-def _read_validator(part: Path, url: str) -> str | None:
-    try:
-        kept = json.loads(validator_file(part).read_text())
-        return str(kept["validator"]) if kept["url"] == url else None
-    except (OSError, ValueError, KeyError):
-        return None

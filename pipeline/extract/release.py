@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import errno
 import fcntl
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote
 
 from pipeline.datasets import DatasetSpec, format_month
 from pipeline.datasets.release_file import ReleaseFile
 from pipeline.errors import PipelineError
-from pipeline.extract.download import FileNotPublished, HttpOptions, download, validator_file
+from pipeline.extract.download import FileNotPublished, HttpOptions, download
+from pipeline.extract.part import Part
 from pipeline.progress import Progress
+
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @dataclass(frozen=True)
@@ -67,20 +72,20 @@ def extract_release(
             part = _part(file)
             _fetch(url, part, spec, month, options, progress)
             facts = _verify(part, spec, url)
-            ExtractedFile.facts_path(file).write_text(json.dumps(asdict(facts), indent=2) + "\n")
-            part.replace(file)
+            _put_in_place(part, file, facts)
             return facts
     except OSError as error:
-        raise PipelineError(
-            f"{error.filename or file}: {error.strerror}; make room or change [storage] root"
-        ) from error
+        remedy = "make room" if error.errno in _DISK_FULL else "mend that"
+        where = error.filename2 or error.filename or file
+        raise PipelineError(f"{where}: {error.strerror}; {remedy}, or change [storage] root") from error
 
 
 def remove_extracted(file: Path) -> bool:
     """Removes an extracted file, its facts and what a broken download left; says whether there was a file."""
     existed = file.exists()
-    for leftover in (file, ExtractedFile.facts_path(file), _part(file), validator_file(_part(file))):
-        leftover.unlink(missing_ok=True)
+    _part(file).discard()
+    file.unlink(missing_ok=True)
+    ExtractedFile.facts_path(file).unlink(missing_ok=True)
     return existed
 
 
@@ -90,46 +95,73 @@ def source_url(base_url: str, path: str) -> str:
 
 
 def _fetch(
-    url: str, part: Path, spec: DatasetSpec, month: datetime.date | None, options: HttpOptions, progress: Progress
+    url: str, part: Part, spec: DatasetSpec, month: datetime.date | None, options: HttpOptions, progress: Progress
 ) -> None:
-    parts = urlsplit(url)
     try:
-        if parts.scheme in ("http", "https"):
-            download(url, part, options, progress)
-        elif parts.scheme == "file":
-            _copy(Path(unquote(parts.path)), part)
-        elif "://" in url:
-            raise PipelineError(f"{url}: [source] base_url must be an http(s) URL, a file URL or a folder")
+        if local := _local_path(url):
+            _copy(local, local.parents[spec.source_path(month).count("/")], part)
         else:
-            _copy(Path(url).expanduser(), part)
+            download(url, part, options, progress)
     except FileNotPublished:
         what = f"{spec.name} {format_month(month)}" if month else spec.name
         months = f"; months known to be published: {spec.published_months()}" if month else ""
         raise PipelineError(f"{what} does not exist at {url}{months}") from None
 
 
-def _part(file: Path) -> Path:
-    return file.with_name(file.name + ".part")
+def _local_path(url: str) -> Path | None:
+    """The path that a file URL or a plain path stands for; None for what is fetched over HTTP."""
+    scheme, separator, _ = url.partition("://")
+    if not separator:
+        return Path(url).expanduser()
+    if scheme.lower() in ("http", "https"):
+        return None
+    if scheme.lower() != "file":
+        raise PipelineError(f"{url}: [source] base_url must be an http(s) URL, a file URL or a folder")
+    host, slash, path = url[len("file://") :].partition("/")
+    if host not in ("", "localhost"):
+        raise PipelineError(f"{url}: {host} would be a host; write file:/// and then the path, in [source] base_url")
+    return Path(unquote(slash + path))
 
 
-def _copy(source: Path, part: Path) -> None:
+def _part(file: Path) -> Part:
+    return Part(file.with_name(file.name + ".part"))
+
+
+def _copy(source: Path, mirror: Path, part: Part) -> None:
+    if not mirror.is_dir():
+        raise PipelineError(f"{mirror}: there is no such folder; check --source-base-url")
     if not source.is_file():
         raise FileNotPublished
-    shutil.copyfile(source, part)
+    part.discard()  # with its note: these bytes are not of the version that was being downloaded
+    shutil.copyfile(source, part.path)
 
 
-def _verify(part: Path, spec: DatasetSpec, url: str) -> ExtractedFile:
+def _verify(part: Part, spec: DatasetSpec, url: str) -> ExtractedFile:
     try:
-        with ReleaseFile(part, spec, label=url) as release:
+        with ReleaseFile(part.path, spec, label=url, remedy=_REMEDY) as release:
             rows = sum(block.rows for block in release.blocks())
             now = datetime.datetime.now(datetime.UTC).isoformat("T", "seconds")
             facts = ExtractedFile(url, release.bytes_read, release.sha256, rows, now)
         if not rows:
-            raise PipelineError(f"{url}: the file has a header but no rows")
+            raise PipelineError(f"{url}: the file has a header but no rows; {_REMEDY}")
     except PipelineError:
-        part.unlink(missing_ok=True)
+        part.discard()
         raise
     return facts
+
+
+def _put_in_place(part: Part, file: Path, facts: ExtractedFile) -> None:
+    """Killed at any moment, this leaves no file beside another file's facts."""
+    new_facts = file.with_name(file.name + ".json.part")
+    new_facts.write_text(json.dumps(asdict(facts), indent=2) + "\n")
+    with part.path.open("rb") as written:
+        os.fsync(written)  # the name must not outlive the bytes, whatever happens to the power
+    ExtractedFile.facts_path(file).unlink(missing_ok=True)
+    part.path.replace(file)
+    new_facts.replace(ExtractedFile.facts_path(file))
+
+
+_REMEDY = "nothing was kept of it; try again later, or name another source with --source-base-url"
 
 
 @contextlib.contextmanager

@@ -1,0 +1,249 @@
+"""Downloading from a site that lets one down: `pipeline/extract/download.py` against a real HTTP server."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from http_source import Fault, HttpSource, http_source
+
+from pipeline.errors import PipelineError
+from pipeline.extract.download import HttpOptions, download
+from pipeline.extract.part import Part
+from pipeline.progress import silent
+
+CONTENT = random.Random(1).randbytes(10_000)
+OTHER_CONTENT = random.Random(2).randbytes(10_000)
+HASTY = HttpOptions(connect_timeout=2, read_timeout=0.3, retries=2, longest_wait=0.01)
+LAST_MODIFIED = "Fri, 05 Mar 2021 10:00:00 GMT"
+
+Fetch = Callable[..., bytes]
+
+
+@pytest.fixture
+def part(tmp_path: Path) -> Part:
+    return Part(tmp_path / "file.part")
+
+
+@pytest.fixture
+def fetch(site: HttpSource, part: Part) -> Fetch:
+    """Downloads the site's file and returns what is then in the part."""
+    site.files["/file"] = CONTENT
+
+    def run(options: HttpOptions = HASTY) -> bytes:
+        download(f"{site.url}/file", part, options, silent)
+        return part.path.read_bytes()
+
+    return run
+
+
+def leave_broken(site: HttpSource, fetch: Fetch, after: int = 4_000) -> None:
+    """Leaves what a run leaves that gave up after so many bytes."""
+    site.faults = [Fault(cut_after=after)]
+    with pytest.raises(PipelineError):
+        fetch(replace(HASTY, retries=0))
+    site.requests.clear()
+
+
+def test_file_is_downloaded_as_it_is_and_in_one_request(site: HttpSource, fetch: Fetch) -> None:
+    assert fetch() == CONTENT
+    assert [request.path for request in site.requests] == ["/file"]
+
+
+def test_bytes_are_asked_for_as_they_are(site: HttpSource, fetch: Fetch) -> None:
+    site.afterwards = Fault(headers={"Content-Encoding": "x-gzip"})  # as some servers label .gz files
+
+    assert fetch() == CONTENT
+    assert site.requests[0].headers["Accept-Encoding"] == "identity"
+
+
+def test_progress_tells_bytes_done_of_the_whole_also_when_resumed(site: HttpSource, part: Part) -> None:
+    site.files["/file"] = CONTENT
+    site.faults = [Fault(cut_after=4_000)]
+    told: list[tuple[int, int | None]] = []
+
+    download(f"{site.url}/file", part, HASTY, lambda done, total: told.append((done, total)))
+
+    assert told[-1] == (10_000, 10_000)
+    assert (4_000, 10_000) in told
+    assert told == sorted(told)
+
+
+@pytest.mark.parametrize("sent", [4_000, 1])
+def test_cut_download_goes_on_where_it_stopped(site: HttpSource, fetch: Fetch, sent: int) -> None:
+    site.faults = [Fault(cut_after=sent)]
+
+    assert fetch() == CONTENT
+    assert site.ranges == [None, f"bytes={sent}-"]
+    assert site.requests[1].headers["If-Range"] == '"first"'
+
+
+def test_stalled_download_goes_on_where_it_stopped(site: HttpSource, fetch: Fetch) -> None:
+    site.faults = [Fault(stall_after=4_000)]
+
+    assert fetch() == CONTENT
+    assert site.ranges == [None, "bytes=4000-"]
+
+
+def test_any_number_of_cuts_is_survived_while_there_is_progress(site: HttpSource, fetch: Fetch) -> None:
+    site.afterwards = Fault(cut_after=400)
+
+    assert fetch(replace(HASTY, retries=1, longest_wait=0)) == CONTENT
+    assert len(site.requests) == 25
+
+
+def test_cuts_without_range_support_are_given_up_on(site: HttpSource, fetch: Fetch) -> None:
+    site.knows_ranges = False
+    site.afterwards = Fault(cut_after=400)
+
+    with pytest.raises(PipelineError, match="tried 3 times"):
+        fetch()
+    assert len(site.requests) == 3
+
+
+def test_cut_without_range_support_starts_over(site: HttpSource, fetch: Fetch) -> None:
+    site.knows_ranges = False
+    site.faults = [Fault(cut_after=4_000)]
+
+    assert fetch() == CONTENT
+
+
+@pytest.mark.parametrize(
+    ("etag", "last_modified", "if_range"),
+    [('W/"weak"', LAST_MODIFIED, LAST_MODIFIED), (None, LAST_MODIFIED, LAST_MODIFIED), ('W/"weak"', None, None)],
+)
+def test_only_strong_validators_are_resumed_on(
+    site: HttpSource, fetch: Fetch, etag: str | None, last_modified: str | None, if_range: str | None
+) -> None:
+    site.etag, site.last_modified = etag, last_modified
+    site.faults = [Fault(cut_after=4_000)]
+
+    assert fetch() == CONTENT
+    assert site.requests[1].headers.get("If-Range") == if_range
+    assert site.ranges[1] == ("bytes=4000-" if if_range else None)
+
+
+def test_next_run_goes_on_with_what_a_broken_one_left(site: HttpSource, fetch: Fetch) -> None:
+    leave_broken(site, fetch)
+
+    assert fetch() == CONTENT
+    assert site.ranges == ["bytes=4000-"]
+
+
+def test_what_another_source_left_is_not_gone_on_with(site: HttpSource, fetch: Fetch, part: Part) -> None:
+    leave_broken(site, fetch)
+    site.files["/elsewhere"] = OTHER_CONTENT
+
+    download(f"{site.url}/elsewhere", part, HASTY, silent)
+
+    assert part.path.read_bytes() == OTHER_CONTENT
+    assert site.ranges == [None]
+
+
+@pytest.mark.parametrize("note", [None, "", "{", "[]", "{}"])
+def test_bytes_of_an_unknown_version_are_not_gone_on_with(
+    site: HttpSource, fetch: Fetch, part: Part, note: str | None
+) -> None:
+    part.path.write_bytes(b"somebody's bytes")
+    if note is not None:
+        part.path.with_name("file.part.version").write_text(note)
+
+    assert fetch() == CONTENT
+    assert site.ranges == [None]
+
+
+@pytest.mark.parametrize("knows_if_range", [True, False])
+@pytest.mark.parametrize("by", ["etag", "last_modified"])
+def test_file_changed_at_its_source_is_never_mixed(
+    site: HttpSource, fetch: Fetch, by: str, knows_if_range: bool
+) -> None:
+    site.etag = None
+    setattr(site, by, '"old"' if by == "etag" else LAST_MODIFIED)
+    leave_broken(site, fetch)
+    site.files["/file"] = OTHER_CONTENT
+    setattr(site, by, '"new"' if by == "etag" else "Sat, 06 Mar 2021 10:00:00 GMT")
+    site.knows_if_range = knows_if_range
+
+    assert fetch() == OTHER_CONTENT
+
+
+def test_changed_and_cut_again_goes_on_with_the_new_version(site: HttpSource, fetch: Fetch) -> None:
+    leave_broken(site, fetch)
+    site.files["/file"], site.etag = OTHER_CONTENT, '"new"'
+    site.faults = [Fault(cut_after=1_000), Fault(cut_after=1_000)]
+
+    assert fetch() == OTHER_CONTENT
+    assert site.ranges == ["bytes=4000-", "bytes=1000-", "bytes=2000-"]
+
+
+def test_file_that_became_shorter_starts_over(site: HttpSource, fetch: Fetch) -> None:
+    leave_broken(site, fetch)
+    site.files["/file"] = b"short"  # under the same ETag: the server answers 416
+
+    assert fetch() == b"short"
+    assert site.ranges == ["bytes=4000-", None]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Fault(range_sent=(5_000, 9_999)),
+        Fault(range_sent=(0, 9_999)),
+        Fault(headers={"Content-Range": None}),
+        Fault(headers={"Content-Range": "bytes 40000-9999/10000"}),
+        Fault(headers={"Content-Range": "gibberish"}),
+    ],
+)
+def test_another_range_than_asked_for_starts_over(site: HttpSource, fetch: Fetch, fault: Fault) -> None:
+    leave_broken(site, fetch)
+    site.faults = [fault]
+
+    assert fetch() == CONTENT
+    assert site.ranges == ["bytes=4000-", None]
+
+
+def test_less_of_the_range_than_asked_for_is_not_taken_for_the_rest(site: HttpSource, fetch: Fetch) -> None:
+    leave_broken(site, fetch)
+    site.faults = [Fault(range_sent=(4_000, 5_999))]  # which RFC 9110, 15.3.7 allows
+
+    assert fetch() == CONTENT
+    assert site.ranges == ["bytes=4000-", "bytes=6000-"]
+
+
+@pytest.mark.parametrize("status", [416, 206])
+def test_server_that_never_sends_what_is_asked_for_is_given_up_on(site: HttpSource, fetch: Fetch, status: int) -> None:
+    site.afterwards = Fault(status=status)
+
+    with pytest.raises(PipelineError, match="tried 3 times"):
+        fetch()
+    assert len(site.requests) == 3
+
+
+def test_redirect_to_another_server_is_followed_also_when_resuming(site: HttpSource, part: Part) -> None:
+    site.files["/file"] = CONTENT
+    with http_source() as front:
+        front.afterwards = Fault(status=302, headers={"Location": f"{site.url}/file"})
+        site.faults = [Fault(cut_after=4_000)]
+
+        download(f"{front.url}/releases/file", part, HASTY, silent)
+
+    assert part.path.read_bytes() == CONTENT
+    assert front.ranges == site.ranges == [None, "bytes=4000-"]
+
+
+def test_chunked_body_needs_no_content_length(site: HttpSource, fetch: Fetch) -> None:
+    site.afterwards = Fault(chunked=True)
+
+    assert fetch() == CONTENT
+    assert len(site.requests) == 1
+
+
+def test_cut_chunked_body_goes_on_where_it_stopped(site: HttpSource, fetch: Fetch) -> None:
+    site.faults = [Fault(chunked=True, cut_after=4_000)]
+    site.afterwards = Fault(chunked=True)
+
+    assert fetch() == CONTENT
+    assert site.ranges == [None, "bytes=4000-"]

@@ -1,0 +1,154 @@
+"""What a failing site is forgiven, for how long, and what is said in the end: `pipeline/extract/download.py`."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from email.utils import formatdate
+from pathlib import Path
+
+import pytest
+from http_source import FINE, Fault, HttpSource
+
+from pipeline.errors import PipelineError
+from pipeline.extract.download import FileNotPublished, HttpOptions, download
+from pipeline.extract.part import Part
+from pipeline.progress import silent
+
+CONTENT = bytes(range(250)) * 40
+HASTY = HttpOptions(connect_timeout=2, read_timeout=0.3, retries=2, longest_wait=0.01)
+
+Fetch = Callable[..., bytes]
+
+
+@pytest.fixture
+def part(tmp_path: Path) -> Part:
+    return Part(tmp_path / "file.part")
+
+
+@pytest.fixture
+def fetch(site: HttpSource, part: Part) -> Fetch:
+    """Downloads the site's file and returns what is then in the part."""
+    site.files["/file"] = CONTENT
+
+    def run(options: HttpOptions = HASTY) -> bytes:
+        download(f"{site.url}/file", part, options, silent)
+        return part.path.read_bytes()
+
+    return run
+
+
+@pytest.mark.parametrize("fault", [*(Fault(status=s) for s in (500, 502, 503, 504, 408, 429)), Fault(hang_up=True)])
+def test_passing_failure_is_tried_again(site: HttpSource, fetch: Fetch, fault: Fault) -> None:
+    site.faults = [fault, fault]
+
+    assert fetch() == CONTENT
+
+
+def test_bytes_at_hand_survive_a_passing_failure(site: HttpSource, fetch: Fetch) -> None:
+    site.faults = [Fault(cut_after=4_000), Fault(status=503)]
+
+    assert fetch() == CONTENT
+    assert site.ranges == [None, "bytes=4000-", "bytes=4000-"]
+
+
+@pytest.mark.parametrize(
+    "fault", [Fault(status=503), Fault(hang_up=True), Fault(cut_after=0), Fault(stall_after=0)], ids=repr
+)
+def test_lasting_failure_is_given_up_on_after_the_retries(site: HttpSource, fetch: Fetch, fault: Fault) -> None:
+    site.afterwards = fault
+
+    with pytest.raises(PipelineError, match="tried 3 times") as caught:
+        fetch(replace(HASTY, read_timeout=0.1))
+    assert len(site.requests) == 3
+    assert "\n" not in str(caught.value)
+
+
+def test_progress_earns_new_patience(site: HttpSource, fetch: Fetch) -> None:
+    down = Fault(status=503)
+    site.faults = [down, down, Fault(cut_after=4_000), down, Fault(cut_after=4_000), down, FINE]
+
+    assert fetch() == CONTENT
+
+
+def test_waits_grow_from_failure_to_failure(site: HttpSource, fetch: Fetch) -> None:
+    site.faults = [Fault(status=503), Fault(status=503)]
+
+    fetch(replace(HASTY, longest_wait=10))
+
+    assert site.gaps == [pytest.approx(0.5, abs=0.3), pytest.approx(1, abs=0.3)]
+
+
+@pytest.mark.parametrize(("asked", "longest_wait", "waited"), [(0, 10, 0), (1, 10, 1), (3_600, 0.8, 0.8)])
+@pytest.mark.parametrize("as_date", [False, True], ids=["seconds", "date"])
+def test_retry_after_is_obeyed_up_to_the_longest_wait(
+    site: HttpSource, fetch: Fetch, asked: int, longest_wait: float, waited: float, as_date: bool
+) -> None:
+    if as_date and asked == 1:
+        asked, waited = 2, 1.5  # dates are in whole seconds: this is 1 to 2 of them from now
+    value = formatdate(time.time() + asked, usegmt=True) if as_date else str(asked)
+    site.faults = [Fault(status=429, headers={"Retry-After": value})]
+
+    assert fetch(replace(HASTY, longest_wait=longest_wait)) == CONTENT
+    assert site.gaps == [pytest.approx(waited, abs=0.3 if waited != 1.5 else 0.7)]
+
+
+def test_unreadable_retry_after_is_no_reason_to_fail(site: HttpSource, fetch: Fetch) -> None:
+    site.faults = [Fault(status=503, headers={"Retry-After": "soon"})]
+
+    assert fetch() == CONTENT
+
+
+def test_redirects_in_a_circle_are_refused_at_once(site: HttpSource, fetch: Fetch) -> None:
+    site.afterwards = Fault(status=302, headers={"Location": "/file"})
+
+    with pytest.raises(PipelineError, match="30 redirects; check --source-base-url"):
+        fetch()
+    assert len(site.requests) == 31
+
+
+@pytest.mark.parametrize("status", [404, 410])
+def test_missing_file_is_not_asked_for_again(site: HttpSource, fetch: Fetch, status: int) -> None:
+    site.afterwards = Fault(status=status)
+
+    with pytest.raises(FileNotPublished):
+        fetch()
+    assert len(site.requests) == 1
+
+
+@pytest.mark.parametrize("status", [401, 403, 451, 304, 204])
+def test_refusal_is_not_asked_for_again(site: HttpSource, fetch: Fetch, status: int) -> None:
+    site.afterwards = Fault(status=status)
+
+    with pytest.raises(PipelineError, match=f"answered {status} .*check --source-base-url"):
+        fetch()
+    assert len(site.requests) == 1
+
+
+def closed_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return int(listener.getsockname()[1])
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "no-such-host.invalid"])
+def test_no_connection_says_in_one_line_what_to_do(part: Part, host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "*")
+    with pytest.raises(PipelineError) as caught:
+        download(f"http://{host}:{closed_port()}/file", part, HASTY, silent)
+
+    message = str(caught.value)
+    assert f"no connection to {host}" in message
+    assert "--source-base-url" in message
+    assert "make demo" in message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize("url", ["http://[oops/file", "http://:80/file", "http://host:99999/file", "http:///file"])
+def test_impossible_address_is_refused_at_once(part: Part, url: str) -> None:
+    started = time.monotonic()
+
+    with pytest.raises(PipelineError, match="check --source-base-url"):
+        download(url, part, replace(HASTY, longest_wait=60), silent)
+    assert time.monotonic() - started < 0.4
