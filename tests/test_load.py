@@ -2,21 +2,223 @@
 
 from __future__ import annotations
 
+import csv
+import datetime
+import gzip
+import hashlib
 from pathlib import Path
+from urllib.parse import quote
 
-from conftest import execute, job_for
+import psycopg2.errors
+import pytest
+from conftest import JANUARY, execute, job_for
+from row_ids import row_id, rows_with_another_id
+from trips import FEBRUARY, contents, count, job_of, loading_tables, partitions, trip, trips
 
-from pipeline.datasets import DatasetSpec
+from pipeline.datasets import DatasetSpec, spec_named
 from pipeline.progress import silent
-from pipeline.warehouses.postgres import PostgresDatabase, load
+from pipeline.sample import write_month, write_zones
+from pipeline.warehouses.postgres import PostgresDatabase, forget, load
+
+# The contract with whoever queries the tables, written out: names, order and types.
+TEXT, TIME, INTEGER, DOUBLE = "text", "timestamp without time zone", "integer", "double precision"
+GREEN_COLUMNS = [
+    ("unique_row_id", TEXT),
+    ("filename", TEXT),
+    ("vendorid", TEXT),
+    ("lpep_pickup_datetime", TIME),
+    ("lpep_dropoff_datetime", TIME),
+    ("store_and_fwd_flag", TEXT),
+    ("ratecodeid", TEXT),
+    ("pulocationid", TEXT),
+    ("dolocationid", TEXT),
+    ("passenger_count", INTEGER),
+    ("trip_distance", DOUBLE),
+    ("fare_amount", DOUBLE),
+    ("extra", DOUBLE),
+    ("mta_tax", DOUBLE),
+    ("tip_amount", DOUBLE),
+    ("tolls_amount", DOUBLE),
+    ("ehail_fee", DOUBLE),
+    ("improvement_surcharge", DOUBLE),
+    ("total_amount", DOUBLE),
+    ("payment_type", INTEGER),
+    ("trip_type", INTEGER),
+    ("congestion_surcharge", DOUBLE),
+]
+YELLOW_COLUMNS = [
+    ("unique_row_id", TEXT),
+    ("filename", TEXT),
+    ("vendorid", TEXT),
+    ("tpep_pickup_datetime", TIME),
+    ("tpep_dropoff_datetime", TIME),
+    ("passenger_count", INTEGER),
+    ("trip_distance", DOUBLE),
+    ("ratecodeid", TEXT),
+    ("store_and_fwd_flag", TEXT),
+    ("pulocationid", TEXT),
+    ("dolocationid", TEXT),
+    ("payment_type", INTEGER),
+    ("fare_amount", DOUBLE),
+    ("extra", DOUBLE),
+    ("mta_tax", DOUBLE),
+    ("tip_amount", DOUBLE),
+    ("tolls_amount", DOUBLE),
+    ("improvement_surcharge", DOUBLE),
+    ("total_amount", DOUBLE),
+    ("congestion_surcharge", DOUBLE),
+]
 
 
-def test_month_is_loaded_and_accounted_for(
-    database: PostgresDatabase, green: DatasetSpec, mirror: Path, tmp_path: Path
+@pytest.mark.parametrize(("taxi", "columns"), [("green", GREEN_COLUMNS), ("yellow", YELLOW_COLUMNS)])
+def test_month_is_loaded_with_the_promised_columns_and_accounted_for(
+    database: PostgresDatabase, tmp_path: Path, taxi: str, columns: list[tuple[str, str]]
 ) -> None:
-    entry = load(database, job_for(green, mirror, tmp_path), silent)
+    spec = spec_named(taxi)
+    release = write_month(spec, JANUARY, 500, tmp_path / "mirror")
 
-    assert (entry.rows_read, entry.rows_loaded, entry.rows_duplicate, entry.rows_rejected) == (500, 500, 0, 0)
-    assert execute(database, "SELECT filename, count(*) FROM green_tripdata GROUP BY 1") == [
-        ("green_tripdata_2019-01.csv", 500)
+    entry = load(database, job_for(spec, tmp_path / "mirror", tmp_path), silent)
+
+    query = "SELECT column_name::text, data_type::text FROM information_schema.columns WHERE (table_schema, table_name)"
+    of_table = f"{query} = (current_schema(), '{spec.table}') ORDER BY ordinal_position"
+    assert execute(database, of_table) == columns
+    assert execute(database, f"SELECT filename, count(*) FROM {spec.table} GROUP BY 1") == [
+        (f"{taxi}_tripdata_2019-01.csv", 500)
     ]
+    assert (entry.rows_read, entry.rows_loaded, entry.rows_duplicate, entry.rows_rejected) == (500, 500, 0, 0)
+    assert (entry.source_bytes, entry.source_sha256) == (
+        release.stat().st_size,
+        hashlib.sha256(release.read_bytes()).hexdigest(),
+    )
+    assert (entry.task_family, entry.partition_key, entry.target_table) == (
+        "LoadTripdata",
+        f"{taxi}/2019-01",
+        spec.table,
+    )
+    assert entry.finished_at is not None
+    assert entry.started_at < entry.finished_at
+    assert loading_tables(database) == []
+
+
+@pytest.mark.parametrize("taxi", ["green", "yellow"])
+def test_row_ids_are_those_of_the_formula(database: PostgresDatabase, tmp_path: Path, taxi: str) -> None:
+    spec = spec_named(taxi)
+    release = write_month(spec, JANUARY, 500, tmp_path / "mirror")
+    load(database, job_for(spec, tmp_path / "mirror", tmp_path), silent)
+
+    assert rows_with_another_id(database, spec) == 0
+    with gzip.open(release, "rt", newline="") as file:
+        rows = [{name.lower(): value for name, value in row.items()} for row in csv.DictReader(file)]
+    doubles = {"fare_amount", "trip_distance"}
+    ids = {row_id(float(row[name]) if name in doubles else row[name] for name in spec.row_key) for row in rows}
+    assert ids == {unique_row_id for (unique_row_id,) in execute(database, f"SELECT unique_row_id FROM {spec.table}")}
+
+
+def test_row_id_of_a_known_row(database: PostgresDatabase, tmp_path: Path) -> None:
+    """md5 of '2' '2019-01-01 00:44:02' '2019-01-01 00:53:02' '41' '42' '8' '0.79', and of the same without vendor."""
+    times = {"lpep_pickup_datetime": "2019-01-01 00:44:02", "lpep_dropoff_datetime": "2019-01-01 00:53:02"}
+    load(database, job_of([trip(0, **times), trip(0, vendorid="", **times)], tmp_path), silent)
+
+    texts = ["22019-01-01 00:44:022019-01-01 00:53:02414280.79", "2019-01-01 00:44:022019-01-01 00:53:02414280.79"]
+    found = {unique_row_id for (unique_row_id,) in execute(database, "SELECT unique_row_id FROM green_tripdata")}
+    assert found == {hashlib.md5(text.encode()).hexdigest() for text in texts}
+
+
+def test_row_ids_do_not_depend_on_the_users_settings(database: PostgresDatabase, tmp_path: Path) -> None:
+    separator = "&" if "?" in database.dsn else "?"
+    options = quote("-c DateStyle=German -c extra_float_digits=-3 -c client_encoding=LATIN1")
+    elsewhere = PostgresDatabase(f"{database.dsn}{separator}options={options}", database.schema)
+
+    load(elsewhere, job_of([trip(0, trip_distance="0.1234567890123"), *trips(5)[1:]], tmp_path), silent)
+
+    assert rows_with_another_id(database, spec_named("green")) == 0
+
+
+def test_blank_values_are_null_and_quoted_ones_are_empty(database: PostgresDatabase, tmp_path: Path) -> None:
+    load(database, job_of([trip(0, vendorid="", passenger_count="", store_and_fwd_flag='""')], tmp_path), silent)
+
+    query = "SELECT vendorid, passenger_count, store_and_fwd_flag, ehail_fee, trip_distance FROM green_tripdata"
+    assert execute(database, query) == [(None, None, "", None, 0.79)]
+
+
+def test_row_id_is_unique_by_force(database: PostgresDatabase, tmp_path: Path) -> None:
+    load(database, job_of(trips(3), tmp_path), silent)
+    load(database, job_of(trips(3, FEBRUARY), tmp_path, FEBRUARY), silent)
+    copy = "INSERT INTO green_tripdata SELECT * FROM green_tripdata WHERE filename LIKE '%%-01.csv' LIMIT 1"
+    moved = "UPDATE green_tripdata SET unique_row_id = (SELECT min(unique_row_id) FROM green_tripdata_2019_01)"
+
+    with pytest.raises(psycopg2.errors.UniqueViolation):
+        execute(database, copy)
+    with pytest.raises(psycopg2.errors.UniqueViolation):
+        execute(database, f"{moved} WHERE filename LIKE '%%-02.csv' AND extract(minute FROM lpep_pickup_datetime) = 1")
+
+
+def test_loading_again_adds_nothing(database: PostgresDatabase, tmp_path: Path) -> None:
+    first = load(database, job_of(trips(30), tmp_path), silent)
+    before = contents(database)
+
+    again = load(database, job_of(trips(40), tmp_path), silent)
+
+    assert again == first
+    assert contents(database) == before
+
+
+def test_republished_file_replaces_its_month_alone(database: PostgresDatabase, tmp_path: Path) -> None:
+    load(database, job_of([*trips(30), trip(0, extra="x")], tmp_path, max_bad_rows=1), silent)
+    february = load(database, job_of(trips(20, FEBRUARY), tmp_path, FEBRUARY), silent)
+
+    entry = load(database, job_of(trips(40)[10:], tmp_path, replace=True), silent)
+
+    assert (entry.rows_read, entry.rows_loaded, entry.rows_rejected) == (30, 30, 0)
+    assert count(database) == 50
+    assert count(database, "load_quarantine") == 0
+    assert partitions(database) == ["green_tripdata_2019_01", "green_tripdata_2019_02"]
+    markers = execute(database, "SELECT partition_key, source_sha256 FROM load_ledger ORDER BY 1")
+    assert markers == [("green/2019-01", entry.source_sha256), ("green/2019-02", february.source_sha256)]
+
+
+def test_forgotten_month_is_gone_and_loads_again(
+    database: PostgresDatabase, green: DatasetSpec, tmp_path: Path
+) -> None:
+    assert not forget(database, green, JANUARY)
+    load(database, job_of(trips(20, FEBRUARY), tmp_path, FEBRUARY), silent)
+    before = contents(database)
+    load(database, job_of([*trips(30), b"", trip(0)], tmp_path, max_bad_rows=1), silent)
+
+    assert forget(database, green, JANUARY)
+    assert contents(database) == before
+    assert not forget(database, green, JANUARY)
+
+    assert load(database, job_of(trips(30), tmp_path), silent).rows_loaded == 30
+
+
+def test_zones_are_loaded_replaced_and_forgotten(database: PostgresDatabase, tmp_path: Path) -> None:
+    zones = spec_named("zones")
+    file = write_zones(tmp_path)
+    header, *lines = file.read_bytes().splitlines()
+
+    entry = load(database, job_of(lines, tmp_path, None, spec=zones, header=header), silent)
+
+    assert (entry.partition_key, entry.rows_read, entry.rows_loaded) == ("zones", 265, 265)
+    query = "SELECT locationid, zone FROM taxi_zone_lookup WHERE locationid = '7'"
+    assert execute(database, query) == [("7", 'Sample zone "7"')]
+    names = "SELECT attname::text FROM pg_attribute WHERE attrelid = 'taxi_zone_lookup'::regclass AND attnum > 0"
+    columns = [name for (name,) in execute(database, f"{names} ORDER BY attnum")]
+    assert columns == ["locationid", "borough", "zone", "service_zone"]
+
+    load(database, job_of(lines[:9], tmp_path, None, spec=zones, header=header, replace=True), silent)
+    assert count(database, "taxi_zone_lookup") == 9
+    assert forget(database, zones, None)
+    assert count(database, "taxi_zone_lookup") == count(database, "load_ledger") == 0
+
+
+def test_names_as_long_as_a_spec_allows_fit(database: PostgresDatabase, tmp_path: Path) -> None:
+    """PostgreSQL cuts names at 63 bytes, silently."""
+    green = spec_named("green")
+    spec = DatasetSpec(**{**vars(green), "table": "t" * 45})
+
+    for month in (JANUARY, FEBRUARY, datetime.date(2019, 3, 1)):
+        load(database, job_of(trips(5, month), tmp_path, month, spec=spec), silent)
+
+    assert count(database, spec.table) == 15
+    assert loading_tables(database) == []

@@ -1,0 +1,159 @@
+"""Rows whose id is there already: none is loaded twice, and none is lost, as the quarantine keeps it whole."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import threading
+from collections import Counter
+from pathlib import Path
+
+import psycopg2
+import pytest
+from conftest import JANUARY, execute
+from row_ids import rows_with_another_id
+from trips import FEBRUARY, contents, count, job_of, trip, trips
+
+from pipeline.datasets import DatasetSpec
+from pipeline.progress import silent
+from pipeline.warehouses.postgres import PostgresDatabase, load
+
+NEVER = {"lpep_pickup_datetime": ""}
+FILE = {JANUARY: "green_tripdata_2019-01.csv", FEBRUARY: "green_tripdata_2019-02.csv"}
+
+
+def set_aside(database: PostgresDatabase) -> Counter[tuple[str, str]]:
+    query = "SELECT reason, filename FROM load_quarantine"
+    return Counter((reason, filename) for reason, filename in execute(database, query))
+
+
+def test_repeated_rows_of_a_file_are_set_aside_whole(database: PostgresDatabase, tmp_path: Path) -> None:
+    lines = [*trips(10), trip(3), trip(5, tip_amount="2.5"), trip(5, tip_amount="7"), trip(3)]
+
+    entry = load(database, job_of(lines, tmp_path), silent)
+
+    assert (entry.rows_read, entry.rows_loaded, entry.rows_duplicate, entry.rows_rejected) == (14, 10, 4, 0)
+    assert count(database) == 10
+    assert set_aside(database) == {("duplicate_in_file", FILE[JANUARY]): 4}
+    # What is kept and what is set aside make up the file, value for value.
+    both = """
+        SELECT to_jsonb(green_tripdata) FROM green_tripdata WHERE extract(minute FROM lpep_pickup_datetime) IN (3, 5)
+        UNION ALL SELECT row_values FROM load_quarantine"""
+    rows = [row for (row,) in execute(database, both)]
+    assert sorted(row["tip_amount"] for row in rows) == [0, 0, 0, 0, 2.5, 7]
+    assert all(len(row) == 22 and row["filename"] == FILE[JANUARY] and row["fare_amount"] == 8 for row in rows)
+    assert execute(
+        database, "SELECT bool_and(row_values ->> 'unique_row_id' = unique_row_id) FROM load_quarantine"
+    ) == [(True,)]
+
+
+def test_of_rows_with_one_id_the_same_one_stays_whatever_their_order(
+    database: PostgresDatabase, tmp_path: Path
+) -> None:
+    same_id = [trip(5, tip_amount=str(tip)) for tip in (3, 1, 2)]
+    kept = []
+    for lines in (same_id, same_id[::-1], same_id[1:] + same_id[:1]):
+        load(database, job_of(lines, tmp_path, replace=True), silent)
+        kept += execute(database, "SELECT tip_amount FROM green_tripdata")
+
+    assert len(kept) == 3
+    assert len(set(kept)) == 1
+
+
+STRAYS = {
+    "a pickup in the other month": (trip(7, FEBRUARY), trip(7, FEBRUARY)),
+    "no pickup at all": (trip(7, **NEVER), trip(7, **NEVER)),
+    # Values are put together unseparated, so that a pickup and no drop-off read like a drop-off and no pickup.
+    "the other month's pickup as a drop-off": (
+        trip(7, lpep_pickup_datetime="", lpep_dropoff_datetime="2019-02-03 04:05:06"),
+        trip(7, lpep_pickup_datetime="2019-02-03 04:05:06", lpep_dropoff_datetime=""),
+    ),
+    "a far future that reads like vendor 12": (
+        trip(7, vendorid="1", lpep_pickup_datetime="22019-02-03 04:05:06"),
+        trip(7, vendorid="12", lpep_pickup_datetime="2019-02-03 04:05:06"),
+    ),
+}
+
+
+@pytest.mark.parametrize("strays", STRAYS.values(), ids=STRAYS.keys())
+@pytest.mark.parametrize("order", [(JANUARY, FEBRUARY), (FEBRUARY, JANUARY)], ids=["in order", "backwards"])
+def test_row_that_another_file_already_has_is_set_aside(
+    database: PostgresDatabase,
+    tmp_path: Path,
+    green: DatasetSpec,
+    strays: tuple[bytes, bytes],
+    order: tuple[datetime.date, datetime.date],
+) -> None:
+    lines = {JANUARY: [*trips(5), strays[0]], FEBRUARY: [*trips(5, FEBRUARY), strays[1]]}
+
+    first, second = (load(database, job_of(lines[month], tmp_path, month), silent) for month in order)
+
+    assert (first.rows_loaded, first.rows_duplicate) == (6, 0)
+    assert (second.rows_loaded, second.rows_duplicate) == (5, 1)
+    assert set_aside(database) == {("duplicate_of_other_file", FILE[order[1]]): 1}
+    [(detail, row)] = execute(database, "SELECT detail, row_values FROM load_quarantine")
+    assert FILE[order[0]] in detail
+    assert (row["filename"], len(row)) == (FILE[order[1]], 22)
+    assert execute(database, "SELECT count(DISTINCT unique_row_id), count(*) FROM green_tripdata") == [(11, 11)]
+    assert rows_with_another_id(database, green) == 0
+
+
+def test_row_repeated_in_its_file_and_in_another_is_set_aside_for_both(
+    database: PostgresDatabase, tmp_path: Path
+) -> None:
+    load(database, job_of([*trips(5), trip(7, FEBRUARY)], tmp_path), silent)
+
+    entry = load(database, job_of([trip(7, FEBRUARY)] * 3, tmp_path, FEBRUARY), silent)
+
+    assert (entry.rows_read, entry.rows_loaded, entry.rows_duplicate) == (3, 0, 3)
+    assert set_aside(database) == {
+        ("duplicate_in_file", FILE[FEBRUARY]): 2,
+        ("duplicate_of_other_file", FILE[FEBRUARY]): 1,
+    }
+
+
+def test_file_with_duplicates_loaded_again_adds_nothing(database: PostgresDatabase, tmp_path: Path) -> None:
+    lines = [*trips(5), trip(3), trip(7, FEBRUARY)]
+    load(database, job_of([trip(7, FEBRUARY)], tmp_path, FEBRUARY), silent)
+    load(database, job_of(lines, tmp_path), silent)
+    before = contents(database)
+
+    load(database, job_of(lines, tmp_path), silent)
+    assert contents(database) == before
+
+    load(database, job_of(lines, tmp_path, replace=True), silent)
+    after = contents(database)
+    assert (after["relations"], after["green_tripdata"]) == (before["relations"], before["green_tripdata"])
+    assert len(after["load_quarantine"]) == 2
+
+
+def test_bad_rows_and_duplicates_of_one_file_add_up(database: PostgresDatabase, tmp_path: Path) -> None:
+    entry = load(database, job_of([*trips(9), b"", trip(1), b"x"], tmp_path, max_bad_rows=2), silent)
+
+    assert (entry.rows_read, entry.rows_loaded, entry.rows_duplicate, entry.rows_rejected) == (12, 9, 1, 2)
+    assert set_aside(database) == {("malformed", FILE[JANUARY]): 2, ("duplicate_in_file", FILE[JANUARY]): 1}
+
+
+def test_replacing_a_month_is_one_step_for_whoever_reads(database: PostgresDatabase, tmp_path: Path) -> None:
+    load(database, job_of(trips(40), tmp_path), silent)
+    seen: Counter[int] = Counter()
+    done = threading.Event()
+
+    def read() -> None:
+        with contextlib.closing(psycopg2.connect(database.dsn)) as connection, connection.cursor() as cursor:
+            connection.autocommit = True
+            while not done.is_set():
+                cursor.execute(f"SELECT count(*) FROM {database.schema}.green_tripdata")
+                seen.update(cursor.fetchone())
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    try:
+        for edition in range(6):
+            load(database, job_of(trips(41 + edition), tmp_path, replace=True), silent)
+    finally:
+        done.set()
+        reader.join()
+
+    assert set(seen) <= set(range(40, 47)), "absent, double or in part"
+    assert len(seen) > 2, "the reader was too slow to see anything"
