@@ -100,7 +100,7 @@ class Handler(BaseHTTPRequestHandler):
             self.head(fault.status or 404, {"Content-Length": "0"}, fault)
             return
         first, last = fault.range_sent or self.asked_range(len(body))
-        if first >= len(body):
+        if first and first >= len(body):
             self.head(416, {"Content-Length": "0", "Content-Range": f"bytes */{len(body)}"}, fault)
             return
         headers = source.validators()

@@ -111,7 +111,7 @@ class ReleaseFile:
         lowered = [name.lower() for name in names]
         known = set(self.spec.column_names)
         if not known.intersection(lowered):
-            shown = header.decode("utf-8", "backslashreplace").strip()[:60]
+            shown = header.decode("utf-8", "backslashreplace").rstrip("\r\n")[:60]
             raise PipelineError(
                 f"{self.label}, line 1: not a {self.spec.name} file, as it begins with {shown!r}; {self._remedy}"
             )

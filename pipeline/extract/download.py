@@ -120,9 +120,10 @@ def _attempt(url: str, part: Part, options: HttpOptions, progress: Progress) -> 
 def _receive(response: requests.Response, part: Part, offset: int, progress: Progress) -> None:
     done, total = offset, _announced_size(response, offset)
     with part.path.open("ab") as file:
-        # read1 returns what has arrived, so that a stall or a cut costs none of it.
+        # read1 returns what has arrived and flush passes it on, so that a stall or a kill costs none of it.
         while chunk := response.raw.read1(CHUNK_BYTES, decode_content=False):
             file.write(chunk)
+            file.flush()
             done += len(chunk)
             progress(done, total)
     if total is not None and done != total:

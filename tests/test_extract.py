@@ -1,0 +1,340 @@
+"""Extracting a release: what is fetched, what is proved of it, and what stands under its name whatever goes wrong."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import resource
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+from conftest import IMPATIENT, JANUARY, run_command
+from http_source import Fault, HttpSource
+
+from pipeline.datasets import DatasetSpec, spec_named
+from pipeline.errors import PipelineError
+from pipeline.extract import ExtractedFile, extract_release, remove_extracted
+from pipeline.progress import silent
+
+PATH = "green/green_tripdata_2019-01.csv.gz"
+HASTY = replace(IMPATIENT, read_timeout=0.3, longest_wait=0.01)
+
+Extract = Callable[..., ExtractedFile]
+
+
+@pytest.fixture
+def release(mirror: Path) -> bytes:
+    """500 made-up rows of green 2019-01, as they are released."""
+    return (mirror / PATH).read_bytes()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "raw" / PATH
+
+
+@pytest.fixture
+def extract(site: HttpSource, green: DatasetSpec, file: Path, release: bytes) -> Extract:
+    """Extracts green 2019-01, from the site unless told otherwise."""
+    site.files[f"/{PATH}"] = release
+
+    def run(base_url: object = None, *, force: bool = False) -> ExtractedFile:
+        return extract_release(green, JANUARY, str(base_url or site.url), file, HASTY, silent, replace=force)
+
+    return run
+
+
+def names(folder: Path) -> set[str]:
+    """The files in a folder, without the locks, which are never removed."""
+    return {path.name for path in folder.iterdir() if path.name != ".locks"}
+
+
+def complaint(action: Callable[[], object]) -> str:
+    """The one line that something fails with."""
+    with pytest.raises(PipelineError) as caught:
+        action()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_extracted_file_is_the_release_with_its_facts_beside_it(
+    extract: Extract, site: HttpSource, file: Path, release: bytes
+) -> None:
+    facts = extract()
+
+    assert file.read_bytes() == release
+    assert names(file.parent) == {file.name, f"{file.name}.json"}
+    assert facts == ExtractedFile.read(file)
+    assert (facts.source_url, facts.bytes, facts.rows) == (f"{site.url}/{PATH}", len(release), 500)
+    assert facts.sha256 == hashlib.sha256(release).hexdigest()
+
+
+def test_base_url_may_end_in_a_slash(extract: Extract, site: HttpSource) -> None:
+    assert extract(f"{site.url}/").source_url == f"{site.url}/{PATH}"
+
+
+def test_nothing_stands_under_the_name_before_the_end(
+    site: HttpSource, green: DatasetSpec, file: Path, extract: Extract
+) -> None:
+    site.faults = [Fault(cut_after=5_000)]
+    seen: list[bool] = []
+
+    extract_release(green, JANUARY, site.url, file, HASTY, lambda *_: seen.append(file.exists()))
+
+    assert file.exists()
+    assert seen
+    assert not any(seen)
+
+
+def test_extracted_file_is_not_fetched_again_unless_forced(extract: Extract, site: HttpSource) -> None:
+    facts = extract()
+
+    assert extract() == facts
+    assert len(site.requests) == 1
+    extract(force=True)
+    assert len(site.requests) == 2
+
+
+def test_forced_extraction_puts_the_new_edition_in_place(
+    extract: Extract, site: HttpSource, file: Path, release: bytes
+) -> None:
+    extract()
+    edition = site.files[f"/{PATH}"] = gzip.compress(gzip.decompress(release) + b"\r\n")
+
+    facts = extract(force=True)
+
+    assert file.read_bytes() == edition
+    assert facts == ExtractedFile.read(file)
+    assert facts.sha256 == hashlib.sha256(edition).hexdigest()
+
+
+def cut_gzip(release: bytes) -> bytes:
+    return release[:-20]
+
+
+def wrong_crc(release: bytes) -> bytes:
+    return release[:-8] + bytes(4) + release[-4:]
+
+
+def html(_: bytes) -> bytes:
+    return b"<!DOCTYPE html><title>Please log in</title>\n"
+
+
+def empty(_: bytes) -> bytes:
+    return b""
+
+
+def header_alone(release: bytes) -> bytes:
+    return gzip.compress(gzip.decompress(release).split(b"\n")[0] + b"\n")
+
+
+def another_column(release: bytes) -> bytes:
+    return gzip.compress(gzip.decompress(release).replace(b"extra", b"surplus", 1))
+
+
+WRONG = pytest.mark.parametrize(
+    ("spoil", "problem"),
+    [
+        (cut_gzip, "the gzip stream is cut off"),
+        (wrong_crc, "the gzip stream is corrupt"),
+        (html, "line 1: not a green file, as it begins with '<!DOCTYPE html>"),
+        (empty, "the file is empty"),
+        (header_alone, "a header but no rows"),
+        (another_column, "lacks extra, adds 'surplus'"),
+    ],
+)
+
+
+@WRONG
+def test_wrong_file_is_refused_and_nothing_is_kept(
+    extract: Extract, site: HttpSource, file: Path, spoil: Callable[[bytes], bytes], problem: str
+) -> None:
+    site.files[f"/{PATH}"] = spoil(site.files[f"/{PATH}"])
+
+    message = complaint(extract)
+
+    assert message.startswith(f"{site.url}/{PATH}")
+    assert problem in message
+    assert names(file.parent) == set()
+
+
+@WRONG
+def test_what_was_there_survives_a_forced_extraction_that_fails(
+    extract: Extract, site: HttpSource, file: Path, release: bytes, spoil: Callable[[bytes], bytes], problem: str
+) -> None:
+    facts = extract()
+    site.files[f"/{PATH}"] = spoil(release)
+
+    assert problem in complaint(lambda: extract(force=True))
+    assert file.read_bytes() == release
+    assert ExtractedFile.read(file) == facts
+
+
+def test_mended_source_is_extracted_after_a_wrong_file(extract: Extract, site: HttpSource, release: bytes) -> None:
+    site.files[f"/{PATH}"] = cut_gzip(release)
+    complaint(extract)
+    site.files[f"/{PATH}"] = release
+
+    assert extract().bytes == len(release)
+    assert site.ranges == [None, None]
+
+
+def test_next_run_goes_on_with_a_broken_download(extract: Extract, site: HttpSource, file: Path) -> None:
+    site.faults = [Fault(cut_after=5_000), *[Fault(status=503)] * 3]
+    complaint(extract)
+    assert not file.exists()
+
+    extract()
+
+    assert site.ranges[-1] == "bytes=5000-"
+
+
+def test_copy_from_a_folder_is_not_mixed_with_a_broken_download(
+    extract: Extract, site: HttpSource, file: Path, mirror: Path, release: bytes
+) -> None:
+    site.faults = [Fault(cut_after=5_000), *[Fault(status=503)] * 3]
+    complaint(extract)
+    (mirror / PATH).write_bytes(gzip.compress(gzip.decompress(release), 1))
+    with file_size_limit(8_000):
+        complaint(lambda: extract(mirror))  # leaves 8,000 bytes that are not the site's
+
+    extract()
+
+    assert site.ranges[-1] is None
+    assert file.read_bytes() == release
+
+
+@pytest.mark.parametrize("status", [404, 410])
+def test_unpublished_month_is_named_with_the_months_that_are(extract: Extract, site: HttpSource, status: int) -> None:
+    site.afterwards = Fault(status=status)
+
+    assert complaint(extract) == (
+        f"green 2019-01 does not exist at {site.url}/{PATH}; months known to be published: 2019-01 to 2021-07"
+    )
+
+
+def test_file_missing_from_a_folder_is_named_with_the_months_that_are(
+    extract: Extract, mirror: Path, release: bytes
+) -> None:
+    (mirror / PATH).unlink()
+
+    assert complaint(lambda: extract(mirror)) == (
+        f"green 2019-01 does not exist at {mirror}/{PATH}; months known to be published: 2019-01 to 2021-07"
+    )
+
+
+def test_missing_folder_is_said_to_be_missing(extract: Extract, tmp_path: Path) -> None:
+    expected = f"{tmp_path}/nowhere: there is no such folder; check --source-base-url"
+
+    assert complaint(lambda: extract(tmp_path / "nowhere")) == expected
+    assert complaint(lambda: extract(f"file://{tmp_path}/nowhere/")) == expected
+
+
+@pytest.mark.parametrize("name", ["mirror", "a folder", "100%", "50%25", "#1?", "[x]", "Zoë"])
+def test_folder_is_read_as_a_path_and_as_a_file_url(
+    extract: Extract, mirror: Path, tmp_path: Path, file: Path, release: bytes, name: str
+) -> None:
+    mirror.rename(tmp_path / name)
+
+    for base_url in (
+        f"{tmp_path / name}",
+        f"{tmp_path / name}/",
+        f"file://{quote(str(tmp_path / name))}",
+        f"file://localhost{quote(str(tmp_path / name))}",
+    ):
+        assert extract(base_url, force=True).source_url == f"{base_url.rstrip('/')}/{PATH}"
+        assert file.read_bytes() == release
+
+
+@pytest.mark.parametrize("base_url", ["ftp://host/mirror", "s3://bucket", "file://data/mirror"])
+def test_other_urls_are_refused(extract: Extract, base_url: str) -> None:
+    assert "[source] base_url" in complaint(lambda: extract(base_url))
+
+
+@contextmanager
+def file_size_limit(size: int) -> Iterator[None]:
+    """Lets no file of this process grow beyond `size`: the kernel then refuses as it does when the disk is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("source", ["site", "folder"])
+def test_full_disk_is_one_line_and_leaves_what_was_there(
+    extract: Extract, mirror: Path, file: Path, release: bytes, source: str
+) -> None:
+    base_url = mirror if source == "folder" else None
+    facts = extract(base_url)
+
+    with file_size_limit(8_000):
+        message = complaint(lambda: extract(base_url, force=True))
+
+    assert str(file) in message
+    assert "make room, or change [storage] root" in message
+    assert file.read_bytes() == release
+    assert ExtractedFile.read(file) == facts
+
+
+def test_extraction_goes_on_once_there_is_room(extract: Extract, site: HttpSource, file: Path, release: bytes) -> None:
+    with file_size_limit(8_000):
+        complaint(extract)
+
+    extract()
+
+    assert site.ranges == [None, "bytes=8000-"]
+    assert file.read_bytes() == release
+
+
+def test_unusable_storage_is_one_line(extract: Extract, tmp_path: Path) -> None:
+    (tmp_path / "raw").write_text("a file where the folder should be")
+
+    assert f"{tmp_path}/raw" in complaint(extract)
+
+
+def test_zones_are_extracted_without_a_month(site: HttpSource, tmp_path: Path) -> None:
+    zones, file = spec_named("zones"), tmp_path / "zones.csv"
+    site.files["/misc/taxi_zone_lookup.csv"] = (
+        b'"LocationID","Borough","Zone","service_zone"\r\n1,"EWR","Newark","EWR"\r\n'
+    )
+
+    assert extract_release(zones, None, site.url, file, HASTY, silent).rows == 1
+    site.files.clear()
+    assert complaint(lambda: extract_release(zones, None, site.url, file, HASTY, silent, replace=True)) == (
+        f"zones does not exist at {site.url}/misc/taxi_zone_lookup.csv"
+    )
+
+
+def test_removal_leaves_nothing_and_says_whether_there_was_a_file(
+    extract: Extract, site: HttpSource, file: Path
+) -> None:
+    extract()
+    site.faults = [Fault(cut_after=5_000), *[Fault(status=503)] * 3]
+    complaint(lambda: extract(force=True))
+
+    assert remove_extracted(file)
+    assert names(file.parent) == set()
+    assert not remove_extracted(file)
+
+
+def test_command_says_in_one_line_that_a_month_is_not_published(site: HttpSource, tmp_path: Path) -> None:
+    environment = {"PIPELINE__STORAGE__ROOT": str(tmp_path), "NO_PROXY": "127.0.0.1"}
+
+    run = run_command(
+        *("luigi", "--module", "pipeline", "ExtractTripdata", "--taxi", "green", "--month", "2031-01"),
+        *("--source-base-url", site.url),
+        **environment,
+    )
+
+    assert run.returncode == 30
+    (line,) = [line for line in run.stderr.splitlines() if "does not exist" in line]
+    assert "green 2031-01 does not exist" in line
+    assert "2019-01 to 2021-07" in line
+    assert "Traceback" not in run.stderr
+    assert not any(path.is_file() for path in (tmp_path / "raw" / "green").iterdir())

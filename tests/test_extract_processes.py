@@ -1,0 +1,162 @@
+"""Extractions that are killed, and extractions side by side: real processes, real signals."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from subprocess import Popen
+
+import pytest
+from conftest import IMPATIENT, JANUARY, start_command
+from http_source import Fault, HttpSource
+
+from pipeline.datasets import DatasetSpec
+from pipeline.extract import ExtractedFile, extract_release
+from pipeline.progress import silent
+from pipeline.sample import write_month
+
+PATH = "green/green_tripdata_2019-01.csv.gz"
+
+
+@pytest.fixture
+def release(green: DatasetSpec, tmp_path: Path) -> bytes:
+    """2,000 made-up rows of green 2019-01: some 90 kB, more than any buffer on the way holds back."""
+    return write_month(green, JANUARY, 2_000, tmp_path / "mirror").read_bytes()
+
+
+@pytest.fixture
+def stocked(site: HttpSource, release: bytes) -> HttpSource:
+    """A site that has the release."""
+    site.files[f"/{PATH}"] = release
+    return site
+
+
+@contextmanager
+def started(site: HttpSource, root: Path, *options: str) -> Iterator[Popen[str]]:
+    """The real `luigi` command extracting green 2019-01 to a storage root; killed at the end if it still runs."""
+    process = start_command(
+        *("luigi", "--module", "pipeline", "ExtractTripdata", "--taxi", "green", "--month", "2019-01", *options),
+        PIPELINE__STORAGE__ROOT=str(root),
+        PIPELINE__SOURCE__BASE_URL=site.url,
+    )
+    with process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
+
+
+def test_killed_download_leaves_nothing_and_goes_on(
+    stocked: HttpSource, green: DatasetSpec, tmp_path: Path, release: bytes
+) -> None:
+    file = tmp_path / "raw" / PATH
+    part = file.with_name(file.name + ".part")
+    stocked.faults = [Fault(stall_after=60_000)]
+
+    with started(stocked, tmp_path) as process:
+        wait_until(lambda: part.exists() and part.stat().st_size > 30_000)
+        process.send_signal(signal.SIGKILL)
+    left = part.stat().st_size
+    assert not file.exists()
+
+    extract_release(green, JANUARY, stocked.url, file, IMPATIENT, silent)
+    assert stocked.ranges == [None, f"bytes={left}-"]
+    assert file.read_bytes() == release
+
+
+def test_two_processes_download_a_file_once(stocked: HttpSource, tmp_path: Path, release: bytes) -> None:
+    stocked.faults = [Fault(hold=True)]
+
+    with started(stocked, tmp_path) as one, started(stocked, tmp_path) as other:
+        wait_until(lambda: waits_for_lock(one) or waits_for_lock(other) or len(stocked.requests) > 1)
+        stocked.gate.set()
+        assert (one.wait(20), other.wait(20)) == (0, 0)
+
+    assert len(stocked.requests) == 1
+    assert (tmp_path / "raw" / PATH).read_bytes() == release
+
+
+def test_lock_of_a_killed_process_is_gone_with_it(stocked: HttpSource, tmp_path: Path) -> None:
+    stocked.faults = [Fault(hold=True)]
+
+    with started(stocked, tmp_path) as killed, started(stocked, tmp_path) as waiting:
+        wait_until(lambda: waits_for_lock(killed) or waits_for_lock(waiting))
+        if waits_for_lock(killed):
+            killed, waiting = waiting, killed
+        killed.kill()
+        assert waiting.wait(20) == 0
+
+    assert len(stocked.requests) == 2
+
+
+def waits_for_lock(process: Popen[str]) -> bool:
+    """Whether the kernel has a process waiting for a file's lock (proc_locks(5))."""
+    locks = Path("/proc/locks").read_text().splitlines()
+    return any("->" in line and f" {process.pid} " in line for line in locks)
+
+
+def run_to_step(step: int, action: Callable[[], object]) -> bool:
+    """Runs something in a process of its own that dies of SIGKILL before its nth change to a folder or a file.
+
+    Says whether it came to its end, as it makes fewer changes than that.
+    """
+    child = os.fork()
+    if child == 0:
+        steps = 0
+
+        def count(event: str, arguments: tuple[object, ...]) -> None:
+            nonlocal steps
+            changes = event in ("os.rename", "os.remove", "os.truncate")
+            changes |= event == "open" and str(arguments[1]).startswith(("w", "a"))
+            steps += changes
+            if changes and steps == step:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        sys.addaudithook(count)
+        try:
+            action()
+            os._exit(0)
+        except BaseException:
+            os._exit(1)
+    _, status = os.waitpid(child, 0)
+    assert status in (0, signal.SIGKILL)
+    return status == 0
+
+
+def test_killed_at_any_step_file_and_facts_agree_and_the_next_run_ends_well(
+    stocked: HttpSource, green: DatasetSpec, tmp_path: Path, release: bytes
+) -> None:
+    file, old = tmp_path / "raw" / PATH, write_month(green, JANUARY, 50, tmp_path / "old").read_bytes()
+
+    def extract(replace: bool = True) -> ExtractedFile:
+        return extract_release(green, JANUARY, stocked.url, file, IMPATIENT, silent, replace=replace)
+
+    for step in range(1, 100):
+        stocked.files[f"/{PATH}"], stocked.etag = old, '"old"'
+        extract()
+        stocked.files[f"/{PATH}"], stocked.etag = release, '"new"'
+        stocked.faults = [Fault(cut_after=30_000)]
+        ended = run_to_step(step, extract)
+
+        assert file.read_bytes() in (old, release)
+        facts = ExtractedFile.read(file)
+        assert facts is None or facts.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
+        stocked.faults = []
+        assert extract(replace=facts is not None).rows == 2_000
+        assert file.read_bytes() == release
+        if ended:
+            break
+    assert 8 < step < 99

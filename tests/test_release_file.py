@@ -1,0 +1,275 @@
+"""Reading release files as they come: headers, line ends, quotes, gzip, and what is wrong with them."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import hashlib
+import io
+import re
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.datasets import DatasetSpec, release_file, spec_named
+from pipeline.datasets.records import Block, count_records, cut_after_record, records
+from pipeline.datasets.release_file import ReleaseFile
+from pipeline.errors import PipelineError
+
+ZONES = spec_named("zones")
+HEADER = b"LocationID,Borough,Zone,service_zone"
+BODY = b'1,EWR,"Newark, ""the"" Airport",EWR\r\n2,Queens,"Jamaica\nBay",Boro Zone\r\n3,Bronx,Allerton,Boro Zone\r\n'
+WHOLE = HEADER + b"\r\n" + BODY
+
+Write = Callable[[bytes], Path]
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Write:
+    def run(content: bytes) -> Path:
+        path = tmp_path / "file"
+        path.write_bytes(content)
+        return path
+
+    return run
+
+
+def read(path: Path, spec: DatasetSpec = ZONES) -> list[Block]:
+    with ReleaseFile(path, spec) as release:
+        return list(release.blocks())
+
+
+def joined(blocks: list[Block]) -> bytes:
+    return b"".join(block.data for block in blocks)
+
+
+def complaint(path: Path, spec: DatasetSpec = ZONES) -> str:
+    """The one line that reading the file fails with."""
+    with pytest.raises(PipelineError) as caught:
+        read(path, spec)
+    message = str(caught.value)
+    assert message.startswith(str(path))
+    assert "\n" not in message
+    assert len(message) < 1_000
+    return message
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(WHOLE, id="plain"),
+        pytest.param(gzip.compress(WHOLE), id="gzip"),
+        pytest.param(gzip.compress(WHOLE[:50]) + gzip.compress(WHOLE[50:]), id="several gzip members"),
+        pytest.param(gzip.compress(WHOLE) + bytes(512), id="padded with zeros, as tapes are"),
+    ],
+)
+def test_file_is_read_whole_however_it_is_packed(write: Write, content: bytes) -> None:
+    with ReleaseFile(write(content), ZONES) as release:
+        blocks = list(release.blocks())
+
+    assert joined(blocks) == BODY
+    assert sum(block.rows for block in blocks) == 3
+    assert release.bytes_read == len(content)
+    assert release.sha256 == hashlib.sha256(content).hexdigest()
+
+
+def test_lf_line_ends_are_kept(write: Write) -> None:
+    assert joined(read(write(HEADER + b"\n1,EWR,a,b\n2,EWR,c,d\n"))) == b"1,EWR,a,b\n2,EWR,c,d\n"
+
+
+@pytest.mark.parametrize("block_bytes", [1, 7, 4 << 20])
+def test_last_record_needs_no_newline(write: Write, block_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(release_file, "BLOCK_BYTES", block_bytes)
+
+    blocks = read(write(WHOLE.removesuffix(b"\r\n")))
+
+    assert sum(block.rows for block in blocks) == 3
+    assert joined(blocks) == BODY.removesuffix(b"\r\n") + b"\n"
+
+
+@pytest.mark.parametrize("bom", [b"", b"\xef\xbb\xbf"])
+@pytest.mark.parametrize(
+    ("header", "columns"),
+    [
+        (HEADER, "locationid borough zone service_zone"),
+        (b'"LocationID","Borough","Zone","service_zone"', "locationid borough zone service_zone"),
+        (b"LOCATIONID,borough, Zone ,Service_Zone", "locationid borough zone service_zone"),
+        (b"service_zone,Zone,LocationID,Borough", "service_zone zone locationid borough"),
+    ],
+)
+def test_columns_come_in_the_order_of_the_file(write: Write, bom: bytes, header: bytes, columns: str) -> None:
+    with ReleaseFile(write(bom + header + b"\r\n" + BODY), ZONES) as release:
+        assert release.columns == tuple(columns.split())
+
+
+@pytest.mark.parametrize(
+    ("header", "problem"),
+    [
+        (b"LocationID,Borough,service_zone", "lacks Zone;"),
+        (HEADER + b",cbd_fee", "adds 'cbd_fee';"),
+        (HEADER + b",ZONE", "repeats 'ZONE';"),
+        (HEADER + b",", "adds '';"),
+        (b"LocationID,Borough,Zones,service_zone", "lacks Zone, adds 'Zones';"),
+        (HEADER + b",\x1b[2J", r"adds '\x1b[2J';"),
+        (HEADER + b",x" * 1_000, "and has 1987 more problems;"),
+    ],
+)
+def test_changed_header_says_what_changed_and_where_to_declare_it(write: Write, header: bytes, problem: str) -> None:
+    message = complaint(write(header + b"\r\n" + BODY))
+
+    assert ", line 1: the header " in message
+    assert problem in message
+    assert "pipeline/datasets/zones.yaml" in message
+
+
+@pytest.mark.parametrize(
+    ("content", "shown"),
+    [
+        (b"<!DOCTYPE html>\n<html>Please log in</html>\n", "'<!DOCTYPE html>'"),
+        (b"<html>" + b"x" * 1_000_000, "'<html>xxxxxx"),
+        (BODY, "'1,EWR,"),
+        (b"a\rb\rc\r", r"'a\rb\rc'"),
+        (b'"' + b"x" * 200_000 + b'"', "'\"xxxx"),
+        (b"\x1f", r"'\x1f'"),
+        (b"PAR1\x00\xff\xfe\n", r"'PAR1\x00\\xff\\xfe'"),
+        (gzip.compress(gzip.compress(WHOLE)), r"'\x1f\\x8b"),
+        (b"\r\n" + WHOLE, "''"),
+        (gzip.compress(b""), "''"),
+    ],
+)
+def test_what_is_no_release_file_is_shown_by_its_beginning(write: Write, content: bytes, shown: str) -> None:
+    assert f", line 1: not a zones file, as it begins with {shown}" in complaint(write(content))
+
+
+def test_empty_file_is_said_to_be_empty(write: Write) -> None:
+    assert ": the file is empty; " in complaint(write(b""))
+
+
+def test_header_alone_is_a_file_without_rows(write: Write) -> None:
+    assert read(write(HEADER)) == read(write(HEADER + b"\r\n")) == []
+
+
+def packed() -> bytes:
+    """A gzip file of several blocks, so that its end is not seen with its beginning."""
+    rows = b"".join(b"%d,%d,x,y\r\n" % (i, i * i) for i in range(5_000))
+    return gzip.compress(HEADER + b"\r\n" + rows, mtime=0)
+
+
+@pytest.mark.parametrize("kept", [2, 3, 9, 10, 11, 20, 5_000, -9, -8, -4, -1])
+def test_cut_off_gzip_is_found(write: Write, kept: int) -> None:
+    assert "the gzip stream is cut off" in complaint(write(packed()[:kept]))
+
+
+def test_cut_off_second_gzip_member_is_found(write: Write) -> None:
+    assert "the gzip stream is cut off" in complaint(write(packed() + gzip.compress(BODY)[:-1]))
+
+
+@pytest.mark.parametrize("at", [-8, -5, -4, -1, 2_000], ids=["CRC", "CRC's end", "size", "size's end", "data"])
+def test_flipped_bits_in_gzip_are_found(write: Write, at: int) -> None:
+    content = bytearray(packed())
+    content[at] ^= 0b101
+
+    assert "the gzip stream is c" in complaint(write(bytes(content)))
+
+
+@pytest.mark.parametrize("garbage", [b"x", b"<html>", bytes(8) + b"x", b"\x1f\x8b"])
+def test_garbage_after_gzip_is_found(write: Write, garbage: bytes) -> None:
+    assert "other bytes follow it" in complaint(write(gzip.compress(WHOLE) + garbage))
+
+
+def test_quote_that_is_never_closed_is_told_by_its_line(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(release_file, "BLOCK_BYTES", 100)
+    monkeypatch.setattr(release_file, "LONGEST_RECORD", 1_000)
+    rows = [b"1,EWR,a,b\r\n"] * 500
+    rows[100] = b'1,EWR,"a,b\r\n'
+
+    assert ", line 102: a record of more than 1,000 bytes" in complaint(write(HEADER + b"\r\n" + b"".join(rows)))
+
+
+def test_unclosed_quote_near_the_end_makes_one_record_of_the_rest(write: Write) -> None:
+    (good, rest) = read(write(HEADER + b'\n1,a,b,c\n2,a,"b,c\n3,a,b,c\n'))
+
+    assert (good.rows, rest.rows) == (1, 1)
+    assert [record.line_number for record in records(rest)] == [3]
+
+
+def test_stray_quote_does_not_slow_the_splitter_down() -> None:
+    block = b'"' + b"1,EWR,a,b\r\n" * 300_000
+    started = time.monotonic()
+
+    assert cut_after_record(block) == (b"", block)
+    assert sum(1 for _ in records(Block(block, 2, 1))) == 1
+    assert time.monotonic() - started < 5  # where looking at everything for each line takes minutes
+
+
+FIELDS = st.text('ab,"\n\r é\0', max_size=6)
+ROWS = st.lists(st.tuples(FIELDS, FIELDS, FIELDS, FIELDS), max_size=12)
+
+
+def as_csv(rows: list[tuple[str, ...]], line_end: str, quoting: int) -> bytes:
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator=line_end, quoting=quoting).writerows(rows)
+    return text.getvalue().encode()
+
+
+def lines(text: str) -> list[str]:
+    return re.findall(r"[^\n]*\n|[^\n]+\Z", text)
+
+
+def read_by_csv_module(body: bytes) -> tuple[list[list[str]], list[int]]:
+    """The records as Python's csv module sees them, and the line in the file (after a header) that each begins on."""
+    found, starts = [], [2]
+    reader = csv.reader(lines(body.decode()))
+    for record in reader:
+        found.append(record)
+        starts.append(reader.line_num + 2)
+    return found, starts[:-1]
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    rows=ROWS,
+    style=st.sampled_from([("\r\n", csv.QUOTE_MINIMAL), ("\r\n", csv.QUOTE_ALL), ("\n", csv.QUOTE_ALL)]),
+    ends_with_newline=st.booleans(),
+    zipped=st.booleans(),
+    block_bytes=st.integers(1, 60),
+)
+def test_blocks_are_the_body_and_records_are_those_of_the_csv_module(
+    rows: list[tuple[str, ...]], style: tuple[str, int], ends_with_newline: bool, zipped: bool, block_bytes: int
+) -> None:
+    body = as_csv(rows, *style)
+    content = HEADER + b"\r\n" + (body if ends_with_newline else body.removesuffix(b"\n"))
+    with tempfile.NamedTemporaryFile() as file, pytest.MonkeyPatch.context() as patch:
+        Path(file.name).write_bytes(gzip.compress(content) if zipped else content)
+        patch.setattr(release_file, "BLOCK_BYTES", block_bytes)
+        blocks = read(Path(file.name))
+
+    assert joined(blocks) == body
+    found = [record for block in blocks for record in records(block)]
+    expected, starts = read_by_csv_module(body)
+    assert [record.line_number for record in found] == starts
+    assert [next(csv.reader(lines(record.data.decode()))) for record in found] == expected
+    assert all(block.rows == count_records(block.data) == len(list(records(block))) for block in blocks)
+    assert sum(block.rows for block in blocks) == len(rows)
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.binary(max_size=40) | st.text('a"\n', max_size=40).map(str.encode))
+def test_any_bytes_are_split_without_loss(data: bytes) -> None:
+    whole, rest = cut_after_record(data)
+
+    assert whole + rest == data
+    assert whole.count(b'"') % 2 == 0
+    assert count_records(whole) == len(list(records(Block(whole, 2, 0))))
+    assert count_records(rest + b'"' * (rest.count(b'"') % 2)) == 0
+
+
+def test_record_shows_what_is_no_text_as_escapes() -> None:
+    (record,) = records(Block(b"caf\xc3\xa9,\xff,\0\r\n", 2, 1))
+
+    assert record.text == r"café,\xff,\x00"
