@@ -1,0 +1,88 @@
+"""Backfills: `RangeMonthly` over months that are years old, with the options that luigi.cfg gives it."""
+
+from __future__ import annotations
+
+import datetime
+import gzip
+from pathlib import Path
+
+import pytest
+from conftest import Run, execute
+from trips import HEADER, trip, trips
+
+from pipeline.datasets import spec_named
+from pipeline.sample import write_month
+from pipeline.warehouses.postgres import PostgresDatabase
+
+GREEN = ("RangeMonthly", "--of", "LoadTripdata", "--of-params", '{"taxi": "green"}')
+FIRST_QUARTER = ("--start", "2019-01", "--stop", "2019-04")
+
+
+@pytest.fixture
+def with_march(mirror: Path) -> Path:
+    """The mirror with 2019-03 beside 2019-01; 2019-02 is missing."""
+    publish(mirror, 3)
+    return mirror
+
+
+def test_missing_month_stops_no_other_and_later_runs_do_only_what_is_missing(
+    luigi: Run, database: PostgresDatabase, with_march: Path
+) -> None:
+    first = luigi(*GREEN, *FIRST_QUARTER, "--workers", "2")
+    assert first.returncode == 30
+    assert "green 2019-02 does not exist at" in first.stderr
+    loaded = finished(database)
+    assert list(loaded) == ["green/2019-01", "green/2019-03"]
+
+    assert luigi(*GREEN, *FIRST_QUARTER).returncode == 30
+    assert finished(database) == loaded
+
+    publish(with_march, 2)
+    third = luigi(*GREEN, *FIRST_QUARTER)
+    assert third.returncode == 0, third.stderr
+    assert list(finished(database)) == ["green/2019-01", "green/2019-02", "green/2019-03"]
+    assert loaded.items() <= finished(database).items()
+
+    fourth = luigi(*GREEN, *FIRST_QUARTER)
+    assert fourth.returncode == 0, fourth.stderr
+    assert "Did not run any tasks" in fourth.stderr
+
+
+def test_parameters_given_to_every_month_reach_the_load(luigi: Run, database: PostgresDatabase, mirror: Path) -> None:
+    lines = [HEADER, *trips(10), trip(10, trip_distance="far")]
+    (mirror / "green" / "green_tripdata_2019-01.csv.gz").write_bytes(gzip.compress(b"\r\n".join(lines)))
+    january = ("--start", "2019-01", "--stop", "2019-02")
+    assert luigi(*GREEN, *january).returncode == 30
+
+    tolerant = luigi(*GREEN[:-1], '{"taxi": "green", "max_bad_rows": 1}', *january)
+    assert tolerant.returncode == 0, tolerant.stderr
+    before = finished(database)
+    forced = luigi(*GREEN[:-1], '{"taxi": "green", "max_bad_rows": 1, "force": true}', *january, "--workers", "2")
+    assert forced.returncode == 0, forced.stderr
+    assert finished(database)["green/2019-01"] > before["green/2019-01"]
+
+
+def test_stop_in_the_future_ends_with_the_present_month(luigi: Run, database: PostgresDatabase) -> None:
+    today = datetime.datetime.now(datetime.UTC).date()
+    start = (today.replace(day=1) - datetime.timedelta(days=1)).replace(day=1)
+
+    backfill = luigi(*GREEN, "--start", f"{start:%Y-%m}", "--stop", f"{today.year + 3}-01")
+    assert backfill.returncode == 30
+    assert f"green {start:%Y-%m} does not exist" in backfill.stderr
+    assert f"green {today.year + 1}" not in backfill.stderr
+
+
+def test_unknown_taxi_is_told_in_one_line(luigi: Run) -> None:
+    wrong = luigi(*GREEN[:-1], '{"taxi": "geen"}', *FIRST_QUARTER)
+    assert wrong.returncode == 35
+    assert "--taxi geen: no monthly dataset is called that; there are: fhv, green, yellow" in wrong.stderr
+    assert "Traceback" not in wrong.stderr
+
+
+def publish(mirror: Path, month: int) -> None:
+    write_month(spec_named("green"), datetime.date(2019, month, 1), 100, mirror)
+
+
+def finished(database: PostgresDatabase) -> dict[str, datetime.datetime]:
+    """When each month's load ended, by month."""
+    return dict(execute(database, "SELECT partition_key, finished_at FROM load_ledger ORDER BY 1"))

@@ -1,0 +1,196 @@
+"""The `luigi` command: done once, resumed, forced, at once with another; its exit codes and its log."""
+
+from __future__ import annotations
+
+import gzip
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import CHECKOUT, JANUARY, Run, execute, run_command, settings, start_command
+from trips import FEBRUARY, HEADER, trip, trips
+
+from pipeline.datasets import spec_named
+from pipeline.sample import write_month, write_zones
+from pipeline.warehouses.postgres import PostgresDatabase
+
+LOAD = ("LoadTripdata", "--taxi", "green", "--month", "2019-01")
+
+
+def test_month_is_loaded_once_and_a_second_run_does_nothing(luigi: Run, database: PostgresDatabase) -> None:
+    first = luigi(*LOAD)
+    assert first.returncode == 0, first.stderr
+    assert "green/2019-01: 500 rows loaded into green_tripdata" in first.stderr
+    before = everything(database)
+
+    second = luigi(*LOAD)
+    assert second.returncode == 0, second.stderr
+    assert "1 complete ones were encountered" in second.stderr
+    assert everything(database) == before
+
+
+@pytest.mark.parametrize("taxi", ["fhv", "yellow"])
+def test_every_dataset_has_a_table(luigi: Run, database: PostgresDatabase, mirror: Path, taxi: str) -> None:
+    write_month(spec_named(taxi), FEBRUARY, 50, mirror)
+
+    loaded = luigi("LoadTripdata", "--taxi", taxi, "--month", "2019-02")
+    assert loaded.returncode == 0, loaded.stderr
+    assert execute(database, f"SELECT count(*) FROM {taxi}_tripdata") == [(50,)]
+
+
+def test_zones_are_loaded_once_and_forced_again(luigi: Run, database: PostgresDatabase, mirror: Path) -> None:
+    zones = write_zones(mirror)
+    assert luigi("LoadZones").returncode == 0
+    loaded = execute(database, "SELECT count(*), max(zone) FROM taxi_zone_lookup")
+    assert loaded == [(265, 'Sample zone "99"')]
+
+    zones.write_text(zones.read_text().replace("Sample", "Renamed"))
+    assert "1 complete ones" in luigi("LoadZones").stderr
+    assert execute(database, "SELECT count(*), max(zone) FROM taxi_zone_lookup") == loaded
+    assert luigi("LoadZones", "--force").returncode == 0
+    assert execute(database, "SELECT count(*), max(zone) FROM taxi_zone_lookup") == [(265, 'Renamed zone "99"')]
+
+
+def test_failed_load_goes_on_from_the_extracted_file(
+    luigi: Run, database: PostgresDatabase, mirror: Path, tmp_path: Path
+) -> None:
+    republish(mirror, [*trips(10), trip(10, trip_distance="far")])
+    failed = luigi(*LOAD)
+    assert failed.returncode == 30
+    assert "invalid input syntax" in failed.stderr and "Traceback" not in failed.stderr
+    assert execute(database, "SELECT count(*) FROM green_tripdata") == [(0,)]
+    extracted = raw_file(tmp_path).stat().st_mtime_ns
+
+    resumed = luigi(*LOAD, "--max-bad-rows", "1")
+    assert resumed.returncode == 0, resumed.stderr
+    assert "running   ExtractTripdata" not in resumed.stderr
+    assert raw_file(tmp_path).stat().st_mtime_ns == extracted
+    assert execute(database, "SELECT rows_loaded, rows_rejected FROM load_ledger") == [(10, 1)]
+
+
+def test_loaded_month_needs_neither_its_raw_file_nor_its_source(luigi: Run, mirror: Path, tmp_path: Path) -> None:
+    assert luigi(*LOAD).returncode == 0
+    raw_file(tmp_path).unlink()
+    shutil.rmtree(mirror)
+
+    again = luigi(*LOAD)
+    assert again.returncode == 0
+    assert "Did not run any tasks" in again.stderr
+    assert not raw_file(tmp_path).exists()
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_force_puts_a_republished_month_in_the_place_of_the_old(
+    luigi: Run, database: PostgresDatabase, mirror: Path, workers: str
+) -> None:
+    luigi(*LOAD)
+    [(old,)] = execute(database, "SELECT source_sha256 FROM load_ledger")
+    write_month(spec_named("green"), JANUARY, 400, mirror)
+    assert "Did not run any tasks" in luigi(*LOAD).stderr
+
+    forced = luigi(*LOAD, "--force", "--workers", workers)
+    assert forced.returncode == 0, forced.stderr
+    assert execute(database, "SELECT count(*) FROM green_tripdata") == [(400,)]
+    [(rows, new)] = execute(database, "SELECT rows_loaded, source_sha256 FROM load_ledger")
+    assert rows == 400 and new != old
+
+
+def test_two_runs_of_one_month_at_once_load_it_once(database: PostgresDatabase, mirror: Path, tmp_path: Path) -> None:
+    # Without the raw file of the first, what the second needs may be gone before it looks.
+    environment = settings(tmp_path, database, mirror) | {"PIPELINE__STORAGE__KEEP_RAW": "false"}
+    runs = [start_command("luigi", "--module", "pipeline", *LOAD, **environment) for _ in range(2)]
+    outputs = [run.communicate(timeout=60)[0] for run in runs]
+
+    assert [run.returncode for run in runs] == [0, 0], outputs
+    assert execute(database, "SELECT count(*) FROM green_tripdata") == [(500,)]
+    assert execute(database, "SELECT rows_loaded, rows_duplicate FROM load_ledger") == [(500, 0)]
+
+
+def test_two_runs_of_different_months_at_once_both_load(
+    database: PostgresDatabase, mirror: Path, tmp_path: Path
+) -> None:
+    write_month(spec_named("green"), FEBRUARY, 300, mirror)
+    environment = settings(tmp_path, database, mirror)
+    runs = [
+        start_command("luigi", "--module", "pipeline", *LOAD[:-1], month, **environment)
+        for month in ("2019-01", "2019-02")
+    ]
+    outputs = [run.communicate(timeout=60)[0] for run in runs]
+
+    assert [run.returncode for run in runs] == [0, 0], outputs
+    assert execute(database, "SELECT partition_key, rows_loaded FROM load_ledger ORDER BY 1") == [
+        ("green/2019-01", 500),
+        ("green/2019-02", 300),
+    ]
+
+
+def test_month_that_does_not_exist_fails_in_one_line(luigi: Run) -> None:
+    failed = luigi(*LOAD[:-1], "2031-05")
+
+    assert failed.returncode == 30
+    [line] = [line for line in failed.stderr.splitlines() if line.startswith("ERROR")]
+    assert "green 2031-05 does not exist at" in line and "2019-01 to 2021-07" in line
+    assert "Traceback" not in failed.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--taxi", "geen", "--month", "2019-01"), "--taxi geen: no monthly dataset is called that; there are: fhv,"),
+        (("--taxi", "green", "--month", "2019-13"), "--month 2019-13: not a month such as 2019-01"),
+        (("--taxi", "green"), "requires the 'month' parameter"),
+    ],
+)
+def test_wrong_parameter_is_told_in_one_line_and_exits_with_40(
+    tmp_path: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    # With no database at all: nothing may be touched before the words are right.
+    failed = run_command(
+        "luigi", "--module", "pipeline", "LoadTripdata", *arguments, PIPELINE__STORAGE__ROOT=str(tmp_path / "none")
+    )
+    assert failed.returncode == 40
+    assert said in failed.stderr
+    assert "Traceback" not in failed.stderr
+    assert not (tmp_path / "none").exists()
+
+
+def test_unreachable_database_is_a_scheduling_error_told_in_one_line_without_the_password(luigi: Run) -> None:
+    failed = luigi(*LOAD, PIPELINE__POSTGRES__DSN="postgresql://me:s3cr%65t@127.0.0.1:1/taxi")
+
+    assert failed.returncode == 35
+    assert "no connection to PostgreSQL" in failed.stderr and "port 1 failed" in failed.stderr
+    assert "Traceback" not in failed.stderr
+    for secret in ("s3cret", "s3cr%65t"):
+        assert secret not in failed.stdout + failed.stderr
+
+
+def test_bug_keeps_its_traceback(tmp_path: Path) -> None:
+    (tmp_path / "flawed.py").write_text(
+        "from pipeline.tasks.task import PipelineTask\n"
+        "class Flawed(PipelineTask):\n"
+        "    def run(self):\n"
+        "        {}['missing']\n"
+    )
+    failed = run_command("luigi", "--module", "flawed", "Flawed", PYTHONPATH=f"{tmp_path}:{CHECKOUT}")
+
+    assert failed.returncode == 30
+    assert "Traceback (most recent call last)" in failed.stderr
+    assert "KeyError: 'missing'" in failed.stderr
+
+
+def everything(database: PostgresDatabase) -> list[list[tuple[Any, ...]]]:
+    """The ledger and the table, where each row physically is included: equal only if nothing was written."""
+    return [
+        execute(database, "SELECT * FROM load_ledger"),
+        execute(database, "SELECT ctid, tableoid, xmin, unique_row_id FROM green_tripdata ORDER BY 1, 2"),
+    ]
+
+
+def raw_file(tmp_path: Path) -> Path:
+    return tmp_path / "data" / "raw" / "green" / "green_tripdata_2019-01.csv.gz"
+
+
+def republish(mirror: Path, lines: list[bytes]) -> None:
+    file = mirror / "green" / "green_tripdata_2019-01.csv.gz"
+    file.write_bytes(gzip.compress(b"".join(line + b"\r\n" for line in [HEADER, *lines])))
