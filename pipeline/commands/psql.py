@@ -16,9 +16,14 @@ def run(commands: list[str]) -> int:
     parts = parse_dsn(database.dsn)
     if password := parts.pop("password", None):
         os.environ["PGPASSWORD"] = password
-    schema = database.schema.replace("\\", "\\\\").replace(" ", "\\ ")
-    os.environ["PGOPTIONS"] = f"{os.environ.get('PGOPTIONS', '')} -c search_path={schema},public".strip()
+    given = parts.get("options") or os.environ.get("PGOPTIONS", "")
+    parts["options"] = f"{given} -c search_path={_option_value(database.schema)},public".strip()
     arguments = ["psql", "--set=ON_ERROR_STOP=1", make_dsn(**parts)]
     for command in commands:
         arguments += ["--command", command]
     os.execv(program("psql"), arguments)
+
+
+def _option_value(schema: str) -> str:
+    quoted = '"' + schema.replace('"', '""') + '"'
+    return quoted.replace("\\", "\\\\").replace(" ", "\\ ")

@@ -11,7 +11,7 @@ import sys
 from dataclasses import asdict
 from pathlib import Path
 
-from pipeline.datasets import all_specs, spec_named
+from pipeline.datasets import all_specs, format_month, spec_named
 from pipeline.settings import postgres
 from pipeline.warehouses.postgres import LedgerEntry, all_loads
 from pipeline.warehouses.postgres.tables import Tables
@@ -22,12 +22,20 @@ def run(taxi: str | None, month: datetime.date | None, as_json: bool) -> int:
     if as_json:
         print(json.dumps([asdict(entry) | {"seconds": entry.seconds} for entry in entries], default=str, indent=2))
     elif not entries:
-        print("Nothing is loaded. To begin: luigi --module pipeline LoadTripdata --taxi green --month 2019-01")
+        print(_nothing(taxi, month))
     else:
         _print_table(entries)
         if len(entries) == 1:
             _print_summary(entries[0])
     return 0
+
+
+def _nothing(taxi: str | None, month: datetime.date | None) -> str:
+    wanted = [taxi or "", format_month(month) if month else ""]
+    of_that = " of " + " ".join(filter(None, wanted)) if any(wanted) else ""
+    task = "LoadZones" if taxi and not spec_named(taxi).is_monthly else "LoadTripdata"
+    options = f" --taxi {wanted[0] or 'green'} --month {wanted[1] or '2019-01'}" if task == "LoadTripdata" else ""
+    return f"Nothing{of_that} is loaded. To begin: luigi --module pipeline {task}{options}"
 
 
 def _ledger() -> list[LedgerEntry]:
