@@ -7,6 +7,8 @@ import datetime
 import sys
 from collections.abc import Sequence
 
+import psycopg2
+
 from pipeline.commands import forget, psql, status, stop
 from pipeline.datasets import all_specs, format_month
 from pipeline.errors import PipelineError
@@ -27,6 +29,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(arguments.run(arguments))
     except PipelineError as error:
         print(f"pipeline: {error}", file=sys.stderr)
+        return 1
+    except psycopg2.Error as error:
+        print(f"pipeline: PostgreSQL says: {error.diag.message_primary or error}", file=sys.stderr)
         return 1
     except BrokenPipeError:
         sys.stderr.close()

@@ -1,0 +1,193 @@
+"""The `pipeline` command: status, psql, forget, stop and help, as people and programs use them."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from conftest import CHECKOUT, Run, execute, run_command
+from trips import HEADER, trip, trips
+
+from pipeline.datasets import spec_named
+from pipeline.sample import write_month, write_zones
+from pipeline.warehouses.postgres import PostgresDatabase
+
+LOAD = ("LoadTripdata", "--taxi", "green", "--month", "2019-01")
+COMMANDS = ("status", "psql", "forget", "stop", "help")
+
+
+def test_status_shows_what_is_loaded_where_and_from_what(luigi: Run, pipeline: Run, mirror: Path) -> None:
+    write_zones(mirror)
+    write_month(spec_named("yellow"), datetime.date(2020, 2, 1), 50, mirror)
+    luigi(*LOAD)
+    luigi("LoadTripdata", "--taxi", "yellow", "--month", "2020-02")
+    luigi("LoadZones")
+
+    lines = pipeline("status").stdout.splitlines()
+    assert [line.split()[:3] for line in lines] == [
+        ["what", "table", "rows"],
+        ["green/2019-01", "green_tripdata", "500"],
+        ["zones", "taxi_zone_lookup", "265"],
+        ["yellow/2020-02", "yellow_tripdata", "50"],
+    ]
+    assert lines[1].rstrip().endswith(f"{mirror}/green/green_tripdata_2019-01.csv.gz")
+    assert "\x1b" not in "".join(lines)
+
+    entries = json.loads(pipeline("status", "--json").stdout)
+    assert [entry["partition_key"] for entry in entries] == ["green/2019-01", "zones", "yellow/2020-02"]
+    assert entries[0]["rows_read"] == entries[0]["rows_loaded"] == 500
+    assert datetime.datetime.fromisoformat(entries[0]["finished_at"]) <= datetime.datetime.now(datetime.UTC)
+
+    for options, found in (
+        (("--taxi", "yellow"), ["yellow/2020-02"]),
+        (("--taxi", "zones"), ["zones"]),
+        (("--month", "2019-01"), ["green/2019-01"]),
+        (("--taxi", "yellow", "--month", "2019-01"), []),
+    ):
+        shown = json.loads(pipeline("status", "--json", *options).stdout)
+        assert [entry["partition_key"] for entry in shown] == found
+
+
+def test_status_of_one_month_ends_with_how_to_look_at_it(luigi: Run, pipeline: Run) -> None:
+    luigi(*LOAD)
+    shown = pipeline("status", "--taxi", "green", "--month", "2019-01").stdout
+
+    assert re.search(r"500 rows in \d+\.\d s \([\d,]+ rows/s\)", shown)
+    assert "psql -c 'select count(*) from green_tripdata'" in shown
+
+
+def test_status_of_nothing_says_how_to_begin(pipeline: Run) -> None:
+    assert pipeline("status").stdout == (
+        "Nothing is loaded. To begin: luigi --module pipeline LoadTripdata --taxi green --month 2019-01\n"
+    )
+    assert pipeline("status", "--taxi", "fhv", "--month", "2020-03").stdout == (
+        "Nothing of fhv 2020-03 is loaded. To begin: luigi --module pipeline LoadTripdata --taxi fhv --month 2020-03\n"
+    )
+    assert pipeline("status", "--taxi", "zones").stdout.endswith("luigi --module pipeline LoadZones\n")
+    assert pipeline("status", "--json").stdout == "[]\n"
+
+
+@pytest.mark.parametrize("name", ["plain", 'Odd "name" \\ it'])
+def test_psql_works_in_the_configured_schema(luigi: Run, pipeline: Run, database: PostgresDatabase, name: str) -> None:
+    schema = f"{database.schema} {name}"
+    loaded = luigi(*LOAD, PIPELINE__POSTGRES__SCHEMA=schema)
+    assert loaded.returncode == 0, loaded.stderr
+    try:
+        count = ("-c", "\\pset tuples_only", "-c", "SELECT count(*) FROM green_tripdata")
+        counted = pipeline("psql", *count, PIPELINE__POSTGRES__SCHEMA=schema)
+        assert counted.returncode == 0, counted.stderr
+        assert counted.stdout.split()[-1] == "500"
+    finally:
+        quoted = schema.replace('"', '""')
+        execute(replace(database, schema="public"), f'DROP SCHEMA "{quoted}" CASCADE')
+
+
+def test_psql_keeps_the_options_of_the_dsn_and_fails_when_its_sql_fails(
+    pipeline: Run, database: PostgresDatabase
+) -> None:
+    dsn = f"{database.dsn}&options=-c%20work_mem%3D4321kB"
+    shown = pipeline("psql", "-c", "SHOW work_mem", "-c", "SHOW search_path", PIPELINE__POSTGRES__DSN=dsn)
+    assert "4321kB" in shown.stdout and database.schema in shown.stdout
+
+    failed = pipeline("psql", "-c", "SELECT no_such_column", "-c", "SELECT 'went on'")
+    assert failed.returncode != 0
+    assert "no_such_column" in failed.stderr and "went on" not in failed.stdout
+
+
+def test_forgotten_month_is_gone_everywhere_and_loads_again(
+    luigi: Run, pipeline: Run, database: PostgresDatabase, mirror: Path, tmp_path: Path
+) -> None:
+    file = mirror / "green" / "green_tripdata_2019-01.csv.gz"
+    file.write_bytes(b"\r\n".join([HEADER, *trips(10), trip(3), trip(11, fare_amount="free")]))
+    write_month(spec_named("green"), datetime.date(2019, 2, 1), 50, mirror)
+    luigi(*LOAD, "--max-bad-rows", "1")
+    luigi(*LOAD[:-1], "2019-02")
+    raw = tmp_path / "data" / "raw" / "green" / file.name
+    assert raw.exists()
+    assert execute(database, "SELECT reason FROM load_quarantine ORDER BY 1") == [
+        ("duplicate_in_file",),
+        ("malformed",),
+    ]
+
+    forgotten = pipeline("forget", "--taxi", "green", "--month", "2019-01")
+    assert forgotten.returncode == 0, forgotten.stderr
+    assert forgotten.stdout == f"green/2019-01: removed from PostgreSQL; {raw} removed\n"
+    assert execute(database, "SELECT partition_key FROM load_ledger") == [("green/2019-02",)]
+    assert execute(database, "SELECT DISTINCT filename FROM green_tripdata") == [("green_tripdata_2019-02.csv",)]
+    assert execute(database, "SELECT * FROM load_quarantine") == []
+    assert not [path for path in raw.parent.iterdir() if path.name.startswith(raw.name)]
+
+    again = pipeline("forget", "--taxi", "green", "--month", "2019-01")
+    assert again.returncode == 0
+    assert again.stdout == f"green/2019-01: was not in PostgreSQL; {raw} was not there\n"
+    assert luigi(*LOAD, "--max-bad-rows", "1").returncode == 0
+    assert execute(database, "SELECT rows_loaded FROM load_ledger ORDER BY partition_key") == [(10,), (50,)]
+
+
+def test_forget_takes_a_month_exactly_where_there_are_months(
+    luigi: Run, pipeline: Run, database: PostgresDatabase, mirror: Path
+) -> None:
+    assert pipeline("forget", "--taxi", "green").stderr == "pipeline: green needs --month\n"
+    wrong = pipeline("forget", "--taxi", "zones", "--month", "2019-01")
+    assert (wrong.returncode, wrong.stderr) == (1, "pipeline: zones is one file and takes no --month\n")
+
+    write_zones(mirror)
+    luigi("LoadZones")
+    assert pipeline("forget", "--taxi", "zones").returncode == 0
+    assert execute(database, "SELECT * FROM taxi_zone_lookup") == []
+    assert execute(database, "SELECT * FROM load_ledger") == []
+
+
+def test_refusal_of_the_server_is_told_in_one_line(luigi: Run, pipeline: Run, database: PostgresDatabase) -> None:
+    luigi(*LOAD)
+    stranger = f"stranger_{database.schema}"
+    execute(database, f"CREATE ROLE {stranger} LOGIN")
+    try:
+        dsn = database.dsn.replace("postgres@", f"{stranger}@")
+        execute(database, f"GRANT USAGE ON SCHEMA {database.schema} TO {stranger}")
+        refused = pipeline("status", PIPELINE__POSTGRES__DSN=dsn)
+        assert (refused.returncode, refused.stdout) == (1, "")
+        assert refused.stderr == "pipeline: PostgreSQL says: permission denied for table load_ledger\n"
+    finally:
+        execute(database, f"DROP OWNED BY {stranger}")
+        execute(database, f"DROP ROLE {stranger}")
+
+
+def test_stop_leaves_a_server_that_is_not_the_pipelines_alone(pipeline: Run, database: PostgresDatabase) -> None:
+    stopped = pipeline("stop")
+    assert stopped.returncode == 0
+    assert "not the pipeline's to stop" in stopped.stdout
+    assert execute(database, "SELECT 1") == [(1,)]
+
+
+def test_help_names_every_command_and_so_do_the_pages(pipeline: Run) -> None:
+    shown = pipeline("help")
+    assert shown.returncode == 0
+    listed = re.findall(r"^    (\w+) +\w", shown.stdout, re.MULTILINE)
+    assert tuple(listed) == COMMANDS
+    assert shown.stdout == pipeline("--help").stdout
+
+    modules = {path.stem for path in (CHECKOUT / "pipeline" / "commands").glob("*.py")} - {"__init__"}
+    assert modules == set(COMMANDS) - {"help"}
+    text = "".join(path.read_text() for path in (CHECKOUT / "README.md", *(CHECKOUT / "docs").glob("*.md")))
+    for command in modules:
+        assert f"pipeline {command}" in text, f"`pipeline {command}` is in no page"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("stauts",), "invalid choice: 'stauts'"),
+        ((), "the following arguments are required: COMMAND"),
+        (("status", "--taxi", "geen"), "invalid choice: 'geen' (choose from 'fhv', 'green', 'yellow', 'zones')"),
+        (("forget", "--taxi", "green", "--month", "2019-13"), "'2019-13' is not a month such as 2019-01"),
+    ],
+)
+def test_wrong_words_exit_with_2_and_say_what_is_wrong(arguments: tuple[str, ...], said: str, tmp_path: Path) -> None:
+    wrong = run_command("pipeline", *arguments, PIPELINE__STORAGE__ROOT=str(tmp_path / "none"))
+    assert wrong.returncode == 2
+    assert said in wrong.stderr
