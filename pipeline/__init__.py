@@ -1,9 +1,18 @@
 """A Luigi pipeline for New York taxi trips: `luigi --module pipeline LoadTripdata --taxi green --month 2019-01`."""
 
+import sys
+
 from luigi.tools.range import RangeMonthly
 
+from pipeline.errors import PipelineError
+
+try:
+    from pipeline.tasks import ExtractTripdata, ExtractZones, LoadTripdata, LoadZones
+except PipelineError as error:
+    # A mistake in a dataset's file: whatever command comes to it first, there is nothing to run.
+    sys.exit(f"pipeline: {error}")
+
 from pipeline.settings import apply_environment
-from pipeline.tasks import ExtractTripdata, ExtractZones, LoadTripdata, LoadZones
 
 apply_environment()
 

@@ -20,14 +20,10 @@ def all_specs() -> dict[str, DatasetSpec]:
 
     :raises PipelineError: naming file and line, when one of the files is not a valid spec.
     """
-    specs = {file.stem: read_spec(file) for file in sorted(FOLDER.glob("*.yaml"))}
-    tables: dict[str, str] = {}
-    for spec in specs.values():
-        if other := tables.get(spec.table):
-            raise PipelineError(
-                f"{FOLDER / spec.name}.yaml: the table {spec.table} belongs to dataset '{other}' already"
-            )
-        tables[spec.table] = spec.name
+    specs: dict[str, DatasetSpec] = {}
+    for file in sorted(FOLDER.glob("*.yaml")):
+        tables = {spec.table: f"the dataset {name}" for name, spec in specs.items()}
+        specs[file.stem] = read_spec(file, tables)
     return specs
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,11 @@ BIGQUERY_TYPES = ("STRING", "INT64", "NUMERIC", "FLOAT64", "BOOL", "DATE", "TIME
 _REQUIRED = {"name", "title", "version", "table", "path", "row_key", "columns"}
 _MONTHLY = {"event_time", "first_month"}
 _OPTIONAL = {"event_time", "first_month", "last_month", "schedule"}
-_TABLE_NAME = re.compile(r"[a-z][a-z0-9_]{0,44}")
+# PostgreSQL cuts names at 63 bytes; the longest of ours is <table>_2019_01_loading_time.
+_TABLE_NAME = re.compile(r"[a-z][a-z0-9_]{0,41}")
 _COLUMN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
+_NO_TABLES: Mapping[str, str] = {}
+_OWN_TABLES = dict.fromkeys(("load_ledger", "load_quarantine"), "the pipeline itself")
 _RESERVED_COLUMNS = {"unique_row_id", "filename"}
 # The C parser is ten times faster and in every published wheel; the Python one reads the same language.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -82,24 +86,37 @@ class _Node:
             raise self.error(f"'{self.text()}' is not a month such as 2019-01") from None
 
 
-def read_spec(file: Path) -> DatasetSpec:
-    """Returns the dataset that a YAML file declares.
+def read_spec(file: Path, taken: Mapping[str, str] = _NO_TABLES) -> DatasetSpec:
+    """Returns the dataset that a YAML file declares; `taken` tells which tables belong to whom already.
 
     :raises PipelineError: naming file and line, when the file is not a valid dataset spec.
     """
+    text = file.read_bytes()
     try:
-        tree = yaml.compose(file.read_bytes(), Loader=_Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f", line {mark.line + 1}" if mark else ""
-        raise PipelineError(f"{file}{place}: not valid YAML: {getattr(error, 'problem', error)}") from error
+        tree = yaml.compose(text, Loader=_Loader)
+    except yaml.YAMLError as error:
+        raise PipelineError(f"{file}, line {_line_of(error, text)}: not valid YAML: {_problem(error)}") from error
     if tree is None:
         raise PipelineError(f"{file}, line 1: the file is empty")
     root = _Node(file, tree)
     keys = root.mapping(_REQUIRED | _OPTIONAL, _REQUIRED)
     spec = _spec(keys)
     _check(spec, keys, root, file)
+    if owner := {**_OWN_TABLES, **taken}.get(spec.table):
+        raise keys["table"].error(f"the table {spec.table} belongs to {owner} already")
     return spec
+
+
+def _line_of(error: yaml.YAMLError, text: bytes) -> int:
+    if isinstance(error, yaml.reader.ReaderError):  # a byte that is no text
+        return text.count(b"\n", 0, error.position) + 1
+    mark = error.problem_mark if isinstance(error, yaml.MarkedYAMLError) else None
+    return mark.line + 1 if mark else 1
+
+
+def _problem(error: yaml.YAMLError) -> str:
+    problem = error.problem if isinstance(error, yaml.MarkedYAMLError) else None
+    return problem or " ".join(str(error).split())
 
 
 def _spec(keys: dict[str, _Node]) -> DatasetSpec:
@@ -108,7 +125,7 @@ def _spec(keys: dict[str, _Node]) -> DatasetSpec:
         name=keys["name"].matching(_TABLE_NAME, "a name of lower-case letters, digits and underscores"),
         title=keys["title"].text(),
         version=keys["version"].integer(),
-        table=keys["table"].matching(_TABLE_NAME, "a table name of at most 45 lower-case letters, digits, underscores"),
+        table=keys["table"].matching(_TABLE_NAME, "a table name of at most 42 lower-case letters, digits, underscores"),
         path=keys["path"].text(),
         columns=_columns(keys["columns"]),
         row_key=tuple(node.text().lower() for node in keys["row_key"].items()),
@@ -147,9 +164,11 @@ def _check(spec: DatasetSpec, keys: dict[str, _Node], root: _Node, file: Path) -
     if not spec.path.removesuffix(".gz").endswith(".csv"):
         raise keys["path"].error("the path must end in .csv or .csv.gz")
     types = {column.name: column.postgres_type for column in spec.columns}
-    for node in keys["row_key"].items():
+    for at, node in enumerate(keys["row_key"].items()):
         if node.text().lower() not in types:
             raise node.error(f"row_key names '{node.text()}', which is not a column")
+        if node.text().lower() in spec.row_key[:at]:
+            raise node.error(f"row_key names '{node.text()}' twice")
     if not spec.is_monthly:
         return
     if missing := sorted(_MONTHLY - keys.keys()):

@@ -1,0 +1,209 @@
+"""Datasets are declared: what a YAML file must say, how a mistake in one is told, and that one more file is enough."""
+
+from __future__ import annotations
+
+import datetime
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from conftest import CHECKOUT, execute, settings
+
+import pipeline.datasets
+from pipeline.datasets import DatasetSpec, all_specs, monthly_names, spec_named
+from pipeline.datasets.reader import read_spec
+from pipeline.errors import PipelineError
+from pipeline.sample import write_month
+from pipeline.warehouses.postgres import PostgresDatabase
+
+VALID = """\
+name: tricycles
+title: Tricycle trips
+version: 1
+table: tricycle_trips
+path: tricycles/tricycle_trips_{month}.csv.gz
+first_month: 2021-01
+event_time: Started
+row_key: [Bell, Started]
+columns:
+  - {name: Bell, postgres: text, bigquery: STRING, description: The bell's number.}
+  - {name: Started, postgres: timestamp, bigquery: TIMESTAMP, description: When it began.}
+"""
+FHVHV = """\
+name: fhvhv
+title: High-volume for-hire vehicle trips
+version: 1
+table: fhvhv_tripdata
+path: fhvhv/fhvhv_tripdata_{month}.csv.gz
+first_month: 2019-02
+event_time: pickup_datetime
+row_key: [hvfhs_license_num, dispatching_base_num, pickup_datetime, dropoff_datetime,
+          PULocationID, DOLocationID, SR_Flag]
+columns:
+  - {name: hvfhs_license_num, postgres: text, bigquery: STRING, description: The company's licence.}
+  - {name: dispatching_base_num, postgres: text, bigquery: STRING, description: The base's licence.}
+  - {name: pickup_datetime, postgres: timestamp, bigquery: TIMESTAMP, description: When the trip began.}
+  - {name: dropoff_datetime, postgres: timestamp, bigquery: TIMESTAMP, description: When the trip ended.}
+  - {name: PULocationID, postgres: text, bigquery: STRING, description: Where it began.}
+  - {name: DOLocationID, postgres: text, bigquery: STRING, description: Where it ended.}
+  - {name: SR_Flag, postgres: text, bigquery: STRING, description: Whether it was shared.}
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder of datasets, the shipped ones to begin with, that the package reads instead of its own."""
+    copy = tmp_path / "datasets"
+    shutil.copytree(pipeline.datasets.FOLDER, copy, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    monkeypatch.setattr(pipeline.datasets, "FOLDER", copy)
+    all_specs.cache_clear()
+    yield copy
+    all_specs.cache_clear()
+
+
+def read(tmp_path: Path, text: str | bytes) -> DatasetSpec:
+    file = tmp_path / "tricycles.yaml"
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return read_spec(file)
+
+
+def test_valid_file_says_all_that_there_is_to_know(tmp_path: Path) -> None:
+    spec = read(tmp_path, VALID)
+    may = datetime.date(2021, 5, 1)
+
+    assert spec.column_names == ("bell", "started")
+    assert (spec.row_key, spec.event_time) == (("bell", "started"), "started")
+    assert spec.source_path(may) == "tricycles/tricycle_trips_2021-05.csv.gz"
+    assert spec.filename(may) == "tricycle_trips_2021-05.csv"
+    assert spec.partition_key(may) == "tricycles/2021-05"
+    assert spec.published_months() == "2021-01 onwards"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "said"),
+    [
+        ("title:", "titel:", 2, "unknown key 'titel'; known keys: columns, event_time"),
+        ("title: Tricycle trips\n", "", 1, "missing key title"),
+        ("version: 1", "version: one", 3, "'one' is not a whole number"),
+        ("version: 1", "version: 1\nversion: 2", 4, "key 'version' is given twice"),
+        ("name: tricycles", "name: bicycles", 1, "the name 'bicycles' must be the file's own name, 'tricycles'"),
+        ("table: tricycle_trips", "table: Tricycle-Trips", 4, "'Tricycle-Trips' is not a table name"),
+        ("table: tricycle_trips", "table: " + "t" * 43, 4, "is not a table name of at most 42"),
+        (
+            "table: tricycle_trips",
+            "table: load_ledger",
+            4,
+            "the table load_ledger belongs to the pipeline itself already",
+        ),
+        (".csv.gz", ".parquet", 5, "the path must end in .csv or .csv.gz"),
+        ("2021-01", "January", 6, "'January' is not a month such as 2019-01"),
+        ("first_month: 2021-01\n", "", 1, "a dataset with {month} in its path also needs first_month"),
+        ("event_time: Started", "event_time: Bell", 7, "event_time must name a timestamp column"),
+        ("[Bell, Started]", "[Bell]", 7, "that is part of row_key"),
+        ("[Bell, Started]", "[Bell, Started, Horn]", 8, "row_key names 'Horn', which is not a column"),
+        ("[Bell, Started]", "[Bell, Started, bell]", 8, "row_key names 'bell' twice"),
+        ("[Bell, Started]", "Bell", 8, "expected a list with at least one entry"),
+        ("[Bell, Started]", "[]", 8, "expected a list with at least one entry"),
+        ("postgres: text", "postgres: varchar", 10, "'varchar' is not one of text, integer"),
+        ("bigquery: TIMESTAMP", "bigquery: DATETIME", 11, "'DATETIME' is not one of STRING, INT64"),
+        ("bigquery: STRING, ", "", 10, "missing key bigquery"),
+        ("description: The bell's number.", "description: ''", 10, "expected a text"),
+        ("name: Started", "name: BELL", 11, "column 'bell' is taken"),
+        ("name: Bell", "name: FileName", 10, "column 'filename' is taken"),
+        ("name: Bell", "name: no-name", 10, "'no-name' is not a column name"),
+        ("title: Tricycle trips", "title: [Tricycle", 3, "not valid YAML"),
+        ("title: Tricycle trips", "title: Tricycle\0trips", 2, "not valid YAML"),
+        ("version: 1\n", "version: 1\nschedule: {cron: 0 9 1 * *}\n", 4, "missing key timezone"),
+    ],
+)
+def test_mistake_is_told_with_its_file_and_line(tmp_path: Path, old: str, new: str, line: int, said: str) -> None:
+    assert VALID.count(old) >= 1
+    with pytest.raises(PipelineError) as raised:
+        read(tmp_path, VALID.replace(old, new, 1))
+
+    assert str(raised.value).startswith(f"{tmp_path}/tricycles.yaml, line {line}: ")
+    assert said in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (b"", "the file is empty"),
+        (b"# only a comment\n", "the file is empty"),
+        (b"- a\n- b\n", "expected a mapping of keys to values"),
+        (b"name: caf\xe9\n", "not valid YAML"),
+    ],
+)
+def test_file_that_is_no_dataset_at_all_is_told_too(tmp_path: Path, text: bytes, said: str) -> None:
+    with pytest.raises(PipelineError, match=f"tricycles.yaml, line 1: {said}"):
+        read(tmp_path, text)
+
+
+def test_two_datasets_cannot_have_one_table(folder: Path) -> None:
+    (folder / "tricycles.yaml").write_text(VALID.replace("tricycle_trips\n", "green_tripdata\n"))
+    with pytest.raises(
+        PipelineError, match=r"tricycles.yaml, line 4: the table green_tripdata belongs to the dataset green"
+    ):
+        all_specs()
+
+
+def test_new_file_is_a_new_choice(folder: Path) -> None:
+    (folder / "tricycles.yaml").write_text(VALID)
+
+    assert monthly_names() == ["fhv", "green", "tricycles", "yellow"]
+    assert spec_named("tricycles").title == "Tricycle trips"
+    with pytest.raises(
+        PipelineError, match="no dataset is called 'bicycles'; there are: fhv, green, tricycles, yellow, zones"
+    ):
+        spec_named("bicycles")
+
+
+def test_never_seen_dataset_loads_once_its_file_is_there(tmp_path: Path, database: PostgresDatabase) -> None:
+    checkout = copy_of_checkout(tmp_path)
+    (checkout / "pipeline" / "datasets" / "fhvhv.yaml").write_text(FHVHV)
+    mirror = tmp_path / "mirror"
+    write_month(read_spec(checkout / "pipeline" / "datasets" / "fhvhv.yaml"), datetime.date(2021, 1, 1), 300, mirror)
+
+    loaded = run_in(checkout, settings(tmp_path, database, mirror))
+    assert loaded.returncode == 0, loaded.stderr
+    spec = read_spec(checkout / "pipeline" / "datasets" / "fhvhv.yaml")
+    ids = f"bool_and(unique_row_id = md5(concat({', '.join(spec.row_key)})))"
+    counted = f"SELECT count(*), count(DISTINCT unique_row_id), {ids} FROM fhvhv_tripdata"
+    assert execute(database, counted) == [(300, 300, True)]
+    assert execute(database, "SELECT partition_key, rows_loaded FROM load_ledger") == [("fhvhv/2021-01", 300)]
+
+
+def test_mistake_in_a_file_stops_every_command_with_one_line(tmp_path: Path, database: PostgresDatabase) -> None:
+    checkout = copy_of_checkout(tmp_path)
+    file = checkout / "pipeline" / "datasets" / "fhvhv.yaml"
+    file.write_text(FHVHV.replace("version", "versoin"))
+
+    failed = run_in(checkout, settings(tmp_path, database, tmp_path))
+    assert failed.returncode == 1
+    assert failed.stderr.startswith(f"pipeline: {file}, line 3: unknown key 'versoin'")
+    assert failed.stderr.count("\n") == 1
+
+
+def copy_of_checkout(tmp_path: Path) -> Path:
+    checkout = tmp_path / "checkout"
+    for name in ("pipeline", "sql"):
+        shutil.copytree(CHECKOUT / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(CHECKOUT / "luigi.cfg", checkout)
+    return checkout
+
+
+def run_in(checkout: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    task = ("LoadTripdata", "--taxi", "fhvhv", "--month", "2021-01")
+    return subprocess.run(
+        [sys.executable, "-m", "luigi", "--module", "pipeline", *task],
+        cwd=checkout,
+        env=os.environ | environment | {"PYTHONPATH": str(checkout)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
