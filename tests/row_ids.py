@@ -7,6 +7,7 @@ import hashlib
 import math
 from collections.abc import Iterable
 from decimal import Decimal
+from fractions import Fraction
 
 from conftest import execute
 
@@ -31,7 +32,7 @@ def text_of(value: object) -> str:
         case None:
             return ""
         case bool():
-            return "t" if value else "f"
+            return str(value).lower()
         case float():
             return _text_of_double(value)
         case Decimal():
@@ -47,9 +48,22 @@ def _text_of_double(value: float) -> str:
     if not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     sign = "-" if math.copysign(1, value) < 0 else ""
-    digits = "".join(map(str, Decimal(repr(value)).as_tuple().digits)).lstrip("0")  # the fewest that give it back
-    exponent = Decimal(repr(value)).adjusted()
-    digits = digits.rstrip("0") or "0"
-    if value and not -4 <= exponent < 15:
-        return f"{sign}{digits[0]}{'.' + digits[1:] if digits[1:] else ''}e{exponent:+03}"
-    return sign + f"{Decimal(repr(abs(value))):f}".removesuffix(".0")
+    if not value:
+        return sign + "0"
+    digits, _, exponent = _shortest(abs(value)).partition("e")
+    if -4 <= int(exponent) < 15:
+        return sign + f"{Decimal(f'{digits}e{exponent}'):f}"
+    return f"{sign}{digits}e{int(exponent):+03}"
+
+
+def _shortest(value: float) -> str:
+    """The fewest digits that give a double back.
+
+    Unlike Python, PostgreSQL does not take digits that lie right in the middle between two doubles, as whether they
+    give it back depends on how the reader rounds (src/common/d2s.c, acceptBounds).
+    """
+    below, above = Fraction(math.nextafter(value, 0)), math.nextafter(value, math.inf)
+    exact = Fraction(value)
+    half_up = (exact - below if math.isinf(above) else Fraction(above) - exact) / 2
+    candidates = [f"{Decimal(repr(value)).normalize():e}", *(f"{value:.{places}e}" for places in range(17))]
+    return next(text for text in candidates if (below - exact) / 2 < Fraction(text) - exact < half_up)

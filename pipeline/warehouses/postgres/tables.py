@@ -149,13 +149,16 @@ def _create(cursor: Cursor, tables: Tables) -> None:
 
 
 def _create_row_id_function(cursor: Cursor, tables: Tables) -> None:
-    types = {column.name: column.postgres_type for column in tables.spec.columns}
+    column_types = {column.name: column.postgres_type for column in tables.spec.columns}
+    types = [column_types[name] for name in tables.spec.row_key]
+    # concat() writes a boolean as t, unlike a cast to text and everybody else, who write true.
+    arguments = [f"${i}::text" if type_ == "boolean" else f"${i}" for i, type_ in enumerate(types, 1)]
     cursor.execute(
         statement(
             "create_row_id_function",
             function=tables.row_id_function,
-            argument_types=sql.SQL(", ").join(sql.SQL(types[name]) for name in tables.spec.row_key),
-            arguments=sql.SQL(", ").join(sql.SQL(f"${i + 1}") for i in range(len(tables.spec.row_key))),
+            argument_types=sql.SQL(", ").join(map(sql.SQL, types)),
+            arguments=sql.SQL(", ").join(map(sql.SQL, arguments)),
         )
     )
 
