@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import psycopg2
 
 from pipeline.commands import forget, psql, status, stop
-from pipeline.datasets import all_specs, format_month
+from pipeline.datasets import all_specs, parse_month
 from pipeline.errors import PipelineError
 
 _EPILOG = """\
@@ -75,11 +75,9 @@ def _add_file_options(command: argparse.ArgumentParser, required: bool) -> None:
 
 def _month(text: str) -> datetime.date:
     try:
-        return datetime.datetime.strptime(text, "%Y-%m").date()
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"'{text}' is not a month such as {format_month(datetime.date(2019, 1, 1))}"
-        ) from None
+        return parse_month(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from pipeline.datasets import Column, DatasetSpec, monthly_names, spec_named
+from pipeline.datasets import Column, DatasetSpec, monthly_names, parse_month, spec_named
 
 _BLANK_SHARE = 0.25  # of rows without vendor, flags and counts; 21 to 46 % in the green files of 2020
 _STRAYS_PER_FILE = 4  # rows with a clock gone wrong, as in every real file
@@ -115,13 +115,17 @@ def _amount(value: float) -> str:
 
 
 def main() -> None:
+    """Writes the month that the command line asks for, and the zones."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.sample", description=__doc__)
     parser.add_argument("folder", type=Path, help="where to lay out the mirror")
     parser.add_argument("--taxi", choices=monthly_names(), default="green")
     parser.add_argument("--month", default="2019-01", help="such as 2019-01 (the default)")
     parser.add_argument("--rows", type=int, default=10_000, help="how many trips (default 10000)")
     arguments = parser.parse_args()
-    month = datetime.datetime.strptime(arguments.month, "%Y-%m").date()
+    try:
+        month = parse_month(arguments.month)
+    except ValueError as error:
+        parser.error(str(error))
     print(f"generated, not real: {write_month(spec_named(arguments.taxi), month, arguments.rows, arguments.folder)}")
     print(f"generated, not real: {write_zones(arguments.folder)}")
 

@@ -7,6 +7,7 @@ import datetime
 import os
 import subprocess
 import sys
+import tempfile
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -34,11 +35,12 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def server() -> Iterator[str]:
     """The DSN of an embedded PostgreSQL that this test process alone uses."""
-    folder = tmp_path_factory.mktemp("embedded") / "postgres"
-    yield ensure_running(folder)
-    stop(folder)
+    # Not below pytest's own folder: as root, the server is another user, whom any pytest that starts shuts out there.
+    with tempfile.TemporaryDirectory(prefix="pipeline-test-") as folder:
+        yield ensure_running(Path(folder) / "postgres")
+        stop(Path(folder) / "postgres")
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,12 +22,14 @@ Root = Callable[..., tuple[Path, dict[str, str]]]
 
 
 @pytest.fixture
-def fresh(tmp_path: Path, mirror: Path) -> Iterator[Root]:
+def fresh(mirror: Path) -> Iterator[Root]:
     """Makes storage roots with no server yet, and the environment that points commands there."""
     roots = []
+    # Not below tmp_path, for the reason given at the fixture `server`.
+    folder = tempfile.TemporaryDirectory(prefix="pipeline-test-")
 
     def make(name: str = "data", **environment: str) -> tuple[Path, dict[str, str]]:
-        root = tmp_path / name
+        root = Path(folder.name) / name
         roots.append(root)
         variables = {
             "PIPELINE__STORAGE__ROOT": str(root),
@@ -38,6 +41,7 @@ def fresh(tmp_path: Path, mirror: Path) -> Iterator[Root]:
     yield make
     for root in roots:
         stop(root / "postgres")
+    folder.cleanup()
 
 
 def test_server_is_started_reused_stopped_and_started_again_with_its_data(fresh: Root) -> None:

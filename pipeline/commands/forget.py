@@ -12,6 +12,10 @@ from pipeline.warehouses.postgres import forget
 
 
 def run(taxi: str, month: datetime.date | None) -> int:
+    """Says what was removed from where; what is not there needs no removing.
+
+    :raises PipelineError: when a month is missing, or given for a dataset that has none.
+    """
     spec = spec_named(taxi)
     if spec.is_monthly != (month is not None):
         raise PipelineError(f"{taxi} needs --month" if spec.is_monthly else f"{taxi} is one file and takes no --month")

@@ -18,6 +18,7 @@ from pipeline.warehouses.postgres.tables import Tables
 
 
 def run(taxi: str | None, month: datetime.date | None, as_json: bool) -> int:
+    """Prints the files that are loaded, those of one dataset or month if asked; a lone one with how to look at it."""
     entries = [entry for entry in _ledger() if _is_wanted(entry, taxi, month)]
     if as_json:
         print(json.dumps([asdict(entry) | {"seconds": entry.seconds} for entry in entries], default=str, indent=2))

@@ -7,6 +7,7 @@ from pipeline.warehouses.postgres.embedded import stop
 
 
 def run() -> int:
+    """Returns after the server has stopped; one that the pipeline did not start is left alone."""
     folder = storage().postgres_folder()
     if postgres().dsn:
         print("[postgres] dsn is set: that server is not the pipeline's to stop")

@@ -6,10 +6,19 @@ import functools
 from pathlib import Path
 
 from pipeline.datasets.reader import read_spec
-from pipeline.datasets.spec import Column, DatasetSpec, Schedule, format_month
+from pipeline.datasets.spec import Column, DatasetSpec, Schedule, format_month, parse_month
 from pipeline.errors import PipelineError
 
-__all__ = ["Column", "DatasetSpec", "Schedule", "all_specs", "format_month", "monthly_names", "spec_named"]
+__all__ = [
+    "Column",
+    "DatasetSpec",
+    "Schedule",
+    "all_specs",
+    "format_month",
+    "monthly_names",
+    "parse_month",
+    "spec_named",
+]
 
 FOLDER = Path(__file__).parent
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from pipeline.datasets.spec import Column, DatasetSpec, Schedule
+from pipeline.datasets.spec import Column, DatasetSpec, Schedule, parse_month
 from pipeline.errors import PipelineError
 
 POSTGRES_TYPES = ("text", "integer", "bigint", "double precision", "numeric", "boolean", "date", "timestamp")
@@ -81,9 +81,9 @@ class _Node:
 
     def month(self) -> datetime.date:
         try:
-            return datetime.datetime.strptime(self.text(), "%Y-%m").date()
-        except ValueError:
-            raise self.error(f"'{self.text()}' is not a month such as 2019-01") from None
+            return parse_month(self.text())
+        except ValueError as error:
+            raise self.error(str(error)) from None
 
 
 def read_spec(file: Path, taken: Mapping[str, str] = _NO_TABLES) -> DatasetSpec:

@@ -64,4 +64,5 @@ def cut_after_record(data: bytes) -> tuple[bytes, bytes]:
 
 
 def count_records(data: bytes) -> int:
+    """How many records some whole CSV records are; a newline in quotes ends none."""
     return (_QUOTED.sub(b"", data) if b'"' in data else data).count(b"\n")

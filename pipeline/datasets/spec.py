@@ -77,4 +77,16 @@ class DatasetSpec:
 
 
 def format_month(month: datetime.date) -> str:
+    """The month as files, keys and options name it, e.g. `2019-01`."""
     return f"{month:%Y-%m}"
+
+
+def parse_month(text: str) -> datetime.date:
+    """The first day of a month such as 2019-01.
+
+    :raises ValueError: when the text is no such month.
+    """
+    try:
+        return datetime.datetime.strptime(text, "%Y-%m").date()
+    except ValueError:
+        raise ValueError(f"'{text}' is not a month such as 2019-01") from None

