@@ -1,0 +1,52 @@
+"""A process of its own that loads January's file; a test may hold it while it is staging, and may kill it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from conftest import CHECKOUT, JANUARY
+from trips import job_of
+
+from pipeline.datasets import release_file, spec_named
+from pipeline.progress import silent
+from pipeline.warehouses.postgres import LoadJob, PostgresDatabase, load
+
+
+def start(database: PostgresDatabase, lines: list[bytes], folder: Path, *options: str) -> subprocess.Popen[str]:
+    """Starts loading these rows; options are "hold" (while staging and again when done) and "replace"."""
+    file = job_of(lines, folder).file
+    return subprocess.Popen(
+        [sys.executable, __file__, database.dsn, database.schema, str(file), *options],
+        cwd=CHECKOUT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def main(dsn: str, schema: str, file: str, *options: str) -> None:
+    release_file.BLOCK_BYTES = 20_000
+    green, path, replace = spec_named("green"), Path(file), "replace" in options
+    job = LoadJob("LoadTripdata", green, JANUARY, path, path.as_uri(), None, max_bad_rows=1, replace=replace)
+    held: list[int] = []
+
+    def hold(done: int, total: int | None) -> None:
+        if not held:
+            held.append(done)
+            say_and_wait("staging")
+
+    def say_and_wait(word: str) -> None:
+        print(word, flush=True)
+        sys.stdin.readline()
+
+    entry = load(PostgresDatabase(dsn, schema), job, hold if "hold" in options else silent)
+    print(f"loaded {entry.rows_loaded}", flush=True)
+    if "hold" in options:
+        sys.stdin.readline()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,80 @@
+"""Loads side by side: of different months, of the same one, and into a schema that none of them has set up yet."""
+
+from __future__ import annotations
+
+import datetime
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from conftest import JANUARY, execute
+from loading_process import start
+from trips import FEBRUARY, count, job_of, loading_tables, partitions, trip, trips
+
+from pipeline.progress import silent
+from pipeline.warehouses.postgres import LoadJob, PostgresDatabase, load
+
+MONTHS = [datetime.date(2019, number, 1) for number in range(1, 7)]
+
+
+def load_together(database: PostgresDatabase, jobs: list[LoadJob]) -> list[int]:
+    """Loads files at the same time; returns the rows loaded of each."""
+    ready = threading.Barrier(len(jobs))
+
+    def run(job: LoadJob) -> int:
+        ready.wait()
+        return load(database, job, silent).rows_loaded
+
+    with ThreadPoolExecutor(len(jobs)) as pool:
+        return list(pool.map(run, jobs))
+
+
+def test_different_months_load_side_by_side(database: PostgresDatabase, tmp_path: Path) -> None:
+    jobs = [job_of([*trips(200, month), b"bad"], tmp_path, month, max_bad_rows=1) for month in MONTHS]
+
+    assert load_together(database, jobs) == [200] * 6
+
+    assert count(database) == 1200
+    assert len(partitions(database)) == count(database, "load_ledger") == count(database, "load_quarantine") == 6
+    assert loading_tables(database) == []
+
+
+def test_row_in_two_months_that_load_side_by_side_is_kept_once(database: PostgresDatabase, tmp_path: Path) -> None:
+    jobs = [job_of([*trips(50, month), trip(7, FEBRUARY)], tmp_path, month) for month in MONTHS]
+
+    loaded = load_together(database, jobs)
+
+    assert sum(loaded) == count(database) == 300
+    assert execute(database, "SELECT count(DISTINCT unique_row_id) FROM green_tripdata") == [(300,)]
+    assert count(database, "load_quarantine") == 6
+
+
+def test_same_month_at_once_in_threads_is_loaded_once(database: PostgresDatabase, tmp_path: Path) -> None:
+    job = job_of([*trips(200), trip(0)], tmp_path)
+
+    assert load_together(database, [job] * 4) == [200] * 4
+
+    assert count(database) == 200
+    assert count(database, "load_ledger") == count(database, "load_quarantine") == 1
+
+
+def test_same_month_at_once_in_processes_on_an_empty_schema_is_loaded_once(
+    database: PostgresDatabase, tmp_path: Path
+) -> None:
+    processes = [start(database, trips(200), tmp_path, "hold") for _ in range(3)]
+    outputs = [process.communicate("go on\n", timeout=30)[0] for process in processes]
+
+    assert [process.returncode for process in processes] == [0, 0, 0], outputs
+    assert all(output.endswith("loaded 200\n") for output in outputs)
+    assert sum(output.startswith("staging\n") for output in outputs) == 1
+    assert count(database) == 200
+    assert loading_tables(database) == []
+
+
+def test_replacing_one_month_while_another_loads(database: PostgresDatabase, tmp_path: Path) -> None:
+    load(database, job_of(trips(200), tmp_path, JANUARY), silent)
+    jobs = [job_of(trips(100), tmp_path, JANUARY, replace=True)]
+    jobs += [job_of(trips(100, month), tmp_path, month) for month in MONTHS[1:]]
+
+    assert load_together(database, jobs) == [100] * 6
+    assert count(database) == 600

@@ -1,0 +1,166 @@
+"""kill -9 at any moment: the month is wholly there with its marker or wholly absent, and the next load completes it."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psycopg2
+import pytest
+from conftest import JANUARY, Run, execute, settings, start_command
+from loading_process import start
+from trips import FEBRUARY, count, job_of, loading_tables, partitions, trip, trips
+
+from pipeline.datasets import DatasetSpec
+from pipeline.progress import silent
+from pipeline.sample import write_month
+from pipeline.warehouses.postgres import PostgresDatabase, load
+
+# Long enough to be killed in the midst of; with a row of each kind that goes aside.
+LINES = [*trips(3000), b"malformed", trip(9), trip(30, FEBRUARY)]
+LOADED = 3000
+MARKER = "INSERT INTO load_ledger SELECT task_family, 'green/2019-01', target_table, source_url, source_bytes,"
+MARKER += " source_sha256, 1, 1, 0, 0, spec_version, started_at, finished_at FROM load_ledger"
+
+
+@pytest.fixture(autouse=True)
+def february(database: PostgresDatabase, tmp_path: Path) -> None:
+    """Another month, which must be none the worse; it has one of January's rows."""
+    load(database, job_of(trips(40, FEBRUARY), tmp_path, FEBRUARY), silent)
+
+
+@contextlib.contextmanager
+def held(database: PostgresDatabase, query: str) -> Iterator[None]:
+    """Keeps what a statement has locked until the end, and then undoes it."""
+    with contextlib.closing(psycopg2.connect(database.dsn)) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT set_config('search_path', %s, false)", (database.schema,))
+        cursor.execute(query)
+        yield
+
+
+def until_it_waits(database: PostgresDatabase, statement: str) -> None:
+    """Returns once a load waits for a lock in a statement that begins so."""
+    query = "SELECT query FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query ~ %s AND query ~ %s"
+    eventually(lambda: execute(database, query, f"^(--[^\\n]*\\n)*{statement}", database.schema) != [])
+
+
+def eventually(holds: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.communicate(timeout=20)
+
+
+def is_absent(database: PostgresDatabase) -> bool:
+    """Whether January is wholly absent; fails when it is neither that nor wholly there."""
+    markers = execute(database, "SELECT rows_loaded FROM load_ledger WHERE partition_key = 'green/2019-01'")
+    rows = count(database) - 40
+    aside = count(database, "load_quarantine")
+    attached = "green_tripdata_2019_01" in partitions(database)
+    absent = (markers, rows, aside, attached) == ([], 0, 0, False)
+    assert absent or (markers, rows, aside, attached) == ([(LOADED,)], LOADED, 3, True)
+    return absent
+
+
+def completes(database: PostgresDatabase, folder: Path) -> None:
+    entry = load(database, job_of(LINES, folder, max_bad_rows=1), silent)
+    assert (entry.rows_read, entry.rows_loaded, entry.rows_duplicate, entry.rows_rejected) == (3003, LOADED, 2, 1)
+    assert not is_absent(database)
+    assert loading_tables(database) == []
+
+
+def test_killed_while_staging(database: PostgresDatabase, tmp_path: Path) -> None:
+    process = start(database, LINES, tmp_path, "hold")
+    assert process.stdout is not None
+    assert process.stdout.readline() == "staging\n"
+    assert loading_tables(database) == ["green_tripdata_2019_01_loading"]
+    kill(process)
+
+    assert is_absent(database)
+    completes(database, tmp_path)
+
+
+def test_killed_while_indexing(database: PostgresDatabase, tmp_path: Path) -> None:
+    process = start(database, LINES, tmp_path, "hold")
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stdout.readline() == "staging\n"
+    # Rows may go on coming in beside this lock; an index cannot be built.
+    with held(database, "LOCK TABLE green_tripdata_2019_01_loading IN ROW EXCLUSIVE MODE"):
+        process.stdin.write("go on\n")
+        process.stdin.flush()
+        until_it_waits(database, "CREATE UNIQUE INDEX")
+        kill(process)
+
+    assert is_absent(database)
+    completes(database, tmp_path)
+
+
+def test_killed_just_before_the_commit(database: PostgresDatabase, tmp_path: Path) -> None:
+    with held(database, MARKER):
+        process = start(database, LINES, tmp_path)
+        until_it_waits(database, "INSERT INTO .*load_ledger")
+        kill(process)
+
+    assert is_absent(database)
+    completes(database, tmp_path)
+
+
+def test_killed_just_before_the_commit_of_a_replacement(database: PostgresDatabase, tmp_path: Path) -> None:
+    completes(database, tmp_path)
+    with held(database, "SELECT FROM load_ledger WHERE partition_key = 'green/2019-01' FOR KEY SHARE"):
+        process = start(database, trips(10), tmp_path, "replace")
+        until_it_waits(database, "DELETE FROM .*load_ledger")
+        kill(process)
+
+    assert not is_absent(database)
+    entry = load(database, job_of(trips(10), tmp_path, replace=True), silent)
+    assert (entry.rows_loaded, count(database)) == (10, 50)
+    assert loading_tables(database) == []
+
+
+def test_killed_right_after_the_commit(database: PostgresDatabase, tmp_path: Path) -> None:
+    process = start(database, LINES, tmp_path, "hold")
+    output, _ = process.communicate("go on\n", timeout=20)
+    assert output.endswith(f"loaded {LOADED}\n")
+
+    assert not is_absent(database)
+    completes(database, tmp_path)
+
+
+def test_killed_at_any_moment(database: PostgresDatabase, tmp_path: Path) -> None:
+    started = time.monotonic()
+    start(database, LINES, tmp_path).communicate(timeout=20)
+    whole = time.monotonic() - started
+    for _ in range(8):
+        process = start(database, LINES, tmp_path, "replace" if not is_absent(database) else "")
+        time.sleep(random.uniform(0.3, 1.1) * whole)
+        kill(process)
+        is_absent(database)
+
+    completes(database, tmp_path)
+
+
+def test_killed_luigi_leaves_nothing_and_the_next_completes(
+    database: PostgresDatabase, mirror: Path, tmp_path: Path, luigi: Run, green: DatasetSpec
+) -> None:
+    write_month(green, JANUARY, 3000, mirror)
+    january = ("--module", "pipeline", "LoadTripdata", "--taxi", "green", "--month", "2019-01")
+    with held(database, MARKER):
+        process = start_command("luigi", *january, **settings(tmp_path, database, mirror))
+        until_it_waits(database, "INSERT INTO .*load_ledger")
+        kill(process)
+    assert is_absent(database)
+
+    assert luigi(*january[2:]).returncode == 0
+    assert count(database) == 3040
+    assert loading_tables(database) == []
