@@ -241,9 +241,12 @@ def test_chunked_body_needs_no_content_length(site: HttpSource, fetch: Fetch) ->
     assert len(site.requests) == 1
 
 
-def test_cut_chunked_body_goes_on_where_it_stopped(site: HttpSource, fetch: Fetch) -> None:
+def test_cut_chunked_body_goes_on_where_it_stopped(
+    site: HttpSource, fetch: Fetch, caplog: pytest.LogCaptureFixture
+) -> None:
     site.faults = [Fault(chunked=True, cut_after=4_000)]
     site.afterwards = Fault(chunked=True)
 
     assert fetch() == CONTENT
     assert site.ranges == [None, "bytes=4000-"]
+    assert "the connection broke (IncompleteRead" in caplog.text

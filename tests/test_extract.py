@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import gzip
 import hashlib
 import resource
@@ -296,6 +297,12 @@ def test_unusable_storage_is_one_line(extract: Extract, tmp_path: Path) -> None:
     (tmp_path / "raw").write_text("a file where the folder should be")
 
     assert f"{tmp_path}/raw" in complaint(extract)
+
+
+def test_real_release_is_extracted(green: DatasetSpec, real_releases: Path, file: Path) -> None:
+    april = datetime.date(2020, 4, 1)
+
+    assert extract_release(green, april, str(real_releases), file, HASTY, silent).rows == 35_612
 
 
 def test_zones_are_extracted_without_a_month(site: HttpSource, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import io
 import re
 import tempfile
 import time
+import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -68,7 +69,9 @@ def complaint(path: Path, spec: DatasetSpec = ZONES) -> str:
         pytest.param(gzip.compress(WHOLE) + bytes(512), id="padded with zeros, as tapes are"),
     ],
 )
-def test_file_is_read_whole_however_it_is_packed(write: Write, content: bytes) -> None:
+def test_file_is_read_whole_however_it_is_packed(write: Write, content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(release_file, "BLOCK_BYTES", 20)
+
     with ReleaseFile(write(content), ZONES) as release:
         blocks = list(release.blocks())
 
@@ -144,6 +147,18 @@ def test_changed_header_says_what_changed_and_where_to_declare_it(write: Write, 
 )
 def test_what_is_no_release_file_is_shown_by_its_beginning(write: Write, content: bytes, shown: str) -> None:
     assert f", line 1: not a zones file, as it begins with {shown}" in complaint(write(content))
+
+
+def test_endless_first_line_does_not_fill_the_memory(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    with file.open("wb") as zeros:
+        zeros.truncate(50_000_000)
+    tracemalloc.start()
+    try:
+        assert "not a zones file" in complaint(file)
+        assert tracemalloc.get_traced_memory()[1] < 20_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_empty_file_is_said_to_be_empty(write: Write) -> None:
