@@ -62,7 +62,8 @@ def test_same_month_at_once_in_processes_on_an_empty_schema_is_loaded_once(
     database: PostgresDatabase, tmp_path: Path
 ) -> None:
     processes = [start(database, trips(200), tmp_path, "hold") for _ in range(3)]
-    outputs = [process.communicate("go on\n", timeout=30)[0] for process in processes]
+    with ThreadPoolExecutor(len(processes)) as pool:
+        outputs = [output for output, _ in pool.map(lambda process: process.communicate("go on\n", 30), processes)]
 
     assert [process.returncode for process in processes] == [0, 0, 0], outputs
     assert all(output.endswith("loaded 200\n") for output in outputs)
