@@ -159,10 +159,21 @@ def test_unreachable_database_is_a_scheduling_error_told_in_one_line_without_the
     failed = luigi(*LOAD, PIPELINE__POSTGRES__DSN="postgresql://me:s3cr%65t@127.0.0.1:1/taxi")
 
     assert failed.returncode == 35
-    assert "no connection to PostgreSQL" in failed.stderr and "port 1 failed" in failed.stderr
+    [line] = [line for line in failed.stderr.splitlines() if line.startswith("ERROR")]
+    assert "no connection to PostgreSQL" in line and "port 1 failed" in line
     assert "Traceback" not in failed.stderr
     for secret in ("s3cret", "s3cr%65t"):
         assert secret not in failed.stdout + failed.stderr
+
+
+def test_raw_file_removed_before_it_is_loaded_is_explained(
+    database: PostgresDatabase, mirror: Path, tmp_path: Path
+) -> None:
+    code = "import pipeline, datetime as d; pipeline.LoadTripdata(taxi='green', month=d.date(2019, 1, 1)).run()"
+    failed = run_command("python", "-c", code, **settings(tmp_path, database, mirror))
+
+    said = f"PipelineError: {raw_file(tmp_path)} was removed before it was loaded; run again"
+    assert failed.stderr.splitlines()[-1].endswith(said)
 
 
 def test_bug_keeps_its_traceback(tmp_path: Path) -> None:

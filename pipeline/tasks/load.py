@@ -11,6 +11,7 @@ from typing import Any
 import luigi
 
 from pipeline.datasets import DatasetSpec, spec_named
+from pipeline.errors import PipelineError
 from pipeline.extract import ExtractedFile, remove_extracted
 from pipeline.progress import Progress
 from pipeline.settings import postgres, storage
@@ -72,8 +73,11 @@ class Load(PipelineTask):
             max_bad_rows=self.bad_rows_allowed,
             replace=self.force,
         )
-        with self.progress("load", "rows") as progress:
-            entry = self._load(job, progress)
+        try:
+            with self.progress("load", "rows") as progress:
+                entry = self._load(job, progress)
+        except FileNotFoundError as error:
+            raise PipelineError(f"{error.filename} was removed before it was loaded; run again") from error
         self._tell(entry)
         if not storage().keep_raw:
             remove_extracted(file)

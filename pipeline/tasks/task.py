@@ -40,6 +40,7 @@ class OneLineErrors(logging.Filter):
             record.exc_info = None
         elif found := self._IN_MESSAGE.search(message):
             record.msg, record.args = f"{message[: found.start()]} {found['line'].strip()}", ()
+            record.levelno, record.levelname = logging.ERROR, logging.getLevelName(logging.ERROR)
         return True
 
 

@@ -27,7 +27,7 @@ import psycopg2
 from pipeline.errors import PipelineError
 
 _START_SECONDS = 600  # a crashed server first replays what it had logged
-_WAITS_FOR_ORPHANS = (0.0, 1.0, 4.0)
+_WAITS_FOR_ORPHANS = (0.0, 0.3, 1.0, 4.0)  # processes of a killed server hold its memory until they notice
 # Bigger and fewer checkpoints: a backfill writes gigabytes, and a crash replays at most this much.
 _SETTINGS = {"max_wal_size": "4GB", "checkpoint_timeout": "15min", "shared_buffers": "256MB"}
 _LONGEST_SOCKET_PATH = 103  # bytes; macOS allows no more, Linux 107
@@ -41,6 +41,8 @@ def ensure_running(folder: Path, idle_minutes: float = 0) -> str:
     :raises PipelineError: when the server cannot be made or started; the message names its log.
     """
     folder = folder.expanduser().resolve()
+    with contextlib.suppress(OSError):
+        last_use(folder).touch()
     dsn = running_dsn(folder)
     if dsn is None:
         try:
@@ -50,8 +52,6 @@ def ensure_running(folder: Path, idle_minutes: float = 0) -> str:
                 f"the embedded PostgreSQL in {folder} does not start ({error}); see {folder / 'log'},"
                 f" or set [postgres] dsn to use another server"
             ) from error
-    with contextlib.suppress(OSError):
-        last_use(folder).touch()
     return dsn
 
 
