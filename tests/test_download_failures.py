@@ -152,3 +152,15 @@ def test_impossible_address_is_refused_at_once(part: Part, url: str) -> None:
     with pytest.raises(PipelineError, match="check --source-base-url"):
         download(url, part, replace(HASTY, longest_wait=60), silent)
     assert time.monotonic() - started < 0.4
+
+
+def test_credentials_of_the_address_are_sent_and_not_told(
+    site: HttpSource, part: Part, caplog: pytest.LogCaptureFixture
+) -> None:
+    site.faults = [Fault(status=403)]
+
+    with pytest.raises(PipelineError) as refusal:
+        download(site.url.replace("://", "://reader:s3cret@") + "/file", part, HASTY, silent)
+
+    assert site.requests[0].headers["Authorization"].startswith("Basic ")
+    assert "s3cret" not in str(refusal.value) + caplog.text

@@ -21,6 +21,7 @@ logger = logging.getLogger("luigi-interface")
 CHUNK_BYTES = 1 << 18
 _RETRIED_STATUS = {408, 425, 429, 500, 502, 503, 504}
 _CONTENT_RANGE = re.compile(r"bytes (?P<first>\d+)-(?P<last>\d+)/(?P<total>\d+|\*)", re.IGNORECASE)
+_CREDENTIALS = re.compile(r"(?<=://)[^/?#]*@")
 # What no second try can mend: addresses, here or in a redirect, that lead nowhere.
 _WRONG_ADDRESS = (
     requests.exceptions.InvalidURL,
@@ -66,24 +67,30 @@ def download(url: str, part: Part, options: HttpOptions, progress: Progress) -> 
     :raises PipelineError: when the source refuses, or fails `retries` times over without any progress.
     """
     failures = farthest = 0
+    shown = without_credentials(url)
     while True:
         try:
             return _attempt(url, part, options, progress)
         except _StartOver as reason:
-            logger.info("%s: %s; starting over", url, reason)
+            logger.info("%s: %s; starting over", shown, reason)
             part.discard()
             failures += 1
             if failures > options.retries:
-                raise _gave_up(url, reason, failures) from reason
+                raise _gave_up(shown, reason, failures) from reason
         except _TryAgain as error:
             failures = 1 if part.size > farthest else failures + 1
             farthest = max(farthest, part.size)
             if failures > options.retries:
-                raise _gave_up(url, error, failures) from error
+                raise _gave_up(shown, error, failures) from error
             backoff = 0.5 * 2 ** min(failures - 1, 16)
             wait = min(backoff if error.wait is None else error.wait, options.longest_wait)
-            logger.warning("%s: %s; trying again in %.1f s (%d of %d)", url, error, wait, failures, options.retries)
+            logger.warning("%s: %s; trying again in %.1f s (%d of %d)", shown, error, wait, failures, options.retries)
             time.sleep(wait)
+
+
+def without_credentials(url: str) -> str:
+    """The URL as it may be shown and stored: without a user's name and password."""
+    return _CREDENTIALS.sub("", url)
 
 
 def _gave_up(url: str, reason: object, failures: int) -> PipelineError:
@@ -94,25 +101,26 @@ def _gave_up(url: str, reason: object, failures: int) -> PipelineError:
 
 
 def _attempt(url: str, part: Part, options: HttpOptions, progress: Progress) -> None:
-    headers = {"Accept-Encoding": "identity"}
-    validator = part.validator(url)
+    shown, headers = without_credentials(url), {"Accept-Encoding": "identity"}
+    validator = part.validator(shown)
     offset = part.size if validator else 0
     if validator:
         headers |= {"Range": f"bytes={offset}-", "If-Range": validator}
     try:
         timeouts = (options.connect_timeout, options.read_timeout)
         with requests.get(url, headers=headers, stream=True, timeout=timeouts) as response:
-            _check_status(response, url)
+            _check_status(response, shown)
             if response.status_code == 206:
                 _check_continues(response, part, offset)
             else:
                 offset = 0
-                part.begin(url, response.headers)
+                part.begin(shown, response.headers)
             _receive(response, part, offset, progress)
     except _WRONG_ADDRESS as error:
-        raise PipelineError(f"cannot fetch {url}: {str(error).rstrip('.')}; check --source-base-url") from error
+        reason = str(error).replace(url, shown).rstrip(".")
+        raise PipelineError(f"cannot fetch {shown}: {reason}; check --source-base-url") from error
     except requests.exceptions.ConnectionError as error:
-        raise _TryAgain(f"no connection to {urlsplit(url).netloc} ({_root_cause(error)})") from error
+        raise _TryAgain(f"no connection to {urlsplit(shown).netloc} ({_root_cause(error)})") from error
     except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError) as error:
         raise _TryAgain(f"the connection broke ({_root_cause(error)})") from error
 

@@ -17,7 +17,7 @@ from urllib.parse import unquote
 from pipeline.datasets import DatasetSpec, format_month
 from pipeline.datasets.release_file import ReleaseFile
 from pipeline.errors import PipelineError
-from pipeline.extract.download import FileNotPublished, HttpOptions, download
+from pipeline.extract.download import FileNotPublished, HttpOptions, download, without_credentials
 from pipeline.extract.part import Part
 from pipeline.progress import Progress
 
@@ -71,7 +71,7 @@ def extract_release(
                 return facts
             part = _part(file)
             _fetch(url, part, spec, month, options, progress)
-            facts = _verify(part, spec, url)
+            facts = _verify(part, spec, without_credentials(url))
             _put_in_place(part, file, facts)
             return facts
     except OSError as error:
@@ -105,7 +105,7 @@ def _fetch(
     except FileNotPublished:
         what = f"{spec.name} {format_month(month)}" if month else spec.name
         months = f"; months known to be published: {spec.published_months()}" if month else ""
-        raise PipelineError(f"{what} does not exist at {url}{months}") from None
+        raise PipelineError(f"{what} does not exist at {without_credentials(url)}{months}") from None
 
 
 def _local_path(url: str) -> Path | None:
