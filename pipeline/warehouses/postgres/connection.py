@@ -25,6 +25,10 @@ _SESSION = {
 }
 
 
+class ConnectionLost(PipelineError):
+    """The server is not there, or went away; what was under way left nothing behind and may be tried again."""
+
+
 @dataclass(frozen=True)
 class PostgresDatabase:
     """A database and the schema in it that the pipeline works in."""
@@ -36,13 +40,13 @@ class PostgresDatabase:
     def connect(self, **session: str) -> Connection:
         """A new connection in autocommit mode, with the settings that loading relies on and any given beside them.
 
-        :raises PipelineError: when the server cannot be reached or refuses; the message holds no password.
+        :raises ConnectionLost: when the server cannot be reached or refuses; the message holds no password.
         """
         try:
             connection: Connection = psycopg2.connect(self.dsn, **self._defaults())
         except psycopg2.OperationalError as error:
             reason = " ".join(str(error).split())
-            raise PipelineError(f"no connection to PostgreSQL: {reason}; check [postgres] dsn") from error
+            raise ConnectionLost(f"no connection to PostgreSQL: {reason}; check [postgres] dsn") from error
         connection.autocommit = True
         with connection.cursor() as cursor:
             settings = _SESSION | session

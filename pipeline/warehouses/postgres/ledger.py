@@ -5,12 +5,14 @@ from __future__ import annotations
 import datetime
 from dataclasses import asdict, dataclass
 
+import psycopg2
 import psycopg2.errors
 from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.extras import RealDictCursor
 
+from pipeline.errors import PipelineError
 from pipeline.warehouses.postgres.statements import statement
 
 
@@ -67,3 +69,7 @@ def _select(connection: Connection, query: sql.Composed, values: dict[str, str])
             return [LedgerEntry(**row) for row in cursor.fetchall()]
     except (psycopg2.errors.UndefinedTable, psycopg2.errors.InvalidSchemaName):
         return []
+    except psycopg2.ProgrammingError as error:
+        raise PipelineError(
+            f"load_ledger cannot be read: {error.diag.message_primary}; mend that, or choose another --postgres-schema"
+        ) from error

@@ -17,7 +17,7 @@ from pipeline.datasets import DatasetSpec
 from pipeline.datasets.release_file import ReleaseFile
 from pipeline.errors import PipelineError
 from pipeline.progress import Progress
-from pipeline.warehouses.postgres.connection import PostgresDatabase
+from pipeline.warehouses.postgres.connection import ConnectionLost, PostgresDatabase
 from pipeline.warehouses.postgres.ledger import LedgerEntry, find_load, record_load
 from pipeline.warehouses.postgres.publishing import (
     clear_quarantine,
@@ -58,10 +58,6 @@ class LoadJob:
         return self.spec.filename(self.month)
 
 
-class ConnectionLost(PipelineError):
-    """The server went away in mid-load; the load left nothing behind and may be tried again."""
-
-
 def load(database: PostgresDatabase, job: LoadJob, progress: Progress) -> LedgerEntry:
     """Returns the file's marker once all of its rows are accounted for and visible.
 
@@ -70,7 +66,7 @@ def load(database: PostgresDatabase, job: LoadJob, progress: Progress) -> Ledger
 
     :raises PipelineError: in which case nothing has changed.
     """
-    with _explained(job), contextlib.closing(database.connect(**_CONTROL_SESSION)) as control:
+    with _explained(job.partition_key, "loaded"), contextlib.closing(database.connect(**_CONTROL_SESSION)) as control:
         tables = Tables(database.schema, job.spec)
         ensure_tables(control, tables)
         with control.cursor() as cursor:
@@ -89,22 +85,29 @@ def load(database: PostgresDatabase, job: LoadJob, progress: Progress) -> Ledger
 
 
 def forget(database: PostgresDatabase, spec: DatasetSpec, month: datetime.date | None) -> bool:
-    """Removes a file's rows, quarantined ones too, and its markers, all at once; says whether there was a marker."""
-    tables = Tables(database.schema, spec)
-    with contextlib.closing(database.connect()) as connection, connection.cursor() as cursor:
+    """Removes a file's rows, quarantined ones too, and its markers, all at once; says whether there was a marker.
+
+    :raises PipelineError: in which case nothing has changed.
+    """
+    tables, key = Tables(database.schema, spec), spec.partition_key(month)
+    with (
+        _explained(key, "forgotten"),
+        contextlib.closing(database.connect()) as connection,
+        connection.cursor() as cursor,
+    ):
         cursor.execute("SELECT to_regclass(%s)", (tables.table.as_string(connection),))
         if (row := cursor.fetchone()) is None or row[0] is None:
             return False
-        key = spec.partition_key(month)
         cursor.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", (tables.lock_name(key),))
         with connection:
+            was_loaded = _forget_entry(cursor, tables, key, spec.filename(month))
             if month:
                 of_month = MonthTables(database.schema, spec, month)
                 withdraw_month(cursor, of_month)
                 cursor.execute(statement("drop_table", table=of_month.loading))
-            else:
+            elif was_loaded:
                 cursor.execute(statement("delete_rows", table=tables.table))
-            return _forget_entry(cursor, tables, key, spec.filename(month))
+            return was_loaded
 
 
 def _load_month(
@@ -180,18 +183,23 @@ def _entry(
 
 
 @contextlib.contextmanager
-def _explained(job: LoadJob) -> Iterator[None]:
-    what = f"{job.partition_key} was not loaded and nothing has changed"
+def _explained(partition_key: str, done: str) -> Iterator[None]:
+    what = f"{partition_key} was not {done} and nothing has changed"
     try:
         yield
     except psycopg2.errors.DiskFull as error:
         raise PipelineError(f"{what}: the database server's disk is full ({_primary(error)}); make room") from error
     except psycopg2.errors.InsufficientPrivilege as error:
         raise PipelineError(f"{what}: {_primary(error)}; grant it, or choose another --postgres-schema") from error
-    except (psycopg2.OperationalError, psycopg2.InterfaceError) as error:
-        raise ConnectionLost(f"{what}: the database connection broke ({_primary(error)})") from error
     except psycopg2.Error as error:
+        if isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError) and _is_passing(error):
+            raise ConnectionLost(f"{what}: the database connection broke ({_primary(error)})") from error
         raise PipelineError(f"{what}: PostgreSQL says: {_primary(error)}") from error
+
+
+def _is_passing(error: psycopg2.Error) -> bool:
+    """Whether it may well go away by itself: a broken connection, a server that stops or starts, a deadlock."""
+    return error.pgcode is None or error.pgcode.startswith(("08", "40", "57P"))
 
 
 def _primary(error: psycopg2.Error) -> str:

@@ -1,0 +1,210 @@
+"""What may go wrong with the server: it is told in a line, nothing has changed, and the load works once it is over."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from urllib.parse import quote
+
+import psycopg2
+import pytest
+from conftest import Run, execute, settings, start_command
+from test_killed import MARKER, held, until_it_waits
+from trips import FEBRUARY, contents, count, job_of, loading_tables, trip, trips
+
+from pipeline.datasets import DatasetSpec, release_file
+from pipeline.errors import PipelineError
+from pipeline.progress import Progress, silent
+from pipeline.warehouses.postgres import ConnectionLost, PostgresDatabase, forget, load
+from pipeline.warehouses.postgres.embedded import ensure_running, stop
+
+LINES = [*trips(3000), trip(9)]
+
+
+@pytest.fixture(autouse=True)
+def many_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(release_file, "BLOCK_BYTES", 20_000)
+
+
+def once(act: Callable[[], object]) -> Progress:
+    """A progress that does something in mid-load, the first time it is called."""
+    done: list[int] = []
+
+    def progress(rows: int, total: int | None) -> None:
+        if not done:
+            done.append(rows)
+            act()
+
+    return progress
+
+
+def is_clean(database: PostgresDatabase) -> bool:
+    """Whether only February, of 40 rows, is there."""
+    return (count(database), count(database, "load_ledger"), count(database, "load_quarantine")) == (40, 1, 0)
+
+
+def completes(database: PostgresDatabase, folder: Path) -> None:
+    entry = load(database, job_of(LINES, folder), silent)
+    assert (entry.rows_loaded, entry.rows_duplicate, count(database)) == (3000, 1, 3040)
+    assert loading_tables(database) == []
+
+
+@pytest.mark.parametrize("victims", ["query LIKE 'COPY%%'", "true"], ids=["a stream", "every connection"])
+def test_connection_killed_in_mid_load(database: PostgresDatabase, tmp_path: Path, victims: str) -> None:
+    load(database, job_of(trips(40, FEBRUARY), tmp_path, FEBRUARY), silent)
+    mine = PostgresDatabase(f"{database.dsn}&application_name={database.schema}", database.schema)
+    query = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = %s AND {victims}"
+
+    with pytest.raises(ConnectionLost, match="green/2019-01 was not loaded and nothing has changed") as failure:
+        load(mine, job_of(LINES, tmp_path), once(lambda: execute(database, query, database.schema)))
+
+    assert len(str(failure.value).splitlines()) == 1
+    assert is_clean(database)
+    completes(database, tmp_path)
+
+
+def test_luigi_tries_again_after_a_killed_connection(
+    database: PostgresDatabase, mirror: Path, tmp_path: Path, luigi: Run
+) -> None:
+    load(database, job_of(trips(40, FEBRUARY), tmp_path, FEBRUARY), silent)
+    january = ("--module", "pipeline", "LoadTripdata", "--taxi", "green", "--month", "2019-01")
+    query = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query ~ %s"
+    with held(database, MARKER):
+        process = start_command("luigi", *january, **settings(tmp_path, database, mirror))
+        until_it_waits(database, "INSERT INTO .*load_ledger")
+        execute(database, query, database.schema)
+    output, _ = process.communicate(timeout=30)
+
+    assert process.returncode == 0, output
+    assert "trying again in 1 s" in output
+    assert count(database) == 540
+
+
+def test_server_crashes_and_restarts_in_mid_load(tmp_path: Path) -> None:
+    folder = Path(tempfile.mkdtemp()) / "postgres"
+    database = PostgresDatabase(ensure_running(folder), "taxi")
+
+    def crash() -> None:
+        postmaster = int((folder / "postmaster.pid").read_text().splitlines()[0])
+        os.kill(postmaster, signal.SIGQUIT)  # an immediate shutdown, which is a crash
+        while (folder / "postmaster.pid").exists():
+            time.sleep(0.01)
+
+    try:
+        load(database, job_of(trips(40, FEBRUARY), tmp_path, FEBRUARY), silent)
+        with pytest.raises(ConnectionLost):
+            load(database, job_of(LINES, tmp_path), once(crash))
+        with pytest.raises(ConnectionLost, match="no connection to PostgreSQL"):
+            load(database, job_of(LINES, tmp_path), silent)
+
+        assert ensure_running(folder) == database.dsn
+        assert is_clean(database)
+        completes(database, tmp_path)
+    finally:
+        stop(folder)
+        shutil.rmtree(folder.parent)
+
+
+@pytest.fixture
+def small_disk(server: str) -> Iterator[Path]:
+    """A file system of a megabyte, and a tablespace on it called `small`."""
+    folder = Path(tempfile.mkdtemp())
+    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m,mode=777", "tmpfs", folder], check=False)
+    if mount.returncode != 0:
+        pytest.skip("only root can mount the small file system that this test fills")
+    try:
+        with contextlib.closing(psycopg2.connect(server)) as connection, connection.cursor() as cursor:
+            connection.autocommit = True
+            cursor.execute("SHOW data_directory")
+            owner = Path(*cursor.fetchone()).stat()
+            tablespace = folder / "tablespace"
+            tablespace.mkdir(mode=0o700)
+            os.chown(tablespace, owner.st_uid, owner.st_gid)
+            cursor.execute("CREATE TABLESPACE small LOCATION %s", (str(tablespace),))
+            yield folder
+            cursor.execute("DROP TABLESPACE small")
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+        folder.rmdir()
+
+
+def test_full_disk(database: PostgresDatabase, tmp_path: Path, small_disk: Path) -> None:
+    load(database, job_of(trips(40, FEBRUARY), tmp_path, FEBRUARY), silent)
+    small = PostgresDatabase(f"{database.dsn}&options={quote('-c default_tablespace=small')}", database.schema)
+    lines = [*trips(9000), trip(9)]
+
+    with pytest.raises(
+        PipelineError, match="green/2019-01 was not loaded and .* disk is full .*; make room"
+    ) as failure:
+        load(small, job_of(lines, tmp_path), silent)
+
+    assert not isinstance(failure.value, ConnectionLost)
+    assert len(str(failure.value).splitlines()) == 1
+    assert is_clean(database)
+    assert loading_tables(database) == []
+    subprocess.run(["mount", "-o", "remount,size=64m", small_disk], check=True)
+    assert load(small, job_of(lines, tmp_path), silent).rows_loaded == 9000
+    forget(database, job_of(lines, tmp_path).spec, job_of(lines, tmp_path).month)
+
+
+@pytest.mark.parametrize("kind", ["TABLE green_tripdata (mine text)", "VIEW green_tripdata AS SELECT 1 AS mine"])
+def test_table_that_is_not_ours_is_left_alone(database: PostgresDatabase, tmp_path: Path, kind: str) -> None:
+    execute(database, f"CREATE SCHEMA {database.schema}")
+    execute(database, f"CREATE {kind}")
+
+    with pytest.raises(PipelineError, match=rf"{database.schema}\.green_tripdata is there already and is not the one"):
+        load(database, job_of(LINES, tmp_path), silent)
+
+    relations = "SELECT relname::text FROM pg_class WHERE relnamespace = current_schema()::regnamespace"
+    assert execute(database, relations) == [("green_tripdata",)]
+
+
+def test_ledger_that_is_not_ours_is_told(database: PostgresDatabase, tmp_path: Path) -> None:
+    execute(database, f"CREATE SCHEMA {database.schema}")
+    execute(database, "CREATE TABLE load_ledger (mine text)")
+
+    with pytest.raises(PipelineError, match=r"load_ledger.*choose another --postgres-schema"):
+        load(database, job_of(LINES, tmp_path), silent)
+
+
+@pytest.fixture
+def plain_role(database: PostgresDatabase) -> Iterator[PostgresDatabase]:
+    """The database as a role sees it that has no rights but to log in; it shares the schema's name."""
+    role = database.schema
+    execute(database, f"CREATE ROLE {role} LOGIN; CREATE SCHEMA {role}")
+    yield replace(database, dsn=database.dsn.replace("postgres@", f"{role}@"))
+    execute(database, f"DROP SCHEMA {role} CASCADE; DROP OWNED BY {role}; DROP ROLE {role}")
+
+
+def test_role_without_rights_on_the_schema_is_told(
+    database: PostgresDatabase, plain_role: PostgresDatabase, tmp_path: Path
+) -> None:
+    with pytest.raises(PipelineError, match=r"permission denied for schema .*; grant it, or choose another"):
+        load(plain_role, job_of(LINES, tmp_path), silent)
+    execute(database, f"GRANT USAGE ON SCHEMA {database.schema} TO {database.schema}")
+    with pytest.raises(PipelineError, match=r"permission denied for schema .*; grant it, or choose another"):
+        load(plain_role, job_of(LINES, tmp_path), silent)
+
+    assert execute(database, "SELECT count(*) FROM pg_tables WHERE schemaname = current_schema()") == [(0,)]
+
+
+def test_role_that_owns_its_schema_can_do_everything(
+    database: PostgresDatabase, plain_role: PostgresDatabase, green: DatasetSpec, tmp_path: Path
+) -> None:
+    execute(database, f"ALTER SCHEMA {database.schema} OWNER TO {database.schema}")
+    load(plain_role, job_of(trips(40, FEBRUARY), tmp_path, FEBRUARY), silent)
+    before = contents(database)
+
+    entry = load(plain_role, job_of([*LINES, b"bad", trip(3, FEBRUARY)], tmp_path, max_bad_rows=1), silent)
+    assert (entry.rows_loaded, entry.rows_duplicate, entry.rows_rejected) == (3000, 2, 1)
+    assert load(plain_role, job_of(trips(5), tmp_path, replace=True), silent).rows_loaded == 5
+    assert forget(plain_role, green, job_of([], tmp_path).month)
+    assert contents(database) == before
