@@ -142,7 +142,7 @@ def test_full_disk(database: PostgresDatabase, tmp_path: Path, small_disk: Path)
     lines = [*trips(9000), trip(9)]
 
     with pytest.raises(
-        PipelineError, match="green/2019-01 was not loaded and .* disk is full .*; make room"
+        PipelineError, match=r"green/2019-01 was not loaded and .* disk is full .*; make room"
     ) as failure:
         load(small, job_of(lines, tmp_path), silent)
 
