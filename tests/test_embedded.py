@@ -113,11 +113,17 @@ def test_folder_removed_under_a_running_server_gets_a_new_server(fresh: Root) ->
 
 @pytest.mark.parametrize("name", ["with space and 'quote'", "comma,comma", "deep/" + "x" * 100], ids=lambda n: n[:10])
 def test_any_storage_path_will_do(fresh: Root, name: str) -> None:
-    _, environment = fresh(name)
+    root, environment = fresh(name)
 
     loaded = run_command("luigi", *LOAD, **environment)
     assert loaded.returncode == 0, loaded.stderr
     assert "500" in run_command("pipeline", *COUNT, **environment).stdout
+
+    socket_folder = Path((root / "postgres" / "postmaster.pid").read_text().splitlines()[4])
+    assert socket_folder.stat().st_mode & 0o077 == 0  # as the server asks nobody for a password
+    run_command("pipeline", "stop", **environment)
+    assert list(socket_folder.glob("*PGSQL*")) == []
+    assert socket_folder == root / "postgres" or not socket_folder.exists()
 
 
 def test_root_relative_to_the_current_folder_works(fresh: Root) -> None:

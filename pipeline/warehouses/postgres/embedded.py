@@ -72,7 +72,10 @@ def stop(folder: Path) -> bool:
     if not (folder / "postmaster.pid").exists():
         return False
     with _locked(folder):
-        return _pg_ctl(_server(folder), "-m", "fast", "stop").returncode == 0
+        stopped = _pg_ctl(_server(folder), "-m", "fast", "stop").returncode == 0
+        with contextlib.suppress(OSError):
+            _short_folder(folder).rmdir()
+    return stopped
 
 
 def program(name: str) -> Path:
@@ -148,11 +151,15 @@ def _socket_folder(folder: Path, server: Any) -> Path:
     # libpq reads a comma as the end of a host.
     if len(os.fsencode(folder / ".s.PGSQL.5432")) <= _LONGEST_SOCKET_PATH and "," not in str(folder):
         return folder
-    short = Path(tempfile.gettempdir()) / f"pipeline-{hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]}"
+    short = _short_folder(folder)
     short.mkdir(mode=0o700, exist_ok=True)
     if server.system_user is not None:
         shutil.chown(short, user=server.system_user)
     return short
+
+
+def _short_folder(folder: Path) -> Path:
+    return Path(tempfile.gettempdir()) / f"pipeline-{hashlib.sha256(os.fsencode(folder)).hexdigest()[:12]}"
 
 
 def _pg_ctl(server: Any, *arguments: str) -> subprocess.CompletedProcess[bytes]:
