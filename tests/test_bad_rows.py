@@ -29,6 +29,7 @@ BAD_ROWS = {
     "not UTF-8": (GOOD.replace(b",N,", b",\xff\xfe,"), r"invalid byte sequence.*0xff"),
     "only \\.": (rb"\.", r"missing data for column|only \\\."),
     "a blank line": (b"", r"missing data for column"),
+    "a number over two lines": (trip(50, fare_amount='"8\r\n5"'), r"column fare_amount: .*8\\r\\n5"),
     "quotes around two columns": (GOOD.replace(b"41,42", b'"41,42"'), r"column passenger_count: .*integer.*\.79"),
 }
 bad_rows = pytest.mark.parametrize(("row", "message"), BAD_ROWS.values(), ids=BAD_ROWS.keys())

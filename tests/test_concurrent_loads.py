@@ -9,6 +9,7 @@ from pathlib import Path
 
 from conftest import JANUARY, execute
 from loading_process import start
+from test_killed import MARKER, eventually, held
 from trips import FEBRUARY, count, job_of, loading_tables, partitions, trip, trips
 
 from pipeline.progress import silent
@@ -79,3 +80,19 @@ def test_replacing_one_month_while_another_loads(database: PostgresDatabase, tmp
 
     assert load_together(database, jobs) == [100] * 6
     assert count(database) == 600
+
+
+def test_month_waits_for_another_that_is_being_published(database: PostgresDatabase, tmp_path: Path) -> None:
+    """Otherwise neither would see what the other brings in."""
+    january, february = (job_of([*trips(9, month), trip(7, FEBRUARY)], tmp_path, month) for month in MONTHS[:2])
+    load(database, job_of(trips(9, MONTHS[2]), tmp_path, MONTHS[2]), silent)
+    waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query ~ %s"
+
+    with ThreadPoolExecutor(2) as pool, held(database, MARKER):
+        first = pool.submit(load, database, january, silent)
+        eventually(lambda: execute(database, waiting, database.schema) == [(1,)])
+        second = pool.submit(load, database, february, silent)
+        eventually(lambda: execute(database, waiting, database.schema) == [(2,)])
+
+    assert (first.result().rows_duplicate, second.result().rows_duplicate) == (0, 2)
+    assert execute(database, "SELECT count(DISTINCT unique_row_id), count(*) FROM green_tripdata") == [(27, 27)]

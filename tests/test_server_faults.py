@@ -10,6 +10,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
@@ -67,6 +68,42 @@ def test_connection_killed_in_mid_load(database: PostgresDatabase, tmp_path: Pat
         load(mine, job_of(LINES, tmp_path), once(lambda: execute(database, query, database.schema)))
 
     assert len(str(failure.value).splitlines()) == 1
+    assert is_clean(database)
+    completes(database, tmp_path)
+
+
+def test_cancelled_statement_is_not_tried_again(database: PostgresDatabase, tmp_path: Path) -> None:
+    load(database, job_of(trips(40, FEBRUARY), tmp_path, FEBRUARY), silent)
+    cancel = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query ~ %s"
+
+    with ThreadPoolExecutor(1) as pool, held(database, MARKER):
+        loading = pool.submit(load, database, job_of(LINES, tmp_path), silent)
+        until_it_waits(database, "INSERT INTO .*load_ledger")
+        execute(database, cancel, database.schema)
+        with pytest.raises(PipelineError, match="nothing has changed: PostgreSQL says: canceling statement") as failure:
+            loading.result()
+
+    assert not isinstance(failure.value, ConnectionLost)
+    assert is_clean(database)
+
+
+def test_load_that_a_deadlock_ends_may_be_tried_again(database: PostgresDatabase, tmp_path: Path) -> None:
+    load(database, job_of(trips(40, FEBRUARY), tmp_path, FEBRUARY), silent)
+
+    with (
+        ThreadPoolExecutor(1) as pool,
+        contextlib.closing(psycopg2.connect(database.dsn)) as connection,
+        connection.cursor() as other,
+    ):
+        other.execute("SELECT set_config('search_path', %s, false)", (database.schema,))
+        other.execute("SET deadlock_timeout = '1min'")  # so that it is the load that notices and gives way
+        other.execute(MARKER)
+        loading = pool.submit(load, database, job_of(LINES, tmp_path), silent)
+        until_it_waits(database, "INSERT INTO .*load_ledger")
+        other.execute("LOCK TABLE green_tripdata")
+        with pytest.raises(ConnectionLost, match="deadlock"):
+            loading.result()
+
     assert is_clean(database)
     completes(database, tmp_path)
 
