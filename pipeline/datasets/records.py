@@ -52,17 +52,9 @@ def records(block: Block) -> Iterator[Record]:
         yield Record(start, b"".join(pending))
 
 
-def cut_after_record(data: bytes) -> tuple[bytes, bytes]:
-    """Splits after the last newline that ends a record: one outside quotes."""
-    end, quoted = len(data), data.count(b'"') % 2
-    while (newline := data.rfind(b"\n", 0, end)) >= 0:
-        quoted ^= data.count(b'"', newline, end) % 2
-        if not quoted:
-            return data[: newline + 1], data[newline + 1 :]
-        end = newline
-    return b"", data
-
-
 def count_records(data: bytes) -> int:
-    """How many records some whole CSV records are; a newline in quotes ends none."""
-    return (_QUOTED.sub(b"", data) if b'"' in data else data).count(b"\n")
+    """How many records some CSV is, each ended by a newline; one whose quote is never closed takes in all the rest."""
+    if b'"' not in data:
+        return data.count(b"\n")
+    open_quote = data.rfind(b'"') if data.count(b'"') % 2 else len(data)
+    return _QUOTED.sub(b"", data[:open_quote]).count(b"\n") + (open_quote < len(data))

@@ -14,13 +14,13 @@ from typing import Any, BinaryIO, cast
 
 from isal import igzip, isal_zlib
 
-from pipeline.datasets.records import Block, Record, count_records, cut_after_record, records
+from pipeline.datasets.records import Block, Record, count_records, records
 from pipeline.datasets.spec import DatasetSpec
 from pipeline.errors import PipelineError
 
 __all__ = ["Block", "Record", "ReleaseFile", "records"]
 
-BLOCK_BYTES = 4 << 20
+BLOCK_BYTES = 1 << 20
 LONGEST_RECORD = 1 << 20  # which keeps memory flat when a stray quote makes one record of all that follows it
 _LONGEST_HEADER = 1 << 16
 _GZIP_MAGIC = b"\x1f\x8b"  # RFC 1952, 2.3.1: told by the content, as names lie
@@ -45,9 +45,9 @@ class ReleaseFile:
         self.spec = spec
         self._raw = _HashingReader(path)
         self._lines = self._decompressed()
-        self._tail = b""
         with self._readable():
             header = self._lines.readline(_LONGEST_HEADER)
+        self._newline = b"\r\n" if header.endswith(b"\r\n") else b"\n"
         self.columns = self._match_header(header)
 
     def __enter__(self) -> ReleaseFile:
@@ -70,22 +70,36 @@ class ReleaseFile:
     def blocks(self) -> Iterator[Block]:
         """The records in order; the gzip checksum has been checked when this ends."""
         line = 2
-        while True:
-            with self._readable():
-                chunk = self._lines.read(BLOCK_BYTES)
-            if not chunk:
-                break
-            data, self._tail = cut_after_record(self._tail + chunk)
-            if data:
-                yield Block(data, line, count_records(data))
-                line += data.count(b"\n")
-            if len(self._tail) > LONGEST_RECORD:
+        while chunk := self._read(BLOCK_BYTES):
+            data = chunk + self._rest_of_record(chunk, line)
+            rows = count_records(data)
+            yield Block(data, line, rows)
+            line += data.count(b"\n") if b'"' in data else rows
+
+    def _rest_of_record(self, chunk: bytes, first_line: int) -> bytes:
+        """What the record that the chunk breaks off in goes on with; the file's last record gets the newline it lacks."""
+        rest, size, last = list[bytes](), 0, chunk
+        quoted = chunk.count(b'"') % 2 if b'"' in chunk else 0
+        while quoted or not last.endswith(b"\n"):
+            if size > LONGEST_RECORD:
+                line = first_line + chunk.count(b"\n", 0, chunk.rfind(b'"') if quoted else len(chunk))
                 raise PipelineError(
                     f"{self.label}, line {line}: a record of more than {LONGEST_RECORD:,} bytes, so probably a quote"
                     f" that is never closed; {self._remedy}"
                 )
-        if self._tail:  # one record, whatever newlines are in its quotes
-            yield Block(self._tail if self._tail.endswith(b"\n") else self._tail + b"\n", line, 1)
+            if not (piece := self._read_line()):
+                return b"".join(rest) + (b"" if last.endswith(b"\n") else self._newline.removeprefix(last[-1:]))
+            rest.append(piece)
+            size, last, quoted = size + len(piece), piece, (quoted + piece.count(b'"')) % 2
+        return b"".join(rest)
+
+    def _read(self, size: int) -> bytes:
+        with self._readable():
+            return self._lines.read(size)
+
+    def _read_line(self) -> bytes:
+        with self._readable():
+            return self._lines.readline(LONGEST_RECORD)
 
     def _decompressed(self) -> BinaryIO:
         magic = self._raw.peek(2)
