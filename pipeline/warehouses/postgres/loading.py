@@ -33,7 +33,7 @@ from pipeline.warehouses.postgres.tables import MonthTables, Tables, ensure_tabl
 # What a crash may take is a table that nobody has seen yet; the marker's own commit waits for the disk, and for
 # everything written before it.
 _STREAM_SESSION = {"synchronous_commit": "off"}
-_CONTROL_SESSION = {"maintenance_work_mem": "256MB"}
+_INDEX_MEMORY = "256MB"
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def load(database: PostgresDatabase, job: LoadJob, progress: Progress) -> Ledger
 
     :raises PipelineError: in which case nothing has changed.
     """
-    with _explained(job.partition_key, "loaded"), contextlib.closing(database.connect(**_CONTROL_SESSION)) as control:
+    with _explained(job.partition_key, "loaded"), contextlib.closing(_connect(database)) as control:
         tables = Tables(database.schema, job.spec)
         ensure_tables(control, tables)
         with control.cursor() as cursor:
@@ -108,6 +108,13 @@ def forget(database: PostgresDatabase, spec: DatasetSpec, month: datetime.date |
             elif was_loaded:
                 cursor.execute(statement("delete_rows", table=tables.table))
             return was_loaded
+
+
+def _connect(database: PostgresDatabase) -> Connection:
+    """The connection that steers a load and builds its indexes, with as many processes as there are streams."""
+    return database.connect(
+        maintenance_work_mem=_INDEX_MEMORY, max_parallel_maintenance_workers=str(database.copy_streams - 1)
+    )
 
 
 def _load_month(
