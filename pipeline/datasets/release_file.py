@@ -77,7 +77,7 @@ class ReleaseFile:
             line += data.count(b"\n") if b'"' in data else rows
 
     def _rest_of_record(self, chunk: bytes, first_line: int) -> bytes:
-        """What the record that the chunk breaks off in goes on with, the newline that the file may lack at its end too."""
+        """What the record that the chunk breaks off in goes on with, and the newline that the file may lack."""
         rest, size, last = list[bytes](), 0, chunk
         quoted = chunk.count(b'"') % 2 if b'"' in chunk else 0
         while quoted or not last.endswith(b"\n"):
