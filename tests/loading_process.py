@@ -15,10 +15,14 @@ from pipeline.warehouses.postgres import LoadJob, PostgresDatabase, load
 
 
 def start(database: PostgresDatabase, lines: list[bytes], folder: Path, *options: str) -> subprocess.Popen[str]:
-    """Starts loading these rows; options are "hold" (while staging and again when done) and "replace"."""
-    file = job_of(lines, folder).file
+    """Starts loading these rows; options are "hold" (while staging and again when done) and "replace".
+
+    Its sessions are called like the schema.
+    """
+    dsn = f"{database.dsn}&application_name={database.schema}"
+    file = str(job_of(lines, folder).file)
     return subprocess.Popen(
-        [sys.executable, __file__, database.dsn, database.schema, str(file), *options],
+        [sys.executable, __file__, dsn, database.schema, file, *options],
         cwd=CHECKOUT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from conftest import JANUARY, execute
 from loading_process import start
-from test_killed import MARKER, eventually, held
 from trips import FEBRUARY, count, job_of, loading_tables, partitions, trip, trips
+from waiting import MARKER, eventually, held
 
 from pipeline.progress import silent
 from pipeline.warehouses.postgres import LoadJob, PostgresDatabase, load

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import random
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
-import psycopg2
 import pytest
 from conftest import JANUARY, Run, execute, settings, start_command
 from loading_process import start
 from trips import FEBRUARY, count, job_of, loading_tables, partitions, trip, trips
+from waiting import MARKER, held, until_it_waits, until_its_sessions_end
 
 from pipeline.datasets import DatasetSpec
 from pipeline.progress import silent
@@ -23,8 +22,6 @@ from pipeline.warehouses.postgres import PostgresDatabase, load
 # Long enough to be killed in the midst of; with a row of each kind that goes aside.
 LINES = [*trips(3000), b"malformed", trip(9), trip(30, FEBRUARY)]
 LOADED = 3000
-MARKER = "INSERT INTO load_ledger SELECT task_family, 'green/2019-01', target_table, source_url, source_bytes,"
-MARKER += " source_sha256, 1, 1, 0, 0, spec_version, started_at, finished_at FROM load_ledger"
 
 
 @pytest.fixture(autouse=True)
@@ -33,31 +30,10 @@ def february(database: PostgresDatabase, tmp_path: Path) -> None:
     load(database, job_of(trips(40, FEBRUARY), tmp_path, FEBRUARY), silent)
 
 
-@contextlib.contextmanager
-def held(database: PostgresDatabase, query: str) -> Iterator[None]:
-    """Keeps what a statement has locked until the end, and then undoes it."""
-    with contextlib.closing(psycopg2.connect(database.dsn)) as connection, connection.cursor() as cursor:
-        cursor.execute("SELECT set_config('search_path', %s, false)", (database.schema,))
-        cursor.execute(query)
-        yield
-
-
-def until_it_waits(database: PostgresDatabase, statement: str) -> None:
-    """Returns once a load waits for a lock in a statement that begins so."""
-    query = "SELECT query FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query ~ %s AND query ~ %s"
-    eventually(lambda: execute(database, query, f"^(--[^\\n]*\\n)*{statement}", database.schema) != [])
-
-
-def eventually(holds: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-def kill(process: subprocess.Popen[str]) -> None:
+def kill(process: subprocess.Popen[str], database: PostgresDatabase) -> None:
     process.kill()
     process.communicate(timeout=20)
+    until_its_sessions_end(database, database.schema)
 
 
 def is_absent(database: PostgresDatabase) -> bool:
@@ -83,7 +59,7 @@ def test_killed_while_staging(database: PostgresDatabase, tmp_path: Path) -> Non
     assert process.stdout is not None
     assert process.stdout.readline() == "staging\n"
     assert loading_tables(database) == ["green_tripdata_2019_01_loading"]
-    kill(process)
+    kill(process, database)
 
     assert is_absent(database)
     completes(database, tmp_path)
@@ -99,7 +75,7 @@ def test_killed_while_indexing(database: PostgresDatabase, tmp_path: Path) -> No
         process.stdin.write("go on\n")
         process.stdin.flush()
         until_it_waits(database, "CREATE UNIQUE INDEX")
-        kill(process)
+        kill(process, database)
 
     assert is_absent(database)
     completes(database, tmp_path)
@@ -109,7 +85,7 @@ def test_killed_just_before_the_commit(database: PostgresDatabase, tmp_path: Pat
     with held(database, MARKER):
         process = start(database, LINES, tmp_path)
         until_it_waits(database, "INSERT INTO .*load_ledger")
-        kill(process)
+        kill(process, database)
 
     assert is_absent(database)
     completes(database, tmp_path)
@@ -120,7 +96,7 @@ def test_killed_just_before_the_commit_of_a_replacement(database: PostgresDataba
     with held(database, "SELECT FROM load_ledger WHERE partition_key = 'green/2019-01' FOR KEY SHARE"):
         process = start(database, trips(10), tmp_path, "replace")
         until_it_waits(database, "DELETE FROM .*load_ledger")
-        kill(process)
+        kill(process, database)
 
     assert not is_absent(database)
     entry = load(database, job_of(trips(10), tmp_path, replace=True), silent)
@@ -144,7 +120,7 @@ def test_killed_at_any_moment(database: PostgresDatabase, tmp_path: Path) -> Non
     for _ in range(8):
         process = start(database, LINES, tmp_path, "replace" if not is_absent(database) else "")
         time.sleep(random.uniform(0.3, 1.1) * whole)
-        kill(process)
+        kill(process, database)
         is_absent(database)
 
     completes(database, tmp_path)
@@ -156,9 +132,10 @@ def test_killed_luigi_leaves_nothing_and_the_next_completes(
     write_month(green, JANUARY, 3000, mirror)
     january = ("--module", "pipeline", "LoadTripdata", "--taxi", "green", "--month", "2019-01")
     with held(database, MARKER):
-        process = start_command("luigi", *january, **settings(tmp_path, database, mirror))
+        named = replace(database, dsn=f"{database.dsn}&application_name={database.schema}")
+        process = start_command("luigi", *january, **settings(tmp_path, named, mirror))
         until_it_waits(database, "INSERT INTO .*load_ledger")
-        kill(process)
+        kill(process, database)
     assert is_absent(database)
 
     assert luigi(*january[2:]).returncode == 0

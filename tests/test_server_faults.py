@@ -18,8 +18,8 @@ from urllib.parse import quote
 import psycopg2
 import pytest
 from conftest import Run, execute, settings, start_command
-from test_killed import MARKER, held, until_it_waits
 from trips import FEBRUARY, contents, count, job_of, loading_tables, trip, trips
+from waiting import MARKER, held, until_it_waits
 
 from pipeline.datasets import DatasetSpec, release_file
 from pipeline.errors import PipelineError

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg2
-import psycopg2.errors
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
 from pipeline.datasets import DatasetSpec
 from pipeline.datasets.release_file import ReleaseFile
-from pipeline.errors import PipelineError
 from pipeline.progress import Progress
-from pipeline.warehouses.postgres.connection import ConnectionLost, PostgresDatabase
+from pipeline.warehouses.postgres.connection import PostgresDatabase
+from pipeline.warehouses.postgres.faults import explained
 from pipeline.warehouses.postgres.ledger import LedgerEntry, find_load, record_load
 from pipeline.warehouses.postgres.publishing import (
     clear_quarantine,
@@ -66,7 +64,7 @@ def load(database: PostgresDatabase, job: LoadJob, progress: Progress) -> Ledger
 
     :raises PipelineError: in which case nothing has changed.
     """
-    with _explained(job.partition_key, "loaded"), contextlib.closing(_connect(database)) as control:
+    with explained(job.partition_key, "loaded"), contextlib.closing(_connect(database)) as control:
         tables = Tables(database.schema, job.spec)
         ensure_tables(control, tables)
         with control.cursor() as cursor:
@@ -91,7 +89,7 @@ def forget(database: PostgresDatabase, spec: DatasetSpec, month: datetime.date |
     """
     tables, key = Tables(database.schema, spec), spec.partition_key(month)
     with (
-        _explained(key, "forgotten"),
+        explained(key, "forgotten"),
         contextlib.closing(database.connect()) as connection,
         connection.cursor() as cursor,
     ):
@@ -187,27 +185,3 @@ def _entry(
         spec_version=job.spec.version,
         started_at=started_at,
     )
-
-
-@contextlib.contextmanager
-def _explained(partition_key: str, done: str) -> Iterator[None]:
-    what = f"{partition_key} was not {done} and nothing has changed"
-    try:
-        yield
-    except psycopg2.errors.DiskFull as error:
-        raise PipelineError(f"{what}: the database server's disk is full ({_primary(error)}); make room") from error
-    except psycopg2.errors.InsufficientPrivilege as error:
-        raise PipelineError(f"{what}: {_primary(error)}; grant it, or choose another --postgres-schema") from error
-    except psycopg2.Error as error:
-        if isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError) and _is_passing(error):
-            raise ConnectionLost(f"{what}: the database connection broke ({_primary(error)})") from error
-        raise PipelineError(f"{what}: PostgreSQL says: {_primary(error)}") from error
-
-
-def _is_passing(error: psycopg2.Error) -> bool:
-    """Whether it may well go away by itself: a broken connection, a server that stops or starts, a deadlock."""
-    return error.pgcode is None or error.pgcode.startswith(("08", "40", "57P"))
-
-
-def _primary(error: psycopg2.Error) -> str:
-    return error.diag.message_primary or " ".join(str(error).split())
