@@ -1,5 +1,6 @@
 -- The row id: md5 of the row key's values as text, unseparated, NULL as nothing.
--- IMMUTABLE holds for sessions with DateStyle ISO and extra_float_digits >= 1, which every loading session sets.
+-- STABLE, as the text of a time depends on DateStyle and that of a number on extra_float_digits, both of which every
+-- loading session sets. Plain SQL, as that is inlined into the COPY.
 CREATE OR REPLACE FUNCTION {function}({argument_types}) RETURNS text
-LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE
-AS $$ BEGIN RETURN md5(concat({arguments})); END $$
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN md5(concat({arguments}))

@@ -17,16 +17,21 @@ from pipeline.progress import Progress
 from pipeline.warehouses.postgres.connection import PostgresDatabase
 from pipeline.warehouses.postgres.faults import explained
 from pipeline.warehouses.postgres.ledger import LedgerEntry, find_load, record_load
+from pipeline.warehouses.postgres.partitions import (
+    MonthTables,
+    create_loading_table,
+    drop_loading_table,
+    withdraw_month,
+)
 from pipeline.warehouses.postgres.publishing import (
     clear_quarantine,
     index_month,
     publish_month,
     quarantine_malformed,
-    withdraw_month,
 )
 from pipeline.warehouses.postgres.staging import Staged, Stager
 from pipeline.warehouses.postgres.statements import statement
-from pipeline.warehouses.postgres.tables import MonthTables, Tables, ensure_tables
+from pipeline.warehouses.postgres.tables import Tables, ensure_tables
 
 # What a crash may take is a table that nobody has seen yet; the marker's own commit waits for the disk, and for
 # everything written before it.
@@ -69,11 +74,13 @@ def load(database: PostgresDatabase, job: LoadJob, progress: Progress) -> Ledger
         ensure_tables(control, tables)
         with control.cursor() as cursor:
             cursor.execute("SELECT pg_advisory_lock(hashtextextended(%s, 0))", (tables.lock_name(job.partition_key),))
+        month = MonthTables(database.schema, job.spec, job.month) if job.month else None
+        if month:
+            drop_loading_table(control, month)
         done = find_load(control, tables.ledger, job.task_family, job.partition_key)
         if done and not job.replace:
             return done
-        if job.month:
-            month = MonthTables(database.schema, job.spec, job.month)
+        if month:
             _load_month(database, control, job, month, progress)
         else:
             _load_lookup(control, job, tables, progress)
@@ -119,18 +126,7 @@ def _load_month(
     database: PostgresDatabase, control: Connection, job: LoadJob, month: MonthTables, progress: Progress
 ) -> None:
     started_at = datetime.datetime.now(datetime.UTC)
-    with control.cursor() as cursor:
-        cursor.execute(statement("drop_table", table=month.loading))
-        cursor.execute(
-            statement(
-                "create_loading_table",
-                loading=month.loading,
-                function=month.row_id_function,
-                row_key=month.row_key,
-                filename=month.filename,
-                columns=month.column_definitions,
-            )
-        )
+    create_loading_table(control, month)
     try:
         with ReleaseFile(job.file, job.spec) as release, contextlib.ExitStack() as stack:
             streams = [
@@ -145,8 +141,8 @@ def _load_month(
             quarantine_malformed(cursor, month, job.filename, staged.malformed)
             record_load(cursor, month.ledger, _entry(job, release, staged, duplicates, started_at))
     except BaseException:
-        with contextlib.suppress(psycopg2.Error), control.cursor() as cursor:
-            cursor.execute(statement("drop_table", table=month.loading))
+        with contextlib.suppress(psycopg2.Error):
+            drop_loading_table(control, month)
         raise
 
 

@@ -10,8 +10,9 @@ from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 
 from pipeline.warehouses.postgres.bad_rows import MalformedRow
+from pipeline.warehouses.postgres.partitions import MonthTables, attach_month, withdraw_month
 from pipeline.warehouses.postgres.statements import statement
-from pipeline.warehouses.postgres.tables import MonthTables, Tables
+from pipeline.warehouses.postgres.tables import Tables
 
 
 def index_month(cursor: Cursor, month: MonthTables) -> int:
@@ -58,16 +59,8 @@ def publish_month(cursor: Cursor, month: MonthTables) -> int:
             {"target_table": month.spec.table, "ids": list(taken), "filenames": list(taken.values())},
         )
         duplicates = cursor.rowcount
-    _attach(cursor, month)
+    attach_month(cursor, month)
     return duplicates
-
-
-def withdraw_month(cursor: Cursor, month: MonthTables) -> None:
-    """Takes a published month out of its table and drops it; nothing happens where there is none."""
-    cursor.execute("SELECT to_regclass(%s)", (month.partition.as_string(cursor),))
-    if (row := cursor.fetchone()) and row[0]:
-        cursor.execute(statement("detach_partition", table=month.table, partition=month.partition))
-        cursor.execute(statement("drop_table", table=month.partition))
 
 
 def clear_quarantine(cursor: Cursor, tables: Tables, filename: str) -> None:
@@ -110,11 +103,3 @@ def _ids_of_other_files(cursor: Cursor, month: MonthTables) -> dict[str, str]:
     cursor.execute(statement("select_ids_inside_month", table=month.table, event_time=month.event_time), bounds)
     taken.update(cursor.fetchall())
     return taken
-
-
-def _attach(cursor: Cursor, month: MonthTables) -> None:
-    cursor.execute(statement("rename_table", table=month.loading, name=sql.Identifier(month.partition_name)))
-    for loading_name, name in month.index_names():
-        cursor.execute(statement("rename_index", index=month.named(loading_name), name=sql.Identifier(name)))
-    cursor.execute(statement("attach_partition", table=month.table, partition=month.partition, filename=month.filename))
-    cursor.execute(statement("drop_filename_check", partition=month.partition))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from dataclasses import dataclass
 
 from psycopg2 import sql
@@ -57,6 +56,15 @@ class Tables:
         return sql.SQL(", ").join(map(sql.Identifier, self.spec.row_key))
 
     @property
+    def row_key_types(self) -> list[str]:
+        types = {column.name: column.postgres_type for column in self.spec.columns}
+        return [types[name] for name in self.spec.row_key]
+
+    @property
+    def row_id_argument_types(self) -> sql.Composed:
+        return sql.SQL(", ").join(map(sql.SQL, self.row_key_types))
+
+    @property
     def column_definitions(self) -> sql.Composed:
         return sql.SQL(",\n    ").join(
             sql.SQL("{} " + column.postgres_type).format(sql.Identifier(column.name)) for column in self.spec.columns
@@ -65,37 +73,6 @@ class Tables:
     def lock_name(self, suffix: str = "") -> str:
         """What PostgreSQL's advisory locks are taken on (hashed): a table, or one file of it."""
         return f"pipeline {self.schema}.{self.spec.table} {suffix}"
-
-
-@dataclass(frozen=True)
-class MonthTables(Tables):
-    """The identifiers of one month's objects: while it is loading, and once it is published."""
-
-    month: datetime.date
-
-    @property
-    def partition_name(self) -> str:
-        return self.spec.partition_table(self.month)
-
-    @property
-    def partition(self) -> sql.Identifier:
-        return self.named(self.partition_name)
-
-    @property
-    def loading_name(self) -> str:
-        return f"{self.partition_name}_loading"
-
-    @property
-    def loading(self) -> sql.Identifier:
-        return self.named(self.loading_name)
-
-    @property
-    def filename(self) -> sql.Composable:
-        return sql.Literal(self.spec.filename(self.month))
-
-    def index_names(self) -> tuple[tuple[str, str], ...]:
-        """The names of the month's indexes, while loading and when published."""
-        return tuple((f"{self.loading_name}_{what}", f"{self.partition_name}_{what}") for what in ("id", "time"))
 
 
 def ensure_tables(connection: Connection, tables: Tables) -> None:
@@ -109,9 +86,14 @@ def ensure_tables(connection: Connection, tables: Tables) -> None:
             _check(tables, found)
         if not found or not _is_set_up(cursor, connection, tables):
             with connection:
-                cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended('pipeline set-up', 0))")
+                lock_set_up(cursor)
                 _create(cursor, tables)
             _check(tables, _columns(cursor, connection, tables))
+
+
+def lock_set_up(cursor: Cursor) -> None:
+    """Lets one transaction at a time change what all months share; PostgreSQL does not put such changes in a queue."""
+    cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended('pipeline set-up', 0))")
 
 
 def _is_set_up(cursor: Cursor, connection: Connection, tables: Tables) -> bool:
@@ -149,15 +131,13 @@ def _create(cursor: Cursor, tables: Tables) -> None:
 
 
 def _create_row_id_function(cursor: Cursor, tables: Tables) -> None:
-    column_types = {column.name: column.postgres_type for column in tables.spec.columns}
-    types = [column_types[name] for name in tables.spec.row_key]
     # concat() writes a boolean as t, unlike a cast to text and everybody else, who write true.
-    arguments = [f"${i}::text" if type_ == "boolean" else f"${i}" for i, type_ in enumerate(types, 1)]
+    arguments = [f"${i}::text" if type_ == "boolean" else f"${i}" for i, type_ in enumerate(tables.row_key_types, 1)]
     cursor.execute(
         statement(
             "create_row_id_function",
             function=tables.row_id_function,
-            argument_types=sql.SQL(", ").join(map(sql.SQL, types)),
+            argument_types=tables.row_id_argument_types,
             arguments=sql.SQL(", ").join(map(sql.SQL, arguments)),
         )
     )

@@ -1,0 +1,1 @@
+ALTER FUNCTION {function}({argument_types}) STABLE
