@@ -4,6 +4,8 @@ MONTH ?= 2019-01
 PYTHON ?= python3
 
 BIN  := .venv/bin
+# The plain kind of editable install, which costs each start of Python 10 ms less.
+PIP  := $(BIN)/pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat --editable
 DEMO := env PIPELINE__STORAGE__ROOT=demo/data PIPELINE__SOURCE__BASE_URL=demo/generated-releases
 LOAD  = $(BIN)/luigi --module pipeline LoadTripdata --taxi $(TAXI) --month $(MONTH)
 
@@ -39,14 +41,15 @@ clean:  ## remove the environment and the demo, not your data
 	rm -rf .venv demo
 
 .venv/installed: setup.cfg pyproject.toml
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable .
+	@echo 'Setting up .venv: a minute, once ...'
+	@$(PYTHON) -m venv .venv
+	@$(PIP) .
 	@touch $@
 
 .venv/tested: .venv/installed
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@$(PIP) '.[test]'
 	@touch $@
 
 .venv/benched: .venv/installed
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	@$(PIP) '.[bench]'
 	@touch $@
