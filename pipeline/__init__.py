@@ -1,8 +1,7 @@
 """A Luigi pipeline for New York taxi trips: `luigi --module pipeline LoadTripdata --taxi green --month 2019-01`."""
 
-import sys
-
 import gc
+import sys
 
 from luigi.tools.range import RangeMonthly
 

@@ -81,9 +81,7 @@ def count(database: PostgresDatabase, table: str = "green_tripdata") -> int:
 
 
 def partitions(database: PostgresDatabase) -> list[str]:
-    query = (
-        "SELECT relid::regclass::text FROM pg_partition_tree('green_tripdata') WHERE level = 1 ORDER BY 1"
-    )
+    query = "SELECT relid::regclass::text FROM pg_partition_tree('green_tripdata') WHERE level = 1 ORDER BY 1"
     return [name for (name,) in execute(database, query)]
 
 
