@@ -13,8 +13,9 @@ except PipelineError as error:
     # A mistake in a dataset's file: whatever command comes to it first, there is nothing to run.
     sys.exit(f"pipeline: {error}")
 
-from pipeline.settings import apply_environment
+from pipeline.settings import apply_environment, apply_shipped_configuration
 
+apply_shipped_configuration()
 apply_environment()
 
 __all__ = ["ExtractTripdata", "ExtractZones", "LoadTripdata", "LoadZones", "RangeMonthly"]

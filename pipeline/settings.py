@@ -17,6 +17,7 @@ from pipeline.warehouses.postgres import PostgresDatabase
 
 logger = logging.getLogger("luigi-interface")
 
+SHIPPED_CONFIGURATION = Path(__file__).parents[1] / "luigi.cfg"
 ENVIRONMENT_PREFIX = "PIPELINE__"
 _INTERPOLATION = "write %% for %, and name only variables that are set in ${...}"
 RELEASE_MIRROR = "https://github.com/DataTalksClub/nyc-tlc-data/releases/download"
@@ -99,6 +100,19 @@ class postgres(Section):
 
             dsn = ensure_running(storage().postgres_folder(), self.idle_minutes)
         return PostgresDatabase(dsn, self.schema, max(1, self.copy_streams))
+
+
+def apply_shipped_configuration() -> None:
+    """Lets the project's own `luigi.cfg` hold wherever commands are run, below any other configuration.
+
+    Without it Luigi exits with 0 when a task fails, and cuts a backfill of old months to nothing.
+    """
+    config, shipped = luigi.configuration.get_config(), configparser.RawConfigParser()
+    shipped.read(SHIPPED_CONFIGURATION)
+    for section in shipped.sections():
+        for key, value in shipped.items(section):
+            if not config.has_option(section, key):
+                config.set(section, key, value)
 
 
 def apply_environment() -> None:

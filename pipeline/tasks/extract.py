@@ -43,7 +43,7 @@ class Extract(PipelineTask):
 
     def run(self) -> None:
         settings = source()
-        with self.progress("extract", "B") as progress:
+        with self.progress("extract", "B", "verifying") as progress:
             extracted = extract_release(
                 self.spec,
                 self.release_month,

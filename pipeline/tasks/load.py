@@ -74,7 +74,7 @@ class Load(PipelineTask):
             replace=self.force,
         )
         try:
-            with self.progress("load", "rows") as progress:
+            with self.progress("load", "rows", "building the indexes") as progress:
                 entry = self._load(job, progress)
         except FileNotFoundError as error:
             raise PipelineError(f"{error.filename} was removed before it was loaded; run again") from error

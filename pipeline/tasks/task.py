@@ -61,23 +61,27 @@ class PipelineTask(luigi.Task):
             self.set_status_message(message)
 
     @contextlib.contextmanager
-    def progress(self, verb: str, unit: str) -> Iterator[Progress]:
+    def progress(self, verb: str, unit: str, afterwards: str) -> Iterator[Progress]:
         """Yields a progress that shows in the UI, and as a bar where standard error is a terminal.
 
-        `unit` is "B" for bytes or what is counted, such as "rows".
+        `unit` is "B" for bytes or what is counted, such as "rows"; `afterwards` is what follows when all is counted.
         """
         bar = self._bar(verb, unit)
         started = reported = time.monotonic()
 
         def report(done: int, total: int | None) -> None:
             nonlocal reported
+            now, all_done = time.monotonic(), done == total
             if bar is not None:
                 bar.total = total
                 bar.update(done - bar.n)
-            now = time.monotonic()
-            if now - reported >= _REPORT_SECONDS or done == total:
+                bar.set_postfix_str(afterwards if all_done else "")
+            if now - reported >= _REPORT_SECONDS or all_done:
                 reported = now
-                self._report(verb, unit, done, total, done / max(now - started, 1e-3))
+                rate = done / max(now - started, 1e-3)
+                self.tell(f"{verb}: {_amount(done, unit)}, {_amount(rate, unit)}/s" + f"; {afterwards}" * all_done)
+                if total and self.set_progress_percentage is not None:
+                    self.set_progress_percentage(min(100, 100 * done // total))
 
         try:
             yield report
@@ -92,12 +96,6 @@ class PipelineTask(luigi.Task):
 
         return tqdm(desc=f"{verb} {self}", unit=unit, unit_scale=True, dynamic_ncols=True)
 
-    def _report(self, verb: str, unit: str, done: int, total: int | None, rate: float) -> None:
-        amount, speed = (
-            (f"{done / 1e6:.1f} MB", f"{rate / 1e6:.1f} MB/s")
-            if unit == "B"
-            else (f"{done:,} {unit}", f"{rate:,.0f}/s")
-        )
-        self.tell(f"{verb}: {amount}, {speed}")
-        if total and self.set_progress_percentage is not None:
-            self.set_progress_percentage(min(100, 100 * done // total))
+
+def _amount(count: float, unit: str) -> str:
+    return f"{count / 1e6:.1f} MB" if unit == "B" else f"{count:,.0f} {unit}"
