@@ -54,10 +54,9 @@ def test_command_line_wins_over_environment_over_named_file_over_luigi_cfg(
 
 
 def test_shipped_configuration_holds_in_any_folder(database: PostgresDatabase, mirror: Path, tmp_path: Path) -> None:
-    months = ("--start", "2019-01", "--stop", "2019-03")
+    of = ("--of", "LoadTripdata", "--of-params", '{"taxi":"green"}')
     done = subprocess.run(
-        [BIN / "luigi", "--module", "pipeline", "RangeMonthly", "--of", "LoadTripdata", *months]
-        + ["--of-params", '{"taxi":"green"}'],
+        [BIN / "luigi", "--module", "pipeline", "RangeMonthly", *of, "--start", "2019-01", "--stop", "2019-03"],
         cwd=tmp_path,
         env=os.environ | settings(tmp_path, database, mirror),
         check=False,
