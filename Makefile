@@ -44,6 +44,7 @@ clean:  ## remove the environment and the demo, not your data
 	@echo 'Setting up .venv: a minute, once ...'
 	@$(PYTHON) -m venv .venv
 	@$(PIP) .
+	@$(BIN)/python -m compileall -q pipeline  # as pip does for what is not editable
 	@touch $@
 
 .venv/tested: .venv/installed

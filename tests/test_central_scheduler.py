@@ -60,7 +60,8 @@ def test_pages_of_tasks_say_what_came_of_them(luigi: Run, luigid: str, ask: Ask)
     done = luigi("LoadTripdata", "--taxi", "green", "--month", "2019-01", **central(luigid))
 
     assert done.returncode == 0, done.stderr
-    tasks = {task["name"]: task for task in ask("task_list", status="DONE", upstream_status="").values()}
+    found = ask("task_list", status="DONE", upstream_status="")
+    tasks = {task["name"]: {"task_id": task_id} | task for task_id, task in found.items()}
     assert "500 rows, verified" in tasks["ExtractTripdata"]["status_message"]
     assert tasks["LoadTripdata"]["status_message"].startswith("green/2019-01: 500 rows loaded into green_tripdata")
     assert tasks["LoadTripdata"]["params"]["month"] == "2019-01"

@@ -50,6 +50,7 @@ class Stager:
         self._release = release
         columns = sql.SQL(", ").join(map(sql.Identifier, release.columns))
         self._copy = statement("copy_rows", table=table, columns=columns)
+        self._copy_plain = statement("copy_plain_rows", table=table, columns=columns)
         self._idle: queue.SimpleQueue[Connection] = queue.SimpleQueue()
         for connection in connections:
             self._idle.put(connection)
@@ -119,8 +120,9 @@ class Stager:
         return [rows[copied + 1 :]] if rows[copied + 1 :] else []
 
     def _send(self, connection: Connection, data: bytes) -> int:
+        copy = self._copy if b'"' in data or b"\\" in data else self._copy_plain
         with connection.cursor() as cursor:
-            cursor.copy_expert(self._copy, io.BytesIO(data), size=_COPY_CHUNK_BYTES)
+            cursor.copy_expert(copy, io.BytesIO(data), size=_COPY_CHUNK_BYTES)
             return int(cursor.rowcount)
 
     def _set_aside(self, row: MalformedRow) -> None:
