@@ -10,15 +10,13 @@ from typing import Any
 
 import luigi
 
-from pipeline.datasets import DatasetSpec, spec_named
 from pipeline.errors import PipelineError
 from pipeline.extract import ExtractedFile, remove_extracted
 from pipeline.progress import Progress
 from pipeline.settings import postgres, storage
 from pipeline.targets import PostgresMarker
 from pipeline.tasks.extract import Extract, ExtractTripdata, ExtractZones
-from pipeline.tasks.parameters import ReleaseMonthParameter, TaxiParameter
-from pipeline.tasks.task import PipelineTask
+from pipeline.tasks.releases import ReleaseTask, TripdataTask, ZonesTask
 from pipeline.warehouses.postgres import ConnectionLost, LedgerEntry, LoadJob, load
 
 logger = logging.getLogger("luigi-interface")
@@ -26,7 +24,7 @@ logger = logging.getLogger("luigi-interface")
 _WAITS_AFTER_LOST_CONNECTION = (1, 5, 15)
 
 
-class Load(PipelineTask):
+class Load(ReleaseTask):
     """Loads an extracted file, wholly or not at all; complete when its marker is in the ledger."""
 
     force = luigi.BoolParameter(
@@ -36,14 +34,6 @@ class Load(PipelineTask):
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self._asked_at = datetime.datetime.now(datetime.UTC)
-
-    @property
-    def spec(self) -> DatasetSpec:
-        raise NotImplementedError
-
-    @property
-    def release_month(self) -> datetime.date | None:
-        raise NotImplementedError
 
     @property
     def bad_rows_allowed(self) -> int:
@@ -106,24 +96,14 @@ class Load(PipelineTask):
         self.tell(message)
 
 
-class LoadTripdata(Load):
+class LoadTripdata(TripdataTask, Load):
     """A month of trip records in its table, e.g. green_tripdata."""
 
-    taxi = TaxiParameter()
-    month = ReleaseMonthParameter()
     max_bad_rows = luigi.IntParameter(
         default=0,
         significant=False,
         description="how many malformed rows may be set aside in load_quarantine before the month fails",
     )
-
-    @property
-    def spec(self) -> DatasetSpec:
-        return spec_named(self.taxi)
-
-    @property
-    def release_month(self) -> datetime.date | None:
-        return self.month
 
     @property
     def bad_rows_allowed(self) -> int:
@@ -133,16 +113,8 @@ class LoadTripdata(Load):
         return ExtractTripdata(taxi=self.taxi, month=self.month, force=self.force)
 
 
-class LoadZones(Load):
+class LoadZones(ZonesTask, Load):
     """The taxi zones in taxi_zone_lookup."""
-
-    @property
-    def spec(self) -> DatasetSpec:
-        return spec_named("zones")
-
-    @property
-    def release_month(self) -> datetime.date | None:
-        return None
 
     def requires(self) -> Extract:
         return ExtractZones(force=self.force)
