@@ -17,6 +17,9 @@ from pipeline.warehouses.postgres import LedgerEntry, all_loads
 from pipeline.warehouses.postgres.tables import Tables
 
 
+_NARROWEST = 130
+
+
 def run(taxi: str | None, month: datetime.date | None, as_json: bool) -> int:
     """Prints the files that are loaded, those of one dataset or month if asked; a lone one with how to look at it."""
     entries = [entry for entry in _ledger() if _is_wanted(entry, taxi, month)]
@@ -69,9 +72,9 @@ def _print_table(entries: list[LedgerEntry]) -> None:
         counts = [f"{n:,}" for n in (e.rows_loaded, e.rows_duplicate, e.rows_rejected)]
         when = f"{e.finished_at.astimezone():%Y-%m-%d %H:%M}" if e.finished_at else ""
         table.add_row(e.partition_key, e.target_table, *counts, f"{e.seconds:.1f}", when, e.source_url)
-    console = Console(soft_wrap=False)
-    # Piped, a table is for programs: one line a row, whatever the width.
-    (console if console.is_terminal else Console(width=1000)).print(table)
+    # A narrow terminal wraps lines rather than lose a name; piped, a row is a line whatever its width.
+    terminal = Console()
+    Console(width=max(terminal.width, _NARROWEST) if terminal.is_terminal else 1000).print(table)
 
 
 def _print_summary(entry: LedgerEntry) -> None:

@@ -26,10 +26,10 @@ _REPORT_SECONDS = 1.0
 class OneLineErrors(logging.Filter):
     """Turns the traceback of an explained failure into its one line; bugs keep theirs."""
 
-    # Luigi formats the traceback of a failure to schedule into the message itself.
+    # Luigi formats the traceback of a failure to schedule into the message itself. Of the exceptions that this package
+    # defines only explained failures leave it.
     _IN_MESSAGE = re.compile(
-        rf"\nTraceback \(most recent call last\):\n.*\n{PipelineError.__module__}\.PipelineError: (?P<line>.*)",
-        re.DOTALL,
+        r"\nTraceback \(most recent call last\):\n.*\npipeline\.[\w.]+: (?P<line>[^\n]*)\s*$", re.DOTALL
     )
 
     def filter(self, record: logging.LogRecord) -> bool:
