@@ -16,7 +16,6 @@ from pipeline.settings import postgres
 from pipeline.warehouses.postgres import LedgerEntry, all_loads
 from pipeline.warehouses.postgres.tables import Tables
 
-
 _NARROWEST = 130
 
 
