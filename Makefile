@@ -18,15 +18,16 @@ help:  ## show this help
 	@echo "  e.g. make load TAXI=yellow MONTH=2020-01"
 
 load: .venv/installed  ## set up, then load a month (TAXI=green MONTH=2019-01) into PostgreSQL
-	@$(LOAD)
+	@$(LOAD) || { code=$$?; echo "Not loaded: the line above that begins with ERROR says why." >&2; exit $$code; }
 	@$(BIN)/pipeline status --taxi $(TAXI) --month $(MONTH)
 
 demo: .venv/installed  ## the same on generated rows, for a machine without internet; kept apart in demo/
 	@$(BIN)/python -m pipeline.sample --taxi $(TAXI) --month $(MONTH) demo/generated-releases
 	@$(DEMO) $(LOAD)
-	@echo "These rows are GENERATED, not real. They are in demo/, apart from anything real; to look at them, put this"
-	@echo "before the command below:  $(DEMO)"
-	@$(DEMO) $(BIN)/pipeline status --taxi $(TAXI) --month $(MONTH)
+	@$(DEMO) $(BIN)/pipeline status --taxi $(TAXI) --month $(MONTH) | head -2
+	@echo
+	@echo "These rows are GENERATED, not real, and in demo/, apart from anything real. To look at them:"
+	@echo "  $(DEMO) $(BIN)/pipeline psql -c 'select count(*) from $(TAXI)_tripdata'"
 
 test: .venv/tested  ## set up, then lint, type-check and run every test
 	$(BIN)/ruff check .

@@ -15,7 +15,10 @@ except PipelineError as error:
 
 from pipeline.settings import apply_environment, apply_shipped_configuration
 
-apply_shipped_configuration()
+try:
+    apply_shipped_configuration()
+except PipelineError as error:
+    sys.exit(f"pipeline: {error}")
 apply_environment()
 
 __all__ = ["ExtractTripdata", "ExtractZones", "LoadTripdata", "LoadZones", "RangeMonthly"]

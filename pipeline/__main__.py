@@ -18,13 +18,17 @@ Loading is done by luigi:
   luigi --module pipeline LoadTripdata --taxi green --month 2019-01
   luigi --module pipeline RangeMonthly --of LoadTripdata --of-params '{"taxi":"green"}' --start 2019-01 --stop 2020-01
 
-Settings come from luigi.cfg in this folder, or PIPELINE__<SECTION>__<KEY>, such as PIPELINE__POSTGRES__DSN.
+Settings come from luigi.cfg, in this folder or the checkout, or PIPELINE__<SECTION>__<KEY>: PIPELINE__POSTGRES__DSN.
 """
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns 0 when it did what was asked and 1 when it says why it could not."""
-    arguments = _parser().parse_args(argv)
+    parser = _parser()
+    arguments, rest = parser.parse_known_args(argv)
+    if rest and not arguments.takes_more:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    arguments.rest = rest
     try:
         return int(arguments.run(arguments))
     except PipelineError as error:
@@ -36,6 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return 1
+    except OSError as error:
+        print(f"pipeline: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 1
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -45,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.set_defaults(takes_more=False)
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
 
     command = commands.add_parser("status", help="show what is loaded: where, how many rows, when, from what")
@@ -52,9 +60,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_file_options(command, required=False)
     command.set_defaults(run=lambda a: status.run(a.taxi, a.month, a.json))
 
-    command = commands.add_parser("psql", help="open psql on the configured database; the embedded one is started")
+    command = commands.add_parser("psql", help="open psql, with any options of its own, on the configured database")
     command.add_argument("-c", "--command", metavar="SQL", action="append", help="run this and exit; may be repeated")
-    command.set_defaults(run=lambda a: psql.run(a.command or []))
+    command.set_defaults(run=lambda a: psql.run(a.command or [], a.rest), takes_more=True)
 
     command = commands.add_parser("forget", help="remove a month everywhere, raw file included, so that it runs again")
     _add_file_options(command, required=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import configparser
 import logging
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ logger = logging.getLogger("luigi-interface")
 
 SHIPPED_CONFIGURATION = Path(__file__).parents[1] / "luigi.cfg"
 ENVIRONMENT_PREFIX = "PIPELINE__"
+_VALUE_OF = re.compile(r"value of '(\w+)'")  # as Luigi names the parameter
 _INTERPOLATION = "write %% for %, and name only variables that are set in ${...}"
 RELEASE_MIRROR = "https://github.com/DataTalksClub/nyc-tlc-data/releases/download"
 
@@ -42,7 +44,8 @@ class Section(luigi.Config):
         except ValueError as error:
             if isinstance(error.__cause__, configparser.InterpolationError):
                 raise PipelineError(f"[{section}] {error.__cause__.option}: {_INTERPOLATION}") from None
-            raise PipelineError(f"{error}: {error.__cause__}") from error
+            named = _VALUE_OF.search(str(error))
+            raise PipelineError(f"[{section}] {named[1] if named else error}: {error.__cause__}") from error
 
 
 class source(Section):
@@ -63,7 +66,7 @@ class source(Section):
 class storage(Section):
     """Where files are kept."""
 
-    root: str = luigi.Parameter(default="data", description="the folder for raw files, the embedded database and logs")
+    root: str = luigi.Parameter(default="data", description="the folder for raw files and the embedded database")
     keep_raw: bool = luigi.BoolParameter(
         default=True,
         parsing=luigi.BoolParameter.EXPLICIT_PARSING,
@@ -108,7 +111,8 @@ def apply_shipped_configuration() -> None:
     Without it Luigi exits with 0 when a task fails, and cuts a backfill of old months to nothing.
     """
     config, shipped = luigi.configuration.get_config(), configparser.RawConfigParser()
-    shipped.read(SHIPPED_CONFIGURATION)
+    if not shipped.read(SHIPPED_CONFIGURATION, encoding="utf-8"):
+        raise PipelineError(f"{SHIPPED_CONFIGURATION} is missing: run from a checkout, installed with pip install -e .")
     for section in shipped.sections():
         for key, value in shipped.items(section):
             if not config.has_option(section, key):

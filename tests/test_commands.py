@@ -86,12 +86,15 @@ def test_psql_works_in_the_configured_schema(luigi: Run, pipeline: Run, database
         execute(replace(database, schema="public"), f'DROP SCHEMA "{quoted}" CASCADE')
 
 
-def test_psql_keeps_the_options_of_the_dsn_and_fails_when_its_sql_fails(
+def test_psql_takes_its_own_options_and_those_of_the_dsn_and_fails_when_its_sql_fails(
     pipeline: Run, database: PostgresDatabase
 ) -> None:
     dsn = f"{database.dsn}&options=-c%20work_mem%3D4321kB"
     shown = pipeline("psql", "-c", "SHOW work_mem", "-c", "SHOW search_path", PIPELINE__POSTGRES__DSN=dsn)
     assert "4321kB" in shown.stdout and database.schema in shown.stdout
+
+    bare = pipeline("psql", "-At", "-c", "SELECT 1, 2", "--field-separator=;")
+    assert bare.stdout == "1;2\n"
 
     failed = pipeline("psql", "-c", "SELECT no_such_column", "-c", "SELECT 'went on'")
     assert failed.returncode != 0

@@ -101,7 +101,11 @@ def test_raw_file_is_removed_on_request_and_the_month_stays_done(luigi: Run, tmp
     ("variable", "value", "said"),
     [
         ("PIPELINE__POSTGRES__DNS", SECRET, "pipeline: [postgres] has no setting 'dns'; it has: dsn, schema,"),
-        ("PIPELINE__POSTGRES__COPY_STREAMS", "two", "'copy_streams': invalid literal for int() with base 10: 'two'"),
+        (
+            "PIPELINE__POSTGRES__COPY_STREAMS",
+            "two",
+            "pipeline: [postgres] copy_streams: invalid literal for int() with base 10: 'two'",
+        ),
         (
             "PIPELINE__POSTGRES__DSN",
             f"postgresql://me:{SECRET}%zz@db/taxi",

@@ -60,6 +60,14 @@ def test_server_is_started_reused_stopped_and_started_again_with_its_data(fresh:
     assert postmaster(root) != first
 
 
+def test_libpqs_variables_are_about_other_servers(fresh: Root) -> None:
+    _, environment = fresh()
+    others = {"PGPORT": "5433", "PGHOSTADDR": "127.0.0.1", "PGSERVICE": "none", "PGOPTIONS": "-c work_mem=1"}
+
+    assert run_command("luigi", *LOAD, **environment, **others).returncode == 0
+    assert "500" in run_command("pipeline", *COUNT, **environment).stdout
+
+
 def test_two_commands_at_once_on_a_fresh_root_share_one_server(fresh: Root) -> None:
     root, environment = fresh()
     commands = [start_command("luigi", *LOAD, **environment) for _ in range(2)]

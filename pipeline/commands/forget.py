@@ -20,9 +20,9 @@ def run(taxi: str, month: datetime.date | None) -> int:
     if spec.is_monthly != (month is not None):
         raise PipelineError(f"{taxi} needs --month" if spec.is_monthly else f"{taxi} is one file and takes no --month")
     key = spec.partition_key(month)
-    rows = forget(postgres().database(), spec, month)
     raw = storage().raw_file(spec.source_path(month))
-    file = remove_extracted(raw)
+    file = remove_extracted(raw)  # first, as it may fail; rows without a raw file are still whole
+    rows = forget(postgres().database(), spec, month)
     print(
         f"{key}: {'removed from' if rows else 'was not in'} PostgreSQL; {raw} {'removed' if file else 'was not there'}"
     )

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import os
 
+import psycopg2
 from psycopg2.extensions import make_dsn, parse_dsn
 
+from pipeline.errors import PipelineError
 from pipeline.settings import postgres
+from pipeline.warehouses.postgres.connection import NOT_A_DSN
 from pipeline.warehouses.postgres.embedded import program
 
 
-def run(commands: list[str]) -> int:
-    """Becomes psql; does not return. No password is in its arguments, where other users could read it."""
+def run(commands: list[str], rest: list[str]) -> int:
+    """Becomes psql, given the rest as options of its own; does not return.
+
+    No password is in its arguments, where other users could read it.
+    """
     database = postgres().database()
-    parts = parse_dsn(database.dsn)
+    try:
+        parts = parse_dsn(database.dsn)
+    except psycopg2.ProgrammingError:
+        raise PipelineError(NOT_A_DSN) from None
     if password := parts.pop("password", None):
         os.environ["PGPASSWORD"] = password
     given = parts.get("options") or os.environ.get("PGOPTIONS", "")
@@ -21,7 +30,7 @@ def run(commands: list[str]) -> int:
     arguments = ["psql", "--set=ON_ERROR_STOP=1", make_dsn(**parts)]
     for command in commands:
         arguments += ["--command", command]
-    os.execv(program("psql"), arguments)
+    os.execv(program("psql"), arguments + rest)
 
 
 def _option_value(schema: str) -> str:

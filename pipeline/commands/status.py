@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import io
 import json
 import os
 import shutil
@@ -73,7 +74,12 @@ def _print_table(entries: list[LedgerEntry]) -> None:
         table.add_row(e.partition_key, e.target_table, *counts, f"{e.seconds:.1f}", when, e.source_url)
     # A narrow terminal wraps lines rather than lose a name; piped, a row is a line whatever its width.
     terminal = Console()
-    Console(width=max(terminal.width, _NARROWEST) if terminal.is_terminal else 1000).print(table)
+    if terminal.is_terminal:
+        Console(width=max(terminal.width, _NARROWEST)).print(table)
+    else:
+        text = io.StringIO()
+        Console(file=text, width=1000).print(table)
+        print("\n".join(line.rstrip() for line in text.getvalue().splitlines()))
 
 
 def _print_summary(entry: LedgerEntry) -> None:

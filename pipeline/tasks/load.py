@@ -92,7 +92,10 @@ class Load(ReleaseTask):
                 f"; {aside:,} set aside in load_quarantine"
                 f" ({entry.rows_duplicate:,} duplicate, {entry.rows_rejected:,} malformed)"
             )
-        logger.info(message)
+        if entry.rows_loaded:
+            logger.info(message)
+        else:
+            logger.warning("%s: no row of the file is new; is it the right month's?", message)
         self.tell(message)
 
 

@@ -14,6 +14,7 @@ from psycopg2.extensions import connection as Connection
 
 from pipeline.errors import PipelineError
 
+NOT_A_DSN = "[postgres] dsn is not a libpq URL or key=value string"
 _SET_CONFIG = "SELECT set_config(name, value, false) FROM unnest(%(names)s, %(values)s) AS setting (name, value)"
 # The text of the row id depends on the first two.
 _SESSION = {
@@ -61,6 +62,6 @@ class PostgresDatabase:
         try:
             given = psycopg2.extensions.parse_dsn(self.dsn)
         except psycopg2.ProgrammingError:
-            raise PipelineError("[postgres] dsn is not a libpq URL or key=value string") from None
+            raise PipelineError(NOT_A_DSN) from None
         patience = {} if "connect_timeout" in given or "PGCONNECT_TIMEOUT" in os.environ else {"connect_timeout": 15}
         return {"fallback_application_name": "pipeline", **patience}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
+import logging
 import os
 import shlex
 import shutil
@@ -26,10 +27,13 @@ import psycopg2
 
 from pipeline.errors import PipelineError
 
+logger = logging.getLogger("luigi-interface")
+
 _START_SECONDS = 600  # a crashed server first replays what it had logged
 _WAITS_FOR_ORPHANS = (0.0, 0.3, 1.0, 4.0)  # processes of a killed server hold its memory until they notice
 # Bigger and fewer checkpoints: a backfill writes gigabytes, and a crash replays at most this much.
 _SETTINGS = {"max_wal_size": "4GB", "checkpoint_timeout": "15min", "shared_buffers": "256MB"}
+_PORT = 5432  # part of the socket's name
 _LONGEST_SOCKET_PATH = 103  # bytes; macOS allows no more, Linux 107
 
 
@@ -41,6 +45,7 @@ def ensure_running(folder: Path, idle_minutes: float = 0) -> str:
     :raises PipelineError: when the server cannot be made or started; the message names its log.
     """
     folder = folder.expanduser().resolve()
+    _forget_other_servers()
     with contextlib.suppress(OSError):
         last_use(folder).touch()
     dsn = running_dsn(folder)
@@ -49,8 +54,8 @@ def ensure_running(folder: Path, idle_minutes: float = 0) -> str:
             dsn = _started(folder, idle_minutes)
         except (OSError, RuntimeError, subprocess.SubprocessError, AssertionError) as error:
             raise PipelineError(
-                f"the embedded PostgreSQL in {folder} does not start ({error}); see {folder / 'log'},"
-                f" or set [postgres] dsn to use another server"
+                f"the embedded PostgreSQL in {folder} does not start ({error}); see {folder / 'log'} if it is there,"
+                f" or change [storage] root, or set [postgres] dsn to use another server"
             ) from error
     return dsn
 
@@ -59,7 +64,7 @@ def running_dsn(folder: Path) -> str | None:
     """The DSN of the server whose data is in `folder`, or None when it does not run."""
     try:
         socket_folder = (folder / "postmaster.pid").read_text().splitlines()[4].strip()
-        dsn = f"postgresql://postgres@/postgres?host={quote(socket_folder, safe='')}"
+        dsn = f"postgresql://postgres@/postgres?host={quote(socket_folder, safe='')}&port={_PORT}"
         psycopg2.connect(dsn).close()
     except (OSError, IndexError, psycopg2.OperationalError):
         return None
@@ -67,7 +72,10 @@ def running_dsn(folder: Path) -> str | None:
 
 
 def stop(folder: Path) -> bool:
-    """Stops the server whose data is in `folder`; says whether it ran. Transactions at hand are rolled back."""
+    """Stops the server whose data is in `folder`; says whether it ran. Transactions at hand are rolled back.
+
+    :raises PipelineError: when it runs and does not stop.
+    """
     folder = folder.expanduser().resolve()
     if not (folder / "postmaster.pid").exists():
         return False
@@ -75,6 +83,8 @@ def stop(folder: Path) -> bool:
         stopped = _pg_ctl(_server(folder), "-m", "fast", "stop").returncode == 0
         with contextlib.suppress(OSError):
             _short_folder(folder).rmdir()
+    if not stopped and _postmaster(folder) is not None:
+        raise PipelineError(f"the embedded PostgreSQL in {folder} does not stop; see {folder / 'log'}")
     return stopped
 
 
@@ -82,6 +92,12 @@ def program(name: str) -> Path:
     """The path of one of the server's own programs, such as psql."""
     versions = _library().utils
     return Path(versions.POSTGRES_VERSIONS[versions.TARGET_POSTGRES_VERSION] / name)
+
+
+def _forget_other_servers() -> None:
+    """Takes libpq's variables out of this process's environment: they are about servers of the user's own."""
+    for name in [name for name in os.environ if name.startswith("PG") and not name.startswith("PGSERVER_")]:
+        del os.environ[name]
 
 
 def _started(folder: Path, idle_minutes: float) -> str:
@@ -94,12 +110,12 @@ def _started(folder: Path, idle_minutes: float) -> str:
         server = _server(folder)
         server.ensure_pgdata_inited()  # it is; this lets the server's own user reach it when this one is root
         socket_folder = _socket_folder(folder, server)
-        options = f"-h '' -k {shlex.quote(str(socket_folder))}"
+        options = f"-h '' -p {_PORT} -k {shlex.quote(str(socket_folder))}"
         for wait in _WAITS_FOR_ORPHANS:
             time.sleep(wait)
             if _postmaster(folder) is None:
                 # After a crash and a reboot the number in them may be anybody's, and PostgreSQL would not start.
-                for stale in (folder / "postmaster.pid", socket_folder / ".s.PGSQL.5432.lock"):
+                for stale in (folder / "postmaster.pid", socket_folder / f".s.PGSQL.{_PORT}.lock"):
                     stale.unlink(missing_ok=True)
                 _pg_ctl(server, "-l", str(folder / "log"), "-o", options, "start")
             if dsn := _when_ready(folder):
@@ -113,6 +129,7 @@ def _started(folder: Path, idle_minutes: float) -> str:
 
 def _create(folder: Path) -> None:
     """Makes a new data folder elsewhere and moves it in place, so that a killed initdb leaves none behind."""
+    logger.info("making a new PostgreSQL in %s", folder)
     if leftover := _postmaster(folder):
         # Its folder was removed under it; it would go on to write into the new one.
         leftover.kill()
@@ -149,7 +166,7 @@ def _postmaster(folder: Path) -> Any:
 def _socket_folder(folder: Path, server: Any) -> Path:
     """The data folder itself, which nobody else can enter; or for a long path a short one that is as closed."""
     # libpq reads a comma as the end of a host.
-    if len(os.fsencode(folder / ".s.PGSQL.5432")) <= _LONGEST_SOCKET_PATH and "," not in str(folder):
+    if len(os.fsencode(folder / f".s.PGSQL.{_PORT}")) <= _LONGEST_SOCKET_PATH and "," not in str(folder):
         return folder
     short = _short_folder(folder)
     short.mkdir(mode=0o700, exist_ok=True)

@@ -133,7 +133,7 @@ class Stager:
 
     def _explain(self, row: MalformedRow) -> PipelineError:
         allowed = f" (now {self._max_bad_rows})" if self._max_bad_rows else ""
-        hint = f", or let such rows be set aside with --LoadTripdata-max-bad-rows{allowed}"
+        hint = f", or let some such rows be set aside: --LoadTripdata-max-bad-rows N{allowed}"
         if row.is_open or not self._release.spec.is_monthly:
             hint = ""
         return PipelineError(
