@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
+import random
 import subprocess
 import sys
 import tempfile
@@ -20,7 +21,8 @@ from http_source import HttpSource, http_source
 
 from pipeline.datasets import DatasetSpec, spec_named
 from pipeline.extract import ExtractedFile, extract_release
-from pipeline.extract.download import HttpOptions
+from pipeline.extract.download import HttpOptions, download
+from pipeline.extract.part import Part
 from pipeline.progress import silent
 from pipeline.sample import write_month
 from pipeline.warehouses.postgres import LoadJob, PostgresDatabase
@@ -31,6 +33,10 @@ BIN = Path(sys.executable).parent
 JANUARY = datetime.date(2019, 1, 1)
 IMPATIENT = HttpOptions(connect_timeout=2, read_timeout=1, retries=2, longest_wait=0.05)
 
+CONTENT = random.Random(1).randbytes(10_000)
+HASTY = HttpOptions(connect_timeout=2, read_timeout=0.3, retries=2, longest_wait=0.01)
+
+Fetch = Callable[..., bytes]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -152,3 +158,20 @@ def execute(database: PostgresDatabase, query: str, *values: Any) -> list[tuple[
         cursor.execute("SELECT set_config('search_path', %s, false)", (database.schema,))
         cursor.execute(query, values or None)
         return cursor.fetchall() if cursor.description else []
+
+
+@pytest.fixture
+def part(tmp_path: Path) -> Part:
+    return Part(tmp_path / "file.part")
+
+
+@pytest.fixture
+def fetch(site: HttpSource, part: Part) -> Fetch:
+    """Downloads the site's file and returns what is then in the part."""
+    site.files["/file"] = CONTENT
+
+    def run(options: HttpOptions = HASTY) -> bytes:
+        download(f"{site.url}/file", part, options, silent)
+        return part.path.read_bytes()
+
+    return run

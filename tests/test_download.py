@@ -3,41 +3,19 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
+from conftest import CONTENT, HASTY, Fetch
 from http_source import Fault, HttpSource, http_source
 
 from pipeline.errors import PipelineError
-from pipeline.extract.download import HttpOptions, download
+from pipeline.extract.download import download
 from pipeline.extract.part import Part
 from pipeline.progress import silent
 
-CONTENT = random.Random(1).randbytes(10_000)
 OTHER_CONTENT = random.Random(2).randbytes(10_000)
-HASTY = HttpOptions(connect_timeout=2, read_timeout=0.3, retries=2, longest_wait=0.01)
 LAST_MODIFIED = "Fri, 05 Mar 2021 10:00:00 GMT"
-
-Fetch = Callable[..., bytes]
-
-
-@pytest.fixture
-def part(tmp_path: Path) -> Part:
-    return Part(tmp_path / "file.part")
-
-
-@pytest.fixture
-def fetch(site: HttpSource, part: Part) -> Fetch:
-    """Downloads the site's file and returns what is then in the part."""
-    site.files["/file"] = CONTENT
-
-    def run(options: HttpOptions = HASTY) -> bytes:
-        download(f"{site.url}/file", part, options, silent)
-        return part.path.read_bytes()
-
-    return run
 
 
 def leave_broken(site: HttpSource, fetch: Fetch, after: int = 4_000) -> None:

@@ -4,40 +4,17 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from email.utils import formatdate
-from pathlib import Path
 
 import pytest
+from conftest import CONTENT, HASTY, Fetch
 from http_source import FINE, Fault, HttpSource
 
 from pipeline.errors import PipelineError
-from pipeline.extract.download import FileNotPublished, HttpOptions, download
+from pipeline.extract.download import FileNotPublished, download
 from pipeline.extract.part import Part
 from pipeline.progress import silent
-
-CONTENT = bytes(range(250)) * 40
-HASTY = HttpOptions(connect_timeout=2, read_timeout=0.3, retries=2, longest_wait=0.01)
-
-Fetch = Callable[..., bytes]
-
-
-@pytest.fixture
-def part(tmp_path: Path) -> Part:
-    return Part(tmp_path / "file.part")
-
-
-@pytest.fixture
-def fetch(site: HttpSource, part: Part) -> Fetch:
-    """Downloads the site's file and returns what is then in the part."""
-    site.files["/file"] = CONTENT
-
-    def run(options: HttpOptions = HASTY) -> bytes:
-        download(f"{site.url}/file", part, options, silent)
-        return part.path.read_bytes()
-
-    return run
 
 
 @pytest.mark.parametrize("fault", [*(Fault(status=s) for s in (500, 502, 503, 504, 408, 429)), Fault(hang_up=True)])
