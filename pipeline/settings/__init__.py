@@ -1,0 +1,7 @@
+"""Settings: the sections of `luigi.cfg`, each also set by `PIPELINE__<SECTION>__<KEY>` or `--<section>-<key>`."""
+
+from pipeline.settings.configuration import apply_environment, apply_shipped_configuration
+from pipeline.settings.files import source, storage
+from pipeline.settings.warehouses import postgres
+
+__all__ = ["apply_environment", "apply_shipped_configuration", "postgres", "source", "storage"]

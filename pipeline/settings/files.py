@@ -1,0 +1,45 @@
+"""Settings of files: where releases come from, and where they are kept."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import luigi
+
+from pipeline.extract.download import HttpOptions
+from pipeline.settings.section import Section
+
+RELEASE_MIRROR = "https://github.com/DataTalksClub/nyc-tlc-data/releases/download"
+
+
+class source(Section):
+    """Where release files come from."""
+
+    base_url: str = luigi.Parameter(
+        default=RELEASE_MIRROR, description="the release site, or a mirror of it: an http(s) or file URL, or a folder"
+    )
+    connect_timeout: float = luigi.FloatParameter(default=10, description="seconds to wait for a connection")
+    read_timeout: float = luigi.FloatParameter(default=60, description="seconds to wait for the next bytes")
+    retries: int = luigi.IntParameter(default=4, description="how often to try again without any progress")
+    longest_wait: float = luigi.FloatParameter(default=60, description="seconds to wait between two tries, at most")
+
+    def http_options(self) -> HttpOptions:
+        return HttpOptions(self.connect_timeout, self.read_timeout, self.retries, self.longest_wait)
+
+
+class storage(Section):
+    """Where files are kept."""
+
+    root: str = luigi.Parameter(default="data", description="the folder for raw files and the embedded database")
+    keep_raw: bool = luigi.BoolParameter(
+        default=True,
+        parsing=luigi.BoolParameter.EXPLICIT_PARSING,
+        description="keep a raw file after it has been loaded",
+    )
+
+    def raw_file(self, source_path: str) -> Path:
+        return Path(self.root).expanduser() / "raw" / source_path
+
+    def postgres_folder(self) -> Path:
+        """Where the embedded server keeps its data."""
+        return Path(self.root).expanduser() / "postgres"
