@@ -35,7 +35,7 @@ test: .venv/tested  ## set up, then lint, type-check and run every test
 	$(BIN)/mypy
 	$(BIN)/pytest -n 2
 
-bench: .venv/benched  ## measure against the yardsticks (some minutes)
+bench: .venv/installed  ## measure against the yardsticks (some minutes)
 	$(BIN)/python -m benchmarks
 
 clean:  ## remove the environment and the demo, not your data
@@ -50,8 +50,4 @@ clean:  ## remove the environment and the demo, not your data
 
 .venv/tested: .venv/installed
 	@$(PIP) '.[test]'
-	@touch $@
-
-.venv/benched: .venv/installed
-	@$(PIP) '.[bench]'
 	@touch $@
