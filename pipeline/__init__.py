@@ -8,7 +8,17 @@ from luigi.tools.range import RangeMonthly
 from pipeline.errors import PipelineError
 
 try:
-    from pipeline.tasks import ExtractTripdata, ExtractZones, LoadTripdata, LoadZones
+    from pipeline.tasks import (
+        ExtractTripdata,
+        ExtractZones,
+        LoadTripdata,
+        LoadTripdataToBigQuery,
+        LoadZones,
+        LoadZonesToBigQuery,
+        SetupGcp,
+        UploadTripdata,
+        UploadZones,
+    )
 except PipelineError as error:
     # A mistake in a dataset's file: whatever command comes to it first, there is nothing to run.
     sys.exit(f"pipeline: {error}")
@@ -21,7 +31,18 @@ except PipelineError as error:
     sys.exit(f"pipeline: {error}")
 apply_environment()
 
-__all__ = ["ExtractTripdata", "ExtractZones", "LoadTripdata", "LoadZones", "RangeMonthly"]
+__all__ = [
+    "ExtractTripdata",
+    "ExtractZones",
+    "LoadTripdata",
+    "LoadTripdataToBigQuery",
+    "LoadZones",
+    "LoadZonesToBigQuery",
+    "RangeMonthly",
+    "SetupGcp",
+    "UploadTripdata",
+    "UploadZones",
+]
 
 # What is imported by now stays to the end of the process: the collector need not look at it again, least of all when
 # the process ends (which takes it 50 ms), and forked workers go on sharing its memory.

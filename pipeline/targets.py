@@ -1,16 +1,22 @@
-"""Targets: what says that a task is done. A file in place, or a marker in the warehouse's ledger."""
+"""Targets: what says that a task is done. A file or object in place, or a marker in the warehouse's ledger."""
 
 from __future__ import annotations
 
 import contextlib
 import datetime
+from typing import TYPE_CHECKING
 
 import luigi
 
 from pipeline.datasets import DatasetSpec
-from pipeline.settings import postgres
-from pipeline.warehouses.postgres import LedgerEntry, find_load
+from pipeline.settings import gcp, postgres
+from pipeline.warehouses.ledger import LedgerEntry
+from pipeline.warehouses.postgres import find_load
 from pipeline.warehouses.postgres.tables import Tables
+
+if TYPE_CHECKING:
+    from pipeline.warehouses.gcp.ledger import GcpLedgerEntry
+    from pipeline.warehouses.gcp.objects import ReleaseObject
 
 
 class PostgresMarker(luigi.Target):
@@ -30,6 +36,46 @@ class PostgresMarker(luigi.Target):
         with contextlib.closing(database.connect()) as connection:
             ledger = Tables(database.schema, self.spec).ledger
             return find_load(connection, ledger, self.task_family, self.spec.partition_key(self.month))
+
+    def exists(self) -> bool:
+        return self.entry() is not None
+
+
+class GcsTarget(luigi.Target):
+    """A release file as an object in the bucket, uncompressed; it appears whole or not at all."""
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def __str__(self) -> str:
+        return f"gs://{gcp().bucket}/{self.name}"
+
+    def found(self) -> ReleaseObject | None:
+        """The object with its facts, looked up anew."""
+        from pipeline.warehouses.gcp.objects import find_object
+
+        return find_object(gcp().place(), self.name)
+
+    def exists(self) -> bool:
+        return self.found() is not None
+
+
+class BigQueryMarker(luigi.Target):
+    """An object under `_ledger/` in the bucket: the file's rows are in its BigQuery table, all of them."""
+
+    def __init__(self, task_family: str, spec: DatasetSpec, month: datetime.date | None):
+        self.task_family = task_family
+        self.partition_key = spec.partition_key(month)
+
+    def __str__(self) -> str:
+        return f"gs://{gcp().bucket}/_ledger/{self.task_family}/{self.partition_key}.json"
+
+    def entry(self) -> GcpLedgerEntry | None:
+        """The marker of a load that is finished, looked up anew."""
+        from pipeline.warehouses.gcp.ledger import GcpLedger
+
+        entry = GcpLedger(gcp().place()).find(self.task_family, self.partition_key)
+        return entry if entry and entry.is_finished else None
 
     def exists(self) -> bool:
         return self.entry() is not None

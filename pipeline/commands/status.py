@@ -14,7 +14,8 @@ from pathlib import Path
 
 from pipeline.datasets import all_specs, format_month, spec_named
 from pipeline.settings import postgres
-from pipeline.warehouses.postgres import LedgerEntry, all_loads
+from pipeline.warehouses.ledger import LedgerEntry
+from pipeline.warehouses.postgres import all_loads
 from pipeline.warehouses.postgres.tables import Tables
 
 _NARROWEST = 130

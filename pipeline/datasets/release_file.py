@@ -31,6 +31,8 @@ _CORRUPT: tuple[type[Exception], ...] = (gzip.BadGzipFile, cast(type[Exception],
 class ReleaseFile:
     """A release file on disk, open for one pass; `columns` are the warehouse names in the file's own order.
 
+    `header` is its first line as it stands; `blocks()` or `read()` gives what follows.
+
     After the last block, `sha256` and `bytes_read` tell what the file was, compressed bytes and all.
 
     `label` is what messages call the file: its path, unless told otherwise. `remedy` is what they advise to do.
@@ -46,9 +48,9 @@ class ReleaseFile:
         self._raw = _HashingReader(path)
         self._lines = self._decompressed()
         with self._readable():
-            header = self._lines.readline(_LONGEST_HEADER)
-        self._newline = b"\r\n" if header.endswith(b"\r\n") else b"\n"
-        self.columns = self._match_header(header)
+            self.header = self._lines.readline(_LONGEST_HEADER)
+        self._newline = b"\r\n" if self.header.endswith(b"\r\n") else b"\n"
+        self.columns = self._match_header(self.header)
 
     def __enter__(self) -> ReleaseFile:
         return self
@@ -70,7 +72,7 @@ class ReleaseFile:
     def blocks(self) -> Iterator[Block]:
         """The records in order; the gzip checksum has been checked when this ends."""
         line = 2
-        while chunk := self._read(BLOCK_BYTES):
+        while chunk := self.read(BLOCK_BYTES):
             data = chunk + self._rest_of_record(chunk, line)
             rows = count_records(data)
             yield Block(data, line, rows)
@@ -93,7 +95,8 @@ class ReleaseFile:
             size, last, quoted = size + len(piece), piece, (quoted + piece.count(b'"')) % 2
         return b"".join(rest)
 
-    def _read(self, size: int) -> bytes:
+    def read(self, size: int) -> bytes:
+        """The next bytes of what follows the header, decompressed; fewer than `size` only at the file's end."""
         with self._readable():
             return self._lines.read(size)
 

@@ -2,6 +2,6 @@
 
 from pipeline.settings.configuration import apply_environment, apply_shipped_configuration
 from pipeline.settings.files import source, storage
-from pipeline.settings.warehouses import postgres
+from pipeline.settings.warehouses import gcp, postgres
 
-__all__ = ["apply_environment", "apply_shipped_configuration", "postgres", "source", "storage"]
+__all__ = ["apply_environment", "apply_shipped_configuration", "gcp", "postgres", "source", "storage"]

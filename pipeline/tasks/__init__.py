@@ -1,6 +1,19 @@
 """Tasks: what is done in which order. Each is thin: what it requires, what it puts out, one call that does it."""
 
 from pipeline.tasks.extract import ExtractTripdata, ExtractZones
+from pipeline.tasks.gcp_setup import SetupGcp
 from pipeline.tasks.load import LoadTripdata, LoadZones
+from pipeline.tasks.load_bigquery import LoadTripdataToBigQuery, LoadZonesToBigQuery
+from pipeline.tasks.upload import UploadTripdata, UploadZones
 
-__all__ = ["ExtractTripdata", "ExtractZones", "LoadTripdata", "LoadZones"]
+__all__ = [
+    "ExtractTripdata",
+    "ExtractZones",
+    "LoadTripdata",
+    "LoadTripdataToBigQuery",
+    "LoadZones",
+    "LoadZonesToBigQuery",
+    "SetupGcp",
+    "UploadTripdata",
+    "UploadZones",
+]

@@ -17,7 +17,9 @@ from pipeline.settings import postgres, storage
 from pipeline.targets import PostgresMarker
 from pipeline.tasks.extract import Extract, ExtractTripdata, ExtractZones
 from pipeline.tasks.releases import ReleaseTask, TripdataTask, ZonesTask
-from pipeline.warehouses.postgres import ConnectionLost, LedgerEntry, LoadJob, load
+from pipeline.tasks.task import PipelineTask
+from pipeline.warehouses.ledger import LedgerEntry
+from pipeline.warehouses.postgres import ConnectionLost, LoadJob, load
 
 logger = logging.getLogger("luigi-interface")
 
@@ -68,7 +70,7 @@ class Load(ReleaseTask):
                 entry = self._load(job, progress)
         except FileNotFoundError as error:
             raise PipelineError(f"{error.filename} was removed before it was loaded; run again") from error
-        self._tell(entry)
+        tell_of_load(self, entry)
         if not storage().keep_raw:
             remove_extracted(file)
 
@@ -80,23 +82,6 @@ class Load(ReleaseTask):
                 logger.warning("%s; trying again in %s s", error, wait)
                 time.sleep(wait)
         return load(postgres().database(), job, progress)
-
-    def _tell(self, entry: LedgerEntry) -> None:
-        rate = entry.rows_read / max(entry.seconds, 1e-3)
-        message = (
-            f"{entry.partition_key}: {entry.rows_loaded:,} rows loaded into {entry.target_table}"
-            f" in {entry.seconds:.1f} s ({rate:,.0f} rows/s)"
-        )
-        if aside := entry.rows_duplicate + entry.rows_rejected:
-            message += (
-                f"; {aside:,} set aside in load_quarantine"
-                f" ({entry.rows_duplicate:,} duplicate, {entry.rows_rejected:,} malformed)"
-            )
-        if entry.rows_loaded:
-            logger.info(message)
-        else:
-            logger.warning("%s: no row of the file is new; is it the right month's?", message)
-        self.tell(message)
 
 
 class LoadTripdata(TripdataTask, Load):
@@ -121,3 +106,22 @@ class LoadZones(ZonesTask, Load):
 
     def requires(self) -> Extract:
         return ExtractZones(force=self.force)
+
+
+def tell_of_load(task: PipelineTask, entry: LedgerEntry) -> None:
+    """Says in the log and on the task's page what came of a load."""
+    rate = entry.rows_read / max(entry.seconds, 1e-3)
+    message = (
+        f"{entry.partition_key}: {entry.rows_loaded:,} rows loaded into {entry.target_table}"
+        f" in {entry.seconds:.1f} s ({rate:,.0f} rows/s)"
+    )
+    if aside := entry.rows_duplicate + entry.rows_rejected:
+        message += (
+            f"; {aside:,} set aside in load_quarantine"
+            f" ({entry.rows_duplicate:,} duplicate, {entry.rows_rejected:,} malformed)"
+        )
+    if entry.rows_loaded:
+        logger.info(message)
+    else:
+        logger.warning("%s: no row of the file is new; is it the right month's?", message)
+    task.tell(message)

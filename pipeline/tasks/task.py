@@ -60,6 +60,11 @@ class PipelineTask(luigi.Task):
         if self.set_status_message is not None:
             self.set_status_message(message)
 
+    def track(self, url: str) -> None:
+        """Links the task's page in the UI to a page of the service that does the work."""
+        if self.set_tracking_url is not None:
+            self.set_tracking_url(url)
+
     @contextlib.contextmanager
     def progress(self, verb: str, unit: str, afterwards: str) -> Iterator[Progress]:
         """Yields a progress that shows in the UI, and as a bar where standard error is a terminal.

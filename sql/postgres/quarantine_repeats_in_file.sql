@@ -2,7 +2,7 @@
 WITH repeated AS (
     SELECT unique_row_id FROM {loading} GROUP BY unique_row_id HAVING count(*) > 1
 ), ranked AS (
-    SELECT loading.ctid, row_number() OVER (PARTITION BY unique_row_id ORDER BY loading::text) AS nth
+    SELECT loading.ctid, row_number() OVER (PARTITION BY unique_row_id ORDER BY loading::text COLLATE "C") AS nth
     FROM {loading} AS loading JOIN repeated USING (unique_row_id)
 ), moved AS (
     DELETE FROM {loading} AS loading USING ranked

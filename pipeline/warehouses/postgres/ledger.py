@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
 import psycopg2
 import psycopg2.errors
@@ -13,31 +12,8 @@ from psycopg2.extensions import cursor as Cursor
 from psycopg2.extras import RealDictCursor
 
 from pipeline.errors import PipelineError
+from pipeline.warehouses.ledger import LedgerEntry
 from pipeline.warehouses.postgres.statements import statement
-
-
-@dataclass(frozen=True)
-class LedgerEntry:
-    """One loaded file. `rows_read = rows_loaded + rows_duplicate + rows_rejected`, which the table enforces too."""
-
-    task_family: str
-    partition_key: str
-    target_table: str
-    source_url: str
-    source_bytes: int
-    source_sha256: str
-    rows_read: int
-    rows_loaded: int
-    rows_duplicate: int
-    rows_rejected: int
-    spec_version: int
-    started_at: datetime.datetime
-    finished_at: datetime.datetime | None = None
-
-    @property
-    def seconds(self) -> float:
-        """How long the load took, 0 while it has not ended."""
-        return (self.finished_at - self.started_at).total_seconds() if self.finished_at else 0.0
 
 
 def record_load(cursor: Cursor, ledger: sql.Identifier, entry: LedgerEntry) -> None:

@@ -14,9 +14,10 @@ from psycopg2.extensions import cursor as Cursor
 from pipeline.datasets import DatasetSpec
 from pipeline.datasets.release_file import ReleaseFile
 from pipeline.progress import Progress
+from pipeline.warehouses.ledger import LedgerEntry
 from pipeline.warehouses.postgres.connection import PostgresDatabase
 from pipeline.warehouses.postgres.faults import explained
-from pipeline.warehouses.postgres.ledger import LedgerEntry, find_load, record_load
+from pipeline.warehouses.postgres.ledger import find_load, record_load
 from pipeline.warehouses.postgres.partitions import (
     MonthTables,
     create_loading_table,

@@ -1,0 +1,64 @@
+"""What Google Cloud may fail with, told in one line that says what to do."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from pipeline.errors import PipelineError
+
+if TYPE_CHECKING:
+    from google.api_core.exceptions import GoogleAPICallError
+
+_GRANT = "grant what is missing (docs/google-cloud.md lists the roles)"
+
+
+@contextlib.contextmanager
+def explained(what: str) -> Iterator[None]:
+    """Whatever Google's libraries fail with in here is a PipelineError that begins with `what`."""
+    import google.auth.exceptions
+    import requests
+    from google.api_core import exceptions
+
+    try:
+        yield
+    except google.auth.exceptions.RefreshError as error:
+        raise PipelineError(
+            f"{what}: Google refused the credentials ({first_line(error.args[0] if error.args else error)}); renew"
+            " them with `gcloud auth application-default login`, or use another key"
+        ) from None
+    except exceptions.RetryError as error:
+        raise PipelineError(f"{what}: Google Cloud did not answer ({first_line(error.cause)}); run again") from error
+    except exceptions.GoogleAPICallError as error:
+        raise PipelineError(f"{what}: {message_of(error)}; {_remedy(error)}") from error
+    except (requests.ConnectionError, requests.Timeout, google.auth.exceptions.TransportError) as error:
+        raise PipelineError(f"{what}: Google Cloud cannot be reached ({first_line(error)}); run again") from error
+
+
+def message_of(error: GoogleAPICallError) -> str:
+    """What Google says of an error, without the request's address before it and the details behind."""
+    # Cloud Storage's client puts "GET https://…: " in front.
+    return first_line(error.message.split("prettyPrint=false: ")[-1]).rstrip(".")
+
+
+def first_line(error: Any) -> str:
+    """An error in one line, of a bearable length."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:500] if lines else type(error).__name__
+
+
+def _remedy(error: GoogleAPICallError) -> str:
+    from google.api_core import exceptions
+
+    if any(detail.get("reason") == "bytesBilledLimitExceeded" for detail in error.errors):
+        return "raise [gcp] maximum_bytes_billed if that is meant to be"
+    if isinstance(error, exceptions.Unauthorized):
+        return "renew the credentials"
+    if isinstance(error, exceptions.Forbidden):
+        return _GRANT
+    if isinstance(error, exceptions.NotFound):
+        return "run SetupGcp, and check the names in [gcp]"
+    if isinstance(error, exceptions.ServerError | exceptions.TooManyRequests):
+        return "run again"
+    return "see docs/google-cloud.md"

@@ -1,0 +1,130 @@
+"""Jobs of BigQuery that are done once: each has a name of its own, and whoever comes second joins it."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pipeline.errors import PipelineError
+from pipeline.warehouses.gcp.faults import first_line
+
+if TYPE_CHECKING:
+    from google.cloud.bigquery import Client
+    from google.cloud.bigquery.job import LoadJob, QueryJob
+
+logger = logging.getLogger("luigi-interface")
+
+_ATTEMPTS = 50
+_RETRIES = 5
+_LONGEST_WAIT = 5.0
+# https://cloud.google.com/bigquery/docs/error-messages
+_PASSING = {"backendError", "internalError", "jobBackendError", "jobInternalError", "rateLimitExceeded", "stopped"}
+_CONFLICT = "Could not serialize access"  # two statements changed one partition at the same time
+
+
+@dataclass(frozen=True)
+class JobObserver:
+    """Who is told what a job does, and where it can be looked at."""
+
+    tell: Callable[[str], None]
+    track: Callable[[str], None]
+
+
+def _to_nobody(_: str) -> None:
+    pass
+
+
+unobserved = JobObserver(_to_nobody, _to_nobody)
+
+
+class JobFailed(PipelineError):
+    """BigQuery ran a job and it failed."""
+
+
+def run_job(
+    client: Client,
+    name: str,
+    doing: str,
+    submit: Callable[[str], Any],
+    observer: JobObserver,
+    may_join: Callable[[], bool] = lambda: True,
+) -> Any:
+    """Returns the job of that name once it has succeeded, whoever started it and whenever.
+
+    The job's id is the name and the attempt's number, so that BigQuery itself refuses a second one (409). An attempt
+    that failed before is followed by another; so is one that fails now by something that passes. `may_join` tells
+    whether a job that was there already still serves, as its result may be gone.
+
+    https://cloud.google.com/bigquery/docs/running-jobs#generate-jobid
+
+    :raises JobFailed: with BigQuery's own message.
+    """
+    from google.api_core import exceptions
+
+    retries = 0
+    for attempt in range(1, _ATTEMPTS + 1):
+        job_id = f"{name}_{attempt}"
+        joined = False
+        try:
+            job = submit(job_id)
+        except exceptions.Conflict:
+            job, joined = client.get_job(job_id), True
+        over = joined and job.state == "DONE"
+        if over and (job.error_result or not may_join()):
+            continue
+        _wait(client, job, doing, observer)
+        if not job.error_result:
+            return job
+        if retries == _RETRIES or not _passes(job.error_result):
+            raise JobFailed(_message(job))
+        logger.warning("%s: %s; trying again in %s s", doing, _message(job), 2**retries)
+        time.sleep(2**retries)
+        retries += 1
+    raise JobFailed(f"it failed {_ATTEMPTS} times; see {_page(client, job_id)}")
+
+
+def run_query(client: Client, doing: str, query: Callable[[], QueryJob], observer: JobObserver) -> QueryJob:
+    """Runs a query that may be run any number of times, and returns it when it is done."""
+    job = query()
+    _wait(client, job, doing, observer)
+    if job.error_result:
+        raise JobFailed(_message(job))
+    return job
+
+
+def _wait(client: Client, job: LoadJob | QueryJob, doing: str, observer: JobObserver) -> None:
+    started, wait = time.monotonic(), 0.1
+    observer.track(_page(client, job.job_id))
+    while job.state != "DONE":
+        observer.tell(f"{doing}: {str(job.state).lower()}, {time.monotonic() - started:.0f} s")
+        time.sleep(wait)
+        wait = min(wait * 1.5, _LONGEST_WAIT)
+        job.reload()
+
+
+def _passes(error: dict[str, Any]) -> bool:
+    return error.get("reason") in _PASSING or _CONFLICT in error.get("message", "")
+
+
+def _message(job: LoadJob | QueryJob) -> str:
+    assert job.error_result is not None
+    # The details name rows; the result often only says that there are details.
+    messages = [error.get("message", "") for error in (job.errors or [job.error_result])]
+    shown = list(dict.fromkeys(first_line(message).rstrip(".") for message in messages if message))[:3]
+    remedy = (
+        "; raise [gcp] maximum_bytes_billed if that is meant to be"
+        if job.error_result.get("reason") == "bytesBilledLimitExceeded"
+        else ""
+    )
+    return f"BigQuery says: {'; '.join(shown)}{remedy}"
+
+
+def _page(client: Client, job_id: str | None) -> str:
+    """The job's page in Google's console."""
+    return (
+        f"https://console.cloud.google.com/bigquery?project={client.project}"
+        f"&j=bq:{client.location}:{job_id}&page=queryresults"
+    )

@@ -1,0 +1,139 @@
+"""Stages an object: one load job, free of charge, into a table of the file's own columns, which expires."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pipeline.datasets import DatasetSpec
+from pipeline.errors import PipelineError
+from pipeline.warehouses.gcp.jobs import JobFailed, JobObserver, run_job, run_query
+from pipeline.warehouses.gcp.ledger import Overtaken
+from pipeline.warehouses.gcp.objects import ReleaseObject, find_object
+from pipeline.warehouses.gcp.project import GcpProject
+from pipeline.warehouses.gcp.schemas import staging_fields
+from pipeline.warehouses.gcp.statements import quoted, statement
+
+if TYPE_CHECKING:
+    from google.cloud.bigquery import Client
+    from google.cloud.bigquery.job import LoadJob, LoadJobConfig, QueryJobConfig
+
+Days = tuple[datetime.date | None, ...]
+
+
+@dataclass(frozen=True)
+class StagedFile:
+    """A staging table, and how many rows it has on which days (UTC; None: without a time)."""
+
+    table_id: str
+    rows: int
+    days: Days
+    job_id: str
+
+
+def stage(
+    client: Client, project: GcpProject, spec: DatasetSpec, source: ReleaseObject, observer: JobObserver
+) -> StagedFile:
+    """Returns the staging table that holds exactly the object's rows, as typed by the spec.
+
+    :raises PipelineError: with BigQuery's own message when a row is not what the spec says, or when the rows are not
+        as many as the file had.
+    :raises Overtaken: when the object or the table was replaced meanwhile.
+    """
+    filename = source.uri.rsplit("/", 1)[-1]
+    identity = f"{project.dataset} {source.uri} {source.generation} {spec.version}"
+    name = f"{spec.table}_{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
+    table_id = project.staging_table_id(name)
+
+    def submit(job_id: str) -> LoadJob:
+        return client.load_table_from_uri(
+            source.uri, table_id, job_id=job_id, job_config=_config(spec, source, job_labels(spec, filename, "stage"))
+        )
+
+    try:
+        job = run_job(
+            client, f"tlc_stage_{name}", f"staging {filename}", submit, observer, lambda: _exists(client, table_id)
+        )
+    except JobFailed as error:
+        raise PipelineError(f"{source.uri} was not loaded, and no row of it: {error}; correct the file") from error
+    _check(project, filename, source, int(job.output_rows))
+    days = _days(client, project, spec, table_id, observer) if spec.is_monthly else ()
+    return StagedFile(table_id, int(job.output_rows), days, job.job_id)
+
+
+def drop_staged(client: Client, staged: StagedFile) -> None:
+    """Removes the staging table, which would otherwise expire."""
+    client.delete_table(staged.table_id, not_found_ok=True)
+
+
+def in_order(days: Collection[datetime.date | None]) -> Days:
+    """Days in order, None last."""
+    return tuple(sorted(days, key=lambda day: (day is None, day or datetime.date.min)))
+
+
+def job_labels(spec: DatasetSpec, filename: str, step: str) -> dict[str, str]:
+    """Labels that tell a job's cost apart in Google's billing reports.
+
+    https://cloud.google.com/bigquery/docs/labels-intro#requirements
+    """
+    return {"pipeline": "tlc", "dataset": spec.name, "file": filename.lower().replace(".", "_"), "step": step}
+
+
+def query_config(project: GcpProject, labels: dict[str, str], **values: str) -> QueryJobConfig:
+    """How statements are run: with bound values, and no dearer than the settings allow."""
+    from google.cloud import bigquery
+
+    return bigquery.QueryJobConfig(
+        labels=labels,
+        maximum_bytes_billed=project.maximum_bytes_billed or None,
+        query_parameters=[bigquery.ScalarQueryParameter(name, "STRING", value) for name, value in values.items()],
+    )
+
+
+def _config(spec: DatasetSpec, source: ReleaseObject, labels: dict[str, str]) -> LoadJobConfig:
+    from google.cloud import bigquery
+
+    return bigquery.LoadJobConfig(
+        schema=staging_fields(spec, source.columns),
+        source_format=bigquery.SourceFormat.CSV,
+        skip_leading_rows=1,
+        allow_quoted_newlines=True,  # as PostgreSQL reads CSV
+        write_disposition=bigquery.WriteDisposition.WRITE_TRUNCATE,
+        labels=labels,
+    )
+
+
+def _exists(client: Client, table_id: str) -> bool:
+    from google.api_core import exceptions
+
+    try:
+        client.get_table(table_id)
+    except exceptions.NotFound:
+        return False
+    return True
+
+
+def _check(project: GcpProject, filename: str, source: ReleaseObject, rows: int) -> None:
+    now = find_object(project, filename)
+    if now is None or now.generation != source.generation:
+        raise Overtaken
+    if source.rows is not None and rows != source.rows:
+        raise PipelineError(
+            f"{source.uri} has {source.rows:,} rows and BigQuery read {rows:,}; nothing was loaded: look for a stray"
+            " quote in the file"
+        )
+
+
+def _days(client: Client, project: GcpProject, spec: DatasetSpec, table_id: str, observer: JobObserver) -> Days:
+    from google.api_core import exceptions
+
+    query = statement("select_days", event_time=quoted(spec.event_time or ""), staging=quoted(table_id))
+    config = query_config(project, job_labels(spec, table_id.rsplit(".", 1)[-1], "days"))
+    try:
+        job = run_query(client, "looking for the days in it", lambda: client.query(query, job_config=config), observer)
+        return in_order([row.day for row in job.result()])
+    except exceptions.NotFound:  # another worker was through with it, and dropped it
+        raise Overtaken from None

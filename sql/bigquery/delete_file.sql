@@ -1,0 +1,1 @@
+DELETE FROM {table} AS loaded WHERE loaded.filename = @filename AND {loaded_days}
