@@ -17,6 +17,7 @@ from typing import Any
 
 import psycopg2
 import pytest
+from gcp import Emulators, GoogleCloud, emulators, new_google_cloud
 from http_source import HttpSource, http_source
 
 from pipeline.datasets import DatasetSpec, spec_named
@@ -76,6 +77,28 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[HttpSource]:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with http_source() as source:
         yield source
+
+
+@pytest.fixture(scope="session")
+def google_emulators() -> Iterator[Emulators]:
+    """Cloud Storage and BigQuery, emulated in this process."""
+    with emulators() as running:
+        yield running
+
+
+@pytest.fixture
+def google_cloud(google_emulators: Emulators, monkeypatch: pytest.MonkeyPatch) -> Iterator[GoogleCloud]:
+    """A Google Cloud project that only this test uses; `luigi` and `pipeline` work in it as long as the test runs.
+
+    What the test lets go wrong there (`google_cloud.wire.happens`) must have happened when it ends.
+    """
+    cloud = new_google_cloud(google_emulators)
+    for name, value in (cloud.environment | {"NO_PROXY": "127.0.0.1"}).items():
+        monkeypatch.setenv(name, value)
+    cloud.wire.requests.clear()
+    yield cloud
+    left, cloud.wire.incidents[:] = cloud.wire.incidents[:], []
+    assert left == []
 
 
 @pytest.fixture

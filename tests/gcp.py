@@ -1,0 +1,107 @@
+"""Google Cloud without Google: both emulators in this process, and what a test may see of them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pipeline.warehouses.gcp import GcpProject
+
+if TYPE_CHECKING:
+    from gcp_emulator.bq import Emulator
+    from gcp_emulator.wire import Wire
+
+
+@dataclass(frozen=True)
+class Emulators:
+    """Cloud Storage and BigQuery, listening; their requests and mishaps are those of `wire`."""
+
+    storage_url: str
+    bigquery_url: str
+    bigquery: Emulator
+    wire: Wire
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What sends Google's libraries to the emulators."""
+        return {"STORAGE_EMULATOR_HOST": self.storage_url, "BIGQUERY_EMULATOR_HOST": self.bigquery_url}
+
+
+@contextlib.contextmanager
+def emulators() -> Iterator[Emulators]:
+    """Both emulators on free ports, until the block ends. A machine's first start compiles Google's analyzer: 20 s."""
+    from gcp_emulator import bq, gcs
+
+    storage, storage_url = gcs.start()
+    bigquery, bigquery_url, emulator = bq.start(storage_url, gcs.wire)
+    try:
+        yield Emulators(storage_url, bigquery_url, emulator, gcs.wire)
+    finally:
+        bigquery.shutdown()
+        bigquery.server_close()
+        storage.stop()
+
+
+@dataclass(frozen=True)
+class GoogleCloud:
+    """One test's own project, bucket and dataset on the emulators; there is nothing in them yet."""
+
+    emulators: Emulators
+    place: GcpProject
+
+    @property
+    def wire(self) -> Wire:
+        return self.emulators.wire
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What makes the pipeline's commands work here, emulators included."""
+        settings = {
+            "PROJECT": self.place.project,
+            "BUCKET": self.place.bucket,
+            "DATASET": self.place.dataset,
+        }
+        return self.emulators.environment | {f"PIPELINE__GCP__{key}": value for key, value in settings.items()}
+
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
+        """A query's rows, in their order; tables may be named without project and dataset."""
+        from google.cloud.bigquery import QueryJobConfig
+
+        with contextlib.closing(self.place.bigquery()) as client:
+            config = QueryJobConfig(default_dataset=f"{self.place.project}.{self.place.dataset}")
+            return [row.values() for row in client.query_and_wait(query, job_config=config)]
+
+    def objects(self) -> list[str]:
+        """The names of the objects in the bucket."""
+        with contextlib.closing(self.place.storage()) as client:
+            return sorted(blob.name for blob in client.list_blobs(self.place.bucket))
+
+    def content(self, name: str) -> bytes:
+        """An object's bytes."""
+        with contextlib.closing(self.place.storage()) as client:
+            return bytes(client.bucket(self.place.bucket).blob(name).download_as_bytes())
+
+    def marker(self, partition_key: str = "green/2019-01", task_family: str = "LoadTripdataToBigQuery") -> Any:
+        """A file's marker in the ledger."""
+        return json.loads(self.content(f"_ledger/{task_family}/{partition_key}.json"))
+
+    def tables(self, dataset: str = "") -> list[str]:
+        """The names of a dataset's tables; of the one that the pipeline loads, unless told otherwise."""
+        with contextlib.closing(self.place.bigquery()) as client:
+            return sorted(table.table_id for table in client.list_tables(dataset or self.place.dataset))
+
+    def jobs(self) -> list[dict[str, Any]]:
+        """The jobs that BigQuery was really given, oldest first, as its REST API shows them."""
+        emulator = self.emulators.bigquery
+        return [emulator.job(job) for (project, _), job in emulator.jobs.items() if project == self.place.project]
+
+
+def new_google_cloud(emulators: Emulators) -> GoogleCloud:
+    """A project of names that nobody else uses."""
+    name = uuid.uuid4().hex[:12]
+    place = GcpProject(f"test-{name}", "US", f"test-{name}-taxi", "tlc", maximum_bytes_billed=10**9)
+    return GoogleCloud(emulators, place)
