@@ -1,0 +1,61 @@
+"""What became of the rows of each file, and what is odd among those that are loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pipeline.datasets import DatasetSpec, all_specs, parse_month
+from pipeline.report.warehouse import Rows, Warehouse
+from pipeline.warehouses.postgres import LedgerEntry
+
+# Of the datasets, those with these columns are in the marts.
+_TRIP_COLUMNS = {"vendorid", "fare_amount"}
+
+
+@dataclass(frozen=True)
+class FileFigures:
+    """One loaded file: `read = duplicate + rejected + loaded`, and of those loaded `reported` are in the marts."""
+
+    service: str
+    month: str
+    source: str
+    read: int
+    duplicate: int
+    rejected: int
+    loaded: int
+    reported: int
+    blank_vendors: int
+    outside_month: int
+    negative_fares: int
+
+
+def read_files(warehouse: Warehouse) -> list[FileFigures]:
+    """The figures of every loaded file of the datasets that are in the marts, by dataset and month."""
+    reported = {row["filename"]: row["trips"] for row in warehouse.of_marts("select_trips_by_file")}
+    loads = {entry.partition_key: entry for entry in warehouse.loads()}
+    files: list[FileFigures] = []
+    for spec in all_specs().values():
+        entries = [loads[key] for key in sorted(loads) if key.startswith(f"{spec.name}/")]
+        if entries and set(spec.column_names) >= _TRIP_COLUMNS:
+            oddities = warehouse.of_dataset("select_oddities_by_file", spec)
+            files += [_file(spec, entry, oddities, reported) for entry in entries]
+    return files
+
+
+def _file(spec: DatasetSpec, entry: LedgerEntry, oddities: Rows, reported: dict[str, int]) -> FileFigures:
+    month = parse_month(entry.partition_key.removeprefix(f"{spec.name}/"))
+    odd = [row for row in oddities if row["filename"] == spec.filename(month)]
+    elsewhere = [row for row in odd if (row["pickup_year"], row["pickup_month"]) != (month.year, month.month)]
+    return FileFigures(
+        service=spec.name.capitalize(),
+        month=f"{month:%Y-%m}",
+        source=entry.source_url,
+        read=entry.rows_read,
+        duplicate=entry.rows_duplicate,
+        rejected=entry.rows_rejected,
+        loaded=entry.rows_loaded,
+        reported=reported.get(spec.filename(month), 0),
+        blank_vendors=sum(int(row["blank_vendors"]) for row in odd),
+        outside_month=sum(int(row["trips"]) for row in elsewhere),
+        negative_fares=sum(int(row["negative_fares"]) for row in odd),
+    )
