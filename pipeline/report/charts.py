@@ -23,6 +23,7 @@ _FAINTEST = 0.04
 
 
 def colour_of(service: str, services: Sequence[str]) -> str:
+    """The colour that a service has in every chart of a page."""
     return SERVICES[list(services).index(service) % len(SERVICES)]
 
 

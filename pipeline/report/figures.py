@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from pipeline.report.files import FileFigures, read_files
-from pipeline.report.warehouse import Rows, Warehouse
+from pipeline.report.warehouse import Rows, Warehouse, statement
 
 UNKNOWN = "Unknown"
 
@@ -61,7 +61,7 @@ class Figures:
         """
         dated = self.dated()
         hours = dated[dated["service"].isin(services)]
-        weekday = hours["date"].dt.weekday.rename("weekday")
+        weekday = hours["date"].dt.day_of_week.rename("weekday")
         days = hours.groupby(weekday)["date"].nunique()
         trips: pd.DataFrame = hours.pivot_table(index=weekday, columns="hour", values="trips", aggfunc="sum")
         return trips.reindex(columns=range(24)).fillna(0).div(days, axis="index").reindex(range(7))
@@ -91,8 +91,8 @@ def hours_by_trips(week: pd.DataFrame) -> list[WeekHour]:
 def read_figures(warehouse: Warehouse) -> Figures:
     """The figures as they are now, aggregated in the warehouse."""
     return Figures(
-        hours=_frame(warehouse.of_marts("select_trips_by_hour"), _HOURS),
-        zones=_frame(warehouse.of_marts("select_trips_by_zone"), _ZONES),
+        hours=_frame(warehouse.of_marts(statement("select_trips_by_hour")), _HOURS),
+        zones=_frame(warehouse.of_marts(statement("select_trips_by_zone")), _ZONES),
         files=read_files(warehouse),
     )
 

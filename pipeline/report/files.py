@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipeline.datasets import DatasetSpec, all_specs, parse_month
-from pipeline.report.warehouse import Rows, Warehouse
-from pipeline.warehouses.postgres import LedgerEntry
+from pipeline.report.warehouse import Rows, Warehouse, statement
+from pipeline.warehouses.ledger import LedgerEntry
 
 # Of the datasets, those with these columns are in the marts.
 _TRIP_COLUMNS = {"vendorid", "fare_amount"}
@@ -31,13 +31,13 @@ class FileFigures:
 
 def read_files(warehouse: Warehouse) -> list[FileFigures]:
     """The figures of every loaded file of the datasets that are in the marts, by dataset and month."""
-    reported = {row["filename"]: row["trips"] for row in warehouse.of_marts("select_trips_by_file")}
+    reported = {row["filename"]: row["trips"] for row in warehouse.of_marts(statement("select_trips_by_file"))}
     loads = {entry.partition_key: entry for entry in warehouse.loads()}
     files: list[FileFigures] = []
     for spec in all_specs().values():
         entries = [loads[key] for key in sorted(loads) if key.startswith(f"{spec.name}/")]
         if entries and set(spec.column_names) >= _TRIP_COLUMNS:
-            oddities = warehouse.of_dataset("select_oddities_by_file", spec)
+            oddities = warehouse.of_dataset(statement("select_oddities_by_file"), spec)
             files += [_file(spec, entry, oddities, reported) for entry in entries]
     return files
 

@@ -1,4 +1,4 @@
-"""Where the report reads its figures: the marts, the tables below them and the ledger, on any warehouse."""
+"""Where the report reads its figures: the marts, the tables that they are made from, and the ledger."""
 
 from __future__ import annotations
 
@@ -11,22 +11,31 @@ from psycopg2 import sql
 from psycopg2.extras import RealDictCursor
 
 from pipeline.datasets import DatasetSpec
-from pipeline.warehouses.postgres import LedgerEntry, PostgresDatabase, all_loads
+from pipeline.warehouses.gcp import GcpProject
+from pipeline.warehouses.ledger import LedgerEntry
+from pipeline.warehouses.postgres import PostgresDatabase, all_loads
 
-STATEMENTS = Path(__file__).parents[2] / "sql" / "report"
+FOLDER = Path(__file__).parents[2] / "sql" / "report"
 
 Rows = list[dict[str, Any]]
 
 
+def statement(name: str) -> str:
+    """The statement in `sql/report/<name>.sql`, which every warehouse takes, with `{placeholders}` for names."""
+    return (FOLDER / f"{name}.sql").read_text()
+
+
 class Warehouse(Protocol):
-    """Runs the statements of `sql/report`, which are valid on every warehouse."""
+    """Runs statements, each on a connection of its own: workers fork, connections do not."""
 
-    title: str
+    @property
+    def title(self) -> str:
+        """What the warehouse is called."""
 
-    def of_marts(self, name: str) -> Rows:
+    def of_marts(self, query: str) -> Rows:
         """The rows of a statement about `{fact_trips}`."""
 
-    def of_dataset(self, name: str, spec: DatasetSpec) -> Rows:
+    def of_dataset(self, query: str, spec: DatasetSpec) -> Rows:
         """The rows of a statement about a dataset's `{table}` and `{event_time}`."""
 
     def loads(self) -> list[LedgerEntry]:
@@ -35,28 +44,61 @@ class Warehouse(Protocol):
 
 @dataclass(frozen=True)
 class PostgresWarehouse:
-    """PostgreSQL, with the marts in a schema of their own."""
+    """A PostgreSQL database, with the marts in a schema that may be another."""
 
     database: PostgresDatabase
-    marts_schema: str
+    marts: str
     title: str = "PostgreSQL"
 
-    def of_marts(self, name: str) -> Rows:
-        return self._select(name, fact_trips=sql.Identifier(self.marts_schema, "fact_trips"))
+    def of_marts(self, query: str) -> Rows:
+        return self._select(query, fact_trips=sql.Identifier(self.marts, "fact_trips"))
 
-    def of_dataset(self, name: str, spec: DatasetSpec) -> Rows:
+    def of_dataset(self, query: str, spec: DatasetSpec) -> Rows:
         table = sql.Identifier(self.database.schema, spec.table)
-        return self._select(name, table=table, event_time=sql.Identifier(spec.event_time or ""))
+        return self._select(query, table=table, event_time=sql.Identifier(spec.event_time or ""))
 
     def loads(self) -> list[LedgerEntry]:
         with contextlib.closing(self.database.connect()) as connection:
             return all_loads(connection, sql.Identifier(self.database.schema, "load_ledger"))
 
-    def _select(self, name: str, **parts: sql.Composable) -> Rows:
-        query = sql.SQL((STATEMENTS / f"{name}.sql").read_text()).format(**parts)
+    def _select(self, query: str, **names: sql.Identifier) -> Rows:
         with (
             contextlib.closing(self.database.connect()) as connection,
             connection.cursor(cursor_factory=RealDictCursor) as cursor,
         ):
-            cursor.execute(query)
+            cursor.execute(sql.SQL(query).format(**names))
             return [dict(row) for row in cursor.fetchall()]
+
+
+@dataclass(frozen=True)
+class BigQueryWarehouse:
+    """A BigQuery dataset, with the marts in one that may be another."""
+
+    project: GcpProject
+    marts: str
+    title: str = "BigQuery"
+
+    def of_marts(self, query: str) -> Rows:
+        return self._select(query, fact_trips=f"{self.project.project}.{self.marts}.fact_trips")
+
+    def of_dataset(self, query: str, spec: DatasetSpec) -> Rows:
+        return self._select(query, table=self.project.table_id(spec.table), event_time=spec.event_time or "")
+
+    def loads(self) -> list[LedgerEntry]:
+        from pipeline.warehouses.gcp.ledger import GcpLedger
+
+        return list(GcpLedger(self.project).finished())
+
+    def _select(self, query: str, **names: str) -> Rows:
+        from google.cloud.bigquery import QueryJobConfig
+
+        from pipeline.warehouses.gcp.faults import explained
+        from pipeline.warehouses.gcp.statements import quoted
+
+        config = QueryJobConfig(
+            labels={"pipeline": "tlc", "step": "report"},
+            maximum_bytes_billed=self.project.maximum_bytes_billed or None,
+        )
+        named = query.format(**{placeholder: quoted(name) for placeholder, name in names.items()})
+        with explained("the report"), contextlib.closing(self.project.bigquery()) as client:
+            return [dict(row) for row in client.query_and_wait(named, job_config=config)]
