@@ -7,7 +7,7 @@ import datetime
 from pipeline.datasets import spec_named
 from pipeline.errors import PipelineError
 from pipeline.extract import remove_extracted
-from pipeline.settings import postgres, storage
+from pipeline.settings import gcp, postgres, storage
 from pipeline.warehouses.postgres import forget
 
 
@@ -23,7 +23,11 @@ def run(taxi: str, month: datetime.date | None) -> int:
     raw = storage().raw_file(spec.source_path(month))
     file = remove_extracted(raw)  # first, as it may fail; rows without a raw file are still whole
     rows = forget(postgres().database(), spec, month)
-    print(
-        f"{key}: {'removed from' if rows else 'was not in'} PostgreSQL; {raw} {'removed' if file else 'was not there'}"
-    )
+    removed = [f"{'removed from' if rows else 'was not in'} PostgreSQL"]
+    if gcp().is_configured:
+        from pipeline.warehouses.gcp import loading
+
+        there = loading.forget(gcp().place(), spec, month)
+        removed.append(f"{'removed from' if there else 'was not in'} BigQuery and gs://{gcp().bucket}")
+    print(f"{key}: {'; '.join(removed)}; {raw} {'removed' if file else 'was not there'}")
     return 0

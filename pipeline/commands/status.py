@@ -1,4 +1,4 @@
-"""`pipeline status`: the ledger, for people and for programs."""
+"""`pipeline status`: what is in the warehouses, for people and for programs."""
 
 from __future__ import annotations
 
@@ -11,28 +11,45 @@ import shutil
 import sys
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.datasets import all_specs, format_month, spec_named
-from pipeline.settings import postgres
+from pipeline.errors import PipelineError
+from pipeline.settings import gcp, postgres
 from pipeline.warehouses.ledger import LedgerEntry
 from pipeline.warehouses.postgres import all_loads
 from pipeline.warehouses.postgres.tables import Tables
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
 _NARROWEST = 130
+_WAREHOUSES = {"postgres": "PostgreSQL", "bigquery": "BigQuery"}
+
+Entries = dict[str, list[LedgerEntry]]
 
 
 def run(taxi: str | None, month: datetime.date | None, as_json: bool) -> int:
-    """Prints the files that are loaded, those of one dataset or month if asked; a lone one with how to look at it."""
-    entries = [entry for entry in _ledger() if _is_wanted(entry, taxi, month)]
+    """Prints the files that are loaded, those of one dataset or month if asked; a lone one with how to look at it.
+
+    :raises PipelineError: after it, when a warehouse that is configured could not be asked.
+    """
+    ledgers, problem = _ledgers()
+    entries = {name: [e for e in ledger if _is_wanted(e, taxi, month)] for name, ledger in ledgers.items()}
     if as_json:
-        print(json.dumps([asdict(entry) | {"seconds": entry.seconds} for entry in entries], default=str, indent=2))
-    elif not entries:
+        print(json.dumps([_as_json(name, e) for name, found in entries.items() for e in found], default=str, indent=2))
+    elif not any(entries.values()):
         print(_nothing(taxi, month))
     else:
         _print_table(entries)
-        if len(entries) == 1:
-            _print_summary(entries[0])
+        _print_summary(entries)
+    if problem:
+        raise problem
     return 0
+
+
+def _as_json(warehouse: str, entry: LedgerEntry) -> dict[str, object]:
+    return {"warehouse": warehouse} | asdict(entry) | {"seconds": entry.seconds}
 
 
 def _nothing(taxi: str | None, month: datetime.date | None) -> str:
@@ -43,11 +60,20 @@ def _nothing(taxi: str | None, month: datetime.date | None) -> str:
     return f"Nothing{of_that} is loaded. To begin: luigi --module pipeline {task}{options}"
 
 
-def _ledger() -> list[LedgerEntry]:
+def _ledgers() -> tuple[Entries, PipelineError | None]:
+    """What each warehouse holds that is configured, and why one of them could not be asked."""
     database = postgres().database()
     any_spec = next(iter(all_specs().values()))
     with contextlib.closing(database.connect()) as connection:
-        return all_loads(connection, Tables(database.schema, any_spec).ledger)
+        ledgers: Entries = {"postgres": all_loads(connection, Tables(database.schema, any_spec).ledger)}
+    if gcp().is_configured:
+        from pipeline.warehouses.gcp.ledger import GcpLedger
+
+        try:
+            ledgers["bigquery"] = list(GcpLedger(gcp().place()).finished())
+        except PipelineError as error:
+            return ledgers, error
+    return ledgers, None
 
 
 def _is_wanted(entry: LedgerEntry, taxi: str | None, month: datetime.date | None) -> bool:
@@ -58,21 +84,10 @@ def _is_wanted(entry: LedgerEntry, taxi: str | None, month: datetime.date | None
     return entry.partition_key == spec_named(taxi).partition_key(month)
 
 
-def _print_table(entries: list[LedgerEntry]) -> None:
+def _print_table(entries: Entries) -> None:
     from rich.console import Console
-    from rich.table import Table
 
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for name in ("what", "table"):
-        table.add_column(name, no_wrap=True)
-    for name in ("rows", "duplicate", "rejected", "seconds"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("loaded at", no_wrap=True)
-    table.add_column("from", overflow="fold")
-    for e in entries:
-        counts = [f"{n:,}" for n in (e.rows_loaded, e.rows_duplicate, e.rows_rejected)]
-        when = f"{e.finished_at.astimezone():%Y-%m-%d %H:%M}" if e.finished_at else ""
-        table.add_row(e.partition_key, e.target_table, *counts, f"{e.seconds:.1f}", when, e.source_url)
+    table = _table(entries)
     # A narrow terminal wraps lines rather than lose a name; piped, a row is a line whatever its width.
     terminal = Console()
     if terminal.is_terminal:
@@ -83,12 +98,54 @@ def _print_table(entries: list[LedgerEntry]) -> None:
         print("\n".join(line.rstrip() for line in text.getvalue().splitlines()))
 
 
-def _print_summary(entry: LedgerEntry) -> None:
-    rate = entry.rows_read / max(entry.seconds, 1e-3)
-    print(
-        f"\n{entry.rows_loaded:,} rows in {entry.seconds:.1f} s ({rate:,.0f} rows/s). To look at them:\n"
-        f"  {_command()} psql -c 'select count(*) from {entry.target_table}'"
-    )
+def _table(entries: Entries) -> Table:
+    """A row a file; what is told of each warehouse stands side by side when there are two."""
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("what", "table"):
+        table.add_column(name, no_wrap=True)
+    for warehouse in entries:
+        in_which = f"{_WAREHOUSES[warehouse]} " if len(entries) > 1 else ""
+        for name in (f"{in_which}rows", "duplicate", "rejected", "seconds"):
+            table.add_column(name, justify="right", no_wrap=True)
+        table.add_column("loaded at", no_wrap=True)
+    table.add_column("from", overflow="fold")
+    files = {(e.target_table, e.partition_key): e.source_url for found in entries.values() for e in found}
+    for (target, key), source in sorted(files.items()):
+        cells = [cell for found in entries.values() for cell in _cells(found, key)]
+        table.add_row(key, target, *cells, source)
+    return table
+
+
+def _cells(entries: list[LedgerEntry], key: str) -> list[str]:
+    for entry in entries:
+        if entry.partition_key == key:
+            counts = [f"{n:,}" for n in (entry.rows_loaded, entry.rows_duplicate, entry.rows_rejected)]
+            when = f"{entry.finished_at.astimezone():%Y-%m-%d %H:%M}" if entry.finished_at else ""
+            return [*counts, f"{entry.seconds:.1f}", when]
+    return ["-", "", "", "", ""]
+
+
+def _print_summary(entries: Entries) -> None:
+    """How to look at a lone file's rows."""
+    if len({entry.partition_key for found in entries.values() for entry in found}) > 1:
+        return
+    for warehouse, found in entries.items():
+        for entry in found:
+            where = f" in {_WAREHOUSES[warehouse]}" if len(entries) > 1 else ""
+            rate = entry.rows_read / max(entry.seconds, 1e-3)
+            print(
+                f"\n{entry.rows_loaded:,} rows{where} in {entry.seconds:.1f} s ({rate:,.0f} rows/s). To look at them:\n"
+                f"  {_how_to_count(warehouse, entry)}"
+            )
+
+
+def _how_to_count(warehouse: str, entry: LedgerEntry) -> str:
+    query = "select count(*) from "
+    if warehouse == "postgres":
+        return f"{_command()} psql -c '{query}{entry.target_table}'"
+    return f"bq query --use_legacy_sql=false '{query}{gcp().dataset}.{entry.target_table}'"
 
 
 def _command() -> str:

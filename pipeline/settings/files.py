@@ -40,6 +40,10 @@ class storage(Section):
     def raw_file(self, source_path: str) -> Path:
         return Path(self.root).expanduser() / "raw" / source_path
 
+    def reconciled_file(self, partition_key: str) -> Path:
+        """Where the proof is kept that both warehouses hold the same rows of a file."""
+        return Path(self.root).expanduser() / "reconciled" / f"{partition_key}.json"
+
     def postgres_folder(self) -> Path:
         """Where the embedded server keeps its data."""
         return Path(self.root).expanduser() / "postgres"

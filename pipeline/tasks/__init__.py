@@ -4,6 +4,7 @@ from pipeline.tasks.extract import ExtractTripdata, ExtractZones
 from pipeline.tasks.gcp_setup import SetupGcp
 from pipeline.tasks.load import LoadTripdata, LoadZones
 from pipeline.tasks.load_bigquery import LoadTripdataToBigQuery, LoadZonesToBigQuery
+from pipeline.tasks.reconcile import ReconcileTripdata
 from pipeline.tasks.upload import UploadTripdata, UploadZones
 
 __all__ = [
@@ -13,6 +14,7 @@ __all__ = [
     "LoadTripdataToBigQuery",
     "LoadZones",
     "LoadZonesToBigQuery",
+    "ReconcileTripdata",
     "SetupGcp",
     "UploadTripdata",
     "UploadZones",

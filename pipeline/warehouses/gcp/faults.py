@@ -29,11 +29,11 @@ def explained(what: str) -> Iterator[None]:
             " them with `gcloud auth application-default login`, or use another key"
         ) from None
     except exceptions.RetryError as error:
-        raise PipelineError(f"{what}: Google Cloud did not answer ({first_line(error.cause)}); run again") from error
+        raise PipelineError(f"{what}: Google Cloud did not answer ({_why(error.cause)}); run again") from error
     except exceptions.GoogleAPICallError as error:
         raise PipelineError(f"{what}: {message_of(error)}; {_remedy(error)}") from error
     except (requests.ConnectionError, requests.Timeout, google.auth.exceptions.TransportError) as error:
-        raise PipelineError(f"{what}: Google Cloud cannot be reached ({first_line(error)}); run again") from error
+        raise PipelineError(f"{what}: Google Cloud cannot be reached ({_why(error)}); run again") from error
 
 
 def message_of(error: GoogleAPICallError) -> str:
@@ -46,6 +46,14 @@ def first_line(error: Any) -> str:
     """An error in one line, of a bearable length."""
     lines = str(error).strip().splitlines()
     return lines[0][:500] if lines else type(error).__name__
+
+
+def _why(error: Any) -> str:
+    """The reason at the bottom of a failed connection, without the connection and the address in front of it."""
+    inner = error.args[0] if getattr(error, "args", None) else None
+    if reason := getattr(inner, "reason", None):
+        return first_line(str(reason).split(": ", 1)[-1])
+    return first_line(error)
 
 
 def _remedy(error: GoogleAPICallError) -> str:

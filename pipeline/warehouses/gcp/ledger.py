@@ -57,15 +57,19 @@ class GcpLedger:
 
     def finished(self) -> list[GcpLedgerEntry]:
         """The markers of every file that is loaded, by table and month."""
+        entries = filter(lambda entry: entry.is_finished, self._entries(".json"))
+        return sorted(entries, key=lambda entry: (entry.target_table, entry.partition_key))
+
+    def of_file(self, partition_key: str) -> list[GcpLedgerEntry]:
+        """The markers of one file, finished or not, whichever tasks loaded it."""
+        return self._entries(f"/{partition_key}.json")
+
+    def _entries(self, suffix: str) -> list[GcpLedgerEntry]:
         with self._explained(f"{FOLDER}/"), contextlib.closing(self.project.storage()) as client:
-            blobs = [
-                blob
-                for blob in client.list_blobs(self.project.bucket, prefix=f"{FOLDER}/Load")
-                if blob.name.endswith(".json")
-            ]
+            names = client.list_blobs(self.project.bucket, prefix=f"{FOLDER}/Load")
             with ThreadPoolExecutor(_READERS) as readers:
-                entries = [entry for entry in readers.map(_read, blobs) if entry is not None]
-        return sorted((e for e in entries if e.is_finished), key=lambda e: (e.target_table, e.partition_key))
+                entries = list(readers.map(_read, (blob for blob in names if blob.name.endswith(suffix))))
+        return [entry for entry in entries if entry is not None]
 
     def write(self, entry: GcpLedgerEntry) -> GcpLedgerEntry:
         """Puts the entry in the place of the marker of its `generation` (0: of none) and returns it with its new one.

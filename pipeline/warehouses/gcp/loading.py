@@ -63,26 +63,26 @@ def load(project: GcpProject, job: GcpLoadJob, observer: JobObserver) -> GcpLedg
     raise PipelineError(f"{what}: other loads of it keep coming first; run again when they have finished")
 
 
-def forget(project: GcpProject, spec: DatasetSpec, month: datetime.date | None, task_family: str) -> bool:
-    """Removes a file's rows, quarantined ones too, its marker and its object; says whether there was any of them.
+def forget(project: GcpProject, spec: DatasetSpec, month: datetime.date | None) -> bool:
+    """Removes a file's rows, quarantined ones too, its object and its markers; says whether there was any of them.
 
-    Killed on the way, the next load or `forget` begins by finishing it, as the marker is the last to go.
+    Killed on the way, the next load or `forget` finishes it, as the marker is the last to go.
 
     :raises PipelineError: when something could not be removed.
     """
-    key, ledger = spec.partition_key(month), GcpLedger(project)
+    ledger, key = GcpLedger(project), spec.partition_key(month)
     try:
-        if entry := ledger.find(task_family, key):
-            entry = ledger.write(replace(entry, finished_at=None, claim=_new_claim()))
-            with explained(f"{key} was not forgotten in BigQuery"), contextlib.closing(project.bigquery()) as client:
+        entries = [ledger.write(replace(entry, finished_at=None, claim=_new_claim())) for entry in ledger.of_file(key)]
+        with explained(f"{key} was not forgotten in BigQuery"), contextlib.closing(project.bigquery()) as client:
+            for entry in entries:
                 rows = FileRows(spec, spec.filename(month), entry.days)
                 Merger(client, project, rows, unobserved).delete_rows(entry.claim)
         was_there = remove_object(project, spec.filename(month))
-        if entry:
+        for entry in entries:
             ledger.remove(entry)
     except Overtaken:
         raise PipelineError(f"{key} is being loaded into BigQuery right now; forget it when that is over") from None
-    return was_there or entry is not None
+    return was_there or bool(entries)
 
 
 def _load(client: Client, project: GcpProject, job: GcpLoadJob, observer: JobObserver) -> GcpLedgerEntry:

@@ -1,0 +1,101 @@
+"""Both warehouses side by side: the proof that they hold the same rows, and what is said when they do not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from conftest import JANUARY, Run, execute
+from gcp import GoogleCloud
+
+from pipeline.datasets import spec_named
+from pipeline.warehouses.figures import differences
+from pipeline.warehouses.gcp.file_figures import file_figures as bigquery_figures
+from pipeline.warehouses.gcp.jobs import unobserved
+from pipeline.warehouses.gcp.ledger import GcpLedger
+from pipeline.warehouses.postgres import PostgresDatabase
+from pipeline.warehouses.postgres.file_figures import file_figures as postgres_figures
+
+CHANGES = {
+    "DELETE FROM green_tripdata WHERE unique_row_id = {id}": " rows in PostgreSQL, ",
+    "UPDATE green_tripdata SET tip_amount = tip_amount + 0.01 WHERE unique_row_id = {id}": "tip_amount sums to",
+    "UPDATE green_tripdata SET store_and_fwd_flag = 'x' WHERE unique_row_id = {id}": "store_and_fwd_flag sums to",
+    "UPDATE green_tripdata SET trip_type = NULL WHERE unique_row_id = {id}": "trip_type has ",
+    "UPDATE green_tripdata SET unique_row_id = md5('x') WHERE unique_row_id = {id}": "not the same rows",
+}
+RECONCILE = ("ReconcileTripdata", "--taxi", "green", "--month", "2019-01")
+
+
+@pytest.fixture
+def loaded(luigi: Run, google_cloud: GoogleCloud) -> None:
+    """Green 2019-01 in both warehouses, found the same."""
+    done = luigi(*RECONCILE)
+    assert done.returncode == 0, done.stderr
+    assert "green/2019-01: the same 500 rows in PostgreSQL and BigQuery" in done.stderr
+
+
+@pytest.mark.usefixtures("loaded")
+def test_loads_that_were_compared_are_not_compared_again(luigi: Run, google_cloud: GoogleCloud) -> None:
+    jobs = len(google_cloud.jobs())
+
+    assert luigi(*RECONCILE).returncode == 0
+
+    assert len(google_cloud.jobs()) == jobs
+
+
+@pytest.mark.usefixtures("loaded")
+def test_what_differs_is_told(
+    luigi: Run, database: PostgresDatabase, tmp_path: Path, google_cloud: GoogleCloud
+) -> None:
+    spec, entry = spec_named("green"), GcpLedger(google_cloud.place).find("LoadTripdataToBigQuery", "green/2019-01")
+    assert entry
+    in_bigquery = bigquery_figures(google_cloud.place, spec, entry, unobserved)
+    query = "SELECT unique_row_id, lpep_pickup_datetime::date FROM green_tripdata WHERE trip_type IS NOT NULL LIMIT 1"
+    ((row_id, day),) = execute(database, query)
+
+    for change, told in CHANGES.items():
+        execute(database, "CREATE TABLE kept AS SELECT * FROM green_tripdata WHERE unique_row_id = %s", row_id)
+        execute(database, change.format(id=f"'{row_id}'"))
+        (line,) = differences(postgres_figures(database, spec, JANUARY), in_bigquery, spec)
+        assert line.startswith(f"{day}: ") and told in line
+        execute(database, "DELETE FROM green_tripdata WHERE unique_row_id IN (%s, md5('x'))", row_id)
+        execute(database, "INSERT INTO green_tripdata SELECT * FROM kept")
+        execute(database, "DROP TABLE kept")
+    assert differences(postgres_figures(database, spec, JANUARY), in_bigquery, spec) == []
+
+    execute(database, "DELETE FROM green_tripdata WHERE unique_row_id = %s", row_id)
+    (tmp_path / "data" / "reconciled" / "green" / "2019-01.json").unlink()
+    done = luigi(*RECONCILE)
+    assert done.returncode == 30
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+    assert f"green/2019-01 is not the same in PostgreSQL and BigQuery: {day}: " in line
+
+
+@pytest.mark.usefixtures("loaded")
+def test_status_shows_both_warehouses_and_forget_removes_from_both(pipeline: Run, google_cloud: GoogleCloud) -> None:
+    shown = pipeline("status")
+    assert shown.returncode == 0, shown.stderr
+    (line,) = [line for line in shown.stdout.splitlines() if line.startswith("green/2019-01")]
+    assert line.split().count("500") == 2
+    entries = json.loads(pipeline("status", "--json").stdout)
+    assert [(entry["warehouse"], entry["rows_loaded"]) for entry in entries] == [("postgres", 500), ("bigquery", 500)]
+
+    gone = pipeline("forget", "--taxi", "green", "--month", "2019-01")
+
+    assert "removed from PostgreSQL; removed from BigQuery and gs://" in gone.stdout
+    assert json.loads(pipeline("status", "--json").stdout) == []
+    assert google_cloud.rows("SELECT COUNT(*) FROM green_tripdata") == [(0,)]
+    assert google_cloud.objects() == []
+
+
+@pytest.mark.usefixtures("loaded")
+def test_status_of_one_warehouse_is_shown_when_the_other_cannot_be_reached(
+    pipeline: Run, google_cloud: GoogleCloud
+) -> None:
+    google_cloud.wire.requests.clear()
+    shown = pipeline("status", PIPELINE__GCP__BUCKET="nobody-has-this-bucket")
+
+    assert shown.returncode == 1
+    assert "green/2019-01" in shown.stdout
+    assert shown.stderr.startswith("pipeline: the ledger gs://nobody-has-this-bucket/")
