@@ -7,10 +7,12 @@ BIN  := .venv/bin
 # The plain kind of editable install, which costs each start of Python 10 ms less.
 PIP  := $(BIN)/pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat --editable
 DEMO := env PIPELINE__STORAGE__ROOT=demo/data PIPELINE__SOURCE__BASE_URL=demo/generated-releases
-LOAD  = $(BIN)/luigi --module pipeline LoadTripdata --taxi $(TAXI) --month $(MONTH)
+# SCHEDULER=central sends the work to the `make ui` of another terminal.
+SCHEDULER ?= local
+LOAD  = $(if $(filter central,$(SCHEDULER)),LUIGI_CONFIG_PATH=central.cfg )$(BIN)/luigi --module pipeline LoadTripdata --taxi $(TAXI) --month $(MONTH)
 
 .DEFAULT_GOAL := help
-.PHONY: help load demo test bench clean
+.PHONY: help load demo ui test bench clean
 
 help:  ## show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +30,9 @@ demo: .venv/installed  ## the same on generated rows, for a machine without inte
 	@echo
 	@echo "These rows are GENERATED, not real, and in demo/, apart from anything real. To look at them:"
 	@echo "  $(DEMO) $(BIN)/pipeline psql -c 'select count(*) from $(TAXI)_tripdata'"
+
+ui: .venv/installed  ## start the central scheduler, whose pages show what runs (then: make load SCHEDULER=central)
+	@$(BIN)/pipeline ui
 
 test: .venv/tested  ## set up, then lint, type-check and run every test
 	$(BIN)/ruff check .

@@ -9,6 +9,7 @@ from pipeline.errors import PipelineError
 
 try:
     from pipeline.tasks import (
+        CatchUpMonthly,
         ExtractTripdata,
         ExtractZones,
         LoadTripdata,
@@ -33,6 +34,7 @@ except PipelineError as error:
 apply_environment()
 
 __all__ = [
+    "CatchUpMonthly",
     "ExtractTripdata",
     "ExtractZones",
     "LoadTripdata",

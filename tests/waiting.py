@@ -40,5 +40,5 @@ def eventually(holds: Callable[[], bool]) -> None:
 
 def until_its_sessions_end(database: PostgresDatabase, application_name: str) -> None:
     """Returns once the server has noticed that a client is dead, whose last statement it may yet have completed."""
-    query = "SELECT FROM pg_stat_activity WHERE application_name = %s"
+    query = "SELECT 1 FROM pg_stat_activity WHERE application_name = %s"
     eventually(lambda: execute(database, query, application_name) == [])

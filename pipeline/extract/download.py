@@ -19,7 +19,7 @@ from pipeline.progress import Progress
 logger = logging.getLogger("luigi-interface")
 
 CHUNK_BYTES = 1 << 18
-_RETRIED_STATUS = {408, 425, 429, 500, 502, 503, 504}
+RETRIED_STATUS = {408, 425, 429, 500, 502, 503, 504}
 _CONTENT_RANGE = re.compile(r"bytes (?P<first>\d+)-(?P<last>\d+)/(?P<total>\d+|\*)", re.IGNORECASE)
 _CREDENTIALS = re.compile(r"(?<=://)[^/?#]*@")
 # What no second try can mend: addresses, here or in a redirect, that lead nowhere.
@@ -154,7 +154,7 @@ def _check_status(response: requests.Response, url: str) -> None:
         raise FileNotPublished
     if status == 416:
         raise _StartOver("the server has no more of the file than is here already")
-    if status in _RETRIED_STATUS:
+    if status in RETRIED_STATUS:
         raise _TryAgain(f"the server answered {status} {response.reason}", _retry_after(response))
     if status not in (200, 206):
         raise PipelineError(

@@ -98,7 +98,7 @@ def _fetch(
     url: str, part: Part, spec: DatasetSpec, month: datetime.date | None, options: HttpOptions, progress: Progress
 ) -> None:
     try:
-        if local := _local_path(url):
+        if local := local_path(url):
             _copy(local, local.parents[spec.source_path(month).count("/")], part)
         else:
             download(url, part, options, progress)
@@ -108,7 +108,7 @@ def _fetch(
         raise PipelineError(f"{what} does not exist at {without_credentials(url)}{months}") from None
 
 
-def _local_path(url: str) -> Path | None:
+def local_path(url: str) -> Path | None:
     """The path that a file URL or a plain path stands for; None for what is fetched over HTTP."""
     scheme, separator, _ = url.partition("://")
     if not separator:

@@ -2,6 +2,7 @@
 
 from pipeline.settings.configuration import apply_environment, apply_shipped_configuration
 from pipeline.settings.files import source, storage
+from pipeline.settings.running import schedule, ui
 from pipeline.settings.warehouses import gcp, postgres
 
-__all__ = ["apply_environment", "apply_shipped_configuration", "gcp", "postgres", "source", "storage"]
+__all__ = ["apply_environment", "apply_shipped_configuration", "gcp", "postgres", "schedule", "source", "storage", "ui"]

@@ -5,10 +5,12 @@ from __future__ import annotations
 import configparser
 import logging
 import os
+import warnings
 from pathlib import Path
 
 import luigi
 import luigi.configuration
+from luigi.parameter import UnconsumedParameterWarning
 
 from pipeline.errors import PipelineError
 
@@ -16,6 +18,8 @@ logger = logging.getLogger("luigi-interface")
 
 SHIPPED_CONFIGURATION = Path(__file__).parents[2] / "luigi.cfg"
 ENVIRONMENT_PREFIX = "PIPELINE__"
+# Luigi reads these, and then warns that nobody does.
+warnings.filterwarnings("ignore", r".*'rpc_\w+' with value", UnconsumedParameterWarning)
 
 
 def apply_shipped_configuration() -> None:
@@ -35,7 +39,7 @@ def apply_shipped_configuration() -> None:
 def apply_environment() -> None:
     """Lets `PIPELINE__<SECTION>__<KEY>` win over every configuration file, and lose to the command line."""
     config = luigi.configuration.get_config()
-    families = {name.lower(): name for name in luigi.task_register.Register.task_names()}
+    families = {name.lower(): name for name in luigi.task_register.Register.task_names()} | {"resources": "resources"}
     for name in os.environ:
         section, separator, key = name.removeprefix(ENVIRONMENT_PREFIX).partition("__")
         if not name.startswith(ENVIRONMENT_PREFIX) or not separator:

@@ -46,4 +46,8 @@ class storage(Section):
 
     def postgres_folder(self) -> Path:
         """Where the embedded server keeps its data."""
-        return Path(self.root).expanduser() / "postgres"
+        return self.folder("postgres")
+
+    def folder(self, name: str) -> Path:
+        """Where one part of the pipeline keeps what is its own."""
+        return Path(self.root).expanduser() / name

@@ -1,5 +1,6 @@
 """Tasks: what is done in which order. Each is thin: what it requires, what it puts out, one call that does it."""
 
+from pipeline.tasks.catch_up import CatchUpMonthly
 from pipeline.tasks.extract import ExtractTripdata, ExtractZones
 from pipeline.tasks.gcp_setup import SetupGcp
 from pipeline.tasks.load import LoadTripdata, LoadZones
@@ -8,6 +9,7 @@ from pipeline.tasks.reconcile import ReconcileTripdata
 from pipeline.tasks.upload import UploadTripdata, UploadZones
 
 __all__ = [
+    "CatchUpMonthly",
     "ExtractTripdata",
     "ExtractZones",
     "LoadTripdata",

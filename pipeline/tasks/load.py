@@ -29,6 +29,9 @@ _WAITS_AFTER_LOST_CONNECTION = (1, 5, 15)
 class Load(ReleaseTask):
     """Loads an extracted file, wholly or not at all; complete when its marker is in the ledger."""
 
+    # How many run at a time over all workers is `[resources] postgres`.
+    resources = {"postgres": 1}  # noqa: RUF012 - Luigi's own name and type
+
     force = luigi.BoolParameter(
         default=False, significant=False, description="extract and load again, in the place of what is loaded"
     )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 import luigi
 import luigi.parameter
+import luigi.rpc
 
 from pipeline.errors import PipelineError
 from pipeline.progress import Progress
@@ -35,8 +36,9 @@ class OneLineErrors(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
         message = record.getMessage()
-        if isinstance(error, PipelineError | luigi.parameter.MissingParameterException):
-            record.msg, record.args = f"{message}: {error}", ()
+        if isinstance(error, PipelineError | luigi.parameter.MissingParameterException | luigi.rpc.RPCError):
+            remedy = "; start it with `pipeline ui`" if isinstance(error, luigi.rpc.RPCError) else ""
+            record.msg, record.args = f"{message}: {error}{remedy}", ()
             record.exc_info = None
         elif found := self._IN_MESSAGE.search(message):
             record.msg, record.args = f"{message[: found.start()]} {found['line'].strip()}", ()

@@ -1,0 +1,91 @@
+"""Takes the screenshots: a backfill of generated months by two workers, one of which is killed, and Luigi's pages after.
+
+Run by `make screenshots`; needs Chromium (CHROMIUM names another program than `chromium`).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import requests
+
+from pipeline.datasets import spec_named
+from pipeline.sample import write_month
+
+HERE = Path(__file__).parent
+BIN = Path(sys.executable).parent
+PORT = 8099
+URL = f"http://127.0.0.1:{PORT}/"
+BACKFILL = ["RangeMonthly", "--of", "LoadTripdata", "--of-params", '{"taxi":"green"}', "--start", "2019-01"]
+PAGES = {"ui": ("", 900), "workers": ("#tab=workers", 420)}
+CHROMIUM = [
+    *(os.environ.get("CHROMIUM", "chromium"), "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"),
+    *("--no-first-run", "--disable-background-networking", "--disable-sync", "--virtual-time-budget=15000"),
+]
+
+
+def main() -> None:
+    """Leaves PNG files beside this one."""
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        environment = os.environ | {
+            "PIPELINE__STORAGE__ROOT": f"{folder}/data",
+            "PIPELINE__SOURCE__BASE_URL": f"{folder}/releases",
+            "PIPELINE__CORE__SCHEDULER_URL": URL,
+            "LUIGI_CONFIG_PATH": "central.cfg",
+        }
+        for month in range(1, 13):
+            write_month(spec_named("green"), datetime.date(2019, month, 1), 200_000, Path(folder) / "releases")
+        stack.callback(subprocess.run, [BIN / "pipeline", "stop"], env=environment, check=True)
+        with central_scheduler(environment):
+            backfill_with_a_death(environment)
+            for name, (page, height) in PAGES.items():
+                photograph(f"{URL}static/visualiser/index.html{page}", HERE / f"{name}.png", height, folder)
+
+
+@contextlib.contextmanager
+def central_scheduler(environment: dict[str, str]) -> Iterator[None]:
+    """A `pipeline ui` until the block ends."""
+    ui = subprocess.Popen([BIN / "pipeline", "ui", "--port", str(PORT)], env=environment, stdout=subprocess.PIPE)
+    assert ui.stdout
+    ui.stdout.readline()
+    try:
+        yield
+    finally:
+        ui.terminate()
+        ui.wait()
+
+
+def backfill_with_a_death(environment: dict[str, str]) -> None:
+    """Loads twelve months by two workers, of which the first is killed once three of its kind are done."""
+    command = [BIN / "luigi", "--module", "pipeline", *BACKFILL, "--stop", "2020-01"]
+    first, second = (subprocess.Popen(command, env=environment) for _ in range(2))
+    while not {f"LoadTripdata_2019_{month:02}" for month in (10, 11, 12)} <= done():
+        time.sleep(0.05)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    second.wait()
+
+
+def done() -> set[str]:
+    """The loads that are done, without what comes after the month in their ids."""
+    tasks = requests.get(f"{URL}api/task_list", {"data": '{"status": "DONE"}'}, timeout=10).json()["response"]
+    return {task.split("_green")[0] for task in tasks}
+
+
+def photograph(url: str, file: Path, height: int, folder: str) -> None:
+    """Saves a page as Chromium shows it."""
+    options = [f"--user-data-dir={folder}/chromium", f"--window-size=1400,{height}", f"--screenshot={file}"]
+    subprocess.run([*CHROMIUM, *options, url], check=True, capture_output=True, timeout=120)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""`pipeline schedule`: catches up with each dataset when its schedule says so, or once, or shows when it would."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+from zoneinfo import ZoneInfo
+
+from pipeline.errors import PipelineError
+from pipeline.schedule.cron import firings, shown
+from pipeline.schedule.daemon import keep
+from pipeline.schedule.plan import CatchUp, catch_ups
+from pipeline.schedule.runner import Runner
+from pipeline.settings import schedule
+
+_YEAR = datetime.timedelta(days=365)
+
+
+def run(taxis: list[str] | None, once: bool, dry_run: bool, since: str | None, until: str | None) -> int:
+    """Returns 0 when it was told to stop or has nothing left to do, and luigi's exit code when a catch-up failed.
+
+    :raises PipelineError: when a dataset has no schedule, a schedule or a date means nothing.
+    """
+    if (since or until) and not dry_run:
+        raise PipelineError("--from and --to are for --dry-run")
+    settings = schedule()
+    planned = catch_ups(taxis, settings.task, settings.parameters, settings.start, settings.workers)
+    if dry_run:
+        return _show(planned, since, until)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s: %(message)s")
+    logging.getLogger("apscheduler").setLevel(logging.WARNING)
+    runner = Runner(settings.folder())
+    if once:
+        return max(runner.run(catch_up) for catch_up in planned)
+    keep(planned, runner, settings.retry_minutes)
+    return 0
+
+
+def _show(planned: list[CatchUp], since: str | None, until: str | None) -> int:
+    """Prints what would fire from `since` on and before `until`, which are read in each dataset's time zone."""
+    found = []
+    for catch_up in planned:
+        start = _instant(since, catch_up) if since else datetime.datetime.now(datetime.UTC)
+        end = _instant(until, catch_up) if until else start + _YEAR
+        found += [(at, catch_up) for at in firings(catch_up.trigger, start, end)]
+    for at, catch_up in sorted(found, key=lambda pair: pair[0].astimezone(datetime.UTC)):
+        print(f"{shown(at)}  {catch_up.name:<8} {catch_up.task}")
+    return 0
+
+
+def _instant(text: str, catch_up: CatchUp) -> datetime.datetime:
+    assert catch_up.spec.schedule
+    try:
+        found = datetime.datetime.fromisoformat(text)
+    except ValueError:
+        raise PipelineError(f"'{text}' is not a date such as 2026-01-01, with a time if you like") from None
+    return found if found.tzinfo else found.replace(tzinfo=ZoneInfo(catch_up.spec.schedule.timezone))

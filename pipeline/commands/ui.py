@@ -1,0 +1,36 @@
+"""`pipeline ui`: the central scheduler, with pages that show what runs, ran and failed."""
+
+from __future__ import annotations
+
+from pipeline.errors import PipelineError
+from pipeline.settings import ui
+from pipeline.ui import is_loopback, serve
+
+_ANNOUNCEMENT = """\
+The central scheduler is at {url} (what ran: {url}history, metrics: {url}metrics).
+To send it work, from another terminal:
+  LUIGI_CONFIG_PATH=central.cfg luigi --scheduler-url {url} --module pipeline LoadTripdata --taxi green --month 2019-01
+Ctrl-C stops it; what it knows is kept in {folder}.{warning}"""
+
+
+def run(address: str | None, port: int | None, expose: bool) -> int:
+    """Serves until SIGTERM or ctrl-C, and says where once it does.
+
+    :raises PipelineError: when others could reach the address and nobody allowed that, or it cannot be listened on.
+    """
+    settings = ui()
+    address, port = address or settings.address, port or settings.port
+    local = is_loopback(address)
+    if not local and not (expose or settings.expose):
+        raise PipelineError(
+            f"{address} can be reached from other machines, and Luigi asks nobody for a password;"
+            f" if the network is closed to strangers, add --expose"
+        )
+
+    def announce() -> None:
+        url = f"http://{f'[{address}]' if ':' in address else address}:{port}/"
+        warning = "" if local else " Whoever reaches this address can stop and start work: keep it behind a firewall."
+        print(_ANNOUNCEMENT.format(url=url, folder=settings.folder(), warning=warning), flush=True)
+
+    serve(address, port, settings.folder(), settings.history, announce)
+    return 0

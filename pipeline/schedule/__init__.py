@@ -1,0 +1,1 @@
+"""The schedule: when each dataset is caught up with, and running that."""

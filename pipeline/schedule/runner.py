@@ -1,0 +1,85 @@
+"""Runs catch-ups, each as a `luigi` process of its own with its own memory and exit code."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import logging
+import os
+import queue
+import signal
+import subprocess
+from pathlib import Path
+from types import FrameType
+
+from pipeline.schedule.plan import CatchUp
+from pipeline.schedule.record import Record
+
+logger = logging.getLogger("pipeline.schedule")
+
+ALREADY_RUNNING = 10  # as in luigi.cfg
+_NOT_RUN = 25
+
+
+class Runner:
+    """Runs one catch-up at a time until SIGTERM or ctrl-C.
+
+    The first lets luigi finish the months at hand and begin no other; the second ends it at once. It is as safe: what
+    is cut off is taken up by the next run.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._luigi: subprocess.Popen[bytes] | None = None
+        self._stops = 0
+        self._told: queue.SimpleQueue[None] = queue.SimpleQueue()
+        for name in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(name, self._stop)
+
+    @property
+    def stopping(self) -> bool:
+        return self._stops > 0
+
+    def wait_for_stop(self) -> None:
+        """Returns once it was told to stop."""
+        self._told.get()
+
+    def record(self, catch_up: CatchUp) -> Record:
+        return Record(self._folder, catch_up.name)
+
+    def run(self, catch_up: CatchUp) -> int:
+        """Returns luigi's exit code; 10 if another process is at the same dataset, 25 once told to stop."""
+        if self.stopping:
+            return _NOT_RUN
+        record, began = self.record(catch_up), datetime.datetime.now(datetime.UTC)
+        with record.locked() as lock:
+            if lock is None:
+                logger.warning("%s: another process is catching up; left to it", catch_up.name)
+                return ALREADY_RUNNING
+            logger.info("%s: catching up: luigi %s", catch_up.name, " ".join(catch_up.arguments()))
+            # In a session of its own, so that ctrl-C reaches this process alone, which then asks it to finish.
+            self._luigi = subprocess.Popen(catch_up.command(), pass_fds=[lock.fileno()], start_new_session=True)
+            if self.stopping:  # since it was asked above
+                self._pass_on()
+            code = self._luigi.wait()
+            if self.stopping:
+                return code or _NOT_RUN
+            if code == 0:
+                record.note(began)
+        logger.log(logging.ERROR if code else logging.INFO, "%s: ended with exit code %d", catch_up.name, code)
+        return code
+
+    def _stop(self, signum: int, frame: FrameType | None) -> None:
+        self._stops += 1
+        self._told.put(None)
+        self._pass_on()
+
+    def _pass_on(self) -> None:
+        if self._luigi is None or self._luigi.poll() is not None:
+            return
+        if self._stops == 1:
+            logger.info("stopping: the months at hand are finished first; once more to stop at once")
+            self._luigi.send_signal(signal.SIGUSR1)  # luigi's own sign to take no more work
+        else:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._luigi.pid, signal.SIGTERM)

@@ -1,0 +1,130 @@
+"""When schedules fire: as cron(8) would by the clocks of their time zone, over both changes of the clocks."""
+
+from __future__ import annotations
+
+import datetime
+from zoneinfo import ZoneInfo
+
+import pytest
+from conftest import Run
+
+from pipeline.datasets import Schedule, all_specs
+from pipeline.schedule.cron import cron_trigger, firings
+
+NEW_YORK = ZoneInfo("America/New_York")
+START, END = (datetime.datetime(year, 1, 1, tzinfo=NEW_YORK) for year in (2026, 2027))
+
+
+def field_matches(field: str, value: int, lowest: int = 0) -> bool:
+    """A field of crontab(5), of numbers."""
+    for part in field.split(","):
+        span, _, step = part.partition("/")
+        first, _, last = span.partition("-")
+        if first == "*":
+            first, last = str(lowest), "59"
+        if value in range(int(first), int(last or first) + 1, int(step or 1)):
+            return True
+    return False
+
+
+def cron_matches(cron: str, local: datetime.datetime) -> bool:
+    """What crontab(5) says of a minute by the clock."""
+    minute, hour, day, month, weekday = cron.split()
+    of_day = field_matches(day, local.day, 1)
+    of_week = any(field_matches(weekday, number) for number in {local.isoweekday() % 7, local.isoweekday()})
+    fits = of_day or of_week if "*" not in (day[0], weekday[0]) else of_day and of_week
+    at_time = field_matches(minute, local.minute) and field_matches(hour, local.hour)
+    return at_time and field_matches(month, local.month, 1) and fits
+
+
+def cron_firings(cron: str) -> list[datetime.datetime]:
+    """All half hours of the year at which the expression fits New York's clocks."""
+    instants = (START.astimezone(datetime.UTC) + datetime.timedelta(minutes=30 * n) for n in range(2 * 24 * 365))
+    return [local for at in instants if cron_matches(cron, local := at.astimezone(NEW_YORK))]
+
+
+@pytest.mark.parametrize(
+    "cron",
+    [
+        "0 9 1 * *",
+        "30 17 * * 0",
+        "30 17 * * 7",
+        "0 9 * * 1-5",
+        "0 9 * * 5-7",
+        "0 9 * * */2",
+        "0 9 1,15 * 1",
+        "0 9 */10 * 1",
+        "*/30 1 * 11 *",
+        "0 0 31 * *",
+        "0 3-5 8 3 *",
+    ],
+)
+def test_expression_fires_when_cron_would(cron: str) -> None:
+    found = list(firings(cron_trigger(Schedule(cron, "America/New_York")), START, END))
+
+    assert found
+    assert found == cron_firings(cron)
+    assert [at.utcoffset() for at in found] == [at.utcoffset() for at in cron_firings(cron)]
+
+
+def test_weekdays_go_by_name_too() -> None:
+    by_name = cron_trigger(Schedule("0 9 * * sun,Tue-Thu", "America/New_York"))
+
+    assert list(firings(by_name, START, END)) == cron_firings("0 9 * * 0,2-4")
+
+
+def test_hour_that_the_clocks_skip_fires_once_and_the_one_they_repeat_twice() -> None:
+    skipped = cron_trigger(Schedule("30 2 8 3 *", "America/New_York"))
+    repeated = cron_trigger(Schedule("30 1 1 11 *", "America/New_York"))
+
+    assert [at.isoformat() for at in firings(skipped, START, END)] == ["2026-03-08T03:30:00-04:00"]
+    assert [at.isoformat() for at in firings(repeated, START, END)] == [
+        "2026-11-01T01:30:00-04:00",
+        "2026-11-01T01:30:00-05:00",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("cron", "timezone", "complaint"),
+    [
+        ("0 9 1 *", "America/New_York", "4 fields"),
+        ("61 9 1 * *", "America/New_York", "61"),
+        ("0 9 * * 8", "America/New_York", "'8' is no weekday"),
+        ("0 9 * * someday", "America/New_York", "'someday' is no weekday"),
+        ("0 9 * * 5-1", "America/New_York", "'5-1' names no weekday"),
+        ("0 9 1 * *", "New York", "'New York' is no time zone"),
+    ],
+)
+def test_schedule_that_means_nothing_is_refused(cron: str, timezone: str, complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        cron_trigger(Schedule(cron, timezone))
+
+
+def test_dry_run_over_a_year_shows_what_the_expressions_say_in_new_york(pipeline: Run) -> None:
+    shown = pipeline("schedule", "--dry-run", "--from", "2026-01-01", "--to", "2027-01-01")
+
+    expected = [
+        (at, f"{at:%Y-%m-%d %H:%M} {at.isoformat()[-6:]} {at:%Z}  {name}")
+        for name, spec in all_specs().items()
+        if spec.schedule
+        for at in cron_firings(spec.schedule.cron)
+    ]
+    assert len(expected) >= 24
+    assert {at.utcoffset() for at, _ in expected} == {datetime.timedelta(hours=hours) for hours in (-5, -4)}
+    assert [line.rsplit(maxsplit=1)[0] for line in shown.stdout.splitlines()] == [line for _, line in sorted(expected)]
+
+
+def test_dry_run_is_of_the_datasets_and_times_asked_for(pipeline: Run) -> None:
+    shown = pipeline(
+        "schedule", "--dry-run", "--taxi", "yellow", "--from", "2026-03-01T15:00Z", "--to", "2026-04-01T10:01"
+    )
+    assert shown.stdout == (
+        "2026-03-01 10:00 -05:00 EST  yellow   LoadTripdata\n2026-04-01 10:00 -04:00 EDT  yellow   LoadTripdata\n"
+    )
+
+    wrong = pipeline("schedule", "--dry-run", "--from", "yesterday")
+    assert (wrong.returncode, wrong.stderr) == (
+        1,
+        "pipeline: 'yesterday' is not a date such as 2026-01-01, with a time if you like\n",
+    )
+    assert "--dry-run" in pipeline("schedule", "--from", "2026-01-01").stderr
