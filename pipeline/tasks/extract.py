@@ -42,6 +42,8 @@ class Extract(ReleaseTask):
                 progress,
                 replace=self.force,
             )
+        if extracted.source_url.startswith("http"):
+            self.track(extracted.source_url)
         self.tell(f"extracted {extracted.bytes:,} bytes, {extracted.rows:,} rows, verified")
 
     def _file_id(self) -> tuple[int, int] | None:

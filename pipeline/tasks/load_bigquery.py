@@ -17,6 +17,9 @@ from pipeline.tasks.upload import Upload, UploadTripdata, UploadZones
 class LoadToBigQuery(ReleaseTask):
     """Loads an uploaded file, wholly or not at all; complete when its marker says that it is finished."""
 
+    # How many run at a time over all workers is `[resources] bigquery`.
+    resources = {"bigquery": 1}  # noqa: RUF012 - Luigi's own name and type
+
     force = luigi.BoolParameter(
         default=False, significant=False, description="extract, upload and load again, in the place of what is loaded"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import re
 import sys
 import time
@@ -63,7 +64,7 @@ class PipelineTask(luigi.Task):
             self.set_status_message(message)
 
     def track(self, url: str) -> None:
-        """Links the task's page in the UI to a page of the service that does the work."""
+        """Links the task's page in the UI to the file it fetches, or the job that does its work."""
         if self.set_tracking_url is not None:
             self.set_tracking_url(url)
 
@@ -74,7 +75,7 @@ class PipelineTask(luigi.Task):
         `unit` is "B" for bytes or what is counted, such as "rows"; `afterwards` is what follows when all is counted.
         """
         bar = self._bar(verb, unit)
-        started = reported = time.monotonic()
+        started, reported = time.monotonic(), -math.inf
 
         def report(done: int, total: int | None) -> None:
             nonlocal reported

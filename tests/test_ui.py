@@ -1,0 +1,130 @@
+"""`pipeline ui`: Luigi's central scheduler with the project's settings, on loopback, with its history and metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import requests
+from central import CentralScheduler, central_scheduler, free_port
+from conftest import Run, execute, settings
+
+from pipeline.warehouses.postgres import PostgresDatabase
+
+LOAD = ("LoadTripdata", "--taxi", "green", "--month", "2019-01")
+
+
+@pytest.fixture
+def ui(tmp_path: Path, database: PostgresDatabase, mirror: Path) -> Iterator[CentralScheduler]:
+    with central_scheduler(settings(tmp_path, database, mirror)) as running:
+        yield running
+
+
+def test_says_where_it_is_and_how_to_send_it_work(luigi: Run, ui: CentralScheduler) -> None:
+    assert ui.said[0] == (
+        f"The central scheduler is at {ui.url} (what ran: {ui.url}history, metrics: {ui.url}metrics).\n"
+    )
+    command = next(line for line in ui.said if "LUIGI_CONFIG_PATH=central.cfg luigi" in line)
+    arguments = command.split(" --module pipeline ")[1].split()
+
+    done = luigi("--scheduler-url", ui.url, *arguments, LUIGI_CONFIG_PATH="central.cfg")
+
+    assert done.returncode == 0, done.stderr
+    assert {task["name"] for task in ui.tasks("DONE").values()} == {"ExtractTripdata", "LoadTripdata"}
+
+
+def test_history_and_metrics_tell_of_every_run(luigi: Run, ui: CentralScheduler) -> None:
+    luigi(*LOAD, **ui.environment)
+
+    recent = requests.get(f"{ui.url}history", timeout=10)
+    by_name = requests.get(f"{ui.url}history/by_name/LoadTripdata", timeout=10)
+    one = requests.get(f"{ui.url}history/by_id/1", timeout=10)
+    metrics = requests.get(f"{ui.url}metrics", timeout=10)
+
+    assert [page.status_code for page in (recent, by_name, one, metrics)] == [200] * 4
+    assert all(word in recent.text for word in ("LoadTripdata", "ExtractTripdata", "DONE", "2019-01"))
+    assert "LoadTripdata" in by_name.text and "ExtractTripdata" not in by_name.text
+    assert 'luigi_task_done_total{family="LoadTripdata"} 1.0' in metrics.text
+
+
+def test_sigterm_saves_what_it_knows_for_the_next_start(luigi: Run, ui: CentralScheduler) -> None:
+    luigi(*LOAD, **ui.environment)
+    ui.process.terminate()
+    assert ui.process.wait(timeout=20) == 0
+
+    with central_scheduler(ui.settings) as again:
+        assert {task["name"] for task in again.tasks("DONE").values()} == {"ExtractTripdata", "LoadTripdata"}
+        assert "LoadTripdata" in requests.get(f"{again.url}history", timeout=10).text
+
+
+def test_history_can_be_in_postgresql(luigi: Run, tmp_path: Path, database: PostgresDatabase, mirror: Path) -> None:
+    execute(database, f"CREATE SCHEMA {database.schema}")
+    url = f"{database.dsn}&options=-csearch_path%3D{database.schema}"
+    with central_scheduler(settings(tmp_path, database, mirror) | {"PIPELINE__UI__HISTORY": url}) as ui:
+        luigi(*LOAD, **ui.environment)
+        assert "LoadTripdata" in requests.get(f"{ui.url}history", timeout=10).text
+
+    events = (
+        "SELECT event_name FROM task_events JOIN tasks ON tasks.id = task_events.task_id WHERE name = %s ORDER BY ts"
+    )
+    assert [name for (name,) in execute(database, events, "LoadTripdata")] == ["PENDING", "RUNNING", "DONE"]
+    assert not (tmp_path / "data" / "ui" / "history.sqlite").exists()
+
+
+def test_listens_where_only_this_machine_can_reach_it_unless_told(pipeline: Run) -> None:
+    for address in ("0.0.0.0", "::", "192.0.2.7"):
+        refused = pipeline("ui", "--address", address)
+        assert refused.returncode == 1
+        assert refused.stderr.startswith(f"pipeline: {address} can be reached from other machines")
+        assert "--expose" in refused.stderr and refused.stderr.count("\n") == 1
+
+
+def test_exposed_address_is_served_with_a_warning(tmp_path: Path, database: PostgresDatabase, mirror: Path) -> None:
+    with central_scheduler(settings(tmp_path, database, mirror), "--address", "0.0.0.0", "--expose") as ui:
+        assert "keep it behind a firewall" in "".join(ui.said)
+        assert requests.head(ui.url, timeout=10).status_code == 204
+
+
+@pytest.mark.parametrize(
+    ("options", "environment", "complaint"),
+    [
+        (("--address", "192.0.2.7", "--expose"), {}, "192.0.2.7:8082: Cannot assign requested address; choose another"),
+        (("--address", "no-such-host.invalid"), {}, "no-such-host.invalid: "),
+        ((), {"PIPELINE__UI__HISTORY": "nonsense"}, "[ui] history: Could not parse"),
+        (
+            (),
+            {"PIPELINE__UI__HISTORY": "postgresql://me:s3cret@localhost:9/x"},
+            "[ui] history: connection to server",
+        ),
+    ],
+)
+def test_what_cannot_be_served_is_told_in_one_line(
+    pipeline: Run, options: tuple[str, ...], environment: dict[str, str], complaint: str
+) -> None:
+    refused = pipeline("ui", *options, **environment)
+
+    assert refused.returncode == 1
+    assert refused.stderr.startswith(f"pipeline: {complaint}")
+    assert refused.stderr.count("\n") == 1
+    assert "s3cret" not in refused.stderr
+
+
+def test_port_in_use_is_told_in_one_line(pipeline: Run, ui: CentralScheduler) -> None:
+    refused = pipeline("ui", "--port", ui.url.rstrip("/").rsplit(":", 1)[1])
+
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "Address already in use; choose another with --port or --address\n" in refused.stderr
+
+
+def test_no_central_scheduler_is_told_in_one_line(luigi: Run) -> None:
+    alone = luigi(
+        *LOAD,
+        LUIGI_CONFIG_PATH="central.cfg",
+        PIPELINE__CORE__RPC_RETRY_ATTEMPTS="1",
+        PIPELINE__CORE__SCHEDULER_URL=f"http://127.0.0.1:{free_port()}/",
+    )
+
+    assert alone.returncode == 40
+    assert "start it with `pipeline ui`" in alone.stderr
+    assert "Traceback" not in alone.stderr and "Warning" not in alone.stderr
