@@ -12,10 +12,10 @@ SCHEDULER ?= local
 LOAD  = $(if $(filter central,$(SCHEDULER)),LUIGI_CONFIG_PATH=central.cfg )$(BIN)/luigi --module pipeline LoadTripdata --taxi $(TAXI) --month $(MONTH)
 
 .DEFAULT_GOAL := help
-.PHONY: help load demo ui test bench clean
+.PHONY: help load demo ui test screenshots bench clean
 
 help:  ## show this help
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  e.g. make load TAXI=yellow MONTH=2020-01"
 
@@ -39,6 +39,9 @@ test: .venv/tested  ## set up, then lint, type-check and run every test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest -n 2
+
+screenshots: .venv/installed  ## take those of docs/screenshots again (needs Chromium)
+	$(BIN)/python docs/screenshots/make.py
 
 bench: .venv/installed  ## measure against the yardsticks (some minutes)
 	$(BIN)/python -m benchmarks

@@ -1,4 +1,4 @@
-"""Takes the screenshots: a backfill of generated months by two workers, one of which is killed, and Luigi's pages after.
+"""Takes the screenshots of Luigi's pages: a backfill of generated months by two workers, one of which is killed.
 
 Run by `make screenshots`; needs Chromium (CHROMIUM names another program than `chromium`).
 """
@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import requests
+from PIL import Image
 
 from pipeline.datasets import spec_named
 from pipeline.sample import write_month
@@ -26,7 +27,7 @@ BIN = Path(sys.executable).parent
 PORT = 8099
 URL = f"http://127.0.0.1:{PORT}/"
 BACKFILL = ["RangeMonthly", "--of", "LoadTripdata", "--of-params", '{"taxi":"green"}', "--start", "2019-01"]
-PAGES = {"ui": ("", 900), "workers": ("#tab=workers", 420)}
+PAGES = {"tasks": ("#family=LoadTripdata&length=25&order=4,asc", 1390)}
 CHROMIUM = [
     *(os.environ.get("CHROMIUM", "chromium"), "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"),
     *("--no-first-run", "--disable-background-networking", "--disable-sync", "--virtual-time-budget=15000"),
@@ -65,26 +66,32 @@ def central_scheduler(environment: dict[str, str]) -> Iterator[None]:
 
 
 def backfill_with_a_death(environment: dict[str, str]) -> None:
-    """Loads twelve months by two workers, of which the first is killed once three of its kind are done."""
+    """Loads twelve months by two workers, of which one is killed in the midst of a load."""
     command = [BIN / "luigi", "--module", "pipeline", *BACKFILL, "--stop", "2020-01"]
-    first, second = (subprocess.Popen(command, env=environment) for _ in range(2))
-    while not {f"LoadTripdata_2019_{month:02}" for month in (10, 11, 12)} <= done():
-        time.sleep(0.05)
-    first.send_signal(signal.SIGKILL)
-    first.wait()
-    second.wait()
+    workers = [subprocess.Popen(command, env=environment) for _ in range(2)]
+    while not (victim := next((worker for worker in workers if is_loading(worker, "2019-08")), None)):
+        time.sleep(0.02)
+    victim.send_signal(signal.SIGKILL)
+    for worker in workers:
+        worker.wait()
 
 
-def done() -> set[str]:
-    """The loads that are done, without what comes after the month in their ids."""
-    tasks = requests.get(f"{URL}api/task_list", {"data": '{"status": "DONE"}'}, timeout=10).json()["response"]
-    return {task.split("_green")[0] for task in tasks}
+def is_loading(worker: subprocess.Popen[bytes], month: str) -> bool:
+    """Whether a worker has the load of a month at hand."""
+    tasks = requests.get(f"{URL}api/task_list", {"data": '{"status": "RUNNING"}'}, timeout=10).json()["response"]
+    return any(
+        task["display_name"].startswith("LoadTripdata(")
+        and task["params"]["month"] == month
+        and f"pid={worker.pid})" in task["worker_running"]
+        for task in tasks.values()
+    )
 
 
 def photograph(url: str, file: Path, height: int, folder: str) -> None:
     """Saves a page as Chromium shows it."""
     options = [f"--user-data-dir={folder}/chromium", f"--window-size=1400,{height}", f"--screenshot={file}"]
     subprocess.run([*CHROMIUM, *options, url], check=True, capture_output=True, timeout=120)
+    Image.open(file).convert("RGB").quantize(32).save(file, optimize=True)
 
 
 if __name__ == "__main__":
