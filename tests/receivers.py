@@ -6,7 +6,6 @@ import contextlib
 import email
 import email.policy
 import json
-import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from typing import Any, cast
 
 from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, Envelope, Session
+from central import free_port
 
 WEBHOOK_PATH = "/services/T000/B000/s3cr3t"
 
@@ -77,9 +77,3 @@ def receivers() -> Iterator[Receivers]:
         mail.stop()
         web.shutdown()
         web.server_close()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from central import free_port
 from conftest import CHECKOUT, Run, run_command, settings
-from receivers import WEBHOOK_PATH, Receivers, free_port, receivers
+from receivers import WEBHOOK_PATH, Receivers, receivers
 
 from pipeline.datasets import spec_named
 from pipeline.sample import write_month

@@ -9,9 +9,9 @@ import time
 import urllib.request
 from pathlib import Path
 
+from central import free_port
 from conftest import BIN, Run
 from prometheus_client.parser import text_string_to_metric_families
-from receivers import free_port
 from waiting import eventually
 
 from pipeline.metrics import MetricsFile
