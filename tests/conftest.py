@@ -26,6 +26,7 @@ from pipeline.extract.download import HttpOptions, download
 from pipeline.extract.part import Part
 from pipeline.progress import silent
 from pipeline.sample import write_month
+from pipeline.warehouses.gcp.resources import create_resources
 from pipeline.warehouses.postgres import LoadJob, PostgresDatabase
 from pipeline.warehouses.postgres.embedded import ensure_running, stop
 
@@ -99,6 +100,14 @@ def google_cloud(google_emulators: Emulators, monkeypatch: pytest.MonkeyPatch) -
     yield cloud
     left, cloud.wire.incidents[:] = cloud.wire.incidents[:], []
     assert left == []
+
+
+@pytest.fixture
+def loadable(google_cloud: GoogleCloud) -> GoogleCloud:
+    """A Google Cloud project with its bucket and its datasets."""
+    create_resources(google_cloud.place)
+    google_cloud.wire.requests.clear()
+    return google_cloud
 
 
 @pytest.fixture

@@ -43,6 +43,7 @@ def emulators() -> Iterator[Emulators]:
     finally:
         bigquery.shutdown()
         bigquery.server_close()
+        emulator.con.close()
         storage.stop()
 
 

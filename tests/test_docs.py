@@ -43,15 +43,10 @@ def checkout(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(CHECKOUT)))
-def test_commands_of_page_run(
-    page: Path, checkout: Path, tmp_path: Path, database: PostgresDatabase, request: pytest.FixtureRequest
-) -> None:
+def test_commands_of_page_run(page: Path, checkout: Path, tmp_path: Path, database: PostgresDatabase) -> None:
     script = ALREADY_DONE + "".join(SHELL_BLOCK.findall(page.read_text()))
     for shown, run in STAND_INS.items():
         script = script.replace(shown, run)
-    environment = os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}"}
-    if "SetupGcp" in script:
-        environment |= request.getfixturevalue("google_cloud").environment
     releases = tmp_path / "releases"
     write_zones(releases)
     for taxi in ("green", "yellow"):
@@ -64,7 +59,7 @@ def test_commands_of_page_run(
         ["bash", "-e"],
         input=script,
         cwd=checkout,
-        env=environment | settings(tmp_path, database, releases),
+        env=os.environ | settings(tmp_path, database, releases) | {"PATH": f"{BIN}:{os.environ['PATH']}"},
         capture_output=True,
         text=True,
         timeout=120,

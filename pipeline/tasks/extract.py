@@ -44,12 +44,7 @@ class Extract(ReleaseTask):
             )
         if extracted.source_url.startswith("http"):
             self.track(extracted.source_url)
-        self.tell(
-            f"extracted {extracted.bytes:,} bytes, {extracted.rows:,} rows, verified",
-            rows=extracted.rows,
-            bytes=extracted.bytes,
-            ratio=extracted.ratio,
-        )
+        self.tell(f"extracted {extracted.bytes:,} bytes, {extracted.rows:,} rows, verified")
 
     def _file_id(self) -> tuple[int, int] | None:
         try:

@@ -1,1 +1,1 @@
-SELECT DATE({event_time}) AS day FROM {staging} GROUP BY day
+SELECT DISTINCT DATE({event_time}) AS day FROM {staging}

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 class Incident:
     """Something that happens to the requests which match `request`, a pattern of "METHOD /path?query body".
 
-    The body is told of BigQuery's only. With nothing set but `meanwhile`, the request is then served as ever.
+    The body is told of BigQuery's only. With nothing set but `meanwhile`, the request is then served as ever. "RUN id"
+    stands for a job of BigQuery's that is about to run, of which only `meanwhile` can keep it.
     """
 
     request: str

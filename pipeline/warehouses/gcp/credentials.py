@@ -40,7 +40,7 @@ def credentials(emulated: bool) -> Credentials:
     try:
         found, _ = google.auth.default(scopes=[_SCOPE])
     except google.auth.exceptions.GoogleAuthError as error:
-        reason = str(error).split(". ")[0].strip().splitlines()[0].rstrip(".")
+        reason = str(error.args[0]).split(". ")[0].strip().splitlines()[0].rstrip(".")
         raise PipelineError(f"no Google Cloud credentials ({reason}); {_REMEDY}") from None
     return found
 
@@ -49,7 +49,7 @@ def _service_account(secret: str) -> Credentials:
     from google.oauth2 import service_account
 
     try:
-        key = json.loads(base64.b64decode(secret, validate=True))
+        key = json.loads(base64.b64decode("".join(secret.split()), validate=True))
         account: Credentials = service_account.Credentials.from_service_account_info(key, scopes=[_SCOPE])
     except (binascii.Error, ValueError, TypeError, AttributeError):
         # Neither the value nor the library's words on it, which may quote from it, may get into a log.

@@ -10,7 +10,9 @@ from pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
     from google.api_core.exceptions import GoogleAPICallError
+    from google.api_core.retry import Retry
 
+_PATIENCE = 30.0  # seconds
 _GRANT = "grant what is missing (docs/google-cloud.md lists the roles)"
 
 
@@ -34,6 +36,14 @@ def explained(what: str) -> Iterator[None]:
         raise PipelineError(f"{what}: {message_of(error)}; {_remedy(error)}") from error
     except (requests.ConnectionError, requests.Timeout, google.auth.exceptions.TransportError) as error:
         raise PipelineError(f"{what}: Google Cloud cannot be reached ({_why(error)}); run again") from error
+
+
+def impatient() -> Retry:
+    """How calls to Cloud Storage are tried again that are the first to find the network, or the service, gone."""
+    from google.cloud.storage.retry import DEFAULT_RETRY
+
+    retry: Retry = DEFAULT_RETRY.with_timeout(_PATIENCE)
+    return retry
 
 
 def message_of(error: GoogleAPICallError) -> str:

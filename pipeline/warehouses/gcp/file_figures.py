@@ -7,10 +7,10 @@ import contextlib
 from pipeline.datasets import Column, DatasetSpec
 from pipeline.warehouses.figures import FileFigures, figures_of, is_summed
 from pipeline.warehouses.gcp.faults import explained
-from pipeline.warehouses.gcp.jobs import JobObserver, run_query
+from pipeline.warehouses.gcp.jobs import REQUEST_SECONDS, JobObserver, run_query
 from pipeline.warehouses.gcp.ledger import GcpLedgerEntry
 from pipeline.warehouses.gcp.project import GcpProject
-from pipeline.warehouses.gcp.staging import job_labels, query_config
+from pipeline.warehouses.gcp.staging import Days, job_labels, query_config
 from pipeline.warehouses.gcp.statements import on_days, quoted, statement, text_of
 
 
@@ -20,24 +20,24 @@ def file_figures(project: GcpProject, spec: DatasetSpec, entry: GcpLedgerEntry, 
     :raises PipelineError: when BigQuery cannot tell.
     """
     filename = entry.object_uri.rsplit("/", 1)[-1]
-    query = figures_statement(project, spec, entry)
+    query = figures_statement(project, spec, entry.days)
     config = query_config(project, job_labels(spec, filename, "reconcile"), filename=filename)
     with (
         explained(f"{entry.partition_key} was not compared"),
         contextlib.closing(project.bigquery()) as client,
     ):
-        job = run_query(client, f"adding up {filename}", lambda: client.query(query, job_config=config), observer)
-        return figures_of(spec, [row.values() for row in job.result()])
+        job = run_query(client, f"adding up {filename}", query, config, observer)
+        return figures_of(spec, [row.values() for row in job.result(timeout=REQUEST_SECONDS)])
 
 
-def figures_statement(project: GcpProject, spec: DatasetSpec, entry: GcpLedgerEntry) -> str:
+def figures_statement(project: GcpProject, spec: DatasetSpec, days: Days) -> str:
     """The query for a file's figures."""
     return statement(
         "select_file_figures",
         table=quoted(project.table_id(spec.table)),
         event_time=quoted(spec.event_time or ""),
         figures=", ".join(map(_figures, spec.columns)),
-        loaded_days=on_days(spec, "loaded", entry.days),
+        loaded_days=on_days(spec, "loaded", days),
     )
 
 

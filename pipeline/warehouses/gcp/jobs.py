@@ -13,10 +13,11 @@ from pipeline.warehouses.gcp.faults import first_line
 
 if TYPE_CHECKING:
     from google.cloud.bigquery import Client
-    from google.cloud.bigquery.job import LoadJob, QueryJob
+    from google.cloud.bigquery.job import LoadJob, QueryJob, QueryJobConfig
 
 logger = logging.getLogger("luigi-interface")
 
+REQUEST_SECONDS = 60.0  # for one answer; Google's client would wait for ever
 _ATTEMPTS = 50
 _RETRIES = 5
 _LONGEST_WAIT = 5.0
@@ -41,7 +42,11 @@ unobserved = JobObserver(_to_nobody, _to_nobody)
 
 
 class JobFailed(PipelineError):
-    """BigQuery ran a job and it failed."""
+    """BigQuery ran a job and it failed, for a reason out of https://cloud.google.com/bigquery/docs/error-messages."""
+
+    def __init__(self, job: LoadJob | QueryJob):
+        super().__init__(_message(job))
+        self.reason = str((job.error_result or {}).get("reason"))
 
 
 def run_job(
@@ -71,7 +76,7 @@ def run_job(
         try:
             job = submit(job_id)
         except exceptions.Conflict:
-            job, joined = client.get_job(job_id), True
+            job, joined = client.get_job(job_id, timeout=REQUEST_SECONDS), True
         over = joined and job.state == "DONE"
         if over and (job.error_result or not may_join()):
             continue
@@ -79,20 +84,35 @@ def run_job(
         if not job.error_result:
             return job
         if retries == _RETRIES or not _passes(job.error_result):
-            raise JobFailed(_message(job))
+            raise JobFailed(job)
         logger.warning("%s: %s; trying again in %s s", doing, _message(job), 2**retries)
         time.sleep(2**retries)
         retries += 1
-    raise JobFailed(f"it failed {_ATTEMPTS} times; see {_page(client, job_id)}")
+    raise PipelineError(f"{doing} failed {_ATTEMPTS} times; see {_page(client, job_id)}")
 
 
-def run_query(client: Client, doing: str, query: Callable[[], QueryJob], observer: JobObserver) -> QueryJob:
-    """Runs a query that may be run any number of times, and returns it when it is done."""
-    job = query()
+def run_query(client: Client, doing: str, sql: str, config: QueryJobConfig, observer: JobObserver) -> QueryJob:
+    """Runs a query that may be run any number of times, and returns it when it is done.
+
+    :raises JobFailed: with BigQuery's own message.
+    """
+    job = client.query(sql, job_config=config, timeout=REQUEST_SECONDS)
     _wait(client, job, doing, observer)
     if job.error_result:
-        raise JobFailed(_message(job))
+        raise JobFailed(job)
     return job
+
+
+def settle(client: Client, name: str) -> None:
+    """Returns when no job of that name is running any more, whose worker may be dead."""
+    from google.api_core import exceptions
+
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            job: Any = client.get_job(f"{name}_{attempt}", timeout=REQUEST_SECONDS)
+        except exceptions.NotFound:
+            return
+        _wait(client, job, f"waiting for {name}", unobserved)
 
 
 def _wait(client: Client, job: LoadJob | QueryJob, doing: str, observer: JobObserver) -> None:
@@ -102,7 +122,7 @@ def _wait(client: Client, job: LoadJob | QueryJob, doing: str, observer: JobObse
         observer.tell(f"{doing}: {str(job.state).lower()}, {time.monotonic() - started:.0f} s")
         time.sleep(wait)
         wait = min(wait * 1.5, _LONGEST_WAIT)
-        job.reload()
+        job.reload(timeout=REQUEST_SECONDS)
 
 
 def _passes(error: dict[str, Any]) -> bool:

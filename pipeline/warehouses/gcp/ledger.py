@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from pipeline.errors import PipelineError
-from pipeline.warehouses.gcp.faults import explained
+from pipeline.warehouses.gcp.faults import explained, impatient
 from pipeline.warehouses.gcp.project import GcpProject
 from pipeline.warehouses.ledger import LedgerEntry
 
@@ -52,8 +52,7 @@ class GcpLedger:
         """The marker of one load, finished or not; None when it has never been begun."""
         name = self._name(task_family, partition_key)
         with self._explained(name), contextlib.closing(self.project.storage()) as client:
-            blob = client.bucket(self.project.bucket).get_blob(name)
-            return None if blob is None else _read(blob)
+            return _latest(client.bucket(self.project.bucket).get_blob(name, retry=impatient()))
 
     def finished(self) -> list[GcpLedgerEntry]:
         """The markers of every file that is loaded, by table and month."""
@@ -68,7 +67,7 @@ class GcpLedger:
         with self._explained(f"{FOLDER}/"), contextlib.closing(self.project.storage()) as client:
             names = client.list_blobs(self.project.bucket, prefix=f"{FOLDER}/Load")
             with ThreadPoolExecutor(_READERS) as readers:
-                entries = list(readers.map(_read, (blob for blob in names if blob.name.endswith(suffix))))
+                entries = list(readers.map(_latest, (blob for blob in names if blob.name.endswith(suffix))))
         return [entry for entry in entries if entry is not None]
 
     def write(self, entry: GcpLedgerEntry) -> GcpLedgerEntry:
@@ -105,12 +104,14 @@ class GcpLedger:
 
         name = self._name(entry.task_family, entry.partition_key)
         with self._explained(name), contextlib.closing(self.project.storage()) as client:
+            bucket = client.bucket(self.project.bucket)
             try:
-                client.bucket(self.project.bucket).delete_blob(name, if_generation_match=entry.generation)
+                bucket.delete_blob(name, if_generation_match=entry.generation)
             except exceptions.NotFound:
                 return
             except exceptions.PreconditionFailed:
-                raise Overtaken from None
+                if bucket.get_blob(name) is not None:
+                    raise Overtaken from None
 
     def _name(self, task_family: str, partition_key: str) -> str:
         return f"{FOLDER}/{task_family}/{partition_key}.json"
@@ -126,8 +127,17 @@ def _as_json(entry: GcpLedgerEntry) -> str:
     return json.dumps(values, default=lambda time: time.isoformat(), indent=2)
 
 
+def _latest(blob: Any) -> GcpLedgerEntry | None:
+    """A marker as it is now, however often it changes meanwhile; None when it is gone."""
+    while blob is not None:
+        if entry := _read(blob):
+            return entry
+        blob = blob.bucket.get_blob(blob.name)
+    return None
+
+
 def _read(blob: Any) -> GcpLedgerEntry | None:
-    """A marker, or None when it was removed after it had been listed."""
+    """A marker, or None when it is not there any more as it was when it was looked up."""
     from google.api_core import exceptions
 
     generation = int(blob.generation)  # a download sets it anew, from headers that may lack it

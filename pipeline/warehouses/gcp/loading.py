@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -17,7 +18,7 @@ from pipeline.warehouses.gcp.merging import FileRows, Merger
 from pipeline.warehouses.gcp.objects import ReleaseObject, find_object, remove_object
 from pipeline.warehouses.gcp.project import GcpProject
 from pipeline.warehouses.gcp.schemas import ensure_tables
-from pipeline.warehouses.gcp.staging import StagedFile, drop_staged, in_order, stage
+from pipeline.warehouses.gcp.staging import Days, StagedFile, drop_staged, in_order, stage
 
 if TYPE_CHECKING:
     from google.cloud.bigquery import Client
@@ -54,8 +55,8 @@ def load(project: GcpProject, job: GcpLoadJob, observer: JobObserver) -> GcpLedg
     """
     what = f"{job.partition_key} was not loaded into BigQuery"
     with explained(what), contextlib.closing(project.bigquery()) as client:
-        ensure_tables(client, project, job.spec)
         for _ in range(_TRIES):
+            ensure_tables(client, project, job.spec)
             try:
                 return _load(client, project, job, observer)
             except Overtaken:
@@ -72,14 +73,16 @@ def forget(project: GcpProject, spec: DatasetSpec, month: datetime.date | None) 
     """
     ledger, key = GcpLedger(project), spec.partition_key(month)
     try:
-        entries = [ledger.write(replace(entry, finished_at=None, claim=_new_claim())) for entry in ledger.of_file(key)]
+        found = ledger.of_file(key)
+        entries = [ledger.write(_abandoned(entry)) for entry in found]
         with explained(f"{key} was not forgotten in BigQuery"), contextlib.closing(project.bigquery()) as client:
-            for entry in entries:
-                rows = FileRows(spec, spec.filename(month), entry.days)
-                Merger(client, project, rows, unobserved).delete_rows(entry.claim)
+            for before, entry in zip(found, entries, strict=True):
+                merger = Merger(client, project, FileRows(spec, spec.filename(month), entry.days), unobserved)
+                merger.settle(before.claim)
+                merger.delete_rows(entry.claim)
         was_there = remove_object(project, spec.filename(month))
         for entry in entries:
-            ledger.remove(entry)
+            _conclude(ledger, entry, ledger.remove)
     except Overtaken:
         raise PipelineError(f"{key} is being loaded into BigQuery right now; forget it when that is over") from None
     return was_there or bool(entries)
@@ -96,6 +99,8 @@ def _load(client: Client, project: GcpProject, job: GcpLoadJob, observer: JobObs
     staged = stage(client, project, job.spec, source, observer)
     entry = _claimed(ledger, job, source, staged, found, started_at)
     merger = Merger(client, project, FileRows(job.spec, job.filename, entry.days), observer)
+    if found and not found.is_finished and found.claim != entry.claim:
+        merger.settle(found.claim)
     merged, jobs = merger.merge(staged, entry.claim), [staged.job_id]
     jobs.append(merged.job_id)
     duplicates = staged.rows - merged.rows
@@ -109,7 +114,7 @@ def _load(client: Client, project: GcpProject, job: GcpLoadJob, observer: JobObs
         jobs=tuple(jobs),
         finished_at=datetime.datetime.now(datetime.UTC),
     )
-    finished = _finish(ledger, entry, finished)
+    _conclude(ledger, finished, ledger.write)
     drop_staged(client, staged)
     return finished
 
@@ -154,17 +159,22 @@ def _is_of(entry: GcpLedgerEntry, spec: DatasetSpec, source: ReleaseObject) -> b
     return (entry.object_generation, entry.spec_version) == (source.generation, spec.version)
 
 
-def _finish(ledger: GcpLedger, claimed: GcpLedgerEntry, finished: GcpLedgerEntry) -> GcpLedgerEntry:
-    """Writes the marker. When another load took over meanwhile, ours may have changed the table after it did: then the
-    marker says unfinished again, so that the file is loaded once more."""
+def _conclude(ledger: GcpLedger, entry: GcpLedgerEntry, say: Callable[[GcpLedgerEntry], object]) -> None:
+    """Says the last word on a claim. When another load or `forget` took over meanwhile, ours may have changed the table
+    after theirs did: then the marker says unfinished again, so that the file is loaded anew."""
     try:
-        return ledger.write(finished)
+        say(entry)
     except Overtaken:
-        now = ledger.find(claimed.task_family, claimed.partition_key)
-        if now is not None and now.claim != claimed.claim:
-            days = in_order({*now.days, *claimed.days})
-            ledger.write(replace(now, finished_at=None, claim=_new_claim(), days=days))
+        now = ledger.find(entry.task_family, entry.partition_key)
+        if now is None or now.claim != entry.claim:
+            ledger.write(_abandoned(now or replace(entry, generation=0), entry.days))
         raise
+
+
+def _abandoned(entry: GcpLedgerEntry, days: Days = ()) -> GcpLedgerEntry:
+    """An unfinished marker of no object, so that no load goes on with it: the next begins anew, knowing the days."""
+    days = in_order({*entry.days, *days})
+    return replace(entry, finished_at=None, claim=_new_claim(), object_generation=0, days=days)
 
 
 def _new_claim() -> str:

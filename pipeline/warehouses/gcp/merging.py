@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.datasets import DatasetSpec
 from pipeline.errors import PipelineError
-from pipeline.warehouses.gcp.jobs import JobFailed, JobObserver, run_job
+from pipeline.warehouses.gcp.jobs import REQUEST_SECONDS, JobFailed, JobObserver, run_job, settle
 from pipeline.warehouses.gcp.ledger import Overtaken
 from pipeline.warehouses.gcp.project import GcpProject
 from pipeline.warehouses.gcp.schemas import QUARANTINE
@@ -17,6 +17,9 @@ from pipeline.warehouses.gcp.statements import columns_of, on_days, quoted, row_
 if TYPE_CHECKING:
     from google.cloud.bigquery import Client
     from google.cloud.bigquery.job import QueryJob
+
+
+_STEPS = ("merge", "quarantine", "delete", "clear")
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class Merger:
         """Puts the staged rows in, but for those whose id comes again in the file or is there from another file.
 
         :raises PipelineError: with BigQuery's message; the table holds what it held.
-        :raises Overtaken: when the staging table is gone.
+        :raises Overtaken: when one of the tables is gone.
         """
         sql = merge_statement(self.project, self.rows, staged.table_id)
         job = self._run("merge", sql, claim)
@@ -71,8 +74,6 @@ class Merger:
 
     def delete_rows(self, claim: str) -> None:
         """Removes the file's rows from its table and from the quarantine; tables that are gone need no removing."""
-        from google.api_core import exceptions
-
         spec = self.rows.spec
         statements = {"delete": delete_statement(self.project, self.rows)}
         if spec.is_monthly:
@@ -80,28 +81,36 @@ class Merger:
         for step, sql in statements.items():
             try:
                 self._run(step, sql, claim, **({"target_table": spec.table} if step == "clear" else {}))
-            except (Overtaken, exceptions.NotFound):
+            except Overtaken:
                 continue
+
+    def settle(self, claim: str) -> None:
+        """Returns when nothing that was begun under another claim can change the file's rows any more."""
+        for step in _STEPS:
+            settle(self.client, self._job_name(step, claim))
 
     def _run(self, step: str, sql: str, claim: str, **values: str) -> QueryJob:
         from google.api_core import exceptions
 
-        filename = self.rows.filename
+        filename, name = self.rows.filename, self._job_name(step, claim)
         values |= {"filename": filename} if self.rows.spec.is_monthly else {}
         config = query_config(self.project, job_labels(self.rows.spec, filename, step), **values)
 
         def submit(job_id: str) -> QueryJob:
-            return self.client.query(sql, job_config=config, job_id=job_id, job_retry=None)
+            return self.client.query(sql, job_config=config, job_id=job_id, job_retry=None, timeout=REQUEST_SECONDS)
 
         try:
-            job: QueryJob = run_job(
-                self.client, f"tlc_{step}_{self.rows.spec.table}_{claim}", f"{step} {filename}", submit, self.observer
-            )
+            job: QueryJob = run_job(self.client, name, f"{step} {filename}", submit, self.observer)
         except exceptions.NotFound:
             raise Overtaken from None
         except JobFailed as error:
+            if error.reason == "notFound":  # as BigQuery has it when a table goes after the job was taken on
+                raise Overtaken from None
             raise PipelineError(f"{filename}, {step}: {error}") from error
         return job
+
+    def _job_name(self, step: str, claim: str) -> str:
+        return f"tlc_{step}_{self.rows.spec.table}_{claim}"
 
 
 def _inserted(job: QueryJob) -> int:

@@ -86,7 +86,7 @@ def upload(project: GcpProject, job: UploadJob, progress: Progress) -> ReleaseOb
             if there is not None and there.crc32c == crc32c and not job.replace:
                 return _described(there)
             try:
-                return _described(_stream(client, project, job, facts, there, progress))
+                return _described(_stream(client, project, job, facts, crc32c, there, progress))
             except exceptions.PreconditionFailed:  # another upload was first, or the answer to ours was lost
                 if (now := _get(client, project, job.object_name)) is not None and now.crc32c == crc32c:
                     return _described(now)
@@ -142,10 +142,16 @@ def _read_through(job: UploadJob) -> tuple[_Facts, str]:
 
 
 def _stream(
-    client: Client, project: GcpProject, job: UploadJob, facts: _Facts, replaced: Blob | None, progress: Progress
+    client: Client,
+    project: GcpProject,
+    job: UploadJob,
+    facts: _Facts,
+    crc32c: str,
+    replaced: Blob | None,
+    progress: Progress,
 ) -> Blob:
     blob = client.bucket(project.bucket).blob(job.object_name, chunk_size=CHUNK_BYTES)
-    blob.metadata = asdict(facts)
+    blob.metadata, blob.crc32c = asdict(facts), crc32c  # Cloud Storage takes no other content for it
     with ReleaseFile(job.file, job.spec) as release:
         blob.upload_from_file(
             _Content(release, int(facts.source_bytes), progress),

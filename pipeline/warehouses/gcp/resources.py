@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from pipeline.errors import PipelineError
-from pipeline.warehouses.gcp.faults import explained, message_of
+from pipeline.warehouses.gcp.faults import explained, impatient, message_of
+from pipeline.warehouses.gcp.jobs import REQUEST_SECONDS
 from pipeline.warehouses.gcp.project import GcpProject
-
-if TYPE_CHECKING:
-    from google.api_core.retry import Retry
 
 LABELS = {"managed-by": "tlc-pipeline"}
 STAGING_DAYS = 2
-_PATIENCE = 30.0  # seconds of trying again, in calls that are the first to find the network gone
 
 
 def missing_resources(project: GcpProject) -> list[str]:
@@ -55,7 +51,7 @@ def _bucket_is_there(project: GcpProject) -> bool:
 
     with explained(f"bucket gs://{project.bucket}"), contextlib.closing(project.storage()) as client:
         try:
-            bucket = client.get_bucket(project.bucket, retry=_impatient())
+            bucket = client.get_bucket(project.bucket, retry=impatient())
         except exceptions.NotFound:
             return False
         except exceptions.Forbidden as error:
@@ -88,7 +84,7 @@ def _dataset_is_there(project: GcpProject, name: str) -> bool:
 
     with explained(f"dataset {name}"), contextlib.closing(project.bigquery()) as client:
         try:
-            dataset = client.get_dataset(f"{project.project}.{name}", retry=_impatient())
+            dataset = client.get_dataset(f"{project.project}.{name}", timeout=REQUEST_SECONDS)
         except exceptions.NotFound:
             return False
     _check_location(project, f"dataset {name}", dataset.location or "")
@@ -105,7 +101,7 @@ def _create_dataset(project: GcpProject, name: str, days: int | None) -> None:
         dataset.description = "New York taxi trip records" + (", on their way into their tables" if days else "")
         if days:
             dataset.default_table_expiration_ms = days * 24 * 3600 * 1000
-        client.create_dataset(dataset, exists_ok=True)
+        client.create_dataset(dataset, exists_ok=True, timeout=REQUEST_SECONDS)
 
 
 @contextlib.contextmanager
@@ -128,9 +124,3 @@ def _check_location(project: GcpProject, what: str, location: str) -> None:
             f"{what} is in {location} and [gcp] location is {project.location}; a bucket and the datasets loaded from"
             " it must be in one location and cannot move: change [gcp] location, or choose another name"
         )
-
-
-def _impatient() -> Retry:
-    from google.cloud.bigquery import DEFAULT_RETRY
-
-    return DEFAULT_RETRY.with_timeout(_PATIENCE)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipeline.datasets import DatasetSpec
 from pipeline.errors import PipelineError
-from pipeline.warehouses.gcp.jobs import JobFailed, JobObserver, run_job, run_query
+from pipeline.warehouses.gcp.jobs import REQUEST_SECONDS, JobFailed, JobObserver, run_job, run_query
 from pipeline.warehouses.gcp.ledger import Overtaken
 from pipeline.warehouses.gcp.objects import ReleaseObject, find_object
 from pipeline.warehouses.gcp.project import GcpProject
@@ -20,6 +21,8 @@ from pipeline.warehouses.gcp.statements import quoted, statement
 if TYPE_CHECKING:
     from google.cloud.bigquery import Client
     from google.cloud.bigquery.job import LoadJob, LoadJobConfig, QueryJobConfig
+
+_NOT_IN_LABELS = re.compile(r"[^a-z0-9_-]")
 
 Days = tuple[datetime.date | None, ...]
 
@@ -49,8 +52,9 @@ def stage(
     table_id = project.staging_table_id(name)
 
     def submit(job_id: str) -> LoadJob:
+        config = _config(spec, source, job_labels(spec, filename, "stage"))
         return client.load_table_from_uri(
-            source.uri, table_id, job_id=job_id, job_config=_config(spec, source, job_labels(spec, filename, "stage"))
+            source.uri, table_id, job_id=job_id, job_config=config, timeout=REQUEST_SECONDS
         )
 
     try:
@@ -58,15 +62,18 @@ def stage(
             client, f"tlc_stage_{name}", f"staging {filename}", submit, observer, lambda: _exists(client, table_id)
         )
     except JobFailed as error:
-        raise PipelineError(f"{source.uri} was not loaded, and no row of it: {error}; correct the file") from error
-    _check(project, filename, source, int(job.output_rows))
-    days = _days(client, project, spec, table_id, observer) if spec.is_monthly else ()
+        _check_unchanged(project, filename, source)
+        remedy = "; correct the file" if error.reason == "invalid" else ""
+        raise PipelineError(f"{source.uri} was not loaded, and no row of it: {error}{remedy}") from error
+    _check_unchanged(project, filename, source)
+    _check_rows(source, int(job.output_rows))
+    days = _days(client, project, spec, filename, table_id, observer) if spec.is_monthly else ()
     return StagedFile(table_id, int(job.output_rows), days, job.job_id)
 
 
 def drop_staged(client: Client, staged: StagedFile) -> None:
     """Removes the staging table, which would otherwise expire."""
-    client.delete_table(staged.table_id, not_found_ok=True)
+    client.delete_table(staged.table_id, not_found_ok=True, timeout=REQUEST_SECONDS)
 
 
 def in_order(days: Collection[datetime.date | None]) -> Days:
@@ -79,7 +86,8 @@ def job_labels(spec: DatasetSpec, filename: str, step: str) -> dict[str, str]:
 
     https://cloud.google.com/bigquery/docs/labels-intro#requirements
     """
-    return {"pipeline": "tlc", "dataset": spec.name, "file": filename.lower().replace(".", "_"), "step": step}
+    labels = {"pipeline": "tlc", "dataset": spec.name, "file": filename, "step": step}
+    return {key: _NOT_IN_LABELS.sub("_", value.lower())[:63] for key, value in labels.items()}
 
 
 def query_config(project: GcpProject, labels: dict[str, str], **values: str) -> QueryJobConfig:
@@ -110,16 +118,19 @@ def _exists(client: Client, table_id: str) -> bool:
     from google.api_core import exceptions
 
     try:
-        client.get_table(table_id)
+        client.get_table(table_id, timeout=REQUEST_SECONDS)
     except exceptions.NotFound:
         return False
     return True
 
 
-def _check(project: GcpProject, filename: str, source: ReleaseObject, rows: int) -> None:
+def _check_unchanged(project: GcpProject, filename: str, source: ReleaseObject) -> None:
     now = find_object(project, filename)
     if now is None or now.generation != source.generation:
         raise Overtaken
+
+
+def _check_rows(source: ReleaseObject, rows: int) -> None:
     if source.rows is not None and rows != source.rows:
         raise PipelineError(
             f"{source.uri} has {source.rows:,} rows and BigQuery read {rows:,}; nothing was loaded: look for a stray"
@@ -127,13 +138,19 @@ def _check(project: GcpProject, filename: str, source: ReleaseObject, rows: int)
         )
 
 
-def _days(client: Client, project: GcpProject, spec: DatasetSpec, table_id: str, observer: JobObserver) -> Days:
+def _days(
+    client: Client, project: GcpProject, spec: DatasetSpec, filename: str, table_id: str, observer: JobObserver
+) -> Days:
     from google.api_core import exceptions
 
     query = statement("select_days", event_time=quoted(spec.event_time or ""), staging=quoted(table_id))
-    config = query_config(project, job_labels(spec, table_id.rsplit(".", 1)[-1], "days"))
+    config = query_config(project, job_labels(spec, filename, "days"))
     try:
-        job = run_query(client, "looking for the days in it", lambda: client.query(query, job_config=config), observer)
-        return in_order([row.day for row in job.result()])
+        job = run_query(client, f"looking for the days in {filename}", query, config, observer)
+        return in_order([row.day for row in job.result(timeout=REQUEST_SECONDS)])
     except exceptions.NotFound:  # another worker was through with it, and dropped it
         raise Overtaken from None
+    except JobFailed as error:
+        if error.reason == "notFound":
+            raise Overtaken from None
+        raise PipelineError(f"{filename}, days: {error}") from error

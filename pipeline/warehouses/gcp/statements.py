@@ -38,10 +38,14 @@ def columns_of(spec: DatasetSpec) -> str:
 def text_of(column: Column) -> str:
     """The column's value as PostgreSQL writes it as text, which the row id depends on bit for bit; NULL as ''.
 
-    BigQuery writes times as `2020-04-01 00:44:02.500+00`, PostgreSQL as `2020-04-01 00:44:02.5`. Numbers between
-    0.0001 and 10^15 are the same in both.
+    BigQuery writes times as `2020-04-01 00:44:02.500+00`, PostgreSQL as `2020-04-01 00:44:02.5`. Double precision is
+    the same text in both for numbers of up to 15 digits, whatever their size, and differs for some of 16 or 17 and for
+    -0, whose sign BigQuery drops; so do PostgreSQL's `numeric` with zeros at the end (8.50), which BigQuery drops.
     """
     text = f"CAST({quoted(column.name)} AS STRING)"
+    if column.postgres_type == "double precision":
+        # BigQuery's FLOAT64 turns to exponents where PostgreSQL does (1e+15, 1e-05), its NUMERIC never.
+        text = f"CAST(CAST({quoted(column.name)} AS FLOAT64) AS STRING)"
     if column.bigquery_type == "TIMESTAMP":
         text = f"REGEXP_REPLACE(REGEXP_REPLACE({text}, r'\\+00$', ''), r'(\\.\\d*[1-9])0+$', r'\\1')"
     return f"COALESCE({text}, '')"
@@ -66,7 +70,7 @@ def on_days(spec: DatasetSpec, table: str, days: Collection[datetime.date | None
     https://cloud.google.com/bigquery/docs/querying-partitioned-tables#better_performance_with_pseudo-columns
     """
     time = f"{quoted(table)}.{quoted(spec.event_time or '')}"
-    literals = [f"DATE '{day:%Y-%m-%d}'" for day in sorted(day for day in days if day)]
+    literals = [f"DATE '{day.isoformat()}'" for day in sorted(day for day in days if day)]
     conditions = [f"DATE({time}) IN ({', '.join(literals)})"] if literals else []
     conditions += [f"{time} IS NULL"] if None in days else []
     return f"({' OR '.join(conditions)})" if conditions else "FALSE"

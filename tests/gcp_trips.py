@@ -1,0 +1,73 @@
+"""Made-up trips in a test's own bucket and dataset, put there as the tasks do."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from conftest import JANUARY
+from gcp import GoogleCloud
+from trips import job_of
+
+from pipeline.datasets import DatasetSpec, spec_named
+from pipeline.progress import silent
+from pipeline.warehouses.gcp.jobs import unobserved
+from pipeline.warehouses.gcp.ledger import GcpLedgerEntry
+from pipeline.warehouses.gcp.loading import GcpLoadJob, forget, load
+from pipeline.warehouses.gcp.objects import ReleaseObject, UploadJob, upload
+
+FAMILY = "LoadTripdataToBigQuery"
+FILE = "green_tripdata_2019-01.csv"
+
+
+def upload_lines(
+    cloud: GoogleCloud,
+    lines: Iterable[bytes],
+    folder: Path,
+    month: datetime.date | None = JANUARY,
+    rows: int | None = None,
+    replace: bool = False,
+    **layout: Any,
+) -> ReleaseObject:
+    """Uploads a file of these lines; `trips.job_of` says what its layout may be."""
+    job = job_of(lines, folder, month, **layout)
+    return upload(cloud.place, UploadJob(job.spec, month, job.file, job.source_url, rows, replace), silent)
+
+
+def load_uploaded(
+    cloud: GoogleCloud, month: datetime.date | None = JANUARY, spec: DatasetSpec | None = None, **options: Any
+) -> GcpLedgerEntry:
+    """Loads what is in the bucket."""
+    return load(cloud.place, GcpLoadJob(FAMILY, spec or spec_named("green"), month, **options), unobserved)
+
+
+def load_lines(
+    cloud: GoogleCloud,
+    lines: Iterable[bytes],
+    folder: Path,
+    month: datetime.date = JANUARY,
+    spec: DatasetSpec | None = None,
+    **layout: Any,
+) -> GcpLedgerEntry:
+    """Uploads and loads a file of these lines in the place of what there was of the month."""
+    asked_at = datetime.datetime.now(datetime.UTC)
+    upload_lines(cloud, lines, folder, month, replace=True, spec=spec, **layout)
+    return load_uploaded(cloud, month, spec, since=asked_at)
+
+
+def forget_month(cloud: GoogleCloud, month: datetime.date = JANUARY) -> bool:
+    return forget(cloud.place, spec_named("green"), month)
+
+
+def trips_in(cloud: GoogleCloud) -> list[tuple[str, str, str]]:
+    """Each trip in green_tripdata: its id, its file, and when it was picked up."""
+    return cloud.rows(
+        "SELECT TO_HEX(unique_row_id), filename, STRING(lpep_pickup_datetime) FROM green_tripdata ORDER BY 1"
+    )
+
+
+def set_aside(cloud: GoogleCloud) -> list[tuple[str, str, int]]:
+    """What the quarantine keeps: reason, file, how many rows."""
+    return cloud.rows("SELECT reason, filename, COUNT(*) FROM load_quarantine GROUP BY 1, 2 ORDER BY 1, 2")

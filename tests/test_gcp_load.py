@@ -1,0 +1,206 @@
+"""Loading into BigQuery: every row of a file is accounted for, whatever the file looks like."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from conftest import JANUARY, execute
+from gcp import GoogleCloud
+from gcp_trips import FILE, forget_month, load_lines, load_uploaded, set_aside, trips_in, upload_lines
+from trips import FEBRUARY, HEADER, job_of, trip, trips
+
+from pipeline.datasets import DatasetSpec, spec_named
+from pipeline.errors import PipelineError
+from pipeline.progress import silent
+from pipeline.warehouses.postgres import PostgresDatabase, load
+
+FEBRUARYS_FILE = "green_tripdata_2019-02.csv"
+
+
+def test_table_is_partitioned_clustered_and_described(loadable: GoogleCloud, tmp_path: Path) -> None:
+    load_lines(loadable, trips(3), tmp_path)
+
+    place = loadable.place
+    with place.bigquery() as client:
+        table = client.get_table(place.table_id("green_tripdata"))
+    assert (table.time_partitioning.type_, table.time_partitioning.field) == ("DAY", "lpep_pickup_datetime")
+    assert table.clustering_fields == ["filename"]
+    assert table.labels == {"managed-by": "tlc-pipeline"}
+    described = {field.name: field.description for field in table.schema}
+    green = spec_named("green")
+    assert list(described) == ["unique_row_id", "filename", *green.column_names]
+    assert all(described.values())
+    assert described["trip_distance"] == green.columns[green.column_names.index("trip_distance")].description
+    types = {field.name: (field.field_type, field.mode) for field in table.schema}
+    assert types["unique_row_id"] == ("BYTES", "REQUIRED") and types["fare_amount"][0] == "NUMERIC"
+
+
+def test_jobs_are_named_labelled_and_limited(loadable: GoogleCloud, tmp_path: Path) -> None:
+    entry = load_lines(loadable, trips(3), tmp_path)
+
+    jobs = {job["configuration"]["labels"]["step"]: job for job in loadable.jobs()}
+    assert list(jobs) == ["stage", "days", "merge"]
+    for job in jobs.values():
+        labels = {"pipeline": "tlc", "dataset": "green", "file": "green_tripdata_2019-01_csv"}
+        assert job["configuration"]["labels"].items() >= labels.items()
+        assert job["jobReference"]["location"] == "US"
+    for step in ("days", "merge"):
+        assert jobs[step]["configuration"]["query"]["maximumBytesBilled"] == str(loadable.place.maximum_bytes_billed)
+    assert entry.jobs == tuple(jobs[step]["jobReference"]["jobId"] for step in ("stage", "merge"))
+    assert "DATE '2019-01-01'" in jobs["merge"]["configuration"]["query"]["query"]
+
+
+def test_marker_tells_what_was_loaded(loadable: GoogleCloud, tmp_path: Path) -> None:
+    uploaded = upload_lines(loadable, [*trips(3), trip(1)], tmp_path, rows=4)
+    entry = load_uploaded(loadable)
+
+    marker = loadable.marker()
+    assert marker["object_generation"] == uploaded.generation
+    assert marker["object_uri"] == f"gs://{loadable.place.bucket}/{FILE}"
+    facts = ("source_url", "source_bytes", "source_sha256")
+    assert [marker[fact] for fact in facts] == [getattr(uploaded, fact) for fact in facts]
+    counts = ("rows_read", "rows_loaded", "rows_duplicate", "rows_rejected", "spec_version")
+    assert [marker[count] for count in counts] == [4, 3, 1, 0, 1]
+    assert (marker["target_table"], marker["partition_key"]) == ("green_tripdata", "green/2019-01")
+    assert marker["jobs"] == list(entry.jobs) and len(entry.jobs) == 3
+    assert marker["days"] == ["2019-01-01"]
+    assert marker["started_at"] < marker["finished_at"]
+
+
+def test_rows_that_repeat_an_id_are_kept_aside_the_same_ones_as_in_postgres(
+    loadable: GoogleCloud, database: PostgresDatabase, tmp_path: Path
+) -> None:
+    february = [*trips(2, FEBRUARY), trip(5, JANUARY, tip_amount="7")]
+    january = [*trips(9), trip(1, tip_amount="2"), trip(1, tip_amount=""), trip(5, tip_amount="9"), trip(3)]
+    for month, lines in ((FEBRUARY, february), (JANUARY, january)):
+        load(database, job_of(lines, tmp_path, month), silent)
+        load_lines(loadable, lines, tmp_path, month)
+
+    counts = {key: loadable.marker()[key] for key in ("rows_read", "rows_loaded", "rows_duplicate")}
+    assert counts == {"rows_read": 13, "rows_loaded": 8, "rows_duplicate": 5}
+    assert set_aside(loadable) == [("duplicate_in_file", FILE, 4), ("duplicate_of_other_file", FILE, 1)]
+    kept = "SELECT {id}, filename, CAST(tip_amount AS {text}) FROM green_tripdata ORDER BY 1"
+    assert loadable.rows(kept.format(id="TO_HEX(unique_row_id)", text="STRING")) == execute(
+        database, kept.format(id="unique_row_id", text="text")
+    )
+    aside = "SELECT {id}, reason, detail FROM load_quarantine WHERE reason = 'duplicate_of_other_file'"
+    assert loadable.rows(aside.format(id="TO_HEX(unique_row_id)")) == execute(
+        database, aside.format(id="unique_row_id")
+    )
+    [(values,)] = loadable.rows("SELECT row_values FROM load_quarantine WHERE reason = 'duplicate_of_other_file'")
+    assert json.loads(values)["tip_amount"] == 0  # of the two in the file, the first in the order of their text
+
+
+def test_loading_again_what_is_loaded_does_nothing(loadable: GoogleCloud, tmp_path: Path) -> None:
+    first = load_lines(loadable, trips(3), tmp_path)
+    jobs = len(loadable.jobs())
+
+    assert load_uploaded(loadable) == first
+    assert len(loadable.jobs()) == jobs
+
+
+def test_republished_file_takes_the_place_of_the_old_on_whatever_days(loadable: GoogleCloud, tmp_path: Path) -> None:
+    old = [*trips(3), trip(0, FEBRUARY), trip(1, lpep_pickup_datetime=""), trip(2)]
+    load_lines(loadable, old, tmp_path)
+    load_lines(loadable, trips(2, FEBRUARY), tmp_path, FEBRUARY)
+    assert set_aside(loadable) == [("duplicate_in_file", FILE, 1), ("duplicate_of_other_file", FEBRUARYS_FILE, 1)]
+
+    new = [trip(number, lpep_pickup_datetime=f"2019-01-{number:02} 00:00:00") for number in range(10, 14)]
+    entry = load_lines(loadable, new, tmp_path)
+
+    assert (entry.rows_loaded, entry.rows_duplicate) == (4, 0)
+    january = [time for _, file, time in trips_in(loadable) if file == FILE]
+    assert sorted(january) == [f"2019-01-{day} 00:00:00+00" for day in range(10, 14)]
+    assert set_aside(loadable) == [("duplicate_of_other_file", FEBRUARYS_FILE, 1)]
+
+
+def test_forgotten_month_is_gone_and_loads_again_the_same(loadable: GoogleCloud, tmp_path: Path) -> None:
+    lines = [*trips(4), trip(2), trip(9, lpep_pickup_datetime="")]
+    load_lines(loadable, trips(2, FEBRUARY), tmp_path, FEBRUARY)
+    first = load_lines(loadable, lines, tmp_path)
+    before = trips_in(loadable), set_aside(loadable)
+
+    assert forget_month(loadable)
+    assert [file for _, file, _ in trips_in(loadable)] == [FEBRUARYS_FILE] * 2
+    assert set_aside(loadable) == []
+    assert loadable.objects() == ["_ledger/LoadTripdataToBigQuery/green/2019-02.json", FEBRUARYS_FILE]
+    assert not forget_month(loadable)
+
+    again = load_lines(loadable, lines, tmp_path)
+    assert (again.rows_read, again.rows_loaded, again.rows_duplicate) == (6, 5, 1)
+    assert (trips_in(loadable), set_aside(loadable)) == before
+    assert again.claim != first.claim
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n"])
+def test_column_order_blanks_quotes_and_line_ends_are_the_files_own(
+    loadable: GoogleCloud, database: PostgresDatabase, tmp_path: Path, end: bytes
+) -> None:
+    names = HEADER.split(b",")
+    order = sorted(range(len(names)), key=lambda index: names[index].lower(), reverse=True)
+    odd = [
+        trip(1, store_and_fwd_flag='"a ""b"", c"'),
+        trip(2, store_and_fwd_flag='"two\nlines"', vendorid="", congestion_surcharge=""),
+        trip(3, store_and_fwd_flag="ß漢", lpep_dropoff_datetime="2019-01-01 00:00:00.5", fare_amount="-3.5"),
+    ]
+    shuffled = [b",".join(cells(line)[index] for index in order) for line in odd]
+    header = b",".join(names[index] for index in order)
+
+    entry = load_lines(loadable, shuffled, tmp_path, header=header, end=end)
+    load(database, job_of(shuffled, tmp_path, header=header, end=end), silent)
+
+    assert entry.rows_loaded == 3
+    query = "SELECT {id}, store_and_fwd_flag, vendorid, {surcharge} FROM green_tripdata ORDER BY 1"
+    assert loadable.rows(
+        query.format(id="TO_HEX(unique_row_id)", surcharge="CAST(congestion_surcharge AS FLOAT64)")
+    ) == execute(database, query.format(id="unique_row_id", surcharge="congestion_surcharge"))
+
+
+def test_file_of_no_rows_is_loaded_as_such(loadable: GoogleCloud, tmp_path: Path) -> None:
+    entry = load_lines(loadable, [], tmp_path)
+
+    assert (entry.rows_read, entry.rows_loaded, entry.days) == (0, 0, ())
+    assert trips_in(loadable) == []
+    assert loadable.marker()["finished_at"]
+
+
+def test_bad_row_fails_the_file_with_its_line_and_the_corrected_file_loads(
+    loadable: GoogleCloud, tmp_path: Path
+) -> None:
+    load_lines(loadable, trips(2, FEBRUARY), tmp_path, FEBRUARY)
+    for _ in range(2):  # the failed job's name is taken when it is tried again
+        with pytest.raises(PipelineError) as failure:
+            load_lines(loadable, [*trips(3), trip(3, trip_distance="far")], tmp_path)
+        said = str(failure.value)
+        assert said.startswith(f"gs://{loadable.place.bucket}/{FILE} was not loaded, and no row of it: BigQuery says: ")
+        assert "Could not parse 'far' as NUMERIC" in said and "line_number: 5" in said
+        assert said.endswith("; correct the file") and "\n" not in said
+    assert len(trips_in(loadable)) == 2
+    assert "_ledger/LoadTripdataToBigQuery/green/2019-01.json" not in loadable.objects()
+
+    entry = load_lines(loadable, trips(4), tmp_path)
+    assert (entry.rows_loaded, len(trips_in(loadable))) == (4, 6)
+
+
+def test_fewer_rows_than_the_file_had_fail_it(loadable: GoogleCloud, tmp_path: Path) -> None:
+    upload_lines(loadable, trips(3), tmp_path, rows=4)
+
+    with pytest.raises(PipelineError, match="has 4 rows and BigQuery read 3; nothing was loaded"):
+        load_uploaded(loadable)
+    assert trips_in(loadable) == []
+
+
+def test_zones_take_the_place_of_the_old(loadable: GoogleCloud, tmp_path: Path) -> None:
+    zones: DatasetSpec = spec_named("zones")
+    header = b'"LocationID","Borough","Zone","service_zone"'
+    for lines in ([b'1,"EWR","Newark","EWR"', b'2,"Queens","Jamaica Bay","Boro"'], [b'1,"EWR","Newark ""N""","EWR"']):
+        load_lines(loadable, lines, tmp_path, None, zones, header=header)
+    assert loadable.rows("SELECT * FROM taxi_zone_lookup") == [("1", "EWR", 'Newark "N"', "EWR")]
+
+
+def cells(line: bytes) -> list[bytes]:
+    """The fields of a CSV line as they stand, quotes included."""
+    return re.findall(rb'(?:^|(?<=,))("(?:[^"]|"")*"|[^,]*)', line)

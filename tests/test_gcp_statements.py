@@ -1,0 +1,150 @@
+"""The SQL for BigQuery: taken by Google's own analyzer for any dataset, and row ids that are PostgreSQL's."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import execute
+from gcp import GoogleCloud
+from gcp_trips import load_lines
+from trips import FEBRUARY, job_of
+
+from pipeline.datasets import Column, DatasetSpec, all_specs, spec_named
+from pipeline.progress import silent
+from pipeline.warehouses.gcp.file_figures import figures_statement
+from pipeline.warehouses.gcp.merging import FileRows, delete_statement, merge_statement, quarantine_statement
+from pipeline.warehouses.gcp.project import GcpProject
+from pipeline.warehouses.gcp.schemas import QUARANTINE, quarantine_fields, staging_fields, table_fields
+from pipeline.warehouses.gcp.statements import FOLDER, quoted, statement, text_of
+from pipeline.warehouses.postgres import PostgresDatabase, load
+
+PLACE = GcpProject("my-project", "US", "my-bucket", "tlc", 0)
+STAGING = "my-project.tlc_staging.staged"
+DAYS = (datetime.date(2019, 1, 1), datetime.date(2041, 2, 3), None)
+
+EVERY_TYPE = {
+    "BigInt": ("bigint", "INT64"),
+    "Double": ("double precision", "FLOAT64"),
+    "Amount": ("double precision", "NUMERIC"),
+    "Flag": ("boolean", "BOOL"),
+    "Day": ("date", "DATE"),
+    "At": ("timestamp", "TIMESTAMP"),
+    "select": ("text", "STRING"),
+}
+INVENTED = replace(
+    spec_named("green"),
+    name="invented",
+    table="invented",
+    columns=tuple(Column(name, *types, "What it is.") for name, types in EVERY_TYPE.items()),
+    row_key=tuple(name.lower() for name in EVERY_TYPE),
+    event_time="at",
+)
+SPECS = [*all_specs().values(), INVENTED]
+
+# Values whose texts could differ, by the PostgreSQL type of the column and then the BigQuery one.
+TIMES = ["2020-04-01 00:44:02", "2020-04-01 00:44:02.5", "2020-04-01 00:44:02.12345", "2020-12-31 23:59:59.999999"]
+NUMBERS = ["0", "-3.5", "0.79", ".79", "100000", "1e14", "1e15", "999999999999999", "0.0001", "0.00001", "0.123456789"]
+VALUES = {
+    ("double precision", "NUMERIC"): [*NUMBERS, "-1e20", "123456789.123456789", "8.90"],
+    ("double precision", "FLOAT64"): [*NUMBERS, "1e300", "-1e-300", "0.1000000000000000055511151231257827", "1e22"],
+    ("bigint", "INT64"): ["0", "-9223372036854775808", "9223372036854775807", "007"],
+    ("integer", "INT64"): ["1", "-5"],
+    ("integer", "STRING"): ["1", "-5"],
+    ("boolean", "BOOL"): ["true", "false"],
+    ("date", "DATE"): ["2020-02-29", "0987-01-01"],
+    ("timestamp", "TIMESTAMP"): [*TIMES, "0987-01-01 00:00:00", "2041-01-01 12:00:00.100"],
+    ("text", "STRING"): ["", " a ", 'it\'s "quoted"', "back\\slash", "ß漢\U0001f695", "two\nlines", "NULL"],
+}
+EDGES = [(types, value) for types, values in VALUES.items() for value in [*values, None]]
+
+
+def statements_for(spec: DatasetSpec) -> Iterator[tuple[str, str]]:
+    """Every statement that is ever run on a dataset, by the name of its file."""
+    for days in (DAYS, ()):
+        rows = FileRows(spec, spec.filename(FEBRUARY if spec.is_monthly else None), days)
+        if spec.is_monthly:
+            yield "merge_file", merge_statement(PLACE, rows, STAGING)
+            yield "quarantine_duplicates", quarantine_statement(PLACE, rows, STAGING)
+            yield "delete_file", delete_statement(PLACE, rows)
+            yield "select_file_figures", figures_statement(PLACE, spec, rows.days)
+        else:
+            yield "merge_lookup", merge_statement(PLACE, rows, STAGING)
+            yield "delete_lookup", delete_statement(PLACE, rows)
+    if spec.is_monthly:
+        yield "clear_quarantine", statement("clear_quarantine", quarantine=quoted(PLACE.table_id(QUARANTINE)))
+        yield "select_days", statement("select_days", event_time=quoted(spec.event_time or ""), staging=quoted(STAGING))
+
+
+def tables_of(spec: DatasetSpec) -> dict[str, list[dict[str, Any]]]:
+    """The schemas of the tables that the statements are about, as BigQuery's REST API writes them."""
+    fields = {
+        PLACE.table_id(spec.table): table_fields(spec),
+        PLACE.table_id(QUARANTINE): quarantine_fields(),
+        STAGING: staging_fields(spec, tuple(reversed(spec.column_names))),
+    }
+    return {table: [field.to_api_repr() for field in columns] for table, columns in fields.items()}
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
+def test_googles_analyzer_takes_every_statement(spec: DatasetSpec) -> None:
+    from gcp_emulator import zsql
+
+    parameters = {"filename": zsql.S, "target_table": zsql.S}
+    for _, sql in statements_for(spec):
+        zsql.check(sql, tables_of(spec), parameters)
+
+
+def test_no_statement_escapes_the_analyzer() -> None:
+    seen = {name for spec in SPECS for name, _ in statements_for(spec)}
+    assert seen | {"identified_rows"} == {file.stem for file in FOLDER.glob("*.sql")}  # which is part of two of them
+
+
+def test_every_type_that_a_spec_may_declare_has_its_edges() -> None:
+    declared = {(c.postgres_type, c.bigquery_type) for spec in SPECS for c in spec.columns}
+    assert declared <= VALUES.keys()
+
+
+def test_text_of_a_value_is_that_of_postgres(database: PostgresDatabase) -> None:
+    from gcp_emulator import zsql
+
+    casts = [f"CAST(%s AS {postgres})::text" for (postgres, _), _ in EDGES]
+    query = f"SELECT {', '.join(f'coalesce({cast}, %s)' for cast in casts)}"
+    values = [part for _, value in EDGES for part in (value, "")]
+    [expected] = execute(database, query, *values)
+
+    expressions = [text_of(Column(f"c{at}", *types, "")) for at, (types, _) in enumerate(EDGES)]
+    columns = ", ".join(f"{literal(types[1], value)} AS c{at}" for at, (types, value) in enumerate(EDGES))
+    found = zsql.evaluate(f"SELECT {', '.join(expressions)} FROM (SELECT {columns})")
+    assert dict(zip(EDGES, found, strict=True)) == dict(zip(EDGES, expected, strict=True))
+
+
+def test_row_ids_of_any_types_are_those_of_postgres(
+    loadable: GoogleCloud, database: PostgresDatabase, tmp_path: Path
+) -> None:
+    """On the emulator: what the other tests make of its row ids rests on this."""
+    edges = [VALUES[column.postgres_type, column.bigquery_type] for column in INVENTED.columns]
+    lines = [csv_line(values[n % len(values)] for values in edges) for n in range(max(map(len, edges)))]
+    layout: dict[str, Any] = {"spec": INVENTED, "header": csv_line(column.source_name for column in INVENTED.columns)}
+    load(database, job_of([*lines, b"," * (len(edges) - 1)], tmp_path, **layout), silent)
+    load_lines(loadable, [*lines, b"," * (len(edges) - 1)], tmp_path, **layout)
+
+    ids = execute(database, "SELECT unique_row_id FROM invented ORDER BY 1")
+    assert len(ids) > len(lines)
+    assert loadable.rows("SELECT TO_HEX(unique_row_id) FROM invented ORDER BY 1") == ids
+
+
+def literal(bigquery_type: str, value: str | None) -> str:
+    """A value as BigQuery's load jobs read it from CSV: by a cast from its text."""
+    if value is None:
+        return f"CAST(NULL AS {bigquery_type})"
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'CAST("{escaped}" AS {bigquery_type})'
+
+
+def csv_line(values: Iterable[str]) -> bytes:
+    return ",".join('"' + value.replace('"', '""') + '"' for value in values).encode()
