@@ -1,0 +1,235 @@
+"""docker-compose.yml: what it lets in and out, and its commands, run here as they are written there.
+
+No container engine is needed. What stands in for a container: the service's own arguments and environment, with the
+addresses and folders of this machine in place of the network's; and for the image of PostgreSQL, a server of the same
+version that is made as that image makes it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+import pytest
+import yaml
+from conftest import BIN, CHECKOUT, start_command
+from waiting import eventually
+
+from pipeline.warehouses.postgres.embedded import _SETTINGS, program
+
+FILE = CHECKOUT / "docker-compose.yml"
+EXAMPLE = (CHECKOUT / ".env.example").read_text()
+SERVICES: dict[str, Any] = yaml.safe_load(FILE.read_text())["services"]
+PASSWORDS = re.findall(r"^(\w+)=$", EXAMPLE, re.MULTILINE)
+VARIABLE = re.compile(r"\$\{(\w+):([-?])([^}]*)\}")
+# The embedded server's library makes this user where the tests run as root, which PostgreSQL refuses.
+AS_SERVER = {"user": "pgserver"} if os.geteuid() == 0 else {}
+
+
+def interpolated(text: str, variables: Mapping[str, str]) -> str:
+    """The file as compose reads it: with values for its variables, each of which has a default or is demanded."""
+
+    def value(match: re.Match[str]) -> str:
+        name, kind, word = match.groups()
+        if kind == "?" and not variables.get(name):
+            raise LookupError(f"{name} {word}")
+        return variables.get(name) or word
+
+    return VARIABLE.sub(value, text)
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
+
+
+class Stack:
+    """The compose file with passwords of its own, and what to put in place of its network and its folders."""
+
+    def __init__(self, folder: Path) -> None:
+        self.variables = {name: secrets.token_hex(8) for name in PASSWORDS}
+        self.file = yaml.safe_load(interpolated(FILE.read_text(), self.variables))
+        self.services = self.file["services"]
+        self.postgres_port, self.ui_port = free_port(), free_port()
+        self.folder = folder
+
+    def here(self, text: str) -> str:
+        """A value of the file as it is without containers."""
+        for there, here in (
+            ("postgres:5432", f"127.0.0.1:{self.postgres_port}"),
+            ("luigid:8082", f"127.0.0.1:{self.ui_port}"),
+            ("127.0.0.1:8082", f"127.0.0.1:{self.ui_port}"),
+            ("/app/", f"{CHECKOUT}/"),
+        ):
+            text = text.replace(there, here)
+        return text
+
+    def environment(self, service: str) -> dict[str, str]:
+        given = {name: self.here(str(value)) for name, value in self.services[service]["environment"].items()}
+        return {
+            "PIPELINE__STORAGE__ROOT": str(self.folder / "data"),
+            "PIPELINE__SOURCE__BASE_URL": str(self.folder / "mirror"),
+            "PIPELINE__UI__PORT": str(self.ui_port),
+            **given,
+        }
+
+    def start(self, service: str, *more: str) -> subprocess.Popen[str]:
+        name, *arguments = self.services[service].get("entrypoint") or IMAGE_ENTRYPOINT
+        arguments += self.services[service].get("command", [])
+        return start_command(name, *arguments, *more, **self.environment(service))
+
+    def is_healthy(self, service: str) -> bool:
+        kind, name, *arguments = self.services[service]["healthcheck"]["test"]
+        assert kind == "CMD"
+        path = BIN / name if (BIN / name).exists() else program(name)
+        port = [f"--port={self.postgres_port}"] if service == "postgres" else []
+        argv = [path, *map(self.here, arguments), *port]
+        return subprocess.run(argv, capture_output=True, check=False, timeout=30).returncode == 0
+
+
+IMAGE_ENTRYPOINT = json.loads(re.findall(r"^ENTRYPOINT (.*)$", (CHECKOUT / "Dockerfile").read_text(), re.MULTILINE)[-1])
+
+
+@pytest.fixture
+def stack(tmp_path: Path, mirror: Path) -> Stack:
+    assert mirror.parent == tmp_path
+    return Stack(tmp_path)
+
+
+@pytest.fixture
+def postgres(stack: Stack, server: str) -> Iterator[Stack]:
+    """A server made and started as the service's image does it: by its entrypoint's steps, with the service's settings."""
+    folder = Path(tempfile.mkdtemp(prefix="pipeline-test-"))
+    (folder / "password").write_text(stack.variables["POSTGRES_PASSWORD"])
+    scripts = folder / "docker-entrypoint-initdb.d"
+    shutil.copytree(CHECKOUT / "deploy" / "postgres", scripts)
+    for path in (folder, *folder.rglob("*")) if AS_SERVER else ():
+        shutil.chown(path, **AS_SERVER)
+
+    def run(name: str, *arguments: str) -> None:
+        environment = os.environ | {name: str(value) for name, value in stack.services["postgres"]["environment"].items()}
+        argv = [program(name), *arguments]
+        subprocess.run(argv, env=environment, cwd=folder, check=True, stdout=subprocess.DEVNULL, **AS_SERVER)
+
+    data, log = str(folder / "docker"), str(folder / "log")
+    made = ("--username=postgres", f"--pwfile={folder / 'password'}", "--auth-host=scram-sha-256", "--no-sync")
+    run("initdb", f"--pgdata={data}", *made)
+    postgres, *settings = stack.services["postgres"]["command"]
+    assert postgres == "postgres"
+    local = f"-p {stack.postgres_port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder}"
+    run("pg_ctl", "-D", data, "-l", log, "-o", " ".join([*settings, local]), "-w", "start")
+    try:
+        psql = ("-v", "ON_ERROR_STOP=1", "--no-psqlrc", f"--host={folder}", f"--port={stack.postgres_port}")
+        for script in sorted(scripts.glob("*.sql")):
+            run("psql", *psql, "--username=postgres", "--dbname=postgres", f"--file={script}")
+        yield stack
+    finally:
+        run("pg_ctl", "-D", data, "-m", "immediate", "-w", "stop")
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def luigid(postgres: Stack) -> Iterator[Stack]:
+    process = postgres.start("luigid")
+    eventually(lambda: postgres.is_healthy("luigid"))
+    yield postgres
+    process.terminate()
+    process.communicate(timeout=30)
+
+
+def test_file_keeps_the_specification() -> None:
+    checked = subprocess.run(
+        [BIN / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", FILE],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert checked.returncode == 0, checked.stdout
+
+
+def test_every_variable_is_in_the_example_and_every_password_is_demanded() -> None:
+    used = {(name, kind) for name, kind, _ in VARIABLE.findall(FILE.read_text())}
+    optional = set(re.findall(r"^# (\w+)=", EXAMPLE, re.MULTILINE))
+
+    assert {name for name, kind in used if kind == "?"} == set(PASSWORDS)
+    assert {name for name, kind in used if kind == "-"} == optional
+    assert FILE.read_text().count("$") == len(VARIABLE.findall(FILE.read_text()))
+    for name in PASSWORDS:
+        with pytest.raises(LookupError, match=name):
+            interpolated(FILE.read_text(), dict.fromkeys(PASSWORDS, "x") | {name: ""})
+
+
+def test_defaults_of_the_example_are_those_of_the_file() -> None:
+    defaults = {name: word for name, kind, word in VARIABLE.findall(FILE.read_text()) if kind == "-"}
+    assert dict(re.findall(r"^# (\w+)=(.*)$", EXAMPLE, re.MULTILINE)) == defaults
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_service_is_kept_in_bounds(service: str) -> None:
+    of = SERVICES[service]
+
+    assert of["cap_drop"] == ["ALL"]
+    assert of["security_opt"] == ["no-new-privileges:true"]
+    assert of["mem_limit"] and of["pids_limit"]
+    assert all(port.startswith("127.0.0.1:") for port in of.get("ports", []))
+    assert of["restart"] == ("no" if service == "pipeline" else "unless-stopped")
+    assert of["image"] == "tlc-pipeline" or re.search(r":\d+\.\d+", of["image"]), "pinned to a version"
+    # pgAdmin writes its configuration into its image.
+    assert of.get("read_only", False) == (service != "pgadmin")
+
+
+def test_server_is_set_as_the_embedded_one_is() -> None:
+    settings = SERVICES["postgres"]["command"]
+    assert dict(setting.split("=") for setting in settings[2::2]) == _SETTINGS
+
+
+def test_month_is_loaded_by_a_role_that_may_do_nothing_else(luigid: Stack) -> None:
+    assert luigid.is_healthy("postgres")
+    loading = luigid.start("pipeline", "LoadTripdata", "--taxi", "green", "--month", "2019-01")
+    said, _ = loading.communicate(timeout=60)
+    assert loading.returncode == 0, said
+
+    environment = luigid.environment("pipeline")
+    dsn, password = environment["PIPELINE__POSTGRES__DSN"], environment["PGPASSWORD"]
+    with psycopg2.connect(dsn, password=password) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM green_tripdata")
+        assert cursor.fetchone() == (500,)
+        cursor.execute("SELECT rolsuper, rolcreatedb, rolcreaterole FROM pg_roles WHERE rolname = current_user")
+        assert cursor.fetchone() == (False, False, False)
+    connection.close()
+    with pytest.raises(psycopg2.OperationalError, match="password authentication failed"):
+        psycopg2.connect(dsn, password="wrong")
+    assert not [value for value in luigid.variables.values() if value in said]
+
+
+def test_schedule_starts_and_stops_when_told_to(luigid: Stack) -> None:
+    schedule = luigid.start("scheduler")
+    assert schedule.stdout
+    assert "green" in "".join(schedule.stdout.readline() for _ in range(4))
+    schedule.send_signal(signal.SIGTERM)
+    said, _ = schedule.communicate(timeout=60)
+    assert schedule.returncode == 0, said
+
+
+def test_pgadmin_knows_server_role_and_password(postgres: Stack, tmp_path: Path) -> None:
+    (known,) = json.loads((CHECKOUT / "deploy" / "pgadmin" / "servers.json").read_text())["Servers"].values()
+    passfile = tmp_path / "pgpass"
+    passfile.write_text(postgres.here(postgres.file["configs"]["pgpass"]["content"]))
+    passfile.chmod(0o600)
+    host, port = postgres.here(f"{known['Host']}:{known['Port']}").split(":")
+
+    psycopg2.connect(
+        host=host, port=port, dbname=known["MaintenanceDB"], user=known["Username"], passfile=str(passfile)
+    ).close()
