@@ -12,7 +12,7 @@ SCHEDULER ?= local
 LOAD  = $(if $(filter central,$(SCHEDULER)),LUIGI_CONFIG_PATH=central.cfg )$(BIN)/luigi --module pipeline LoadTripdata --taxi $(TAXI) --month $(MONTH)
 
 .DEFAULT_GOAL := help
-.PHONY: help load demo ui test screenshots bench clean
+.PHONY: help load demo ui test screenshots bench lock clean
 
 help:  ## show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -45,6 +45,10 @@ screenshots: .venv/installed  ## take those of docs/screenshots again (needs Chr
 
 bench: .venv/installed  ## measure against the yardsticks (some minutes)
 	$(BIN)/python -m benchmarks
+
+lock: .venv/tested  ## pin what the image installs to the newest versions that setup.cfg allows (requirements.lock)
+	$(BIN)/uv pip compile --quiet --upgrade --generate-hashes --python-version 3.13 --python-platform linux \
+		--custom-compile-command 'make lock' --output-file requirements.lock setup.cfg
 
 clean:  ## remove the environment and the demo, not your data
 	rm -rf .venv demo

@@ -26,7 +26,7 @@ import yaml
 from conftest import BIN, CHECKOUT, start_command
 from waiting import eventually
 
-from pipeline.warehouses.postgres.embedded import _SETTINGS, program
+from pipeline.warehouses.postgres.embedded import SETTINGS, program
 
 FILE = CHECKOUT / "docker-compose.yml"
 EXAMPLE = (CHECKOUT / ".env.example").read_text()
@@ -110,7 +110,7 @@ def stack(tmp_path: Path, mirror: Path) -> Stack:
 
 @pytest.fixture
 def postgres(stack: Stack, server: str) -> Iterator[Stack]:
-    """A server made and started as the service's image does it: by its entrypoint's steps, with the service's settings."""
+    """A server made and started as the service's image does it, with the service's settings."""
     folder = Path(tempfile.mkdtemp(prefix="pipeline-test-"))
     (folder / "password").write_text(stack.variables["POSTGRES_PASSWORD"])
     scripts = folder / "docker-entrypoint-initdb.d"
@@ -119,7 +119,9 @@ def postgres(stack: Stack, server: str) -> Iterator[Stack]:
         shutil.chown(path, **AS_SERVER)
 
     def run(name: str, *arguments: str) -> None:
-        environment = os.environ | {name: str(value) for name, value in stack.services["postgres"]["environment"].items()}
+        environment = os.environ | {
+            name: str(value) for name, value in stack.services["postgres"]["environment"].items()
+        }
         argv = [program(name), *arguments]
         subprocess.run(argv, env=environment, cwd=folder, check=True, stdout=subprocess.DEVNULL, **AS_SERVER)
 
@@ -192,7 +194,7 @@ def test_service_is_kept_in_bounds(service: str) -> None:
 
 def test_server_is_set_as_the_embedded_one_is() -> None:
     settings = SERVICES["postgres"]["command"]
-    assert dict(setting.split("=") for setting in settings[2::2]) == _SETTINGS
+    assert dict(setting.split("=") for setting in settings[2::2]) == SETTINGS
 
 
 def test_month_is_loaded_by_a_role_that_may_do_nothing_else(luigid: Stack) -> None:

@@ -116,7 +116,9 @@ def local_path(url: str) -> Path | None:
     if scheme.lower() in ("http", "https"):
         return None
     if scheme.lower() != "file":
-        raise PipelineError(f"{url}: [source] base_url must be an http(s) URL, a file URL or a folder")
+        raise PipelineError(
+            f"{without_credentials(url)}: [source] base_url must be an http(s) URL, a file URL or a folder"
+        )
     host, slash, path = url[len("file://") :].partition("/")
     if host not in ("", "localhost"):
         raise PipelineError(f"{url}: {host} would be a host; write file:/// and then the path, in [source] base_url")

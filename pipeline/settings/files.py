@@ -16,7 +16,9 @@ class source(Section):
     """Where release files come from."""
 
     base_url: str = luigi.Parameter(
-        default=RELEASE_MIRROR, description="the release site, or a mirror of it: an http(s) or file URL, or a folder"
+        default=RELEASE_MIRROR,
+        significant=False,
+        description="the release site, or a mirror of it: an http(s) or file URL, or a folder",
     )
     connect_timeout: float = luigi.FloatParameter(default=10, description="seconds to wait for a connection")
     read_timeout: float = luigi.FloatParameter(default=60, description="seconds to wait for the next bytes")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg2
@@ -34,7 +34,7 @@ class ConnectionLost(PipelineError):
 class PostgresDatabase:
     """A database and the schema in it that the pipeline works in."""
 
-    dsn: str
+    dsn: str = field(repr=False)  # it may hold a password
     schema: str
     copy_streams: int = 2
 

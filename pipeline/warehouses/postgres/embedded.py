@@ -32,7 +32,7 @@ logger = logging.getLogger("luigi-interface")
 _START_SECONDS = 600  # a crashed server first replays what it had logged
 _WAITS_FOR_ORPHANS = (0.0, 0.3, 1.0, 4.0)  # processes of a killed server hold its memory until they notice
 # Bigger and fewer checkpoints: a backfill writes gigabytes, and a crash replays at most this much.
-_SETTINGS = {"max_wal_size": "4GB", "checkpoint_timeout": "15min", "shared_buffers": "256MB"}
+SETTINGS = {"max_wal_size": "4GB", "checkpoint_timeout": "15min", "shared_buffers": "256MB"}
 _PORT = 5432  # part of the socket's name
 _LONGEST_SOCKET_PATH = 103  # bytes; macOS allows no more, Linux 107
 
@@ -139,7 +139,7 @@ def _create(folder: Path) -> None:
     shutil.rmtree(fresh, ignore_errors=True)
     _server(fresh).ensure_pgdata_inited()
     with (fresh / "postgresql.conf").open("a") as configuration:
-        configuration.writelines(f"{name} = '{value}'\n" for name, value in _SETTINGS.items())
+        configuration.writelines(f"{name} = '{value}'\n" for name, value in SETTINGS.items())
     fresh.rename(folder)
 
 

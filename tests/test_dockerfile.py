@@ -1,0 +1,92 @@
+"""The image, without an engine to build it: its rules, what goes into it, and the versions it installs."""
+
+from __future__ import annotations
+
+import configparser
+import json
+import os
+import re
+import shutil
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+from conftest import BIN, CHECKOUT, settings
+from packaging.requirements import Requirement
+
+from pipeline.warehouses.postgres import PostgresDatabase
+
+DOCKERFILE = (CHECKOUT / "Dockerfile").read_text()
+LOCK = CHECKOUT / "requirements.lock"
+PINNED = re.compile(r"^([\w.-]+)==(\S+)((?: \\\n    --hash=sha256:[0-9a-f]{64})+)((?:\n    # .*)*)", re.MULTILINE)
+
+
+def required() -> dict[str, Requirement]:
+    """What setup.cfg says the package needs."""
+    config = configparser.ConfigParser(interpolation=None)
+    config.read(CHECKOUT / "setup.cfg")
+    found = map(Requirement, config["options"]["install_requires"].split("\n")[1:])
+    return {requirement.name.lower(): requirement for requirement in found}
+
+
+def test_every_needed_package_has_an_upper_bound() -> None:
+    bounded = {name for name, needed in required().items() if any(s.operator in ("<", "==") for s in needed.specifier)}
+    assert bounded == set(required())
+
+
+def test_lock_is_in_step_with_what_is_needed() -> None:
+    pinned = {name: (version, reasons) for name, version, _, reasons in PINNED.findall(LOCK.read_text())}
+    direct = {name for name, (_, reasons) in pinned.items() if "tlc-pipeline (setup.cfg)" in reasons}
+
+    assert direct == set(required()), "run `make lock`"
+    assert len(pinned) == LOCK.read_text().count("=="), "each with its hashes"
+    outside = [name for name, needed in required().items() if not needed.specifier.contains(pinned[name][0])]
+    assert outside == [], "run `make lock`"
+
+
+def test_dockerfile_keeps_hadolints_rules() -> None:
+    linted = subprocess.run([BIN / "hadolint", CHECKOUT / "Dockerfile"], capture_output=True, text=True, check=False)
+    assert linted.returncode == 0, linted.stdout
+    assert linted.stdout == ""
+
+
+def test_image_runs_as_somebody_who_is_not_root() -> None:
+    assert re.findall(r"^USER (\d+)$", DOCKERFILE, re.MULTILINE)[-1] != "0"
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Path:
+    """What .dockerignore lets into the image, in a folder that nobody may write to."""
+    kept = re.findall(r"^!(\S+)$", (CHECKOUT / ".dockerignore").read_text(), re.MULTILINE)
+    folder = tmp_path / "app"
+    folder.mkdir()
+    for path in (CHECKOUT / name for name in kept):
+        if path.is_dir():
+            shutil.copytree(path, folder / path.name, ignore=shutil.ignore_patterns("__pycache__"))
+        elif path.exists():
+            shutil.copy2(path, folder)
+    for path in (folder, *folder.rglob("*")):
+        path.chmod(path.stat().st_mode & ~(stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH))
+    return folder
+
+
+def test_what_is_in_the_image_is_enough_to_load_a_month(
+    app: Path, tmp_path: Path, database: PostgresDatabase, mirror: Path
+) -> None:
+    name, *arguments = json.loads(re.findall(r"^ENTRYPOINT (.*)$", DOCKERFILE, re.MULTILINE)[-1])
+    loaded = subprocess.run(
+        [BIN / name, *arguments, "LoadTripdata", "--taxi", "green", "--month", "2019-01"],
+        cwd=app,
+        env=os.environ | settings(tmp_path, database, mirror) | {"PYTHONPATH": str(app), "HOME": "/tmp"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert loaded.returncode == 0, loaded.stderr
+
+
+def test_no_secret_can_get_into_the_image(app: Path) -> None:
+    everything = (CHECKOUT / ".dockerignore").read_text().splitlines()
+    assert "*" in everything, "what is not named stays out"
+    assert not [path.name for path in app.iterdir() if path.name in {".env", "pipeline.env", ".git", "data", ".venv"}]

@@ -1,0 +1,126 @@
+"""Passwords and keys: in nothing that is printed, logged, kept, shown by the scheduler or listed among processes."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import psutil
+import pytest
+from conftest import BIN, CHECKOUT, execute, run_command, settings
+from http_source import HttpSource
+from psycopg2.extensions import parse_dsn
+from test_central_scheduler import ask, central, luigid
+
+from pipeline.warehouses.postgres import PostgresDatabase
+
+__all__ = ["ask", "luigid"]
+
+LOAD = ("--module", "pipeline", "LoadTripdata", "--taxi", "green")
+SECRET = "s3cret"
+KEY = base64.b64encode(json.dumps({"type": "service_account", "private_key": SECRET}).encode()).decode()
+
+
+@pytest.fixture
+def environment(tmp_path: Path, database: PostgresDatabase, site: HttpSource, mirror: Path) -> dict[str, str]:
+    """Every place in which the pipeline takes a secret, each holding one."""
+    file = mirror / "green" / "green_tripdata_2019-01.csv.gz"
+    site.files[f"/green/{file.name}"] = file.read_bytes()
+    socket = quote(parse_dsn(database.dsn)["host"], safe="")
+    return settings(tmp_path, database, mirror) | {
+        "PIPELINE__POSTGRES__DSN": f"postgresql://postgres:{SECRET}@/postgres?host={socket}",
+        "PIPELINE__SOURCE__BASE_URL": site.url.replace("http://", f"http://me:{SECRET}@"),
+        "PGPASSWORD": SECRET,
+        "SECRET_GCP_SERVICE_ACCOUNT": KEY,
+        "PIPELINE__ALERTS__WEBHOOK_URL": f"{site.url}/{SECRET}",
+    }
+
+
+def run_and_watch(environment: dict[str, str], *arguments: str) -> tuple[int, str, set[str]]:
+    """Runs luigi; returns its exit code, all it said, and the command lines of it and its children meanwhile."""
+    seen: set[str] = set()
+    with tempfile.TemporaryFile("w+") as output:
+        process = psutil.Popen(
+            [BIN / "luigi", *arguments], cwd=CHECKOUT, env=os.environ | environment, stdout=output, stderr=output
+        )
+        while process.poll() is None:
+            with contextlib.suppress(psutil.Error):  # one that ends meanwhile
+                seen |= {" ".join(one.cmdline()) for one in (process, *process.children(recursive=True))}
+        output.seek(0)
+        return process.returncode, output.read(), seen
+
+
+@pytest.mark.parametrize(("month", "code"), [("2019-01", 0), ("2018-12", 30)], ids=["done", "failed"])
+def test_no_secret_leaves_a_run(
+    environment: dict[str, str],
+    database: PostgresDatabase,
+    luigid: str,
+    ask: Callable[..., Any],
+    tmp_path: Path,
+    month: str,
+    code: int,
+) -> None:
+    returned, said, processes = run_and_watch(
+        environment | central(luigid), *LOAD, "--month", month, "--log-level", "DEBUG"
+    )
+
+    assert returned == code, said
+    assert "LoadTripdata" in said and any("LoadTripdata" in line for line in processes)
+    assert_hidden(said)
+    assert_hidden(*processes)
+    tasks = ask("task_list", status="DONE", upstream_status="") | ask("task_list", status="FAILED", upstream_status="")
+    assert tasks
+    assert_hidden(json.dumps(tasks), *(json.dumps(ask("fetch_error", task_id=name)) for name in tasks))
+    kept = [path for path in (tmp_path / "data").rglob("*") if path.is_file()]
+    assert kept
+    assert_hidden(*(path.read_bytes().decode("latin-1") for path in kept))
+    assert_hidden(run_command("pipeline", "status", "--json", **environment).stdout)
+    for (table,) in execute(database, "SELECT tablename FROM pg_tables WHERE schemaname = %s", database.schema):
+        assert_hidden(str(execute(database, f'SELECT * FROM "{table}"')))
+
+
+def test_no_secret_is_in_what_python_shows_of_settings(environment: dict[str, str]) -> None:
+    shown = subprocess.run(
+        [sys.executable, "-c", SHOW_SETTINGS],
+        cwd=CHECKOUT,
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert "PostgresDatabase(" in shown and "source(" in shown
+    assert_hidden(shown)
+
+
+SHOW_SETTINGS = """
+import pipeline
+from pipeline.settings import postgres
+from pipeline.settings.section import Section
+print([repr(section()) for section in Section.__subclasses__()], repr(postgres().database()))
+"""
+
+
+def test_source_that_is_no_source_is_told_without_its_password(environment: dict[str, str]) -> None:
+    base_url = f"ftp://me:{SECRET}@127.0.0.1/"
+    failed = run_command(
+        "luigi", *LOAD, "--month", "2019-01", **(environment | {"PIPELINE__SOURCE__BASE_URL": base_url})
+    )
+
+    assert failed.returncode == 30
+    assert "base_url must be an http(s) URL" in failed.stderr
+    assert_hidden(failed.stdout, failed.stderr)
+
+
+def assert_hidden(*texts: str) -> None:
+    for text in texts:
+        assert SECRET not in text
+        assert KEY not in text
