@@ -119,11 +119,10 @@ def postgres(stack: Stack, server: str) -> Iterator[Stack]:
         shutil.chown(path, **AS_SERVER)
 
     def run(name: str, *arguments: str) -> None:
-        environment = os.environ | {
-            name: str(value) for name, value in stack.services["postgres"]["environment"].items()
-        }
-        argv = [program(name), *arguments]
-        subprocess.run(argv, env=environment, cwd=folder, check=True, stdout=subprocess.DEVNULL, **AS_SERVER)
+        environment = os.environ | stack.services["postgres"]["environment"]
+        subprocess.run(
+            [program(name), *arguments], env=environment, cwd=folder, check=True, stdout=subprocess.DEVNULL, **AS_SERVER
+        )
 
     data, log = str(folder / "docker"), str(folder / "log")
     made = ("--username=postgres", f"--pwfile={folder / 'password'}", "--auth-host=scram-sha-256", "--no-sync")

@@ -110,10 +110,8 @@ print([repr(section()) for section in Section.__subclasses__()], repr(postgres()
 
 
 def test_source_that_is_no_source_is_told_without_its_password(environment: dict[str, str]) -> None:
-    base_url = f"ftp://me:{SECRET}@127.0.0.1/"
-    failed = run_command(
-        "luigi", *LOAD, "--month", "2019-01", **(environment | {"PIPELINE__SOURCE__BASE_URL": base_url})
-    )
+    environment["PIPELINE__SOURCE__BASE_URL"] = f"ftp://me:{SECRET}@127.0.0.1/"
+    failed = run_command("luigi", *LOAD, "--month", "2019-01", **environment)
 
     assert failed.returncode == 30
     assert "base_url must be an http(s) URL" in failed.stderr
