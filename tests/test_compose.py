@@ -14,6 +14,7 @@ import secrets
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -29,6 +30,7 @@ from waiting import eventually
 from pipeline.warehouses.postgres.embedded import SETTINGS, program
 
 FILE = CHECKOUT / "docker-compose.yml"
+PAGE = CHECKOUT / "docs" / "containers.md"
 EXAMPLE = (CHECKOUT / ".env.example").read_text()
 SERVICES: dict[str, Any] = yaml.safe_load(FILE.read_text())["services"]
 PASSWORDS = re.findall(r"^(\w+)=$", EXAMPLE, re.MULTILINE)
@@ -234,3 +236,17 @@ def test_pgadmin_knows_server_role_and_password(postgres: Stack, tmp_path: Path)
     psycopg2.connect(
         host=host, port=port, dbname=known["MaintenanceDB"], user=known["Username"], passfile=str(passfile)
     ).close()
+
+
+def test_passwords_are_made_up_as_the_page_says(tmp_path: Path) -> None:
+    (block,) = re.findall(r"^```sh\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    shutil.copy(CHECKOUT / ".env.example", tmp_path)
+    made = []
+    for _ in range(2):
+        subprocess.run(["bash", "-e"], input=block, text=True, cwd=tmp_path, check=True)
+        made.append(dict(re.findall(r"^(\w+)=(\w+)$", (tmp_path / ".env").read_text(), re.MULTILINE)))
+
+    assert set(made[0]) == set(PASSWORDS)
+    assert len(set(made[0].values())) == len(PASSWORDS)
+    assert made[1] == made[0], "kept when they are there"
+    assert stat.S_IMODE((tmp_path / ".env").stat().st_mode) == 0o600
