@@ -13,7 +13,6 @@ import re
 import secrets
 import shutil
 import signal
-import socket
 import stat
 import subprocess
 import tempfile
@@ -24,6 +23,7 @@ from typing import Any
 import psycopg2
 import pytest
 import yaml
+from central import free_port
 from conftest import BIN, CHECKOUT, start_command
 from waiting import eventually
 
@@ -49,12 +49,6 @@ def interpolated(text: str, variables: Mapping[str, str]) -> str:
         return variables.get(name) or word
 
     return VARIABLE.sub(value, text)
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 class Stack:

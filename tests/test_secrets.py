@@ -9,21 +9,17 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 from urllib.parse import quote
 
 import psutil
 import pytest
+from central import central_scheduler
 from conftest import BIN, CHECKOUT, execute, run_command, settings
 from http_source import HttpSource
 from psycopg2.extensions import parse_dsn
-from test_central_scheduler import ask, central, luigid
 
 from pipeline.warehouses.postgres import PostgresDatabase
-
-__all__ = ["ask", "luigid"]
 
 LOAD = ("--module", "pipeline", "LoadTripdata", "--taxi", "green")
 SECRET = "s3cret"
@@ -63,23 +59,22 @@ def run_and_watch(environment: dict[str, str], *arguments: str) -> tuple[int, st
 def test_no_secret_leaves_a_run(
     environment: dict[str, str],
     database: PostgresDatabase,
-    luigid: str,
-    ask: Callable[..., Any],
     tmp_path: Path,
     month: str,
     code: int,
 ) -> None:
-    returned, said, processes = run_and_watch(
-        environment | central(luigid), *LOAD, "--month", month, "--log-level", "DEBUG"
-    )
+    with central_scheduler(environment) as ui:
+        returned, said, processes = run_and_watch(
+            environment | ui.environment, *LOAD, "--month", month, "--log-level", "DEBUG"
+        )
+        tasks = ui.tasks()
+        errors = [json.dumps(ui.ask("fetch_error", task_id=name)) for name in tasks]
 
     assert returned == code, said
     assert "LoadTripdata" in said and any("LoadTripdata" in line for line in processes)
-    assert_hidden(said)
-    assert_hidden(*processes)
-    tasks = ask("task_list", status="DONE", upstream_status="") | ask("task_list", status="FAILED", upstream_status="")
+    assert_hidden(said, *processes, *ui.said)
     assert tasks
-    assert_hidden(json.dumps(tasks), *(json.dumps(ask("fetch_error", task_id=name)) for name in tasks))
+    assert_hidden(json.dumps(tasks), *errors)
     kept = [path for path in (tmp_path / "data").rglob("*") if path.is_file()]
     assert kept
     assert_hidden(*(path.read_bytes().decode("latin-1") for path in kept))
