@@ -36,6 +36,7 @@ def environment(tmp_path: Path, database: PostgresDatabase, site: HttpSource, mi
         "PIPELINE__POSTGRES__DSN": f"postgresql://postgres:{SECRET}@/postgres?host={socket}",
         "PIPELINE__SOURCE__BASE_URL": site.url.replace("http://", f"http://me:{SECRET}@"),
         "PGPASSWORD": SECRET,
+        "PIPELINE__SCHEDULER__RETRY_COUNT": "1",
         "SECRET_GCP_SERVICE_ACCOUNT": KEY,
         "PIPELINE__ALERTS__WEBHOOK_URL": f"{site.url}/{SECRET}",
     }
