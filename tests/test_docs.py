@@ -43,10 +43,15 @@ def checkout(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(CHECKOUT)))
-def test_commands_of_page_run(page: Path, checkout: Path, tmp_path: Path, database: PostgresDatabase) -> None:
+def test_commands_of_page_run(
+    page: Path, checkout: Path, tmp_path: Path, database: PostgresDatabase, request: pytest.FixtureRequest
+) -> None:
     script = ALREADY_DONE + "".join(SHELL_BLOCK.findall(page.read_text()))
     for shown, run in STAND_INS.items():
         script = script.replace(shown, run)
+    environment = os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}"}
+    if "SetupGcp" in script:
+        environment |= request.getfixturevalue("google_cloud").environment
     releases = tmp_path / "releases"
     write_zones(releases)
     for taxi in ("green", "yellow"):
@@ -59,7 +64,7 @@ def test_commands_of_page_run(page: Path, checkout: Path, tmp_path: Path, databa
         ["bash", "-e"],
         input=script,
         cwd=checkout,
-        env=os.environ | settings(tmp_path, database, releases) | {"PATH": f"{BIN}:{os.environ['PATH']}"},
+        env=environment | settings(tmp_path, database, releases),
         capture_output=True,
         text=True,
         timeout=120,

@@ -46,6 +46,7 @@ def test_history_and_metrics_tell_of_every_run(luigi: Run, ui: CentralScheduler)
     assert all(word in recent.text for word in ("LoadTripdata", "ExtractTripdata", "DONE", "2019-01"))
     assert "LoadTripdata" in by_name.text and "ExtractTripdata" not in by_name.text
     assert 'luigi_task_done_total{family="LoadTripdata"} 1.0' in metrics.text
+    assert 'pipeline_rows_total{dataset="green",task="LoadTripdata"} 500' in metrics.text
 
 
 def test_sigterm_saves_what_it_knows_for_the_next_start(luigi: Run, ui: CentralScheduler) -> None:

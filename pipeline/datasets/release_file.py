@@ -33,7 +33,8 @@ class ReleaseFile:
 
     `header` is its first line as it stands; `blocks()` or `read()` gives what follows.
 
-    After the last block, `sha256` and `bytes_read` tell what the file was, compressed bytes and all.
+    After the last block, `sha256` and `bytes_read` tell what the file was, compressed bytes and all, and `text_bytes`
+    how long its text was.
 
     `label` is what messages call the file: its path, unless told otherwise. `remedy` is what they advise to do.
 
@@ -50,6 +51,7 @@ class ReleaseFile:
         with self._readable():
             self.header = self._lines.readline(_LONGEST_HEADER)
         self._newline = b"\r\n" if self.header.endswith(b"\r\n") else b"\n"
+        self.text_bytes = len(self.header)
         self.columns = self._match_header(self.header)
 
     def __enter__(self) -> ReleaseFile:
@@ -75,6 +77,7 @@ class ReleaseFile:
         while chunk := self.read(BLOCK_BYTES):
             data = chunk + self._rest_of_record(chunk, line)
             rows = count_records(data)
+            self.text_bytes += len(data)
             yield Block(data, line, rows)
             line += data.count(b"\n") if b'"' in data else rows
 

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import errno
-import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import unquote
@@ -19,6 +16,7 @@ from pipeline.datasets.release_file import ReleaseFile
 from pipeline.errors import PipelineError
 from pipeline.extract.download import FileNotPublished, HttpOptions, download, without_credentials
 from pipeline.extract.part import Part
+from pipeline.files import locked
 from pipeline.progress import Progress
 
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -26,13 +24,19 @@ _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 @dataclass(frozen=True)
 class ExtractedFile:
-    """What is known of an extracted file; kept beside it as `<file>.json`."""
+    """What is known of an extracted file; kept beside it as `<file>.json`. `text_bytes` is its size as plain text."""
 
     source_url: str
     bytes: int
     sha256: str
     rows: int
     extracted_at: str
+    text_bytes: int = 0
+
+    @property
+    def ratio(self) -> float:
+        """Its bytes for each byte of text, to three digits; 0 where an earlier version has not counted those."""
+        return round(self.bytes / self.text_bytes, 3) if self.text_bytes else 0.0
 
     @staticmethod
     def facts_path(file: Path) -> Path:
@@ -66,7 +70,7 @@ def extract_release(
     url = source_url(base_url, spec.source_path(month))
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(file):
+        with locked(file):
             if not replace and file.exists() and (facts := ExtractedFile.read(file)):
                 return facts
             part = _part(file)
@@ -143,7 +147,7 @@ def _verify(part: Part, spec: DatasetSpec, url: str) -> ExtractedFile:
         with ReleaseFile(part.path, spec, label=url, remedy=_REMEDY) as release:
             rows = sum(block.rows for block in release.blocks())
             now = datetime.datetime.now(datetime.UTC).isoformat("T", "seconds")
-            facts = ExtractedFile(url, release.bytes_read, release.sha256, rows, now)
+            facts = ExtractedFile(url, release.bytes_read, release.sha256, rows, now, release.text_bytes)
         if not rows:
             raise PipelineError(f"{url}: the file has a header but no rows; {_REMEDY}")
     except PipelineError:
@@ -164,13 +168,3 @@ def _put_in_place(part: Part, file: Path, facts: ExtractedFile) -> None:
 
 
 _REMEDY = "nothing was kept of it; try again later, or name another source with --source-base-url"
-
-
-@contextlib.contextmanager
-def _locked(file: Path) -> Iterator[None]:
-    """Keeps two processes from writing the same file; the kernel drops the lock of a killed one."""
-    locks = file.parent / ".locks"
-    locks.mkdir(exist_ok=True)
-    with (locks / file.name).open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield

@@ -32,7 +32,9 @@ class source(Section):
 class storage(Section):
     """Where files are kept."""
 
-    root: str = luigi.Parameter(default="data", description="the folder for raw files and the embedded database")
+    root: str = luigi.Parameter(
+        default="data", description="the folder for raw files, the embedded database, logs and metrics"
+    )
     keep_raw: bool = luigi.BoolParameter(
         default=True,
         parsing=luigi.BoolParameter.EXPLICIT_PARSING,
@@ -53,3 +55,11 @@ class storage(Section):
     def folder(self, name: str) -> Path:
         """Where one part of the pipeline keeps what is its own."""
         return Path(self.root).expanduser() / name
+
+    def alert_book(self) -> Path:
+        """Where it is kept who has been told what."""
+        return self.folder("alerts") / "book.json"
+
+    def metrics_file(self) -> Path:
+        """What node_exporter's textfile collector is to read."""
+        return self.folder("metrics") / "pipeline.prom"

@@ -1,5 +1,6 @@
 """Tasks: what is done in which order. Each is thin: what it requires, what it puts out, one call that does it."""
 
+import pipeline.tasks.events  # noqa: F401  (for what it hangs on Luigi)
 from pipeline.tasks.catch_up import CatchUpMonthly
 from pipeline.tasks.extract import ExtractTripdata, ExtractZones
 from pipeline.tasks.gcp_setup import SetupGcp

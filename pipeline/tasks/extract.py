@@ -44,7 +44,12 @@ class Extract(ReleaseTask):
             )
         if extracted.source_url.startswith("http"):
             self.track(extracted.source_url)
-        self.tell(f"extracted {extracted.bytes:,} bytes, {extracted.rows:,} rows, verified")
+        self.tell(
+            f"extracted {extracted.bytes:,} bytes, {extracted.rows:,} rows, verified",
+            rows=extracted.rows,
+            bytes=extracted.bytes,
+            ratio=extracted.ratio,
+        )
 
     def _file_id(self) -> tuple[int, int] | None:
         try:

@@ -73,7 +73,7 @@ class Load(ReleaseTask):
                 entry = self._load(job, progress)
         except FileNotFoundError as error:
             raise PipelineError(f"{error.filename} was removed before it was loaded; run again") from error
-        tell_of_load(self, entry)
+        tell_of_load(self, entry, ratio=facts.ratio if facts else 0.0)
         if not storage().keep_raw:
             remove_extracted(file)
 
@@ -111,8 +111,8 @@ class LoadZones(ZonesTask, Load):
         return ExtractZones(force=self.force)
 
 
-def tell_of_load(task: PipelineTask, entry: LedgerEntry) -> None:
-    """Says in the log and on the task's page what came of a load."""
+def tell_of_load(task: PipelineTask, entry: LedgerEntry, **facts: object) -> None:
+    """Says in the log, with these facts, and on the task's page what came of a load."""
     rate = entry.rows_read / max(entry.seconds, 1e-3)
     message = (
         f"{entry.partition_key}: {entry.rows_loaded:,} rows loaded into {entry.target_table}"
@@ -127,4 +127,11 @@ def tell_of_load(task: PipelineTask, entry: LedgerEntry) -> None:
         logger.info(message)
     else:
         logger.warning("%s: no row of the file is new; is it the right month's?", message)
-    task.tell(message)
+    task.tell(
+        message,
+        rows=entry.rows_loaded,
+        rows_duplicate=entry.rows_duplicate,
+        rows_rejected=entry.rows_rejected,
+        bytes=entry.source_bytes,
+        **facts,
+    )

@@ -10,7 +10,7 @@ import sys
 import time
 import traceback
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import luigi
 import luigi.parameter
@@ -53,13 +53,22 @@ logging.getLogger("luigi-interface").addFilter(OneLineErrors())
 class PipelineTask(luigi.Task):
     """A task whose failure reads as one line in the log, the summary and the UI."""
 
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.told, self.facts = "", dict[str, Any]()
+
     def on_failure(self, exception: BaseException) -> str:
         if isinstance(exception, PipelineError):
             return str(exception)
         return "".join(traceback.format_exception(exception))
 
-    def tell(self, message: str) -> None:
-        """Shows a message on the task's page in the UI; a task that no worker runs has none."""
+    def tell(self, message: str, **facts: object) -> None:
+        """Shows a message on the task's page in the UI; a task that no worker runs has none.
+
+        The facts are for the log and the metrics, such as `rows`, the rows that the task has put in place.
+        """
+        self.told = message
+        self.facts |= facts
         if self.set_status_message is not None:
             self.set_status_message(message)
 

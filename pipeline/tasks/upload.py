@@ -61,7 +61,7 @@ class Upload(ReleaseTask):
             uploaded = upload(gcp().place(), job, progress)
         message = f"{uploaded.uri}: {uploaded.bytes:,} bytes, checksum {uploaded.crc32c} (CRC32C)"
         logger.info(message)
-        self.tell(message)
+        self.tell(message, bytes=uploaded.bytes)
 
 
 class UploadTripdata(TripdataTask, Upload):

@@ -29,7 +29,8 @@ def serve(address: str, port: int, folder: Path, history: str, announce: Callabl
         task_history_impl=TaskHistory(history or f"sqlite:///{folder / 'history.sqlite'}"),
         state_path=str(folder / "state.pickle"),
         record_task_history=True,
-        metrics_collector=MetricsCollectors.prometheus,
+        metrics_collector=MetricsCollectors.custom,
+        metrics_custom_import="pipeline.scheduler_metrics.SchedulerMetrics",
     )
     IOLoop.current().add_callback(announce)
     try:

@@ -1,0 +1,73 @@
+"""Metrics: a text file in Prometheus' format, for node_exporter's textfile collector, kept up by every process."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from pathlib import Path
+
+from pipeline.files import locked, replace_text
+
+# By hand, as importing prometheus_client would cost each run more than all of this: its tests read it with that.
+_FAMILIES = {
+    "pipeline_rows_total": ("counter", "Rows that a task has handled; of LoadTripdata: those it has loaded."),
+    "pipeline_task_seconds": ("summary", "How long a task took when it succeeded."),
+    "pipeline_task_failures_total": ("counter", "How often a task has failed, in scheduling or running."),
+    "pipeline_last_success_timestamp_seconds": ("gauge", "When a task last succeeded."),
+}
+
+
+class MetricsFile:
+    """The counts since the file was made. Safe for several processes; its methods raise OSError at worst."""
+
+    def __init__(self, file: Path):
+        self.file = file
+
+    def task_succeeded(self, task: str, dataset: str, seconds: float, rows: int) -> None:
+        """Counts a success and what it took."""
+        labels = _labels(task, dataset)
+        added = {
+            f"pipeline_rows_total{labels}": rows,
+            f"pipeline_task_seconds_sum{labels}": seconds,
+            f"pipeline_task_seconds_count{labels}": 1,
+        }
+        self._update(added, {f"pipeline_last_success_timestamp_seconds{labels}": time.time()})
+
+    def task_failed(self, task: str, dataset: str) -> None:
+        """Counts a failure."""
+        self._update({f"pipeline_task_failures_total{_labels(task, dataset)}": 1}, {})
+
+    def text(self) -> str:
+        """What the file holds; nothing as long as there is none."""
+        try:
+            return self.file.read_text()
+        except FileNotFoundError:
+            return ""
+
+    def _update(self, added: dict[str, float], replaced: dict[str, float]) -> None:
+        with locked(self.file):
+            series = _parse(self.text())
+            for name, amount in added.items():
+                series[name] = series.get(name, 0) + amount
+            replace_text(self.file, _format(series | replaced))
+
+
+def _labels(task: str, dataset: str) -> str:
+    return f'{{dataset="{dataset}",task="{task}"}}'
+
+
+def _parse(text: str) -> dict[str, float]:
+    series = dict[str, float]()
+    for line in text.splitlines():
+        name, _, value = line.rpartition(" ")
+        with contextlib.suppress(ValueError):  # a comment; or what a crash has spoilt, which counts from 0 again
+            series[name] = float(value)
+    return series
+
+
+def _format(series: dict[str, float]) -> str:
+    lines = list[str]()
+    for family, (kind, help_text) in _FAMILIES.items():
+        lines += [f"# HELP {family} {help_text}", f"# TYPE {family} {kind}"]
+        lines += [f"{name} {value!r}" for name, value in sorted(series.items()) if name.startswith(family)]
+    return "".join(line + "\n" for line in lines)

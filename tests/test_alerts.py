@@ -1,0 +1,207 @@
+"""Alerts: one for each burst of failures and one when it is over, by mail and by webhook, whatever happens to them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from central import free_port
+from conftest import CHECKOUT, Run, run_command, settings
+from receivers import WEBHOOK_PATH, Receivers, receivers
+
+from pipeline.datasets import spec_named
+from pipeline.sample import write_month
+from pipeline.warehouses.postgres import PostgresDatabase
+
+LOAD = ("LoadTripdata", "--taxi", "green", "--month", "2019-01")
+MISSING = ("LoadTripdata", "--taxi", "green", "--month", "2019-02")
+BACKFILL = ("RangeMonthly", "--of", "LoadTripdata", "--of-params", '{"taxi":"green"}', "--start", "2019-01")
+
+
+@pytest.fixture
+def told() -> Iterator[Receivers]:
+    with receivers() as found:
+        yield found
+
+
+def publish(mirror: Path, month: int) -> None:
+    spec = spec_named("green")
+    assert spec.first_month
+    write_month(spec, spec.first_month.replace(month=month), 50, mirror)
+
+
+def test_failing_month_is_told_once_and_its_recovery_once(luigi: Run, told: Receivers, mirror: Path) -> None:
+    for _ in range(3):
+        assert luigi(*MISSING, **told.settings).returncode == 30
+    assert told.counts() == (1, 1)
+    (mail,), (post,) = told.mails, told.posts
+    assert mail["Subject"].startswith("ExtractTripdata(taxi=green, month=2019-02) failed on ")
+    assert mail["To"] == "ops@example.org, data@example.org"
+    assert "green 2019-02 does not exist at" in mail.get_content()
+    (task,) = post["tasks"]
+    assert post["status"] == "failed" and post["path"] == WEBHOOK_PATH
+    assert (task["task"], task["parameters"]) == ("ExtractTripdata", {"taxi": "green", "month": "2019-02"})
+    assert task["detail"].startswith("green 2019-02 does not exist at ") and task["detail"] in post["text"]
+    assert "\n" not in task["detail"] and Path(task["run"]).exists()
+
+    publish(mirror, 2)
+    assert luigi(*MISSING, **told.settings).returncode == 0
+    assert told.counts() == (2, 2)
+    assert told.mails[1]["Subject"].startswith("ExtractTripdata(taxi=green, month=2019-02) recovered on ")
+    assert told.posts[1]["status"] == "recovered"
+    assert "failed 3 times since" in told.posts[1]["text"]
+
+    assert luigi(*MISSING, **told.settings).returncode == 0
+    assert told.counts() == (2, 2)
+
+
+def test_month_that_fails_anew_after_its_recovery_is_told_anew(luigi: Run, told: Receivers, mirror: Path) -> None:
+    luigi(*MISSING, **told.settings)
+    publish(mirror, 2)
+    luigi(*MISSING, **told.settings)
+    luigi("LoadTripdata", "--taxi", "green", "--month", "2019-03", **told.settings)
+    luigi(*MISSING, "--force", PIPELINE__SOURCE__BASE_URL="/nowhere", **told.settings)
+
+    assert [post["status"] for post in told.posts] == ["failed", "recovered", "failed", "failed"]
+    assert told.posts[3]["tasks"][0]["parameters"]["month"] == "2019-02"
+
+
+@pytest.mark.parametrize("workers", ["1", "3"])
+def test_backfill_whose_source_is_down_is_one_alert_and_one_recovery(
+    luigi: Run, told: Receivers, mirror: Path, workers: str
+) -> None:
+    command = (*BACKFILL, "--stop", "2019-07", "--workers", workers)
+    assert luigi(*command, PIPELINE__SOURCE__BASE_URL="/nowhere", **told.settings).returncode == 30
+    assert told.counts() == (1, 1)
+    assert told.mails[0]["Subject"].startswith("6 tasks failed on ")
+    assert {task["parameters"]["month"] for task in told.posts[0]["tasks"]} == {f"2019-0{n}" for n in range(1, 7)}
+
+    for month in range(2, 7):
+        publish(mirror, month)
+    assert luigi(*command, **told.settings).returncode == 0
+    assert told.counts() == (2, 2)
+    assert told.mails[1]["Subject"].startswith("6 tasks recovered on ")
+
+
+def test_database_that_is_down_while_scheduling_is_told_without_the_password(luigi: Run, told: Receivers) -> None:
+    assert luigi(*LOAD, **told.settings).returncode == 0
+    for _ in range(2):
+        down = luigi(*LOAD, PIPELINE__POSTGRES__DSN="postgresql://me:s3cr%65t@127.0.0.1:1/taxi", **told.settings)
+        assert down.returncode == 35
+    assert told.counts() == (1, 1)
+    (task,) = told.posts[0]["tasks"]
+    assert task["task"] == "LoadTripdata" and task["detail"].startswith("no connection to PostgreSQL")
+    assert "s3cr" not in json.dumps(told.posts[0]["tasks"]) + told.mails[0].as_string()
+
+    assert luigi(*LOAD, **told.settings).returncode == 0
+    assert told.counts() == (2, 2)
+    assert told.posts[1]["status"] == "recovered"
+
+
+def test_backfill_that_cannot_be_scheduled_is_told_once(luigi: Run, told: Receivers) -> None:
+    dsn = "postgresql://me@127.0.0.1:1/taxi"
+    failed = luigi(*BACKFILL, "--stop", "2019-07", PIPELINE__POSTGRES__DSN=dsn, **told.settings)
+
+    assert failed.returncode == 35
+    assert told.counts() == (1, 1)
+
+
+def test_alert_that_cannot_be_delivered_fails_nothing_and_is_tried_again(
+    luigi: Run, told: Receivers, mirror: Path
+) -> None:
+    told.answer = 503
+    failed = luigi(*MISSING, **told.settings)
+    assert failed.returncode == 30
+    assert told.counts() == (1, 0)
+    (warning,) = [line for line in failed.stderr.splitlines() if "not delivered" in line]
+    assert warning.startswith("WARNING: alert not delivered, to be tried again: webhook: ")
+    assert "127.0.0.1 answered 503" in warning
+
+    told.answer = 200
+    assert luigi(*MISSING, **told.settings).returncode == 30
+    assert told.counts() == (1, 1)
+
+    publish(mirror, 2)
+    told.answer = 503
+    assert luigi(*MISSING, **told.settings).returncode == 0
+    assert told.counts() == (2, 1)
+    told.answer = 200
+    assert luigi(*MISSING, PIPELINE__ALERTS__GATHER_MINUTES="0", **told.settings).returncode == 0
+    assert told.counts() == (2, 2)
+    assert told.posts[1]["status"] == "recovered"
+
+
+def test_nobody_listens(luigi: Run, tmp_path: Path) -> None:
+    port = free_port()
+    nobody = {
+        "PIPELINE__EMAIL__RECEIVER": "ops@example.org",
+        "PIPELINE__SMTP__HOST": "127.0.0.1",
+        "PIPELINE__SMTP__PORT": str(port),
+        "PIPELINE__ALERTS__WEBHOOK_URL": f"http://127.0.0.1:{port}{WEBHOOK_PATH}",
+        "NO_PROXY": "127.0.0.1",
+    }
+    failed = luigi(*MISSING, **nobody)
+
+    assert failed.returncode == 30
+    warnings = [line for line in failed.stderr.splitlines() if "not delivered" in line]
+    assert len(warnings) == 2 and "Traceback" not in failed.stderr
+    written = "".join(file.read_text() for file in (tmp_path / "data").rglob("*.json*") if file.is_file())
+    assert "s3cr3t" not in failed.stdout + failed.stderr + written
+
+
+def test_nothing_is_kept_where_nobody_is_to_be_told(luigi: Run, tmp_path: Path) -> None:
+    assert luigi(*MISSING).returncode == 30
+    assert not (tmp_path / "data" / "alerts").exists()
+
+
+def test_success_is_told_where_asked_for(luigi: Run, told: Receivers) -> None:
+    assert luigi(*LOAD, PIPELINE__ALERTS__TELL_SUCCESS="true", **told.settings).returncode == 0
+    assert told.counts() == (1, 1)
+    assert [task["task"] for task in told.posts[0]["tasks"]] == ["ExtractTripdata", "LoadTripdata"]
+    assert "500 rows loaded into green_tripdata" in told.mails[0].get_content()
+
+    assert luigi(*LOAD, PIPELINE__ALERTS__TELL_SUCCESS="true", **told.settings).returncode == 0
+    assert told.counts() == (1, 1)
+
+
+def test_link_is_the_configured_page(luigi: Run, told: Receivers) -> None:
+    luigi(*MISSING, "--alerts-link", "https://wiki.example.org/taxi", **told.settings)
+
+    assert told.posts[0]["tasks"][0]["link"] == "https://wiki.example.org/taxi"
+    assert "https://wiki.example.org/taxi" in told.mails[0].get_content()
+
+
+def test_killed_worker_is_told_by_its_parent(tmp_path: Path, told: Receivers) -> None:
+    (tmp_path / "fatal.py").write_text(
+        "import os, signal\n"
+        "import luigi\n"
+        "from pipeline.tasks.task import PipelineTask\n"
+        "class Fatal(PipelineTask):\n"
+        "    note = luigi.Parameter(default='a <b>&c')\n"
+        "    password = luigi.Parameter(default='hunter2', significant=False)\n"
+        "    def run(self):\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    environment = told.settings | {"PYTHONPATH": f"{tmp_path}:{CHECKOUT}", "PIPELINE__STORAGE__ROOT": str(tmp_path)}
+    failed = run_command("luigi", "--module", "fatal", "Fatal", "--workers", "2", **environment)
+
+    assert failed.returncode == 30
+    assert told.counts() == (1, 1)
+    (task,) = told.posts[0]["tasks"]
+    assert "died unexpectedly with exit code -9" in task["detail"]
+    assert task["parameters"] == {"note": "a <b>&c"}
+    assert "note=a &lt;b&gt;&amp;c" in told.posts[0]["text"]
+    assert "hunter2" not in json.dumps(told.posts) + told.mails[0].as_string()
+
+
+def test_wrong_setting_is_told_in_one_line(
+    database: PostgresDatabase, mirror: Path, tmp_path: Path, told: Receivers
+) -> None:
+    environment = settings(tmp_path, database, mirror) | {"PIPELINE__ALERTS__WEBHOK_URL": told.webhook_url}
+    done = run_command("luigi", "--module", "pipeline", *LOAD, **environment)
+
+    assert done.returncode == 0
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+    assert "[alerts] has no setting 'webhok_url'; it has: webhook_url" in line and "s3cr3t" not in line

@@ -1,0 +1,124 @@
+"""What a run writes about itself: a JSON line an event in a file of its own, and standard error in either format."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pty
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from conftest import BIN, CHECKOUT, Run, settings
+
+from pipeline.datasets import spec_named
+from pipeline.sample import write_month
+from pipeline.warehouses.postgres import PostgresDatabase
+
+LOAD = ("LoadTripdata", "--taxi", "green", "--month", "2019-01")
+BACKFILL = ("RangeMonthly", "--of", "LoadTripdata", "--of-params", '{"taxi":"green"}', "--start", "2019-01")
+
+
+def logs_of(tmp_path: Path) -> list[Path]:
+    return sorted((tmp_path / "data" / "logs").glob("*"))
+
+
+def lines_of(file: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def test_log_of_a_run_holds_what_was_done_in_fields(luigi: Run, tmp_path: Path) -> None:
+    assert luigi(*LOAD).returncode == 0
+    (log,) = logs_of(tmp_path)
+    lines = lines_of(log)
+    extracted, loaded = (line for line in lines if line.get("event") == "done")
+
+    assert (extracted["task"], loaded["task"]) == ("ExtractTripdata", "LoadTripdata")
+    assert (loaded["dataset"], loaded["month"], loaded["rows"]) == ("green", "2019-01", 500)
+    assert loaded["rows_duplicate"] == loaded["rows_rejected"] == 0
+    released = (tmp_path / "mirror" / "green" / "green_tripdata_2019-01.csv.gz").stat().st_size
+    assert extracted["bytes"] == loaded["bytes"] == released
+    assert 0.1 < loaded["ratio"] == extracted["ratio"] < 0.5
+    assert loaded["seconds"] > 0
+    assert "Luigi Execution Summary" in lines[-1]["message"]
+
+
+def test_log_names_the_error_in_one_line(luigi: Run, tmp_path: Path) -> None:
+    assert luigi(*LOAD[:-1], "2031-05").returncode == 30
+    (log,) = logs_of(tmp_path)
+    (failed,) = [line for line in lines_of(log) if line.get("event") == "failed"]
+
+    assert failed["level"] == "ERROR" and failed["error"].startswith("green 2031-05 does not exist at ")
+    assert "traceback" not in failed
+
+
+def test_run_with_nothing_to_do_leaves_no_log(luigi: Run, tmp_path: Path) -> None:
+    assert luigi(*LOAD).returncode == 0
+    before = logs_of(tmp_path)
+    assert luigi(*LOAD).returncode == 0
+
+    assert logs_of(tmp_path) == before
+
+
+def test_workers_write_whole_lines_into_one_log(luigi: Run, tmp_path: Path, mirror: Path) -> None:
+    spec = spec_named("green")
+    assert spec.first_month
+    for month in range(2, 7):
+        write_month(spec, spec.first_month.replace(month=month), 50, mirror)
+    done = luigi(*BACKFILL, "--stop", "2019-07", "--workers", "4", PIPELINE__LOGS__FORMAT="json")
+
+    assert done.returncode == 0, done.stderr
+    (log,) = logs_of(tmp_path)
+    for lines in (lines_of(log), [json.loads(line) for line in done.stderr.splitlines()]):
+        loads = [line for line in lines if line.get("event") == "done" and line["task"] == "LoadTripdata"]
+        assert sorted(line["month"] for line in loads) == [f"2019-0{n}" for n in range(1, 7)]
+        assert len({line["pid"] for line in lines}) > 6
+    messages = [line["message"] for line in lines_of(log)]
+    assert sum(message.startswith("Running Worker with 4") for message in messages) == 1
+
+
+def test_auto_is_json_where_standard_error_is_no_terminal(
+    luigi: Run, database: PostgresDatabase, mirror: Path, tmp_path: Path
+) -> None:
+    piped = luigi(*LOAD, "--logs-format", "auto")
+    assert [json.loads(line)["level"] for line in piped.stderr.splitlines()]
+
+    command = [BIN / "luigi", "--module", "pipeline", *LOAD, "--logs-format", "auto"]
+    terminal, its_end = pty.openpty()
+    environment = os.environ | settings(tmp_path, database, mirror)
+    with subprocess.Popen(command, cwd=CHECKOUT, env=environment, stderr=its_end):
+        os.close(its_end)
+        assert os.read(terminal, 1000).startswith(b"INFO: Informed scheduler")
+        with contextlib.suppress(OSError):  # how Linux says that the other end is closed
+            while os.read(terminal, 1000):
+                pass
+    os.close(terminal)
+
+
+def test_old_logs_go_and_a_log_that_cannot_be_written_is_one_warning(luigi: Run, tmp_path: Path) -> None:
+    folder = tmp_path / "data" / "logs"
+    folder.mkdir(parents=True)
+    for name, days in (("old.jsonl", 40), ("recent.jsonl", 20), ("notes.txt", 40)):
+        (folder / name).touch()
+        os.utime(folder / name, (time.time() - days * 86_400,) * 2)
+    assert luigi(*LOAD).returncode == 0
+    assert {"recent.jsonl", "notes.txt"} < {file.name for file in logs_of(tmp_path)}
+    assert "old.jsonl" not in {file.name for file in logs_of(tmp_path)}
+
+    for file in logs_of(tmp_path):
+        file.unlink()
+    folder.rmdir()
+    folder.write_text("in the way")
+    done = luigi(*LOAD, "--force")
+    assert done.returncode == 0
+    (warning,) = [line for line in done.stderr.splitlines() if line.startswith("WARNING")]
+    assert "this run has no log: " in warning and str(folder) in warning
+
+
+def test_wrong_format_is_told_and_the_load_goes_on(luigi: Run) -> None:
+    done = luigi(*LOAD, PIPELINE__LOGS__FORMAT="xml")
+
+    assert done.returncode == 0
+    assert "[logs] format: " in done.stderr and "Traceback" not in done.stderr
