@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from central import free_port
+import requests
+from central import central_scheduler, free_port
 from conftest import CHECKOUT, Run, run_command, settings
 from receivers import WEBHOOK_PATH, Receivers, receivers
 
@@ -33,7 +35,7 @@ def publish(mirror: Path, month: int) -> None:
 
 
 def test_failing_month_is_told_once_and_its_recovery_once(luigi: Run, told: Receivers, mirror: Path) -> None:
-    for _ in range(3):
+    for _ in range(2):
         assert luigi(*MISSING, **told.settings).returncode == 30
     assert told.counts() == (1, 1)
     (mail,), (post,) = told.mails, told.posts
@@ -51,7 +53,7 @@ def test_failing_month_is_told_once_and_its_recovery_once(luigi: Run, told: Rece
     assert told.counts() == (2, 2)
     assert told.mails[1]["Subject"].startswith("ExtractTripdata(taxi=green, month=2019-02) recovered on ")
     assert told.posts[1]["status"] == "recovered"
-    assert "failed 3 times since" in told.posts[1]["text"]
+    assert "failed 2 times since" in told.posts[1]["text"]
 
     assert luigi(*MISSING, **told.settings).returncode == 0
     assert told.counts() == (2, 2)
@@ -171,6 +173,18 @@ def test_link_is_the_configured_page(luigi: Run, told: Receivers) -> None:
 
     assert told.posts[0]["tasks"][0]["link"] == "https://wiki.example.org/taxi"
     assert "https://wiki.example.org/taxi" in told.mails[0].get_content()
+
+
+def test_link_leads_to_the_page_of_the_central_scheduler(
+    luigi: Run, told: Receivers, database: PostgresDatabase, mirror: Path, tmp_path: Path
+) -> None:
+    with central_scheduler(settings(tmp_path, database, mirror)) as ui:
+        luigi(*MISSING, "--scheduler-url", ui.url, PIPELINE__CORE__LOCAL_SCHEDULER="false", **told.settings)
+        link = urlsplit(told.posts[0]["tasks"][0]["link"])
+        page = requests.get(f"{ui.url}{link.path.lstrip('/')}", timeout=10)
+
+        assert ui.url.startswith(f"http://{link.netloc}/") and page.status_code == 200
+        assert parse_qs(link.fragment)["taskId"] == list(ui.tasks("FAILED"))
 
 
 def test_killed_worker_is_told_by_its_parent(tmp_path: Path, told: Receivers) -> None:

@@ -23,6 +23,7 @@ LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
 ALREADY_DONE = "luigi --module pipeline LoadTripdata --taxi green --month 2019-01\n"
 # What a page cannot know, or what would run this very test again.
 STAND_INS = {
+    "cat data/": 'cat "$PIPELINE__STORAGE__ROOT"/',
     "postgresql://taxi@localhost:5432/taxi": "$PIPELINE__POSTGRES__DSN",
     "make test": "make --dry-run test",
     "make bench": "make --dry-run bench",
