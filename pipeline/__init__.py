@@ -10,6 +10,7 @@ from pipeline.errors import PipelineError
 try:
     from pipeline.tasks import (
         CatchUpMonthly,
+        DbtBuild,
         ExtractTripdata,
         ExtractZones,
         LoadTripdata,
@@ -35,6 +36,7 @@ apply_environment()
 
 __all__ = [
     "CatchUpMonthly",
+    "DbtBuild",
     "ExtractTripdata",
     "ExtractZones",
     "LoadTripdata",

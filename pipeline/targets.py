@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 import luigi
 
 from pipeline.datasets import DatasetSpec
-from pipeline.settings import gcp, postgres
+from pipeline.models import current_build
+from pipeline.settings import dbt, gcp, postgres
+from pipeline.warehouses.dbt_build import Build
 from pipeline.warehouses.ledger import LedgerEntry
 from pipeline.warehouses.postgres import find_load
 from pipeline.warehouses.postgres.tables import Tables
@@ -79,3 +81,20 @@ class BigQueryMarker(luigi.Target):
 
     def exists(self) -> bool:
         return self.entry() is not None
+
+
+class ModelsMarker(luigi.Target):
+    """What says that the dbt models in a warehouse reflect what is loaded there, and their own sources."""
+
+    def __init__(self, warehouse: str):
+        self.warehouse = warehouse
+
+    def __str__(self) -> str:
+        return f"dbt models in {self.warehouse}"
+
+    def build(self) -> Build | None:
+        """The build that made them so, or None when they are out of date."""
+        return current_build(dbt().models_in(self.warehouse), dbt().variables())
+
+    def exists(self) -> bool:
+        return self.build() is not None

@@ -177,7 +177,9 @@ def start_command(name: str, *arguments: str, **environment: str) -> subprocess.
     )
 
 
-def job_for(spec: DatasetSpec, source: Path, tmp_path: Path, month: datetime.date = JANUARY, **options: Any) -> LoadJob:
+def job_for(
+    spec: DatasetSpec, source: Path, tmp_path: Path, month: datetime.date | None = JANUARY, **options: Any
+) -> LoadJob:
     """Extracts a month from a mirror and returns the job of loading it, as LoadTripdata makes it."""
     file = tmp_path / "raw" / spec.source_path(month)
     facts: ExtractedFile = extract_release(spec, month, str(source), file, IMPATIENT, silent, replace=True)

@@ -36,14 +36,16 @@ ALLOWED = {
     "alerts": set(),
     "extract": {"datasets"},
     "warehouses": {"datasets"},
+    "models": {"warehouses", "datasets"},
     "report": {"warehouses", "datasets"},
-    "settings": {"warehouses", "extract"},
-    "targets": {"settings", "warehouses", "datasets"},
+    "settings": {"models", "warehouses", "extract"},
+    "targets": {"settings", "models", "warehouses", "datasets"},
     "tasks": {
         "settings",
         "targets",
         "alerts",
         "metrics",
+        "models",
         "report",
         "run_log",
         "warehouses",
@@ -75,6 +77,7 @@ HEAVY = {
     "sqlalchemy",
     "prometheus_client",
     "smtplib",
+    "dbt",
 }
 
 

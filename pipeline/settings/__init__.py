@@ -4,6 +4,7 @@ from pipeline.settings.alerts import alerts
 from pipeline.settings.configuration import apply_environment, apply_shipped_configuration
 from pipeline.settings.files import source, storage
 from pipeline.settings.logs import logs
+from pipeline.settings.models import dbt
 from pipeline.settings.running import schedule, ui
 from pipeline.settings.warehouses import gcp, postgres
 
@@ -11,6 +12,7 @@ __all__ = [
     "alerts",
     "apply_environment",
     "apply_shipped_configuration",
+    "dbt",
     "gcp",
     "logs",
     "postgres",

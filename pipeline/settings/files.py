@@ -48,6 +48,10 @@ class storage(Section):
         """Where the proof is kept that both warehouses hold the same rows of a file."""
         return Path(self.root).expanduser() / "reconciled" / f"{partition_key}.json"
 
+    def dbt_folder(self) -> Path:
+        """Where dbt keeps its runs, logs and what it remembers of the project."""
+        return (Path(self.root).expanduser() / "dbt").resolve()
+
     def postgres_folder(self) -> Path:
         """Where the embedded server keeps its data."""
         return self.folder("postgres")

@@ -2,6 +2,7 @@
 
 import pipeline.tasks.events  # noqa: F401  (for what it hangs on Luigi)
 from pipeline.tasks.catch_up import CatchUpMonthly
+from pipeline.tasks.dbt_build import DbtBuild
 from pipeline.tasks.extract import ExtractTripdata, ExtractZones
 from pipeline.tasks.gcp_setup import SetupGcp
 from pipeline.tasks.load import LoadTripdata, LoadZones
@@ -11,6 +12,7 @@ from pipeline.tasks.upload import UploadTripdata, UploadZones
 
 __all__ = [
     "CatchUpMonthly",
+    "DbtBuild",
     "ExtractTripdata",
     "ExtractZones",
     "LoadTripdata",

@@ -35,8 +35,8 @@ def credentials(emulated: bool) -> Credentials:
 
     if emulated:
         return google.auth.credentials.AnonymousCredentials()
-    if secret := os.environ.get(SECRET_VARIABLE, "").strip():
-        return _service_account(secret)
+    if key := service_account_key():
+        return _service_account(key)
     try:
         found, _ = google.auth.default(scopes=[_SCOPE])
     except google.auth.exceptions.GoogleAuthError as error:
@@ -45,16 +45,31 @@ def credentials(emulated: bool) -> Credentials:
     return found
 
 
-def _service_account(secret: str) -> Credentials:
+def service_account_key() -> dict[str, str] | None:
+    """The service account's key in `SECRET_GCP_SERVICE_ACCOUNT`; None when that is not set.
+
+    :raises PipelineError: when it is malformed.
+    """
+    secret = "".join(os.environ.get(SECRET_VARIABLE, "").split())
+    try:
+        return dict(json.loads(base64.b64decode(secret, validate=True))) if secret else None
+    except (binascii.Error, ValueError, TypeError):
+        raise _malformed() from None
+
+
+def _service_account(key: dict[str, str]) -> Credentials:
     from google.oauth2 import service_account
 
     try:
-        key = json.loads(base64.b64decode("".join(secret.split()), validate=True))
         account: Credentials = service_account.Credentials.from_service_account_info(key, scopes=[_SCOPE])
-    except (binascii.Error, ValueError, TypeError, AttributeError):
-        # Neither the value nor the library's words on it, which may quote from it, may get into a log.
-        raise PipelineError(
-            f"{SECRET_VARIABLE} is not the base64 of a service account's JSON key; make it with"
-            " `base64 -w0 key.json`, or unset it"
-        ) from None
+    except (ValueError, TypeError, AttributeError):
+        raise _malformed() from None
     return account
+
+
+def _malformed() -> PipelineError:
+    # Neither the value nor the library's words on it, which may quote from it, may get into a log.
+    return PipelineError(
+        f"{SECRET_VARIABLE} is not the base64 of a service account's JSON key; make it with"
+        " `base64 -w0 key.json`, or unset it"
+    )

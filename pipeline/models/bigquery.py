@@ -1,0 +1,85 @@
+"""The models in BigQuery."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import fcntl
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.models.project import modelled_specs
+from pipeline.warehouses.dbt_build import Build
+from pipeline.warehouses.gcp import GcpProject
+
+
+@dataclass(frozen=True)
+class BigQueryModels:
+    """The models in one dataset, made from the tables of another or the same. Implements `ModelWarehouse`."""
+
+    project: GcpProject
+    dataset: str
+    threads: int
+    lock_file: Path
+
+    @property
+    def target(self) -> str:
+        from pipeline.warehouses.gcp.credentials import service_account_key
+
+        if os.environ.get("BIGQUERY_EMULATOR_HOST"):
+            return "bigquery_emulator"
+        return "bigquery_key" if service_account_key() else "bigquery"
+
+    def environment(self) -> dict[str, str]:
+        from pipeline.warehouses.gcp.credentials import service_account_key
+
+        key = service_account_key() or {}
+        return {
+            "TLC_GCP_PROJECT": self.project.project,
+            "TLC_GCP_LOCATION": self.project.location,
+            "TLC_GCP_MAXIMUM_BYTES_BILLED": str(self.project.maximum_bytes_billed),
+            "TLC_GCP_CLIENT_EMAIL": key.get("client_email", ""),
+            "TLC_GCP_TOKEN_URI": key.get("token_uri", ""),
+            "DBT_ENV_SECRET_GCP_PRIVATE_KEY": key.get("private_key", ""),
+            "TLC_SCHEMA": self.dataset,
+            "TLC_SOURCE_SCHEMA": self.project.dataset,
+            "TLC_THREADS": str(self.threads),
+        }
+
+    def loads(self) -> Iterator[tuple[str, datetime.datetime | None]]:
+        from pipeline.warehouses.gcp.ledger import GcpLedger
+
+        tables = {spec.table for spec in modelled_specs()}
+        for entry in GcpLedger(self.project).finished():
+            if entry.target_table in tables:
+                yield entry.partition_key, entry.finished_at
+
+    def prepare(self) -> None:
+        from pipeline.warehouses.gcp.dbt_build import copy_ledger
+        from pipeline.warehouses.gcp.ledger import GcpLedger
+        from pipeline.warehouses.gcp.schemas import ensure_tables
+
+        with contextlib.closing(self.project.bigquery()) as client:
+            for spec in modelled_specs():
+                ensure_tables(client, self.project, spec)
+        copy_ledger(self.project, GcpLedger(self.project).finished())
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        # Of this machine's builds; those of others are kept apart by a scheduler, through the task's resource.
+        self.lock_file.parent.mkdir(parents=True, exist_ok=True)
+        with self.lock_file.open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def last_build(self) -> Build | None:
+        from pipeline.warehouses.gcp.dbt_build import find_build
+
+        return find_build(self.project, self.dataset)
+
+    def record(self, build: Build) -> None:
+        from pipeline.warehouses.gcp.dbt_build import record_build
+
+        record_build(self.project, self.dataset, build)

@@ -1,0 +1,71 @@
+"""DbtBuild: the dbt models in a warehouse, brought in step with what is loaded there."""
+
+from __future__ import annotations
+
+import datetime
+import logging
+from typing import Any
+
+import luigi
+
+from pipeline.models import DbtCommand, LogLine, NodeResult, build
+from pipeline.settings import dbt, storage
+from pipeline.targets import ModelsMarker
+from pipeline.tasks.load import LoadZones
+from pipeline.tasks.load_bigquery import LoadZonesToBigQuery
+from pipeline.tasks.task import PipelineTask
+
+logger = logging.getLogger("luigi-interface")
+
+
+class DbtBuild(PipelineTask):
+    """The dbt models; complete when they reflect exactly the months that are loaded and their own sources."""
+
+    warehouse = luigi.ChoiceParameter(choices=["postgres", "bigquery"], description="where to build")
+    command = luigi.ChoiceParameter(
+        choices=["build", "run", "test", "debug"], default="build", description="which of dbt's commands"
+    )
+    select = luigi.Parameter(default="", description="dbt's own way to say which models, such as +fact_trips")
+    full_refresh = luigi.BoolParameter(
+        default=False, significant=False, description="build from nothing, even what is up to date"
+    )
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.resources = {f"dbt_{self.warehouse}": 1}  # a central scheduler then starts one build of it at a time
+        self._asked_at = datetime.datetime.now(datetime.UTC)
+
+    @property
+    def dbt_command(self) -> DbtCommand:
+        return DbtCommand(self.command, self.select, self.full_refresh)
+
+    def requires(self) -> LoadZones | LoadZonesToBigQuery:
+        return LoadZonesToBigQuery() if self.warehouse == "bigquery" else LoadZones()
+
+    def output(self) -> ModelsMarker:
+        return ModelsMarker(self.warehouse)
+
+    def complete(self) -> bool:
+        # Anything but a whole build is done because somebody asked for it, each time.
+        if not self.dbt_command.builds_everything:
+            return False
+        last = self.output().build()
+        return last is not None and (not self.full_refresh or last.started_at >= self._asked_at)
+
+    def run(self) -> None:
+        results = build(
+            dbt().models_in(self.warehouse), self.dbt_command, dbt().variables(), storage().dbt_folder(), self._hear
+        )
+        self.tell(_timings(results) if results else "another run has just built it")
+
+    def _hear(self, line: LogLine) -> None:
+        logger.log(logging.getLevelNamesMapping().get(line.level.upper(), logging.INFO), "dbt: %s", line.message)
+        if line.done and line.total:
+            self.tell(f"{line.done} of {line.total}: {line.message}")
+            if self.set_progress_percentage is not None:
+                self.set_progress_percentage(100 * line.done // line.total)
+
+
+def _timings(results: list[NodeResult]) -> str:
+    slowest = sorted(results, key=lambda result: result.seconds, reverse=True)
+    return "\n".join(f"{result.name}: {result.status} in {result.seconds:.1f} s" for result in slowest)

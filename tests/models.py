@@ -1,0 +1,42 @@
+"""Models built in a test's own schema: what is loaded first, the building, and what the marts then hold."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+from typing import Any
+
+from conftest import JANUARY, execute, job_for
+from golden_releases import MARTS
+
+from pipeline.datasets import spec_named
+from pipeline.models import DbtCommand, NodeResult, PostgresModels, build
+from pipeline.progress import silent
+from pipeline.warehouses.postgres import PostgresDatabase, load
+
+VARIABLES = {"known_vendors_only": False}
+
+
+def load_release(
+    database: PostgresDatabase, mirror: Path, tmp_path: Path, dataset: str, month: datetime.date | None = JANUARY
+) -> None:
+    """Loads a month, or the one file that the dataset is, in the place of any that is loaded."""
+    spec = spec_named(dataset)
+    load(database, job_for(spec, mirror, tmp_path, month if spec.is_monthly else None, replace=True), silent)
+
+
+def build_models(database: PostgresDatabase, folder: Path, **options: Any) -> dict[str, NodeResult]:
+    """Builds the models beside what they are made from; returns what became of each node."""
+    variables = options.pop("variables", VARIABLES)
+    models = PostgresModels(database, database.schema, threads=4)
+    results = build(models, DbtCommand(**options), variables, folder, lambda line: None)
+    return {result.name: result for result in results}
+
+
+def mart(database: PostgresDatabase, name: str) -> list[tuple[Any, ...]]:
+    return execute(database, f"SELECT * FROM {name} ORDER BY {MARTS[name]}")
+
+
+def columns(database: PostgresDatabase, name: str) -> list[str]:
+    query = "SELECT attname::text FROM pg_attribute WHERE attrelid = %s::regclass AND attnum > 0 ORDER BY attnum"
+    return [column for (column,) in execute(database, query, name)]

@@ -1,0 +1,47 @@
+"""The models on BigQuery: the golden rows of PostgreSQL, incremental by file in one MERGE, a marker in the bucket."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from conftest import Run
+from gcp import GoogleCloud
+from golden_releases import MARTS, as_text, golden_mart, write_golden_releases, write_release
+from trips import HEADER, trip
+
+BUILD = ("DbtBuild", "--warehouse", "bigquery")
+LOAD = ("LoadTripdataToBigQuery", "--taxi")
+
+
+@pytest.fixture
+def mirror(tmp_path: Path) -> Path:
+    """A mirror of the golden releases."""
+    write_golden_releases(tmp_path / "mirror")
+    return tmp_path / "mirror"
+
+
+def test_marts_hold_the_golden_rows_and_follow_the_months(luigi: Run, google_cloud: GoogleCloud, mirror: Path) -> None:
+    for taxi, month in (("green", "2019-01"), ("green", "2019-02"), ("yellow", "2019-01")):
+        assert luigi(*LOAD, taxi, "--month", month).returncode == 0
+
+    first = luigi(*BUILD)
+    assert first.returncode == 0, first.stderr
+    for name, order in MARTS.items():
+        [header, *rows] = golden_mart(name)
+        assert as_text(google_cloud.rows(f"SELECT {', '.join(header)} FROM {name} ORDER BY {order}")) == rows
+
+    again = luigi(*BUILD)
+    assert "Did not run any tasks" in again.stderr, again.stderr
+
+    write_release(mirror / "green/green_tripdata_2019-01.csv.gz", [HEADER, trip(0, total_amount="1"), trip(9)])
+    assert luigi(*LOAD, "green", "--month", "2019-01", "--force").returncode == 0
+    second = luigi(*BUILD)
+    assert second.returncode == 0, second.stderr
+    assert google_cloud.rows("SELECT filename, COUNT(*) FROM fact_trips GROUP BY 1 ORDER BY 1") == [
+        ("green_tripdata_2019-01.csv", 2),
+        ("green_tripdata_2019-02.csv", 2),
+        ("yellow_tripdata_2019-01.csv", 2),
+    ]
+    merges = [job for job in google_cloud.jobs() if job["statistics"].get("query", {}).get("statementType") == "MERGE"]
+    assert "filename in ('green_tripdata_2019-01.csv')" in merges[-3]["configuration"]["query"]["query"]

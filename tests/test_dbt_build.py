@@ -1,0 +1,116 @@
+"""DbtBuild: runs when and only when something changed, tells what failed, keeps what dbt leaves behind."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import CHECKOUT, Run, execute, settings, start_command
+from golden_releases import write_golden_releases
+
+from pipeline.models.project import modelled_specs
+from pipeline.models.sources import FILE, sources_yaml
+from pipeline.warehouses.postgres import PostgresDatabase
+
+BUILD = ("DbtBuild", "--warehouse", "postgres")
+LOAD = ("LoadTripdata", "--taxi", "green", "--month", "2019-01")
+
+
+@pytest.fixture
+def mirror(tmp_path: Path) -> Path:
+    """A mirror of the golden releases."""
+    write_golden_releases(tmp_path / "mirror")
+    return tmp_path / "mirror"
+
+
+def test_build_runs_when_and_only_when_months_changed(
+    luigi: Run, pipeline: Run, database: PostgresDatabase, tmp_path: Path
+) -> None:
+    luigi(*LOAD)
+    first = luigi(*BUILD)
+    assert first.returncode == 0, first.stderr
+    assert "OK created sql incremental model" in first.stderr
+    assert execute(database, "SELECT count(*) FROM fact_trips") == [(6,)]
+    [run] = (tmp_path / "data" / "dbt" / "runs").iterdir()
+    assert {"manifest.json", "run_results.json", "dbt.log"} <= {file.name for file in run.iterdir()}
+    assert len(json.loads((run / "run_results.json").read_text())["results"]) > 30
+
+    second = luigi(*BUILD)
+    assert second.returncode == 0, second.stderr
+    assert "Did not run any tasks" in second.stderr
+
+    pipeline("forget", "--taxi", "green", "--month", "2019-01")
+    assert luigi(*BUILD).returncode == 0
+    assert execute(database, "SELECT count(*) FROM fact_trips") == [(0,)]
+
+
+def test_two_builds_at_once_are_one(luigi: Run, database: PostgresDatabase, mirror: Path, tmp_path: Path) -> None:
+    luigi(*LOAD)
+    environment = settings(tmp_path, database, mirror)
+
+    builds = [start_command("luigi", "--module", "pipeline", *BUILD, **environment) for _ in range(2)]
+    outputs = [build.communicate(timeout=100)[0] for build in builds]
+
+    assert [build.returncode for build in builds] == [0, 0], outputs
+    assert sum("Completed successfully" in output for output in outputs) == 1
+    assert execute(database, "SELECT count(*) FROM fact_trips") == [(6,)]
+
+
+def test_failure_names_the_model_and_the_line_and_its_repair_is_built(
+    luigi: Run, database: PostgresDatabase, mirror: Path, tmp_path: Path
+) -> None:
+    checkout = tmp_path / "checkout"
+    for name in ("pipeline", "sql", "dbt"):
+        shutil.copytree(CHECKOUT / name, checkout / name)
+    shutil.copy(CHECKOUT / "luigi.cfg", checkout)
+    model = checkout / "dbt" / "models" / "marts" / "dim_zones.sql"
+    right = model.read_text()
+
+    def build() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "luigi", "--module", "pipeline", *BUILD],
+            cwd=checkout,
+            env=os.environ | settings(tmp_path, database, mirror),
+            capture_output=True,
+            text=True,
+            timeout=100,
+            check=False,
+        )
+
+    model.write_text(right.replace("    zone,", "    zoen,"))
+    failed = build()
+    assert failed.returncode == 30
+    [line] = [line for line in failed.stderr.splitlines() if line.startswith("ERROR") and "Worker" in line]
+    assert "dbt build: Database Error in model dim_zones (models/marts/dim_zones.sql)" in line
+    assert 'column "zoen" does not exist' in line and "zoen, ^" in line
+    assert "Traceback" not in failed.stderr
+
+    model.write_text(right)
+    assert build().returncode == 0
+    model.write_text(right.replace("'Green'", "'Apple'"))
+    assert build().returncode == 0
+    assert ("Apple Zone",) in execute(database, "SELECT DISTINCT service_zone FROM dim_zones")
+
+
+def test_debug_and_selected_runs_are_done_each_time(luigi: Run, database: PostgresDatabase) -> None:
+    for _ in range(2):
+        debug = luigi(*BUILD, "--command", "debug")
+        assert debug.returncode == 0, debug.stderr
+        assert "All checks passed!" in debug.stderr
+
+    ran = luigi(*BUILD, "--command", "run", "--select", "dim_zones", PIPELINE__DBT__SCHEMA=f"{database.schema}_marts")
+    assert ran.returncode == 0, ran.stderr
+    try:
+        assert execute(database, f"SELECT count(*) FROM {database.schema}_marts.dim_zones") == [(6,)]
+    finally:
+        execute(database, f"DROP SCHEMA {database.schema}_marts CASCADE")
+
+
+def test_sources_are_in_step_with_the_dataset_specs() -> None:
+    assert [spec.name for spec in modelled_specs()] == ["green", "yellow", "zones"]
+    assert FILE.read_text() == sources_yaml(), "run: python -m pipeline.models.sources"

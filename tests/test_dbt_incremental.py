@@ -1,0 +1,104 @@
+"""Builds cost what has changed: months come, are re-published and go, and the marts are as if built from nothing."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import JANUARY, execute
+from golden_releases import MARTS, ZONES, write_golden_releases, write_release
+from models import build_models, load_release, mart
+from trips import FEBRUARY, HEADER, trip
+
+from pipeline.datasets import spec_named
+from pipeline.errors import PipelineError
+from pipeline.warehouses.postgres import PostgresDatabase, forget
+
+MARCH = datetime.date(2019, 3, 1)
+
+
+@pytest.fixture
+def mirror(tmp_path: Path) -> Path:
+    """A mirror of the golden releases."""
+    write_golden_releases(tmp_path / "mirror")
+    return tmp_path / "mirror"
+
+
+@pytest.fixture
+def built(database: PostgresDatabase, mirror: Path, tmp_path: Path) -> PostgresDatabase:
+    """A database with two months of green trips loaded and the models built."""
+    for dataset, month in (("zones", JANUARY), ("green", JANUARY), ("green", FEBRUARY)):
+        load_release(database, mirror, tmp_path, dataset, month)
+    build_models(database, tmp_path / "dbt")
+    return database
+
+
+def test_incremental_builds_end_where_a_full_refresh_does(
+    built: PostgresDatabase, mirror: Path, tmp_path: Path
+) -> None:
+    untouched = places(built, "green_tripdata_2019-02.csv")
+
+    load_release(built, mirror, tmp_path, "yellow")  # a new file
+    write_release(mirror / "green/green_tripdata_2019-01.csv.gz", [HEADER, trip(0, total_amount="1"), trip(9)])
+    load_release(built, mirror, tmp_path, "green")  # one published anew
+    build_models(built, tmp_path / "dbt")
+    by_file = "SELECT filename, count(*) FROM fact_trips GROUP BY 1 ORDER BY 1"
+    assert execute(built, by_file) == [
+        ("green_tripdata_2019-01.csv", 2),
+        ("green_tripdata_2019-02.csv", 2),
+        ("yellow_tripdata_2019-01.csv", 2),
+    ]
+    assert places(built, "green_tripdata_2019-02.csv") == untouched
+
+    forget(built, spec_named("yellow"), JANUARY)  # and one that goes
+    build_models(built, tmp_path / "dbt")
+    assert execute(built, by_file) == [("green_tripdata_2019-01.csv", 2), ("green_tripdata_2019-02.csv", 2)]
+    assert places(built, "green_tripdata_2019-02.csv") == untouched
+    incremental = everything(built)
+
+    build_models(built, tmp_path / "dbt", full_refresh=True)
+    assert everything(built) == incremental
+    assert places(built, "green_tripdata_2019-02.csv") != untouched
+
+
+def test_zones_loaded_anew_reach_every_trip(built: PostgresDatabase, mirror: Path, tmp_path: Path) -> None:
+    (mirror / "misc/taxi_zone_lookup.csv").write_text(ZONES.replace("Central Harlem North", "Sugar Hill"))
+    load_release(built, mirror, tmp_path, "zones")
+
+    build_models(built, tmp_path / "dbt")
+
+    assert execute(built, "SELECT DISTINCT dropoff_zone FROM fact_trips") == [("Sugar Hill",)]
+
+
+def test_failed_build_is_done_again_by_the_next(built: PostgresDatabase, mirror: Path, tmp_path: Path) -> None:
+    load_release(built, mirror, tmp_path, "yellow")
+    execute(built, "ALTER TABLE fact_trips ADD CHECK (service_type = 'Green')")
+    with pytest.raises(PipelineError, match=r"dbt build: Database Error in model fact_trips .*violates check"):
+        build_models(built, tmp_path / "dbt")
+    assert execute(built, "SELECT count(*) FROM fact_trips WHERE service_type = 'Yellow'") == [(0,)]
+
+    execute(built, "ALTER TABLE fact_trips DROP CONSTRAINT fact_trips_service_type_check")
+    untouched = places(built, "green_tripdata_2019-02.csv")
+    build_models(built, tmp_path / "dbt")
+    assert execute(built, "SELECT count(*) FROM fact_trips WHERE service_type = 'Yellow'") == [(2,)]
+    assert places(built, "green_tripdata_2019-02.csv") == untouched
+
+
+def test_model_that_somebody_dropped_is_built_whole(built: PostgresDatabase, mirror: Path, tmp_path: Path) -> None:
+    before = everything(built)
+    execute(built, "DROP TABLE fact_trips")
+
+    build_models(built, tmp_path / "dbt", name="run", select="+fact_trips")
+
+    assert everything(built) == before
+
+
+def everything(database: PostgresDatabase) -> dict[str, list[tuple[Any, ...]]]:
+    return {name: mart(database, name) for name in MARTS}
+
+
+def places(database: PostgresDatabase, filename: str) -> list[tuple[Any, ...]]:
+    """Where a file's rows physically are in fact_trips, and what wrote them: equal only if nothing was written."""
+    return execute(database, "SELECT ctid, tableoid, xmin FROM fact_trips WHERE filename = %s ORDER BY 1", filename)

@@ -1,0 +1,82 @@
+"""What the marts hold: golden rows checked by hand, and on the real months what SQL of another making finds."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+
+import pytest
+from conftest import JANUARY, execute
+from golden_releases import MARTS, as_text, golden_mart, write_golden_releases
+from models import build_models, columns, load_release, mart
+from trips import FEBRUARY
+
+from pipeline.warehouses.postgres import PostgresDatabase
+
+GREEN_2020 = [datetime.date(2020, month, 1) for month in range(3, 8)]
+
+
+@pytest.fixture
+def golden(database: PostgresDatabase, tmp_path: Path) -> PostgresDatabase:
+    """A database with the golden releases loaded."""
+    write_golden_releases(tmp_path / "mirror")
+    for dataset, month in (("zones", JANUARY), ("green", JANUARY), ("green", FEBRUARY), ("yellow", JANUARY)):
+        load_release(database, tmp_path / "mirror", tmp_path, dataset, month)
+    return database
+
+
+def test_marts_hold_the_golden_rows(golden: PostgresDatabase, tmp_path: Path) -> None:
+    build_models(golden, tmp_path / "dbt")
+
+    for name in MARTS:
+        assert [columns(golden, name), *as_text(mart(golden, name))] == golden_mart(name)
+    excluded = "SELECT exclusion_reason, count(*) FROM excluded_trips GROUP BY 1 ORDER BY 1"
+    assert execute(golden, excluded) == [("unknown dropoff zone", 1), ("unknown pickup zone", 1)]
+
+
+def test_stricter_filter_of_the_course_leaves_unknown_vendors_out(golden: PostgresDatabase, tmp_path: Path) -> None:
+    build_models(golden, tmp_path / "dbt")
+    assert execute(golden, "SELECT count(*) FROM fact_trips WHERE vendorid IS NULL") == [(1,)]
+
+    build_models(golden, tmp_path / "dbt", variables={"known_vendors_only": True})
+    assert execute(golden, "SELECT count(*) FROM fact_trips WHERE vendorid IS NULL") == [(0,)]
+    excluded = "SELECT count(*) FROM excluded_trips WHERE exclusion_reason = 'unknown vendor'"
+    assert execute(golden, excluded) == [(1,)]
+
+
+def test_revenue_of_the_real_months_is_that_of_the_files(
+    database: PostgresDatabase, real_releases: Path, tmp_path: Path
+) -> None:
+    load_release(database, real_releases, tmp_path, "zones")
+    for month in GREEN_2020:
+        load_release(database, real_releases, tmp_path, "green", month)
+
+    build_models(database, tmp_path / "dbt")
+
+    # Cents as integers, zones by their numbers: nothing of how the models do it.
+    [(cents, trips)] = execute(
+        database,
+        "SELECT sum(round(total_amount * 100)::bigint), count(*) FROM green_tripdata"
+        " WHERE pulocationid::int BETWEEN 1 AND 263 AND dolocationid::int BETWEEN 1 AND 263",
+    )
+    [(revenue, counted)] = execute(
+        database, "SELECT sum(revenue_monthly_total_amount), sum(total_monthly_trips) FROM dm_monthly_zone_revenue"
+    )
+    assert (revenue * 100, counted) == (cents, trips)
+    assert execute(database, "SELECT count(*) FROM fact_trips") == [(trips,)]
+    assert mart(database, "dm_monthly_zone_revenue") == execute(database, INDEPENDENT_REVENUE)
+
+
+INDEPENDENT_REVENUE = """
+    SELECT
+        z.zone, make_timestamp(extract(year FROM t.lpep_pickup_datetime)::int,
+                               extract(month FROM t.lpep_pickup_datetime)::int, 1, 0, 0, 0), 'Green',
+        sum(fare_amount::text::numeric), sum(extra::text::numeric), sum(mta_tax::text::numeric),
+        sum(tip_amount::text::numeric), sum(tolls_amount::text::numeric), sum(ehail_fee::text::numeric),
+        sum(improvement_surcharge::text::numeric), sum(total_amount::text::numeric),
+        sum(congestion_surcharge::text::numeric), count(*),
+        round(avg(passenger_count), 6), round(avg(trip_distance::text::numeric), 6)
+    FROM green_tripdata t JOIN taxi_zone_lookup z ON z.locationid = t.pulocationid
+    WHERE t.pulocationid NOT IN ('264', '265') AND t.dolocationid NOT IN ('264', '265')
+    GROUP BY 1, 2 ORDER BY 1, 2
+"""
