@@ -101,6 +101,11 @@ def test_psql_takes_its_own_options_and_those_of_the_dsn_and_fails_when_its_sql_
     assert "no_such_column" in failed.stderr and "went on" not in failed.stdout
 
 
+def test_psql_is_the_pipelines_own(pipeline: Run, tmp_path: Path) -> None:
+    shown = pipeline("psql", "-At", "-c", "SELECT 1", PATH=str(tmp_path))
+    assert (shown.returncode, shown.stdout) == (0, "1\n"), shown.stderr
+
+
 def test_forgotten_month_is_gone_everywhere_and_loads_again(
     luigi: Run, pipeline: Run, database: PostgresDatabase, mirror: Path, tmp_path: Path
 ) -> None:

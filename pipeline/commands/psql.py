@@ -27,10 +27,11 @@ def run(commands: list[str], rest: list[str]) -> int:
         os.environ["PGPASSWORD"] = password
     given = parts.get("options") or os.environ.get("PGOPTIONS", "")
     parts["options"] = f"{given} -c search_path={_option_value(database.schema)},public".strip()
-    arguments = ["psql", "--set=ON_ERROR_STOP=1", make_dsn(**parts)]
+    psql = str(program("psql"))  # by its path, or it would look for itself in PATH
+    arguments = [psql, "--set=ON_ERROR_STOP=1", make_dsn(**parts)]
     for command in commands:
         arguments += ["--command", command]
-    os.execv(program("psql"), arguments + rest)
+    os.execv(psql, arguments + rest)
 
 
 def _option_value(schema: str) -> str:
