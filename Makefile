@@ -12,7 +12,7 @@ SCHEDULER ?= local
 LOAD  = $(if $(filter central,$(SCHEDULER)),LUIGI_CONFIG_PATH=central.cfg )$(BIN)/luigi --module pipeline LoadTripdata --taxi $(TAXI) --month $(MONTH)
 
 .DEFAULT_GOAL := help
-.PHONY: help load demo ui test screenshots bench lock clean
+.PHONY: help load demo ui test graph screenshots bench lock clean
 
 help:  ## show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ test: .venv/tested  ## set up, then lint, type-check and run every test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest -n 2
+
+graph: .venv/installed  ## draw README's graph of the tasks again
+	$(BIN)/python docs/graph.py
 
 screenshots: .venv/installed  ## take those of docs/screenshots again (needs Chromium)
 	$(BIN)/python docs/screenshots/make.py

@@ -28,7 +28,10 @@ def make(checkout: Path, *arguments: str, **environment: str) -> subprocess.Comp
 def test_make_prints_its_own_help(checkout: Path) -> None:
     shown = make(checkout).stdout
 
-    assert all(f"make {target} " in shown for target in ("load", "demo", "test", "bench", "clean"))
+    assert all(
+        f"make {target} " in shown
+        for target in ("load", "demo", "ui", "test", "graph", "screenshots", "bench", "clean")
+    )
 
 
 def test_demo_loads_generated_rows_apart_from_real_ones(checkout: Path) -> None:

@@ -91,7 +91,7 @@ def photograph(url: str, file: Path, height: int, folder: str) -> None:
     """Saves a page as Chromium shows it."""
     options = [f"--user-data-dir={folder}/chromium", f"--window-size=1400,{height}", f"--screenshot={file}"]
     subprocess.run([*CHROMIUM, *options, url], check=True, capture_output=True, timeout=120)
-    Image.open(file).convert("RGB").quantize(32).save(file, optimize=True)
+    Image.open(file).convert("RGB").quantize(128).save(file, optimize=True)
 
 
 if __name__ == "__main__":
