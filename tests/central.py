@@ -18,10 +18,14 @@ from conftest import start_command
 class CentralScheduler:
     """One that runs, and has said so."""
 
-    url: str
+    port: int
     settings: dict[str, str]
     process: subprocess.Popen[str]
     said: list[str]
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/"
 
     @property
     def environment(self) -> dict[str, str]:
@@ -41,9 +45,9 @@ class CentralScheduler:
 
 
 @contextlib.contextmanager
-def central_scheduler(settings: dict[str, str], *options: str) -> Iterator[CentralScheduler]:
+def central_scheduler(settings: dict[str, str], *options: str, port: int | None = None) -> Iterator[CentralScheduler]:
     """One that is up until the block ends, unless it is stopped before."""
-    port = free_port()
+    port = port or free_port()
     process = start_command("pipeline", "ui", "--port", str(port), *options, **settings)
     try:
         assert process.stdout
@@ -54,7 +58,7 @@ def central_scheduler(settings: dict[str, str], *options: str) -> Iterator[Centr
                 break
         else:
             raise AssertionError("".join(said))
-        yield CentralScheduler(f"http://127.0.0.1:{port}/", settings, process, said)
+        yield CentralScheduler(port, settings, process, said)
     finally:
         process.terminate()
         process.communicate(timeout=20)

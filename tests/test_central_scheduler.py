@@ -151,6 +151,23 @@ def test_two_workers_share_a_backfill_and_one_takes_over_when_the_other_is_kille
     assert begun_by_month == {month: 2 if month == "2019-06" else 1 for month in done_by_month}
 
 
+def test_workers_outlive_a_restart_of_the_central_scheduler(
+    environment: dict[str, str], luigi: Run, database: PostgresDatabase, mirror: Path
+) -> None:
+    publish_year(mirror)
+    luigi("LoadTripdata", "--taxi", "green", "--month", "2018-12")
+    del environment["PIPELINE__SCHEDULER__WORKER_DISCONNECT_DELAY"]
+    months = ("--start", "2019-01", "--stop", "2019-04")
+    with held(database, MARKER), central_scheduler(environment) as ui:
+        worker = start_command("luigi", "--module", "pipeline", *GREEN, *months, **environment, **ui.environment)
+        until_it_waits(database, "INSERT INTO")
+    with central_scheduler(environment, port=ui.port) as again:
+        said, _ = worker.communicate(timeout=30)
+
+        assert worker.returncode == 0, said
+        assert len(again.tasks("DONE")) == 7
+
+
 def publish_year(mirror: Path) -> None:
     """Green's twelve months of 2019, and the one before."""
     for month in (datetime.date(2018, 12, 1), *(datetime.date(2019, number, 1) for number in range(1, 13))):

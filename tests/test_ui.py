@@ -112,7 +112,7 @@ def test_what_cannot_be_served_is_told_in_one_line(
 
 
 def test_port_in_use_is_told_in_one_line(pipeline: Run, ui: CentralScheduler) -> None:
-    refused = pipeline("ui", "--port", ui.url.rstrip("/").rsplit(":", 1)[1])
+    refused = pipeline("ui", "--port", str(ui.port))
 
     assert (refused.returncode, refused.stdout) == (1, "")
     assert "Address already in use; choose another with --port or --address\n" in refused.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import logging
 import socket
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +33,7 @@ def serve(address: str, port: int, folder: Path, history: str, announce: Callabl
         metrics_collector=MetricsCollectors.custom,
         metrics_custom_import="pipeline.scheduler_metrics.SchedulerMetrics",
     )
+    logging.getLogger("tornado.access").setLevel(logging.ERROR)  # else it tells of every browser without a favicon
     IOLoop.current().add_callback(announce)
     try:
         luigi.server.run(port, address, scheduler=scheduler)
