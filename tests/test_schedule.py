@@ -209,7 +209,7 @@ def test_second_sigterm_ends_it_at_once(
         process.terminate()
         process.communicate(timeout=20)
 
-    assert process.returncode != 0
+    assert process.returncode == 128 + signal.SIGTERM
     assert loaded(database) == ["green/2019-02"]
 
 

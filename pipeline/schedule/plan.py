@@ -56,6 +56,8 @@ def catch_ups(
         _check_month(start)
     specs = all_specs()
     wanted = names or [name for name, spec in specs.items() if spec.schedule]
+    if not wanted:
+        raise PipelineError("no dataset has a schedule; give one of pipeline/datasets/*.yaml one")
     return [_catch_up(specs[name], task, parameters, start, workers) for name in wanted]
 
 

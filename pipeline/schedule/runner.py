@@ -62,6 +62,7 @@ class Runner:
             if self.stopping:  # since it was asked above
                 self._pass_on()
             code = self._luigi.wait()
+            code = code if code >= 0 else 128 - code  # killed by a signal, as a shell tells it
             if self.stopping:
                 return code or _NOT_RUN
             if code == 0:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import logging
-from typing import Any
 
 import luigi
 from luigi.tools.range import RangeMonthly
@@ -57,5 +56,5 @@ class CatchUpMonthly(RangeMonthly):
 
 
 def _spelled(months: list[datetime.date]) -> str:
-    names: list[Any] = [format_month(month) for month in months]
+    names = [format_month(month) for month in months]
     return ", ".join(names) if len(names) < 4 else f"{names[0]} … {names[-1]} ({len(names)} months)"
