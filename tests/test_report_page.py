@@ -15,7 +15,7 @@ import pytest
 from report_figures import ASTORIA, figures
 
 from pipeline.report.contents import sections_of
-from pipeline.report.drawing import write_png
+from pipeline.report.drawing import png
 from pipeline.report.figures import Figures
 from pipeline.report.page import render
 from pipeline.report.wording import average, dollars, percent, short, spans
@@ -103,14 +103,13 @@ def test_browser_shows_page_without_complaint(case: str, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_each_chart_has_a_sentence_a_table_and_a_png(case: str, tmp_path: Path) -> None:
+def test_each_chart_has_a_sentence_a_table_and_an_image(case: str) -> None:
     charts = [chart for section in sections_of(CASES[case]) for chart in section.charts]
     for chart in charts:
-        write_png(chart.draw, tmp_path / f"{chart.name}.png")
-
+        assert png(chart.draw).startswith(b"\x89PNG")
         assert chart.sentence.endswith(".")
         assert {len(row) for row in chart.table.rows} == {len(chart.table.head)}
-    assert len(list(tmp_path.iterdir())) == len({chart.name for chart in charts}) == len(charts)
+    assert len({chart.name for chart in charts}) == len(charts)
 
 
 def test_nothing_loaded_says_how_to_begin() -> None:
@@ -135,7 +134,7 @@ def test_headlines_and_tables_hold_the_figures() -> None:
 def test_months_that_are_not_loaded_are_gaps_not_zeros() -> None:
     (chart,) = sections_of(CASES["a gap"])[0].charts
 
-    assert [row[1] for row in chart.table.rows] == ["January 2019", "March 2019"]
+    assert [row[0] for row in chart.table.rows] == ["Green Jan\u00a02019", "Green Mar\u00a02019"]
     assert "A month without a bar is not loaded." in chart.sentence
     assert "without a bar" not in sections_of(CASES["one month"])[0].charts[0].sentence
 
@@ -157,7 +156,7 @@ def test_an_average_hour_is_over_the_days_with_trips_and_a_weekday_without_any_i
     assert week.loc[4, 8] == 40
     assert week.loc[4, 9] == 0
     assert week.loc[0].isna().all()
-    assert sections_of(shown)[-1].charts[0].table.rows[0][1:] == ["-"] * 24
+    assert [row[1] for row in sections_of(shown)[-1].charts[0].table.rows] == ["-"] * 24  # Monday's
 
 
 def test_unknown_zones_are_one_place_by_that_name() -> None:

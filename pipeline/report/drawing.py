@@ -6,7 +6,6 @@ import io
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import matplotlib as mpl
@@ -94,8 +93,8 @@ def svg(draw: Draw, layout: Layout) -> str:
     return text
 
 
-def write_png(draw: Draw, path: Path) -> None:
-    """Puts the figure in place as a file, complete, in light colours."""
-    part = path.with_name(f".{path.name}.part")
-    draw(WIDE).savefig(part, format="png", dpi=_PNG_DPI, facecolor=PAPER, bbox_inches="tight", pad_inches=0.3)
-    part.replace(path)
+def png(draw: Draw) -> bytes:
+    """The figure as an image in light colours."""
+    file = io.BytesIO()
+    draw(WIDE).savefig(file, format="png", dpi=_PNG_DPI, facecolor=PAPER, bbox_inches="tight", pad_inches=0.3)
+    return file.getvalue()

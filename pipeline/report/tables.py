@@ -7,27 +7,25 @@ from dataclasses import dataclass
 import pandas as pd
 
 from pipeline.report.files import FileFigures
-from pipeline.report.wording import WEEKDAYS, average, dollars, month_abbreviation, month_name, percent
+from pipeline.report.wording import WEEKDAYS, average, dollars, month_abbreviation, percent
 
 
 @dataclass(frozen=True)
 class Table:
-    """Cells as text: the first `names` columns say what a row is about, the others hold numbers."""
+    """Cells as text: the first column says what a row is about, the others hold numbers."""
 
     title: str
     head: list[str]
     rows: list[list[str]]
-    names: int = 1
 
 
 def months_table(by_month: pd.DataFrame) -> Table:
     """Trips and revenue of each service and month."""
     rows = [
-        [service, month_name(month), f"{trips:,}", dollars(revenue), dollars(revenue / trips)]
+        [_file_name(service, month), f"{trips:,}", dollars(revenue), dollars(revenue / trips)]
         for service, month, trips, revenue in by_month.itertuples(index=False)
     ]
-    head = ["Service", "Month", "Trips", "Revenue", "Revenue a trip"]
-    return Table("Trips and revenue a month", head, rows, names=2)
+    return Table("Trips and revenue a month", ["Month", "Trips", "Revenue", "Revenue a trip"], rows)
 
 
 def ranking_table(title: str, place: str, ranking: pd.DataFrame) -> Table:
@@ -38,16 +36,16 @@ def ranking_table(title: str, place: str, ranking: pd.DataFrame) -> Table:
 
 
 def week_table(title: str, week: pd.DataFrame) -> Table:
-    """Trips of an average hour, a row a weekday."""
-    rows = [[day, *map(average, week.loc[number])] for number, day in enumerate(WEEKDAYS)]
-    return Table(title, ["Weekday", *(f"{hour:02}" for hour in week.columns)], rows)
+    """Trips of an average hour, a column a weekday."""
+    rows = [[f"{hour:02}:00", *map(average, week[hour])] for hour in week.columns]
+    return Table(title, ["Hour", *(day[:3] for day in WEEKDAYS)], rows)
 
 
 def rows_table(files: list[FileFigures]) -> Table:
     """What became of every row of every file."""
     counts = [[file.read, file.duplicate, file.rejected, file.loaded - file.reported, file.reported] for file in files]
     rows = [[f"{count:,}" for count in row] for row in _with_totals(counts)]
-    head = ["File", "Rows in it", "Duplicate", "Malformed", "Left out", "Reported"]
+    head = ["File", "Rows", "Duplicate", "Malformed", "Left out", "Reported"]
     return Table("What became of the rows", head, _named(files, rows))
 
 
@@ -67,5 +65,9 @@ def _with_totals(counts: list[list[int]]) -> list[list[int]]:
 
 
 def _named(files: list[FileFigures], rows: list[list[str]]) -> list[list[str]]:
-    names = [f"{file.service} {month_abbreviation(file.month)}" for file in files] + ["All"] * (len(rows) - len(files))
+    names = [_file_name(file.service, file.month) for file in files] + ["All"] * (len(rows) - len(files))
     return [[name, *row] for name, row in zip(names, rows, strict=True)]
+
+
+def _file_name(service: str, month: str) -> str:
+    return f"{service} {month_abbreviation(month)}"

@@ -1,0 +1,35 @@
+"""Putting the report in place."""
+
+from __future__ import annotations
+
+import datetime
+import os
+from pathlib import Path
+
+from pipeline.report.contents import sections_of
+from pipeline.report.drawing import png
+from pipeline.report.figures import read_figures
+from pipeline.report.page import render
+from pipeline.report.warehouse import Warehouse
+
+
+def write_report(warehouse: Warehouse, page: Path, build: str) -> None:
+    """Puts the page in place, complete, once each of its charts is beside it as a PNG; older charts go."""
+    figures = read_figures(warehouse)
+    html = render(figures, warehouse.title, build, datetime.datetime.now(datetime.UTC))
+    charts = [chart for section in sections_of(figures) for chart in section.charts]
+    page.parent.mkdir(parents=True, exist_ok=True)
+    for chart in charts:
+        _put(page.with_name(f"{chart.name}.png"), png(chart.draw))
+    _put(page, html.encode())
+    for file in set(page.parent.glob("*.png")) - {page.with_name(f"{chart.name}.png") for chart in charts}:
+        file.unlink(missing_ok=True)
+
+
+def _put(file: Path, content: bytes) -> None:
+    part = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        part.write_bytes(content)
+        part.replace(file)
+    finally:
+        part.unlink(missing_ok=True)
