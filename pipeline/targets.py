@@ -10,7 +10,8 @@ import luigi
 
 from pipeline.datasets import DatasetSpec
 from pipeline.models import current_build
-from pipeline.settings import dbt, gcp, postgres
+from pipeline.report.build import build_from, build_of
+from pipeline.settings import dbt, gcp, postgres, storage
 from pipeline.warehouses.dbt_build import Build
 from pipeline.warehouses.ledger import LedgerEntry
 from pipeline.warehouses.postgres import find_load
@@ -98,3 +99,23 @@ class ModelsMarker(luigi.Target):
 
     def exists(self) -> bool:
         return self.build() is not None
+
+
+class ReportPage(luigi.Target):
+    """The report's page, made from what the models hold now."""
+
+    def __init__(self, warehouse: str):
+        self.warehouse = warehouse
+        self.path = storage().report_folder(warehouse) / "index.html"
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+    def build(self) -> str | None:
+        """What a page made now is made from; None while the models are out of date."""
+        models = ModelsMarker(self.warehouse).build()
+        return build_from(models.models_digest, models.loads_digest) if models else None
+
+    def exists(self) -> bool:
+        build = self.build()
+        return build is not None and build == build_of(self.path)

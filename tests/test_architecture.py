@@ -37,9 +37,9 @@ ALLOWED = {
     "extract": {"datasets"},
     "warehouses": {"datasets"},
     "models": {"warehouses", "datasets"},
-    "report": {"warehouses", "datasets"},
+    "report": {"models", "warehouses", "datasets"},
     "settings": {"models", "warehouses", "extract"},
-    "targets": {"settings", "models", "warehouses", "datasets"},
+    "targets": {"settings", "report", "models", "warehouses", "datasets"},
     "tasks": {
         "settings",
         "targets",

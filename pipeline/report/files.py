@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.datasets import DatasetSpec, all_specs, parse_month
+from pipeline.datasets import DatasetSpec, parse_month
+from pipeline.models.project import modelled_specs
 from pipeline.report.warehouse import Rows, Warehouse, statement
 from pipeline.warehouses.ledger import LedgerEntry
-
-# Of the datasets, those with these columns are in the marts.
-_TRIP_COLUMNS = {"vendorid", "fare_amount"}
 
 
 @dataclass(frozen=True)
@@ -34,9 +32,9 @@ def read_files(warehouse: Warehouse) -> list[FileFigures]:
     reported = {row["filename"]: row["trips"] for row in warehouse.of_marts(statement("select_trips_by_file"))}
     loads = {entry.partition_key: entry for entry in warehouse.loads()}
     files: list[FileFigures] = []
-    for spec in all_specs().values():
+    for spec in (spec for spec in modelled_specs() if spec.is_monthly):
         entries = [loads[key] for key in sorted(loads) if key.startswith(f"{spec.name}/")]
-        if entries and set(spec.column_names) >= _TRIP_COLUMNS:
+        if entries:
             oddities = warehouse.of_dataset(statement("select_oddities_by_file"), spec)
             files += [_file(spec, entry, oddities, reported) for entry in entries]
     return files

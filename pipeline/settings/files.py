@@ -52,6 +52,10 @@ class storage(Section):
         """Where dbt keeps its runs, logs and what it remembers of the project."""
         return (Path(self.root).expanduser() / "dbt").resolve()
 
+    def report_folder(self, warehouse: str) -> Path:
+        """Where the report on a warehouse is put."""
+        return Path(self.root).expanduser() / "reports" / warehouse
+
     def postgres_folder(self) -> Path:
         """Where the embedded server keeps its data."""
         return self.folder("postgres")

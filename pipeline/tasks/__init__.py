@@ -8,6 +8,7 @@ from pipeline.tasks.gcp_setup import SetupGcp
 from pipeline.tasks.load import LoadTripdata, LoadZones
 from pipeline.tasks.load_bigquery import LoadTripdataToBigQuery, LoadZonesToBigQuery
 from pipeline.tasks.reconcile import ReconcileTripdata
+from pipeline.tasks.report import Report
 from pipeline.tasks.upload import UploadTripdata, UploadZones
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "LoadZones",
     "LoadZonesToBigQuery",
     "ReconcileTripdata",
+    "Report",
     "SetupGcp",
     "UploadTripdata",
     "UploadZones",
