@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
@@ -12,7 +11,7 @@ from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
-from pipeline.report.drawing import GRID, INK, MUTED, PAPER, SERVICES, Layout, add_axes, write
+from pipeline.report.drawing import GREEN, GRID, INK, MUTED, OTHER, PAPER, YELLOW, Layout, add_axes, write
 from pipeline.report.wording import WEEKDAYS, short
 
 _PANEL, _TITLE, _MONTHS = 150, 42, 52  # pixels: the bars of a month chart, what is above and what is below them
@@ -22,15 +21,15 @@ _LONGEST_NAME = 40  # characters of a place
 _FAINTEST = 0.04
 
 
-def colour_of(service: str, services: Sequence[str]) -> str:
-    """The colour that a service has in every chart of a page."""
-    return SERVICES[list(services).index(service) % len(SERVICES)]
+def colour_of(service: str) -> str:
+    """The colour that a service has in every chart."""
+    return {"Green": GREEN, "Yellow": YELLOW}.get(service, OTHER)
 
 
-def draw_months(by_month: pd.DataFrame, services: Sequence[str], layout: Layout) -> Figure:
+def draw_months(by_month: pd.DataFrame, layout: Layout) -> Figure:
     """Bars of trips and of revenue by month, a row of panels a service, each with a scale of its own."""
     columns, gap = (1, 0) if layout.is_narrow else (2, 40)
-    panels = [(service, measure) for service in services for measure in ("trips", "revenue")]
+    panels = [(service, measure) for service in by_month["service"].unique() for measure in ("trips", "revenue")]
     row = _TITLE + _PANEL + _MONTHS
     figure = layout.figure(row * len(panels) / columns)
     width = (layout.width - gap * (columns - 1)) / columns
@@ -40,7 +39,7 @@ def draw_months(by_month: pd.DataFrame, services: Sequence[str], layout: Layout)
         axes = add_axes(figure, left + 44, top, width - 44, _PANEL)
         values = by_month[by_month["service"] == service].set_index("month")[measure]
         sign = "$" if measure == "revenue" else ""
-        _bars(axes, values.reindex(months.astype(str)), colour_of(service, services), sign, width - 44)
+        _bars(axes, values.reindex(months.astype(str)), colour_of(service), sign, width - 44)
         title = f"{service} taxis: {'revenue' if sign else 'trips'} a month"
         write(axes, axes.get_xlim()[0], axes.get_ylim()[1], title, size=13, offset=(-44, 24), bold=True)
     return figure
@@ -78,10 +77,11 @@ def _name_months(axes: Axes, months: pd.PeriodIndex, slot: float) -> None:
             axes.annotate("", (places[0] - 0.5, bottom), (0, -36), textcoords="offset points", arrowprops=line)
 
 
-def draw_ranking(ranking: pd.DataFrame, services: Sequence[str], layout: Layout) -> Figure:
+def draw_ranking(ranking: pd.DataFrame, layout: Layout) -> Figure:
     """Ranked bars, one a row of the table, of a piece a column; the names beside them or, on a phone, above."""
     legend = 30 if len(ranking.columns) > 1 else 0
-    row, label, value = (42, 0, 48) if layout.is_narrow else (28, 280, 56)
+    names = [textwrap.shorten(name, _LONGEST_NAME, placeholder="…") for name in ranking.index]
+    row, label, value = (42, 0, 48) if layout.is_narrow else (28, 20 + 7 * max(map(len, names)), 56)
     figure = layout.figure(legend + row * len(ranking))
     axes = add_axes(figure, label, legend, layout.width - label - value, row * len(ranking))
     totals = ranking.sum(axis="columns")
@@ -89,16 +89,15 @@ def draw_ranking(ranking: pd.DataFrame, services: Sequence[str], layout: Layout)
     places, start = np.arange(len(ranking)), np.zeros(len(ranking))
     shift, thickness = (0.17, 0.36) if layout.is_narrow else (0.0, 0.64)
     for service in ranking.columns:
-        colour = colour_of(service, services)
+        colour = colour_of(service)
         axes.barh(places + shift, ranking[service], thickness, left=start, color=colour, clip_on=False, label=service)
         start = start + ranking[service].to_numpy()
-    for place, (name, total) in enumerate(zip(ranking.index, totals, strict=True)):
+    for place, (name, total) in enumerate(zip(names, totals, strict=True)):
         write(axes, total, place + shift, short(total), offset=(6, -4))
-        words = textwrap.shorten(name, _LONGEST_NAME, placeholder="…")
         if layout.is_narrow:
-            write(axes, 0, place + shift, words, offset=(0, 13))
+            write(axes, 0, place + shift, name, offset=(0, 13))
         else:
-            write(axes, 0, place, words, offset=(-10, -4), ha="right")
+            write(axes, 0, place, name, offset=(-10, -4), ha="right")
     if legend:
         _legend(figure, axes, label)
     return figure
@@ -107,14 +106,23 @@ def draw_ranking(ranking: pd.DataFrame, services: Sequence[str], layout: Layout)
 def _legend(figure: Figure, axes: Axes, left: float) -> None:
     place = (left / (72 * figure.get_figwidth()), 1)
     figure.legend(
-        *axes.get_legend_handles_labels(), loc="upper left", bbox_to_anchor=place, ncols=len(SERVICES), frameon=False,
-        fontsize=12, labelcolor=INK, borderpad=0, borderaxespad=0, handlelength=1, handleheight=1,
-    )  # fmt: skip
+        *axes.get_legend_handles_labels(),
+        loc="upper left",
+        bbox_to_anchor=place,
+        ncols=len(axes.containers),
+        fontsize=12,
+        labelcolor=INK,
+        frameon=False,
+        borderpad=0,
+        borderaxespad=0,
+        handlelength=1,
+        handleheight=1,
+    )
 
 
-def draw_week(week: pd.DataFrame, service: str, services: Sequence[str], layout: Layout) -> Figure:
+def draw_week(week: pd.DataFrame, service: str, layout: Layout) -> Figure:
     """Trips in an average hour: hours across and weekdays down, on a phone the other way round."""
-    colour, most = colour_of(service, services), float(np.nanmax(week.to_numpy()))
+    colour, most = colour_of(service), float(np.nanmax(week.to_numpy()))
     table = week.T if layout.is_narrow else week
     left, top, cell = (36, 58, 22) if layout.is_narrow else (48, 58, 30)
     figure = layout.figure(top + cell * len(table) + 4)

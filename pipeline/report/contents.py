@@ -50,8 +50,8 @@ def _months(figures: Figures) -> Chart:
     sentences = [_most_and_fewest(service, by_month) for service in by_month["service"].unique()]
     every = pd.period_range(by_month["month"].min(), by_month["month"].max(), freq="M")
     if len(by_month) < len(every) * len(sentences):
-        sentences.append("A month without a bar is not loaded.")
-    draw = partial(draw_months, by_month, figures.services)
+        sentences.append("A month without a bar is not loaded, or has no trips.")
+    draw = partial(draw_months, by_month)
     return Chart("months", draw, " ".join(sentences), months_table(by_month))
 
 
@@ -68,14 +68,14 @@ def _most_and_fewest(service: str, by_month: pd.DataFrame) -> str:
 def _boroughs(figures: Figures) -> Chart:
     ranking = figures.by_borough()
     table = ranking_table("Pick-ups by borough", "Borough", ranking)
-    return Chart("boroughs", partial(draw_ranking, ranking, figures.services), _leaders(ranking), table)
+    return Chart("boroughs", partial(draw_ranking, ranking), _leaders(ranking), table)
 
 
 def _zones(figures: Figures) -> Chart:
     ranking = figures.by_zone()
     top = ranking.head(_TOP_ZONES)
     table = ranking_table("Zones with the most pick-ups", "Zone", top)
-    return Chart("zones", partial(draw_ranking, top, figures.services), _leaders(ranking), table)
+    return Chart("zones", partial(draw_ranking, top), _leaders(ranking), table)
 
 
 def _leaders(ranking: pd.DataFrame) -> str:
@@ -89,7 +89,7 @@ def _week(figures: Figures, service: str) -> Chart:
     hours = hours_by_trips(week)
     return Chart(
         f"week-{service.lower()}",
-        partial(draw_week, week, service, figures.services),
+        partial(draw_week, week, service),
         f"{service} taxis are busiest on {_when(hours[0])} and quietest on {_when(hours[-1])}.",
         week_table(f"{service} taxis: trips in an average hour", week),
     )

@@ -14,10 +14,8 @@ from matplotlib.figure import Figure
 
 # The page's light colours by their CSS names; in SVG each becomes a reference to its name.
 INK, MUTED, GRID, PAPER = "#1f2328", "#59636e", "#d3d9e0", "#ffffff"
-SERVICES = ("#00664f", "#c98500", "#2f6db5", "#8a4f9e")
-COLOURS = {"ink": INK, "muted": MUTED, "grid": GRID, "paper": PAPER} | {
-    f"service-{number}": colour for number, colour in enumerate(SERVICES)
-}
+GREEN, YELLOW, OTHER = "#00664f", "#c98500", "#2f6db5"  # of taxis; apart in lightness too
+COLOURS = {"ink": INK, "muted": MUTED, "grid": GRID, "paper": PAPER, "green": GREEN, "yellow": YELLOW, "other": OTHER}
 _PNG_DPI = 144  # at 72, a unit of the drawing is a pixel
 
 

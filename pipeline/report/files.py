@@ -45,7 +45,7 @@ def _file(spec: DatasetSpec, entry: LedgerEntry, oddities: Rows, reported: dict[
     odd = [row for row in oddities if row["filename"] == spec.filename(month)]
     elsewhere = [row for row in odd if (row["pickup_year"], row["pickup_month"]) != (month.year, month.month)]
     return FileFigures(
-        service=spec.name.capitalize(),
+        service=spec.name.capitalize(),  # as the models call it
         month=f"{month:%Y-%m}",
         source=entry.source_url,
         read=entry.rows_read,
