@@ -33,7 +33,7 @@ class storage(Section):
     """Where files are kept."""
 
     root: str = luigi.Parameter(
-        default="data", description="the folder for raw files, the embedded database, logs and metrics"
+        default="data", description="the folder for raw files, the embedded database, reports, logs and metrics"
     )
     keep_raw: bool = luigi.BoolParameter(
         default=True,
