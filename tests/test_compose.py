@@ -34,6 +34,7 @@ EXAMPLE = (CHECKOUT / ".env.example").read_text()
 SERVICES: dict[str, Any] = yaml.safe_load(FILE.read_text())["services"]
 PASSWORDS = re.findall(r"^(\w+)=$", EXAMPLE, re.MULTILINE)
 VARIABLE = re.compile(r"\$\{(\w+):([-?])([^}]*)\}")
+IMAGE_ENTRYPOINT = json.loads(re.findall(r"^ENTRYPOINT (.*)$", (CHECKOUT / "Dockerfile").read_text(), re.MULTILINE)[-1])
 # The embedded server's library makes this user where the tests run as root, which PostgreSQL refuses.
 AS_SERVER = {"user": "pgserver"} if os.geteuid() == 0 else {}
 
@@ -92,9 +93,6 @@ class Stack:
         port = [f"--port={self.postgres_port}"] if service == "postgres" else []
         argv = [path, *map(self.here, arguments), *port]
         return subprocess.run(argv, capture_output=True, check=False, timeout=30).returncode == 0
-
-
-IMAGE_ENTRYPOINT = json.loads(re.findall(r"^ENTRYPOINT (.*)$", (CHECKOUT / "Dockerfile").read_text(), re.MULTILINE)[-1])
 
 
 @pytest.fixture
