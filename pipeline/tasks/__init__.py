@@ -10,6 +10,7 @@ from pipeline.tasks.load_bigquery import LoadTripdataToBigQuery, LoadZonesToBigQ
 from pipeline.tasks.reconcile import ReconcileTripdata
 from pipeline.tasks.report import Report
 from pipeline.tasks.upload import UploadTripdata, UploadZones
+from pipeline.tasks.whole_month import ModelTripdata, TripdataPipeline
 
 __all__ = [
     "CatchUpMonthly",
@@ -20,9 +21,11 @@ __all__ = [
     "LoadTripdataToBigQuery",
     "LoadZones",
     "LoadZonesToBigQuery",
+    "ModelTripdata",
     "ReconcileTripdata",
     "Report",
     "SetupGcp",
+    "TripdataPipeline",
     "UploadTripdata",
     "UploadZones",
 ]

@@ -18,10 +18,38 @@ from pipeline.tasks.task import PipelineTask
 logger = logging.getLogger("luigi-interface")
 
 
-class DbtBuild(PipelineTask):
+class ModelsTask(PipelineTask):
+    """A task about the dbt models in a warehouse."""
+
+    warehouse = luigi.ChoiceParameter(choices=["postgres", "bigquery"], description="which warehouse")
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.resources = {f"dbt_{self.warehouse}": 1}  # a central scheduler then starts one build of it at a time
+
+    def output(self) -> ModelsMarker:
+        return ModelsMarker(self.warehouse)
+
+    def load_zones(self) -> LoadZones | LoadZonesToBigQuery:
+        """What every build needs, whatever months are loaded."""
+        return LoadZonesToBigQuery() if self.warehouse == "bigquery" else LoadZones()
+
+    def build_models(self, command: DbtCommand) -> None:
+        """Runs dbt, and shows on the task's page how far it is and how long each model took."""
+        results = build(dbt().models_in(self.warehouse), command, dbt().variables(), storage().dbt_folder(), self._hear)
+        self.tell(_timings(results) if results else "another run has just built it")
+
+    def _hear(self, line: LogLine) -> None:
+        logger.log(logging.getLevelNamesMapping().get(line.level.upper(), logging.INFO), "dbt: %s", line.message)
+        if line.done and line.total:
+            self.tell(f"{line.done} of {line.total}: {line.message}")
+            if self.set_progress_percentage is not None:
+                self.set_progress_percentage(100 * line.done // line.total)
+
+
+class DbtBuild(ModelsTask):
     """The dbt models; complete when they reflect exactly the months that are loaded and their own sources."""
 
-    warehouse = luigi.ChoiceParameter(choices=["postgres", "bigquery"], description="where to build")
     command = luigi.ChoiceParameter(
         choices=["build", "run", "test", "debug"], default="build", description="which of dbt's commands"
     )
@@ -32,7 +60,6 @@ class DbtBuild(PipelineTask):
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        self.resources = {f"dbt_{self.warehouse}": 1}  # a central scheduler then starts one build of it at a time
         self._asked_at = datetime.datetime.now(datetime.UTC)
 
     @property
@@ -40,10 +67,7 @@ class DbtBuild(PipelineTask):
         return DbtCommand(self.command, self.select, self.full_refresh)
 
     def requires(self) -> LoadZones | LoadZonesToBigQuery:
-        return LoadZonesToBigQuery() if self.warehouse == "bigquery" else LoadZones()
-
-    def output(self) -> ModelsMarker:
-        return ModelsMarker(self.warehouse)
+        return self.load_zones()
 
     def complete(self) -> bool:
         # Anything but a whole build is done because somebody asked for it, each time.
@@ -53,17 +77,7 @@ class DbtBuild(PipelineTask):
         return last is not None and (not self.full_refresh or last.started_at >= self._asked_at)
 
     def run(self) -> None:
-        results = build(
-            dbt().models_in(self.warehouse), self.dbt_command, dbt().variables(), storage().dbt_folder(), self._hear
-        )
-        self.tell(_timings(results) if results else "another run has just built it")
-
-    def _hear(self, line: LogLine) -> None:
-        logger.log(logging.getLevelNamesMapping().get(line.level.upper(), logging.INFO), "dbt: %s", line.message)
-        if line.done and line.total:
-            self.tell(f"{line.done} of {line.total}: {line.message}")
-            if self.set_progress_percentage is not None:
-                self.set_progress_percentage(100 * line.done // line.total)
+        self.build_models(self.dbt_command)
 
 
 def _timings(results: list[NodeResult]) -> str:

@@ -31,6 +31,7 @@ class Load(ReleaseTask):
 
     # How many run at a time over all workers is `[resources] postgres`.
     resources = {"postgres": 1}  # noqa: RUF012 - Luigi's own name and type
+    priority = 1  # before what is built from several loads
 
     force = luigi.BoolParameter(
         default=False, significant=False, description="extract and load again, in the place of what is loaded"

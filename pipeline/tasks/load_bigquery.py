@@ -19,6 +19,7 @@ class LoadToBigQuery(ReleaseTask):
 
     # How many run at a time over all workers is `[resources] bigquery`.
     resources = {"bigquery": 1}  # noqa: RUF012 - Luigi's own name and type
+    priority = 1  # before what is built from several loads
 
     force = luigi.BoolParameter(
         default=False, significant=False, description="extract, upload and load again, in the place of what is loaded"

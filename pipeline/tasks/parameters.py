@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from typing import Any
 
 import luigi
 
@@ -26,8 +27,8 @@ class TaxiParameter(luigi.ChoiceParameter[str]):
 class ReleaseMonthParameter(luigi.MonthParameter):
     """A month, such as 2019-01."""
 
-    def __init__(self) -> None:
-        super().__init__(description="which month, such as 2019-01")
+    def __init__(self, **options: Any) -> None:
+        super().__init__(description="which month, such as 2019-01", **options)
 
     def parse(self, x: str) -> datetime.date:
         try:

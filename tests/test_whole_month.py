@@ -1,0 +1,42 @@
+"""TripdataPipeline: a month from its source to the marts, and many months with one build at the end."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from conftest import Run, execute
+from golden_releases import write_golden_releases
+
+from pipeline.warehouses.postgres import PostgresDatabase
+
+RANGE = ("RangeMonthly", "--of", "TripdataPipeline", "--of-params", '{"taxi": "green", "warehouse": "postgres"}')
+FILES = "SELECT filename, count(*) FROM fact_trips GROUP BY 1 ORDER BY 1"
+
+
+@pytest.fixture
+def mirror(tmp_path: Path) -> Path:
+    """A mirror of the golden releases."""
+    write_golden_releases(tmp_path / "mirror")
+    return tmp_path / "mirror"
+
+
+def test_range_of_months_is_one_build_at_the_end(luigi: Run, database: PostgresDatabase) -> None:
+    # 2019-03 does not exist at the source, which keeps none of the others out of the marts.
+    done = luigi(*RANGE, "--start", "2019-01", "--stop", "2019-04")
+
+    assert done.returncode == 30
+    assert "green 2019-03 does not exist" in done.stderr
+    assert done.stderr.count("Completed successfully") == 1
+    assert execute(database, FILES) == [("green_tripdata_2019-01.csv", 6), ("green_tripdata_2019-02.csv", 2)]
+
+    again = luigi(*RANGE, "--start", "2019-01", "--stop", "2019-03")
+    assert again.returncode == 0, again.stderr
+    assert "Did not run any tasks" in again.stderr
+
+
+def test_two_workers_end_with_every_month_in_the_marts(luigi: Run, database: PostgresDatabase) -> None:
+    done = luigi(*RANGE, "--start", "2019-01", "--stop", "2019-03", "--workers", "2")
+
+    assert done.returncode == 0, done.stderr
+    assert execute(database, FILES) == [("green_tripdata_2019-01.csv", 6), ("green_tripdata_2019-02.csv", 2)]
