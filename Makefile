@@ -12,7 +12,7 @@ SCHEDULER ?= local
 LOAD  = $(if $(filter central,$(SCHEDULER)),LUIGI_CONFIG_PATH=central.cfg )$(BIN)/luigi --module pipeline LoadTripdata --taxi $(TAXI) --month $(MONTH)
 
 .DEFAULT_GOAL := help
-.PHONY: help load demo ui test graph screenshots bench lock clean
+.PHONY: help load demo docs ui test graph screenshots bench lock clean
 
 help:  ## show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ demo: .venv/installed  ## the same on generated rows, for a machine without inte
 	@echo
 	@echo "These rows are GENERATED, not real, and in demo/, apart from anything real. To look at them:"
 	@echo "  $(DEMO) $(BIN)/pipeline psql -c 'select count(*) from $(TAXI)_tripdata'"
+
+docs: .venv/installed  ## write dbt's pages on the models, with their lineage, as one file
+	@$(BIN)/pipeline dbt docs generate --static
 
 ui: .venv/installed  ## start the central scheduler, whose pages show what runs (then: make load SCHEDULER=central)
 	@$(BIN)/pipeline ui

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import psycopg2
 
-from pipeline.commands import forget, psql, status, stop, ui
+from pipeline.commands import dbt, forget, psql, status, stop, ui
 from pipeline.datasets import all_specs, monthly_names, parse_month
 from pipeline.errors import PipelineError
 
@@ -63,6 +63,10 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("psql", help="open psql, with any options of its own, on the configured database")
     command.add_argument("-c", "--command", metavar="SQL", action="append", help="run this and exit; may be repeated")
     command.set_defaults(run=lambda a: psql.run(a.command or [], a.rest), takes_more=True)
+
+    command = commands.add_parser("dbt", help="run dbt, with any words of its own, on the configured warehouse")
+    command.add_argument("--warehouse", choices=["postgres", "bigquery"], default="postgres", help="which warehouse")
+    command.set_defaults(run=lambda a: dbt.run(a.warehouse, a.rest), takes_more=True)
 
     command = commands.add_parser("forget", help="remove a month everywhere, raw file included, so that it runs again")
     _add_file_options(command, required=True)

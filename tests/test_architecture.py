@@ -55,7 +55,7 @@ ALLOWED = {
     "scheduler_metrics": {"settings", "metrics"},
     "schedule": {"datasets"},
     "ui": set(),
-    "commands": {"settings", "warehouses", "extract", "datasets", "schedule", "ui"},
+    "commands": {"settings", "models", "warehouses", "extract", "datasets", "schedule", "ui"},
     "__main__": {"commands", "datasets"},
     "": {"settings", "tasks"},
 }

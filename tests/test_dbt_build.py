@@ -7,12 +7,15 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from conftest import CHECKOUT, Run, execute, settings, start_command
 from golden_releases import write_golden_releases
+from waiting import held, until_it_waits, until_its_sessions_end
 
+from pipeline.models import PostgresModels
 from pipeline.models.project import modelled_specs
 from pipeline.models.sources import FILE, sources_yaml
 from pipeline.warehouses.postgres import PostgresDatabase
@@ -47,6 +50,38 @@ def test_build_runs_when_and_only_when_months_changed(
     pipeline("forget", "--taxi", "green", "--month", "2019-01")
     assert luigi(*BUILD).returncode == 0
     assert execute(database, "SELECT count(*) FROM fact_trips") == [(0,)]
+
+
+def test_password_is_in_no_file_and_no_log(luigi: Run, database: PostgresDatabase, tmp_path: Path) -> None:
+    with_password = f"{database.dsn}&password=hush-hush&sslmode=prefer"
+
+    done = luigi(*BUILD, "--command", "debug", PIPELINE__POSTGRES__DSN=with_password)
+
+    assert done.returncode == 0, done.stderr
+    assert PostgresModels(replace(database, dsn=with_password), "marts", 1).environment().items() >= {
+        ("PGPASSWORD", "hush-hush"),
+        ("PGSSLMODE", "prefer"),
+        ("TLC_POSTGRES_USER", "postgres"),
+    }
+    written = b"".join(file.read_bytes() for file in (tmp_path / "data").rglob("*") if file.is_file())
+    assert b"All checks passed!" in written
+    assert b"hush-hush" not in written
+    assert "hush-hush" not in done.stderr + done.stdout
+
+
+def test_killed_build_takes_dbt_with_it(luigi: Run, database: PostgresDatabase, mirror: Path, tmp_path: Path) -> None:
+    luigi(*LOAD)
+    with held(database, "LOCK TABLE green_tripdata"):
+        build = start_command("luigi", "--module", "pipeline", *BUILD, **settings(tmp_path, database, mirror))
+        until_it_waits(database, r"/\* .*create view")
+        build.kill()
+    until_its_sessions_end(database, "dbt")
+    build.communicate()
+    assert execute(database, "SELECT finished_at FROM dbt_build") == [(None,)]
+
+    again = luigi(*BUILD)
+    assert again.returncode == 0, again.stderr
+    assert execute(database, "SELECT count(*) FROM fact_trips") == [(6,)]
 
 
 def test_two_builds_at_once_are_one(luigi: Run, database: PostgresDatabase, mirror: Path, tmp_path: Path) -> None:

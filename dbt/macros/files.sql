@@ -24,8 +24,10 @@
 
 {#- A model's table as it is now, or none. Unlike ref() it asks for no order, and works in tests and for models to come. -#}
 {% macro existing_relation(name) %}
+    {%- if execute -%}
     {%- set node = graph.nodes['model.tlc.' ~ name] -%}
     {{ return(adapter.get_relation(node.database, node.schema, node.alias)) }}
+    {%- endif -%}
 {% endmacro %}
 
 {#- What a test looks at: in a build the files that the build is about, so that a month costs that month; in `dbt test`

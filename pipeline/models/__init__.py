@@ -2,7 +2,7 @@
 
 from pipeline.models.bigquery import BigQueryModels
 from pipeline.models.build import DbtCommand, ModelWarehouse, build, current_build
-from pipeline.models.invocation import LogLine, NodeResult
+from pipeline.models.invocation import LogLine, NodeResult, dbt_folders
 from pipeline.models.postgres import PostgresModels
 
 __all__ = [
@@ -14,4 +14,5 @@ __all__ = [
     "PostgresModels",
     "build",
     "current_build",
+    "dbt_folders",
 ]

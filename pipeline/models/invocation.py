@@ -66,7 +66,7 @@ def invoke(
         shutil.copy(known, run / _PARSED)  # spares dbt parsing what has not changed
     said: list[LogLine] = []
     options = ["--target", target, "--vars", json.dumps(variables, sort_keys=True)]
-    with _started([*command, *options], {**environment, **_folders(run)}) as process:
+    with _started([*command, *options], {**environment, **dbt_folders(run)}) as process:
         for line in _log_lines(process):
             on_line(line)
             said.append(line)
@@ -85,7 +85,7 @@ def _new_run_folder(folder: Path, target: str, command: str) -> Path:
     return run
 
 
-def _folders(run: Path) -> dict[str, str]:
+def dbt_folders(run: Path) -> dict[str, str]:
     """Where dbt finds the project and, lest it write into the checkout, where it leaves things."""
     return {
         "DBT_PROJECT_DIR": str(PROJECT),
