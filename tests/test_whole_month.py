@@ -1,4 +1,4 @@
-"""TripdataPipeline: a month from its source to the marts, and many months with one build at the end."""
+"""TripdataPipeline: a month from its source to the report, and many months with one build at the end."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ def test_range_of_months_is_one_build_at_the_end(luigi: Run, database: PostgresD
     assert "green 2019-03 does not exist" in done.stderr
     assert done.stderr.count("Completed successfully") == 1
     assert execute(database, FILES) == [("green_tripdata_2019-01.csv", 6), ("green_tripdata_2019-02.csv", 2)]
+    assert done.stderr.count("the report is at ") == 1
 
     again = luigi(*RANGE, "--start", "2019-01", "--stop", "2019-03")
     assert again.returncode == 0, again.stderr

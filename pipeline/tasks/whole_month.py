@@ -1,6 +1,8 @@
-"""Everything for a month: loaded into one warehouse or both, and in their marts."""
+"""Everything for a month: loaded into one warehouse or both, in their marts, and reported on."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import luigi
 
@@ -10,6 +12,7 @@ from pipeline.tasks.load import LoadTripdata
 from pipeline.tasks.load_bigquery import LoadTripdataToBigQuery
 from pipeline.tasks.parameters import ReleaseMonthParameter
 from pipeline.tasks.releases import TripdataTask
+from pipeline.tasks.report import Report
 
 _WAREHOUSES = {"postgres": ["postgres"], "bigquery": ["bigquery"], "both": ["postgres", "bigquery"]}
 
@@ -31,8 +34,8 @@ class ModelTripdata(TripdataTask, ModelsTask):
         self.build_models(DbtCommand())
 
 
-class TripdataPipeline(TripdataTask, luigi.WrapperTask):
-    """Everything for a month of trip records: extracted, loaded, and in the marts."""
+class TripdataPipeline(TripdataTask):
+    """Everything for a month of trip records: extracted, loaded, in the marts, and reported on."""
 
     warehouse = luigi.ChoiceParameter(choices=list(_WAREHOUSES), description="which warehouse, or both")
 
@@ -41,3 +44,13 @@ class TripdataPipeline(TripdataTask, luigi.WrapperTask):
             ModelTripdata(taxi=self.taxi, month=self.month, warehouse=warehouse)
             for warehouse in _WAREHOUSES[self.warehouse]
         ]
+
+    def complete(self) -> bool:
+        return all(task.complete() for task in [*self.requires(), *self._reports()])
+
+    def run(self) -> Iterator[list[Report]]:
+        yield self._reports()
+
+    def _reports(self) -> list[Report]:
+        # Not required, as a report needs the models as they are once all months of a range are in them.
+        return [Report(warehouse=warehouse) for warehouse in _WAREHOUSES[self.warehouse]]
