@@ -1,0 +1,58 @@
+"""dbt builds: what the sixth month costs against building all six, and what a build with nothing new costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from benchmarks.contestants import Pipeline
+from benchmarks.data import releases
+from benchmarks.options import Options
+from benchmarks.process import BenchmarkError, installed, run
+from benchmarks.report import Section, median, ratio, ratio_range, ratios, seconds, tell
+from benchmarks.server import Server
+from pipeline.sample import write_zones
+
+_MONTHS = 6
+_BUILD = [str(installed("luigi")), "--module", "pipeline", "DbtBuild", "--warehouse", "postgres"]
+
+
+def measure_models(server: Server, options: Options) -> Iterator[Section]:
+    """Five months loaded and built; then, timed: the sixth, nothing, and all of them anew."""
+    months = releases("green", options.rows, _MONTHS, options.cache)
+    write_zones(months.mirror)
+    pipeline = Pipeline(server, months, schema="bench_models")
+    samples: dict[str, list[float]] = {"all six months": [], "the sixth month": [], "nothing new": []}
+    for turn in range(options.rounds):
+        pipeline.reset()
+        for month in months.months[:-1]:
+            pipeline.load(month)
+        _build(server, pipeline)
+        pipeline.load(months.months[-1])
+        samples["the sixth month"].append(_build(server, pipeline))
+        samples["nothing new"].append(_build(server, pipeline))
+        samples["all six months"].append(_build(server, pipeline, "--full-refresh"))
+        if (files := _files_built(server)) != _MONTHS:
+            raise BenchmarkError(f"fact_trips holds {files} months of {_MONTHS}")
+        tell(f"models {turn + 1} of {options.rounds}: " + ", ".join(f"{v[-1]:.2f} s" for v in samples.values()))
+    section = Section(
+        f"DbtBuild of {_MONTHS} months of {options.rows:,} rows, tests included",
+        ("build", "ratio to all six", "lowest … highest", "seconds"),
+        notes=[
+            "Process start to exit. A sixth is 0.17; starting and parsing take some seconds whatever there is to do."
+        ],
+        samples=samples,
+    )
+    for name, values in samples.items():
+        against = ratios(values, samples["all six months"])
+        section.add(name, ratio(median(against)), ratio_range(against), seconds(median(values)))
+    yield section
+    pipeline.reset()
+
+
+def _build(server: Server, pipeline: Pipeline, *options: str) -> float:
+    server.settle()
+    return run([*_BUILD, *options], pipeline.environment).seconds
+
+
+def _files_built(server: Server) -> int:
+    return int(server.execute("SELECT count(DISTINCT filename) FROM bench_models.fact_trips")[0][0])
