@@ -11,6 +11,7 @@ from pipeline.models.project import modelled_specs
 from pipeline.warehouses.dbt_build import Build
 from pipeline.warehouses.postgres import PostgresDatabase, all_loads
 from pipeline.warehouses.postgres.dbt_build import find_build, record_build
+from pipeline.warehouses.postgres.faults import explained
 from pipeline.warehouses.postgres.tables import Tables, ensure_tables
 
 # In the profile, or dbt's own.
@@ -59,7 +60,7 @@ class PostgresModels:
                     yield entry.partition_key, entry.finished_at
 
     def prepare(self) -> None:
-        with contextlib.closing(self.database.connect()) as connection:
+        with explained("what the models read", "made"), contextlib.closing(self.database.connect()) as connection:
             for spec in modelled_specs():
                 ensure_tables(connection, Tables(self.database.schema, spec))
 
@@ -74,5 +75,5 @@ class PostgresModels:
             return find_build(connection, self.schema)
 
     def record(self, build: Build) -> None:
-        with contextlib.closing(self.database.connect()) as connection:
+        with explained("the dbt models' marker", "written"), contextlib.closing(self.database.connect()) as connection:
             record_build(connection, self.schema, build)
