@@ -20,7 +20,8 @@ COPY --from=build /app /app
 ENV PATH=/venv/bin:$PATH \
     HOME=/tmp \
     PYTHONUNBUFFERED=1 \
-    PIPELINE__STORAGE__ROOT=/data
+    PIPELINE__STORAGE__ROOT=/data \
+    PIPELINE__LOGS__FORMAT=auto
 # Nothing but /data and /tmp is written to.
 WORKDIR /app
 USER 10001

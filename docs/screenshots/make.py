@@ -1,6 +1,8 @@
-"""Takes the screenshots of Luigi's pages: a backfill of generated months by two workers, one of which is killed.
+"""Takes the screenshots: Luigi's page on a backfill by two workers, one of which is killed, and the top of a report.
 
-Run by `make screenshots`; needs Chromium (CHROMIUM names another program than `chromium`).
+Run by `make screenshots`; needs Chromium (CHROMIUM names another program than `chromium`). The backfill is of generated
+months. So is the report, unless REPORT_RELEASES names a folder of released months and REPORT_MONTHS which of them are
+there, as START/STOP.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ import requests
 from PIL import Image
 
 from pipeline.datasets import spec_named
-from pipeline.sample import write_month
+from pipeline.sample import write_month, write_zones
 
 HERE = Path(__file__).parent
 BIN = Path(sys.executable).parent
@@ -36,6 +38,12 @@ CHROMIUM = [
 
 def main() -> None:
     """Leaves PNG files beside this one."""
+    backfill()
+    report()
+
+
+def backfill() -> None:
+    """Luigi's page on twelve months."""
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         environment = os.environ | {
             "PIPELINE__STORAGE__ROOT": f"{folder}/data",
@@ -50,6 +58,23 @@ def main() -> None:
             backfill_with_a_death(environment)
             for name, (page, height) in PAGES.items():
                 photograph(f"{URL}static/visualiser/index.html{page}", HERE / f"{name}.png", height, folder)
+
+
+def report() -> None:
+    """The top of a report."""
+    start, stop = os.environ.get("REPORT_MONTHS", "2019-01/2020-01").split("/")
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        releases = os.environ.get("REPORT_RELEASES")
+        if not releases:
+            releases = f"{folder}/releases"
+            write_zones(Path(releases))
+            for month in range(1, 13):
+                write_month(spec_named("green"), datetime.date(2019, month, 1), 50_000, Path(releases))
+        environment = os.environ | {"PIPELINE__STORAGE__ROOT": f"{folder}/data", "PIPELINE__SOURCE__BASE_URL": releases}
+        stack.callback(subprocess.run, [BIN / "pipeline", "stop"], env=environment, check=True)
+        for command in ([*BACKFILL[:-1], start, "--stop", stop], ["Report", "--warehouse", "postgres"]):
+            subprocess.run([BIN / "luigi", "--module", "pipeline", *command], env=environment, check=True)
+        photograph(f"file://{folder}/data/reports/postgres/index.html", HERE / "report.png", 1700, folder)
 
 
 @contextlib.contextmanager
