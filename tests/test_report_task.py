@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import pytest
 from conftest import Run, execute
-from gcp import GoogleCloud
 from golden_releases import write_golden_releases
 
 from pipeline.warehouses.postgres import PostgresDatabase
 
 REPORT = ("Report", "--warehouse", "postgres")
-LOAD = ("--taxi", "green", "--month", "2019-01")
 
 
 @pytest.fixture
@@ -54,15 +51,3 @@ def test_report_is_of_the_marts_and_made_again_only_when_they_change(
     assert third.returncode == 0, third.stderr
     assert "Nothing is loaded yet" in page.read_text()
     assert list(page.parent.iterdir()) == [page]
-
-
-def test_both_warehouses_make_the_same_page(luigi: Run, google_cloud: GoogleCloud, page: Path) -> None:
-    pages = []
-    for warehouse, task in (("postgres", "LoadTripdata"), ("bigquery", "LoadTripdataToBigQuery")):
-        assert luigi(task, *LOAD).returncode == 0
-        made = luigi("Report", "--warehouse", warehouse)
-        assert made.returncode == 0, made.stderr
-        pages.append(page.parents[1] / warehouse / "index.html")
-
-    of_postgres, of_bigquery = (re.findall("<main>(.*)</main>", page.read_text(), re.DOTALL) for page in pages)
-    assert of_postgres == of_bigquery != []

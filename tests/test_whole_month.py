@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 from conftest import Run, execute
+from gcp import GoogleCloud
 from golden_releases import write_golden_releases
 
 from pipeline.warehouses.postgres import PostgresDatabase
@@ -41,3 +43,18 @@ def test_two_workers_end_with_every_month_in_the_marts(luigi: Run, database: Pos
 
     assert done.returncode == 0, done.stderr
     assert execute(database, FILES) == [("green_tripdata_2019-01.csv", 6), ("green_tripdata_2019-02.csv", 2)]
+
+
+def test_month_in_both_warehouses_makes_the_same_report(luigi: Run, google_cloud: GoogleCloud, tmp_path: Path) -> None:
+    whole = ("TripdataPipeline", "--taxi", "green", "--month", "2019-01", "--warehouse", "both")
+    done = luigi(*whole)
+
+    assert done.returncode == 0, done.stderr
+    pages = [tmp_path / "data" / "reports" / warehouse / "index.html" for warehouse in ("postgres", "bigquery")]
+    of_postgres, of_bigquery = (re.findall("<main>(.*)</main>", page.read_text(), re.DOTALL) for page in pages)
+    assert of_postgres == of_bigquery != []
+    jobs = len(google_cloud.jobs())
+    again = luigi(*whole)
+    assert again.returncode == 0, again.stderr
+    assert "Did not run any tasks" in again.stderr
+    assert len(google_cloud.jobs()) == jobs
