@@ -1,14 +1,23 @@
-"""The `luigi` command on Google Cloud: a month uploaded and loaded, once."""
+"""The `luigi` command on Google Cloud: uploaded and loaded once, forced, forgotten, many at once."""
 
 from __future__ import annotations
 
+import datetime
 import gzip
+from collections import Counter
 from pathlib import Path
 
-from conftest import Run
+from conftest import JANUARY, Run, execute, settings, start_command
 from gcp import GoogleCloud
+from gcp_trips import FILE, trips_in
 
-LOAD = ("LoadTripdataToBigQuery", "--taxi", "green", "--month", "2019-01")
+from pipeline.datasets import spec_named
+from pipeline.sample import write_month, write_zones
+from pipeline.warehouses.postgres import PostgresDatabase
+
+MONTH = ("--taxi", "green", "--month", "2019-01")
+LOAD = ("LoadTripdataToBigQuery", *MONTH)
+CHANGE = "^(POST|PUT|PATCH|DELETE) "
 
 
 def test_month_is_uploaded_and_loaded_once_and_a_second_run_does_nothing(
@@ -17,15 +26,99 @@ def test_month_is_uploaded_and_loaded_once_and_a_second_run_does_nothing(
     first = luigi(*LOAD)
     assert first.returncode == 0, first.stderr
     assert "green/2019-01: 500 rows loaded into green_tripdata" in first.stderr
-    released = gzip.decompress((mirror / "green" / "green_tripdata_2019-01.csv.gz").read_bytes())
-    assert google_cloud.content("green_tripdata_2019-01.csv") == released
+    released = gzip.decompress((mirror / "green" / f"{FILE}.gz").read_bytes())
+    assert google_cloud.content(FILE) == released
     assert google_cloud.rows("SELECT COUNT(*), COUNT(DISTINCT unique_row_id) FROM green_tripdata") == [(500, 500)]
     assert google_cloud.tables(google_cloud.place.staging_dataset) == []
 
-    jobs = len(google_cloud.jobs())
     google_cloud.wire.requests.clear()
     second = luigi(*LOAD)
     assert second.returncode == 0, second.stderr
     assert "1 complete ones were encountered" in second.stderr
-    assert len(google_cloud.jobs()) == jobs
-    assert google_cloud.wire.seen("^(POST|PUT|PATCH|DELETE) ") == []
+    assert google_cloud.wire.seen(CHANGE) == []
+
+
+def test_forced_and_forgotten_months_are_loaded_anew(
+    luigi: Run, pipeline: Run, google_cloud: GoogleCloud, mirror: Path
+) -> None:
+    assert luigi(*LOAD).returncode == 0
+    old = google_cloud.marker()
+    write_month(spec_named("green"), JANUARY, 400, mirror)
+    forced = luigi(*LOAD, "--force", "--workers", "2")
+    assert forced.returncode == 0, forced.stderr
+    new = google_cloud.marker()
+    assert (old["rows_loaded"], new["rows_loaded"]) == (500, 400)
+    assert old["source_sha256"] != new["source_sha256"]
+    before = trips_in(google_cloud)
+    assert len(before) == 400
+
+    forgotten = pipeline("forget", *MONTH)
+    assert forgotten.returncode == 0, forgotten.stderr
+    assert (google_cloud.objects(), trips_in(google_cloud)) == ([], [])
+    assert luigi(*LOAD).returncode == 0
+    assert trips_in(google_cloud) == before
+
+
+def test_four_workers_fill_a_range_of_months(luigi: Run, google_cloud: GoogleCloud, mirror: Path) -> None:
+    for month in range(1, 5):
+        write_month(spec_named("green"), datetime.date(2019, month, 1), 100, mirror)
+
+    done = luigi(
+        *("RangeMonthly", "--of", "LoadTripdataToBigQuery", "--of-params", '{"taxi":"green"}'),
+        *("--start", "2019-01", "--stop", "2019-05", "--workers", "4"),
+    )
+
+    assert done.returncode == 0, done.stderr
+    files = Counter(file for _, file, _ in trips_in(google_cloud))
+    assert files == {f"green_tripdata_2019-{month:02}.csv": 100 for month in range(1, 5)}
+
+
+def test_two_runs_of_one_month_at_once_load_it_once(
+    database: PostgresDatabase, google_cloud: GoogleCloud, mirror: Path, tmp_path: Path
+) -> None:
+    environment = settings(tmp_path, database, mirror)
+    runs = [start_command("luigi", "--module", "pipeline", *LOAD, **environment) for _ in range(2)]
+    for run in runs:
+        output, _ = run.communicate(timeout=120)
+        assert run.returncode == 0, output
+
+    assert len(trips_in(google_cloud)) == 500
+    labels = [job["configuration"].get("labels") or {} for job in google_cloud.jobs()]
+    assert [label.get("step") for label in labels].count("merge") == 1
+
+
+def test_zones_are_loaded(luigi: Run, google_cloud: GoogleCloud, mirror: Path) -> None:
+    write_zones(mirror)
+    done = luigi("LoadZonesToBigQuery")
+
+    assert done.returncode == 0, done.stderr
+    assert google_cloud.rows("SELECT COUNT(*), MAX(zone) FROM taxi_zone_lookup") == [(265, 'Sample zone "99"')]
+
+
+def test_bad_row_fails_the_task_in_one_line(luigi: Run, google_cloud: GoogleCloud, mirror: Path) -> None:
+    file = mirror / "green" / f"{FILE}.gz"
+    lines = gzip.decompress(file.read_bytes()).split(b"\r\n")
+    lines[3] = lines[3].replace(b",", b",x", 2)
+    file.write_bytes(gzip.compress(b"\r\n".join(lines)))
+
+    failed = luigi(*LOAD)
+
+    assert failed.returncode == 30
+    assert "line_number: 4" in failed.stderr and "Traceback" not in failed.stderr
+    assert trips_in(google_cloud) == []
+
+
+def test_real_month_has_the_same_rows_in_both_warehouses(
+    luigi: Run, google_cloud: GoogleCloud, database: PostgresDatabase, real_releases: Path
+) -> None:
+    month = ("--taxi", "green", "--month", "2020-04")
+    for task in ("LoadTripdata", "LoadTripdataToBigQuery"):
+        done = luigi(task, *month, PIPELINE__SOURCE__BASE_URL=str(real_releases))
+        assert done.returncode == 0, done.stderr
+
+    ids = google_cloud.rows("SELECT TO_HEX(unique_row_id) FROM green_tripdata ORDER BY 1")
+    assert len(ids) == 35_612
+    assert ids == execute(database, "SELECT unique_row_id FROM green_tripdata ORDER BY 1")
+    released = gzip.decompress((real_releases / "green" / "green_tripdata_2020-04.csv.gz").read_bytes())
+    assert google_cloud.content("green_tripdata_2020-04.csv") == released
+    assert google_cloud.marker("green/2020-04")["rows_loaded"] == 35_612

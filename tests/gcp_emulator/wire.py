@@ -12,7 +12,7 @@ class Incident:
     """Something that happens to the requests which match `request`, a pattern of "METHOD /path?query body".
 
     The body is told of BigQuery's only. With nothing set but `meanwhile`, the request is then served as ever. "RUN id"
-    stands for a job of BigQuery's that is about to run, of which only `meanwhile` can keep it.
+    stands for a job of BigQuery's that is about to run: it waits for `meanwhile`, and fails with a `status`.
     """
 
     request: str

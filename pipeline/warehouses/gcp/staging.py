@@ -94,11 +94,13 @@ def query_config(project: GcpProject, labels: dict[str, str], **values: str) -> 
     """How statements are run: with bound values, and no dearer than the settings allow."""
     from google.cloud import bigquery
 
-    return bigquery.QueryJobConfig(
+    config = bigquery.QueryJobConfig(
         labels=labels,
-        maximum_bytes_billed=project.maximum_bytes_billed or None,
         query_parameters=[bigquery.ScalarQueryParameter(name, "STRING", value) for name, value in values.items()],
     )
+    if project.maximum_bytes_billed:  # the library would send None as a word
+        config.maximum_bytes_billed = project.maximum_bytes_billed
+    return config
 
 
 def _config(spec: DatasetSpec, source: ReleaseObject, labels: dict[str, str]) -> LoadJobConfig:

@@ -1,0 +1,120 @@
+"""kill -9 before any request that changes something in Google Cloud: the month is wholly there with its marker, or
+wholly absent, or known to be unfinished; the next run completes it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from gcp import GoogleCloud, new_google_cloud
+from gcp_loading_process import Forge, forge
+from gcp_trips import FAMILY, FILE, forget_month, load_lines
+from trips import FEBRUARY, trip, trips
+
+from pipeline.warehouses.gcp.ledger import GcpLedger
+from pipeline.warehouses.gcp.resources import create_resources
+
+CHANGE = "^(POST|PUT|DELETE) "
+OLD = [*trips(4), trip(2)]
+NEW = [trip(number, FEBRUARY) for number in range(3)] + [trip(0, FEBRUARY), trip(9, lpep_pickup_datetime="")]
+Contents = list[tuple[Any, ...]]
+
+
+@pytest.fixture
+def killable(loadable: GoogleCloud) -> Iterator[Forge]:
+    with forge() as source:
+        yield source
+
+
+def contents(cloud: GoogleCloud) -> tuple[Contents, Contents]:
+    """January's rows in the table, and those in the quarantine."""
+    if "green_tripdata" not in cloud.tables():
+        return [], []
+    loaded = "SELECT TO_HEX(unique_row_id), STRING(lpep_pickup_datetime) FROM green_tripdata"
+    rows = cloud.rows(f"{loaded} UNION ALL SELECT reason, detail FROM load_quarantine ORDER BY 1, 2")
+    return [row for row in rows if "duplicate" not in row[0]], [row for row in rows if "duplicate" in row[0]]
+
+
+def kill_before_each_change(cloud: GoogleCloud, killable: Forge, start: Callable[[], int]) -> Iterator[int]:
+    """Kills process after process, one request later each; yields how many requests the killed one made."""
+    for requests in range(50):
+        process = start()
+        cloud.wire.happens(
+            CHANGE, after=requests, dropped=True, meanwhile=lambda process=process: os.kill(process, signal.SIGKILL)
+        )
+        status = killable.go()
+        if status == 0:
+            cloud.wire.incidents.clear()
+            assert requests >= 5  # or this was no test
+            return
+        assert status == -signal.SIGKILL
+        yield requests
+    pytest.fail("it never ends")
+
+
+def is_finished(cloud: GoogleCloud) -> bool:
+    entry = GcpLedger(cloud.place).find(FAMILY, "green/2019-01")
+    return entry is not None and entry.is_finished
+
+
+def test_killed_first_load(loadable: GoogleCloud, killable: Forge, tmp_path: Path) -> None:
+    load_lines(loadable, OLD, tmp_path)
+    loaded = contents(loadable)
+    assert loaded[0] and loaded[1]
+    cloud = loadable
+
+    def start() -> int:
+        nonlocal cloud
+        cloud = new_google_cloud(loadable.emulators)
+        create_resources(cloud.place)
+        return killable.start("load", cloud, written(OLD, tmp_path))
+
+    for requests in kill_before_each_change(loadable, killable, start):
+        trips_there, aside = contents(cloud)
+        assert trips_there in ([], loaded[0]) and aside in ([], loaded[1]), requests
+        assert not is_finished(cloud) or (trips_there, aside) == loaded, requests
+        load_lines(cloud, OLD, tmp_path)
+        assert contents(cloud) == loaded and is_finished(cloud), requests
+
+
+def test_killed_replacement(loadable: GoogleCloud, killable: Forge, tmp_path: Path) -> None:
+    states = []
+    for lines in (NEW, OLD):
+        load_lines(loadable, lines, tmp_path)
+        states.insert(0, contents(loadable))
+    now = 0
+
+    def start() -> int:
+        return killable.start("load", loadable, written((OLD, NEW)[1 - now], tmp_path))
+
+    for requests in kill_before_each_change(loadable, killable, start):
+        found = contents(loadable)
+        assert found[0] in [rows for rows, _ in states], requests
+        assert not is_finished(loadable) or found in states, requests
+        now = 1 - now
+        load_lines(loadable, (OLD, NEW)[now], tmp_path)
+        assert contents(loadable) == states[now] and is_finished(loadable), requests
+
+
+def test_killed_forget(loadable: GoogleCloud, killable: Forge, tmp_path: Path) -> None:
+    load_lines(loadable, OLD, tmp_path)
+    loaded = contents(loadable)
+
+    for requests in kill_before_each_change(loadable, killable, lambda: killable.start("forget", loadable)):
+        assert contents(loadable)[0] in ([], loaded[0])
+        assert not is_finished(loadable) or contents(loadable) == loaded
+        if requests % 2:
+            forget_month(loadable)
+            assert (contents(loadable), loadable.objects()) == (([], []), [])
+        load_lines(loadable, OLD, tmp_path)
+        assert contents(loadable) == loaded and is_finished(loadable)
+
+
+def written(lines: list[bytes], folder: Path) -> Path:
+    file = folder / f"{FILE}.lines"
+    file.write_bytes(b"\n".join(lines))
+    return file

@@ -1,0 +1,233 @@
+"""SetupGcp and what may be wrong with a project: one line each, that says what to do, and nothing secret in it."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from conftest import Run
+from gcp import GoogleCloud
+
+from pipeline.errors import PipelineError
+from pipeline.warehouses.gcp import credentials as gcp_credentials
+from pipeline.warehouses.gcp.ledger import GcpLedger
+from pipeline.warehouses.gcp.resources import create_resources, missing_resources
+
+SECRET = "0ne-t1me-s3cret"
+KEY = {
+    "type": "service_account",
+    "client_email": "me@my-project.iam.gserviceaccount.com",
+    "token_uri": "https://oauth2.googleapis.com/token",
+    "private_key": SECRET,
+}
+
+
+def test_bucket_and_datasets_are_made_once_and_left_alone(google_cloud: GoogleCloud, luigi: Run) -> None:
+    first = luigi("SetupGcp")
+    assert first.returncode == 0, first.stderr
+    place = google_cloud.place
+    for what in (f"bucket gs://{place.bucket}", "dataset tlc", "dataset tlc_staging"):
+        assert f"created {what} in US" in first.stderr
+    with contextlib.closing(place.bigquery()) as client:
+        dataset, staging = (client.get_dataset(name) for name in (place.dataset, place.staging_dataset))
+    assert dataset.labels == staging.labels == {"managed-by": "tlc-pipeline"}
+    assert dataset.default_table_expiration_ms is None
+    assert staging.default_table_expiration_ms == 2 * 24 * 3600 * 1000
+
+    google_cloud.wire.requests.clear()
+    again = luigi("SetupGcp")
+    assert again.returncode == 0
+    assert "1 complete ones were encountered" in again.stderr
+    assert google_cloud.wire.seen("^(POST|PUT|PATCH|DELETE) ") == []
+
+
+def test_bucket_is_closed_to_the_public(google_cloud: GoogleCloud) -> None:
+    create_resources(google_cloud.place)
+
+    with contextlib.closing(google_cloud.place.storage()) as client:
+        bucket = client.get_bucket(google_cloud.place.bucket)
+    assert bucket.iam_configuration.uniform_bucket_level_access_enabled
+    assert bucket.iam_configuration.public_access_prevention == "enforced"
+    assert bucket.labels == {"managed-by": "tlc-pipeline"}
+    assert bucket.location == "US"
+
+
+@pytest.mark.parametrize(
+    ("request_of", "what"),
+    [
+        ("^POST /storage/v1/b", {"lost": True}),
+        ("^GET /storage/v1/b", {"status": 503}),
+        ("^POST /bigquery.*datasets", {"lost": True}),
+        ("^POST /bigquery.*datasets", {"status": 503}),
+    ],
+)
+def test_failures_that_pass_do_not_matter(google_cloud: GoogleCloud, request_of: str, what: dict[str, object]) -> None:
+    google_cloud.wire.happens(request_of, **what)
+
+    create_resources(google_cloud.place)
+
+    assert missing_resources(google_cloud.place) == []
+
+
+@pytest.mark.parametrize("what", ["bucket", "dataset"])
+def test_wrong_location_is_told(google_cloud: GoogleCloud, what: str) -> None:
+    create_resources(google_cloud.place)
+    elsewhere = replace(google_cloud.place, location="europe-west2")
+    if what == "dataset":
+        elsewhere = replace(elsewhere, bucket=f"{elsewhere.bucket}-europe")
+
+    with pytest.raises(PipelineError) as failure:
+        create_resources(elsewhere)
+    assert str(failure.value).startswith(what)
+    assert "is in US and [gcp] location is europe-west2" in str(failure.value)
+    assert "change [gcp] location, or choose another name" in str(failure.value)
+
+
+def test_bucket_of_others_is_told(google_cloud: GoogleCloud) -> None:
+    google_cloud.wire.happens("^GET /storage", status=403, reason="forbidden", message="you do not have permission")
+
+    with pytest.raises(PipelineError) as failure:
+        create_resources(google_cloud.place)
+    assert "is somebody else's, or these credentials lack storage.buckets.get" in str(failure.value)
+    assert "choose another [gcp] bucket" in str(failure.value)
+
+
+@pytest.mark.parametrize("what", ["/storage/v1/b", "/bigquery/.*datasets"])
+def test_missing_rights_are_told(google_cloud: GoogleCloud, what: str) -> None:
+    google_cloud.wire.happens(f"^POST {what}", status=403, reason="forbidden", message="Permission denied.")
+
+    with pytest.raises(PipelineError, match=r"was not created: Permission denied; let somebody run SetupGcp who may"):
+        create_resources(google_cloud.place)
+
+
+def test_unset_project_is_told(google_cloud: GoogleCloud, luigi: Run) -> None:
+    failed = luigi("SetupGcp", PIPELINE__GCP__PROJECT="")
+
+    assert failed.returncode == 35
+    assert error_line(failed.stderr).endswith(
+        "[gcp] project is not set; set it in luigi.cfg or as PIPELINE__GCP__PROJECT"
+    )
+    assert "Traceback" not in failed.stderr
+
+
+def test_unreachable_service_is_told_soon(google_cloud: GoogleCloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:1")
+    monkeypatch.setattr("pipeline.warehouses.gcp.faults._PATIENCE", 0.1)
+
+    for look in (lambda: missing_resources(google_cloud.place), lambda: find_marker(google_cloud)):
+        with pytest.raises(PipelineError, match=r"Google Cloud did not answer \(.*\); run again"):
+            look()
+
+
+def find_marker(cloud: GoogleCloud) -> object:
+    return GcpLedger(cloud.place).find("LoadTripdataToBigQuery", "green/2019-01")
+
+
+def malformed_key(folder: Path) -> dict[str, str]:
+    (folder / "key.json").write_text(json.dumps(KEY))
+    return {"GOOGLE_APPLICATION_CREDENTIALS": str(folder / "key.json")}
+
+
+def no_json(folder: Path) -> dict[str, str]:
+    (folder / "key.json").write_text(SECRET)
+    return {"GOOGLE_APPLICATION_CREDENTIALS": str(folder / "key.json")}
+
+
+def missing_key(folder: Path) -> dict[str, str]:
+    return {"GOOGLE_APPLICATION_CREDENTIALS": str(folder / "none.json")}
+
+
+def nothing(folder: Path) -> dict[str, str]:
+    return {}
+
+
+def secret_of_no_key(folder: Path) -> dict[str, str]:
+    return {"SECRET_GCP_SERVICE_ACCOUNT": base64.b64encode(SECRET.encode()).decode()}
+
+
+def secret_of_malformed_key(folder: Path) -> dict[str, str]:
+    return {"SECRET_GCP_SERVICE_ACCOUNT": base64.b64encode(json.dumps(KEY).encode()).decode()}
+
+
+def secret_of_half_a_key(folder: Path) -> dict[str, str]:
+    return {"SECRET_GCP_SERVICE_ACCOUNT": base64.b64encode(b'{"type": "service_account"}').decode()}
+
+
+def secret_in_plain(folder: Path) -> dict[str, str]:
+    return {"SECRET_GCP_SERVICE_ACCOUNT": json.dumps(KEY)}
+
+
+APPLICATION_DEFAULT = "run `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS"
+BASE64 = "SECRET_GCP_SERVICE_ACCOUNT is not the base64 of a service account's JSON key; make it with"
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [(make, APPLICATION_DEFAULT) for make in (nothing, missing_key, no_json, malformed_key)]
+    + [(make, BASE64) for make in (secret_of_no_key, secret_of_malformed_key, secret_of_half_a_key, secret_in_plain)],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_credentials_that_do_not_serve_are_told_in_one_line_without_them(
+    environment: Callable[[Path], dict[str, str]], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("NO_GCE_CHECK", "true")
+    for name in ("GOOGLE_APPLICATION_CREDENTIALS", "SECRET_GCP_SERVICE_ACCOUNT", "CLOUDSDK_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment(tmp_path).items():
+        monkeypatch.setenv(name, value)
+
+    with pytest.raises(PipelineError) as failure:
+        gcp_credentials.credentials(emulated=False)
+
+    assert said in str(failure.value)
+    assert "\n" not in str(failure.value) and "Error(" not in str(failure.value)
+    assert_secret_is_kept(str(failure.value))
+
+
+@pytest.mark.parametrize("lines", [1, 20])
+def test_service_account_from_the_environment_is_used(monkeypatch: pytest.MonkeyPatch, lines: int) -> None:
+    """`base64` breaks lines unless told otherwise."""
+    encoded = base64.b64encode(json.dumps(KEY | {"private_key": new_private_key()}).encode()).decode()
+    step = len(encoded) // lines
+    broken = "\n".join(encoded[start : start + step] for start in range(0, len(encoded), step))
+    monkeypatch.setenv("SECRET_GCP_SERVICE_ACCOUNT", broken)
+
+    found = gcp_credentials.credentials(emulated=False)
+
+    assert getattr(found, "service_account_email", None) == KEY["client_email"]
+
+
+def test_credentials_show_nowhere(google_cloud: GoogleCloud, luigi: Run) -> None:
+    secret = base64.b64encode(json.dumps(KEY).encode()).decode()
+    failed = luigi("SetupGcp", "--log-level", "DEBUG", STORAGE_EMULATOR_HOST="", SECRET_GCP_SERVICE_ACCOUNT=secret)
+
+    assert failed.returncode == 35
+    assert BASE64 in error_line(failed.stderr)
+    assert_secret_is_kept(failed.stdout + failed.stderr)
+    assert secret not in failed.stdout + failed.stderr
+
+
+def error_line(log: str) -> str:
+    (line,) = [line for line in log.splitlines() if line.startswith("ERROR")]
+    return line
+
+
+def assert_secret_is_kept(text: str) -> None:
+    assert SECRET not in text and SECRET[5:10] not in text
+
+
+def new_private_key() -> str:
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import rsa
+
+    return (
+        rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        .private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        .decode()
+    )

@@ -1,0 +1,182 @@
+"""Uploads to Cloud Storage: byte for byte, once, whatever is lost on the way; what is there is whole."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import gzip
+import random
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import google_crc32c
+import pytest
+from conftest import CHECKOUT, JANUARY
+from gcp import GoogleCloud
+from gcp_trips import FILE
+from trips import HEADER, trips
+
+from pipeline.datasets import spec_named
+from pipeline.errors import PipelineError
+from pipeline.progress import Progress, silent
+from pipeline.warehouses.gcp import objects
+from pipeline.warehouses.gcp.objects import ReleaseObject, UploadJob, upload
+
+CHUNK = 256 << 10  # the smallest there can be
+START, CHUNKS = r"^POST /upload/", r"^PUT /upload/"
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(objects, "CHUNK_BYTES", CHUNK)
+
+
+UPLOAD_AND_MEASURE = """
+import datetime, resource, sys
+from pathlib import Path
+from google.cloud import storage
+from pipeline.datasets import spec_named
+from pipeline.progress import silent
+from pipeline.warehouses.gcp import GcpProject
+from pipeline.warehouses.gcp.objects import UploadJob, upload
+
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+project, bucket, file = sys.argv[1:]
+job = UploadJob(spec_named("green"), datetime.date(2019, 1, 1), Path(file), "file:///", None)
+print(upload(GcpProject(project, "US", bucket, "tlc", 0), job, silent).bytes)
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
+"""
+
+
+def released(folder: Path, content: bytes) -> UploadJob:
+    """A release file of this content, gzipped as they are."""
+    file = folder / f"{FILE}.gz"
+    file.write_bytes(gzip.compress(content, 1))
+    return UploadJob(spec_named("green"), JANUARY, file, "https://example.org/green.csv.gz", rows=3)
+
+
+def content_of(size: int) -> bytes:
+    """So many bytes, whose first line is green's header; no two chunks are alike."""
+    return (HEADER + b"\r\n" + random.Random(size).randbytes(size))[:size]
+
+
+@pytest.mark.parametrize("size", [len(HEADER) + 2, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK])
+def test_object_is_the_decompressed_file(loadable: GoogleCloud, tmp_path: Path, size: int) -> None:
+    job, content = released(tmp_path, content_of(size)), content_of(size)
+    seen: list[tuple[int, int | None]] = []
+
+    uploaded = upload(loadable.place, job, lambda done, total: seen.append((done, total)))
+
+    assert loadable.content(FILE) == content
+    assert uploaded.uri == f"gs://{loadable.place.bucket}/{FILE}"
+    assert uploaded.crc32c == base64.b64encode(google_crc32c.Checksum(content).digest()).decode()
+    assert (uploaded.bytes, uploaded.rows, uploaded.source_url) == (size, 3, job.source_url)
+    assert uploaded.source_bytes == job.file.stat().st_size
+    assert uploaded.columns == spec_named("green").column_names
+    assert seen[-1] == (uploaded.source_bytes, uploaded.source_bytes)
+
+
+def test_content_that_is_there_is_not_uploaded_again(loadable: GoogleCloud, tmp_path: Path) -> None:
+    job = released(tmp_path, content_of(1000))
+    first = upload(loadable.place, job, silent)
+    loadable.wire.requests.clear()
+
+    assert upload(loadable.place, job, silent) == first
+    assert loadable.wire.seen(START) == []
+    assert upload(loadable.place, replace(job, replace=True), silent).generation > first.generation
+
+
+@pytest.mark.parametrize("what", [{"status": 503}, {"lost": True}, {"dropped": True}], ids=str)
+@pytest.mark.parametrize(("request_of", "after"), [(START, 0), (CHUNKS, 0), (CHUNKS, 2)])
+def test_failures_that_pass_do_not_matter(
+    loadable: GoogleCloud, tmp_path: Path, request_of: str, after: int, what: dict[str, object]
+) -> None:
+    content = content_of(2 * CHUNK + 1000)
+    loadable.wire.happens(request_of, after=after, **what)
+
+    upload(loadable.place, released(tmp_path, content), silent)
+
+    assert loadable.content(FILE) == content
+
+
+def test_same_file_uploaded_by_another_meanwhile_serves(loadable: GoogleCloud, tmp_path: Path) -> None:
+    job = released(tmp_path, content_of(1000))
+    theirs: list[ReleaseObject] = []
+
+    ours = upload(loadable.place, job, once(lambda: theirs.append(upload(loadable.place, job, silent))))
+
+    assert [ours] == theirs
+
+
+def test_other_content_uploaded_by_another_meanwhile_is_replaced(loadable: GoogleCloud, tmp_path: Path) -> None:
+    (tmp_path / "other").mkdir()
+    other = released(tmp_path / "other", content_of(2000))
+
+    upload(
+        loadable.place,
+        released(tmp_path, content_of(1000)),
+        once(lambda: upload(loadable.place, other, silent)),
+    )
+
+    assert loadable.content(FILE) == content_of(1000)
+
+
+def test_file_that_changes_while_it_is_uploaded_is_refused(loadable: GoogleCloud, tmp_path: Path) -> None:
+    job = released(tmp_path, content_of(1000))
+    loadable.wire.happens(rf"^GET .*{FILE}", meanwhile=lambda: released(tmp_path, content_of(1001)))
+
+    with pytest.raises(PipelineError, match=f"gs://{loadable.place.bucket}/{FILE} was not uploaded: .*"):
+        upload(loadable.place, job, silent)
+    assert loadable.objects() == []
+
+
+def test_broken_file_leaves_nothing(loadable: GoogleCloud, tmp_path: Path) -> None:
+    job = released(tmp_path, content_of(3 * CHUNK))
+    job.file.write_bytes(job.file.read_bytes()[:-100])
+
+    with pytest.raises(PipelineError, match="the gzip stream is cut off"):
+        upload(loadable.place, job, silent)
+    assert loadable.objects() == []
+
+
+def test_object_of_others_is_left_alone(loadable: GoogleCloud, tmp_path: Path) -> None:
+    with contextlib.closing(loadable.place.storage()) as client:
+        client.bucket(loadable.place.bucket).blob(FILE).upload_from_string("theirs")
+
+    with pytest.raises(PipelineError, match="was not uploaded by this pipeline; remove it, or choose another"):
+        objects.find_object(loadable.place, FILE)
+
+
+def test_missing_bucket_is_told(google_cloud: GoogleCloud, tmp_path: Path) -> None:
+    with pytest.raises(PipelineError, match=r"was not uploaded: .*; run SetupGcp, and check the names in"):
+        upload(google_cloud.place, released(tmp_path, content_of(1000)), silent)
+
+
+def test_memory_does_not_grow_with_the_file(loadable: GoogleCloud, tmp_path: Path) -> None:
+    file = tmp_path / FILE
+    with file.open("wb") as lines:
+        lines.write(HEADER + b"\r\n")
+        lines.writelines([b"\r\n".join(trips(1000)) + b"\r\n"] * 1200)
+    size = file.stat().st_size
+    assert size > 100e6
+    place = loadable.place
+    arguments = [sys.executable, "-c", UPLOAD_AND_MEASURE, place.project, place.bucket, str(file)]
+    done = subprocess.run(arguments, cwd=CHECKOUT, capture_output=True, text=True, check=True, timeout=120)
+
+    uploaded, grown = map(int, done.stdout.split())
+    assert uploaded == size
+    assert grown < 60e6  # three chunks of 8 MiB, and what allocators are
+
+
+def once(do: Callable[[], object]) -> Progress:
+    """A progress that does something at the first report."""
+    left = [do]
+
+    def report(done: int, total: int | None) -> None:
+        if left:
+            left.pop()()
+
+    return report
