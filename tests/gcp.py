@@ -49,24 +49,27 @@ def emulators() -> Iterator[Emulators]:
 
 @dataclass(frozen=True)
 class GoogleCloud:
-    """One test's own project, bucket and dataset on the emulators; there is nothing in them yet."""
+    """A test's own bucket and dataset, where there is nothing yet: on the emulators, or (None) on Google's servers."""
 
-    emulators: Emulators
+    emulators: Emulators | None
     place: GcpProject
 
     @property
     def wire(self) -> Wire:
+        assert self.emulators
         return self.emulators.wire
 
     @property
     def environment(self) -> dict[str, str]:
-        """What makes the pipeline's commands work here, emulators included."""
+        """What makes the pipeline's commands work here."""
         settings = {
             "PROJECT": self.place.project,
+            "LOCATION": self.place.location,
             "BUCKET": self.place.bucket,
             "DATASET": self.place.dataset,
         }
-        return self.emulators.environment | {f"PIPELINE__GCP__{key}": value for key, value in settings.items()}
+        emulated = self.emulators.environment if self.emulators else {}
+        return emulated | {f"PIPELINE__GCP__{key}": value for key, value in settings.items()}
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         """A query's rows, in their order; tables may be named without project and dataset."""
@@ -97,6 +100,7 @@ class GoogleCloud:
 
     def jobs(self) -> list[dict[str, Any]]:
         """The jobs that BigQuery was really given, oldest first, as its REST API shows them."""
+        assert self.emulators
         emulator = self.emulators.bigquery
         return [emulator.job(job) for (project, _), job in emulator.jobs.items() if project == self.place.project]
 

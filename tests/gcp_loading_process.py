@@ -62,7 +62,7 @@ def main() -> None:
             continue
         print(os.getpid(), flush=True)
         lines.readline()
-        cloud: Any = GoogleCloud(Any, GcpProject(project, "US", bucket, "tlc", 0))  # type: ignore[arg-type]
+        cloud = GoogleCloud(None, GcpProject(project, "US", bucket, "tlc", 0))
         if action == "forget":
             gcp_trips.forget_month(cloud)
         else:

@@ -132,6 +132,41 @@ def test_staging_table_that_goes_meanwhile_is_made_again(uploaded: GoogleCloud, 
     assert_loaded(uploaded)
 
 
+def test_table_that_goes_meanwhile_is_made_again(uploaded: GoogleCloud) -> None:
+    uploaded.wire.happens("^RUN tlc_merge", meanwhile=lambda: uploaded.rows("DROP TABLE green_tripdata"))
+
+    load_uploaded(uploaded)
+
+    assert_loaded(uploaded)
+
+
+def test_marker_that_changes_while_it_is_read_is_read_again(uploaded: GoogleCloud) -> None:
+    entry = load_uploaded(uploaded)
+    uploaded.wire.happens("^GET /download.*_ledger", status=412, reason="conditionNotMet")
+
+    assert load_uploaded(uploaded) == entry
+    assert steps(uploaded) == Counter(stage=1, days=1, merge=1, quarantine=1)
+
+
+@pytest.mark.parametrize(
+    ("request_of", "what"),
+    [
+        ("^GET /download.*_ledger", {"status": 412, "reason": "conditionNotMet"}),
+        (WRITE_MARKER, {"lost": True}),
+        ("^POST /bigquery.*tlc_delete", {"lost": True}),
+        ("^POST /bigquery.*tlc_clear", {"status": 503}),
+        ("^DELETE /storage.*green_tripdata", {"lost": True}),
+        ("^DELETE /storage.*_ledger", {"lost": True}),
+    ],
+)
+def test_month_is_forgotten_whatever_is_lost(uploaded: GoogleCloud, request_of: str, what: dict[str, object]) -> None:
+    load_uploaded(uploaded)
+    uploaded.wire.happens(request_of, **what)
+
+    assert forget_month(uploaded)
+    assert (trips_in(uploaded), set_aside(uploaded), uploaded.objects()) == ([], [], [])
+
+
 def test_object_replaced_while_it_is_staged_is_staged_again(uploaded: GoogleCloud, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     uploaded.wire.happens(

@@ -60,7 +60,8 @@ VALUES = {
     ("timestamp", "TIMESTAMP"): [*TIMES, "0987-01-01 00:00:00", "2041-01-01 12:00:00.100"],
     ("text", "STRING"): ["", " a ", 'it\'s "quoted"', "back\\slash", "ß漢\U0001f695", "two\nlines", "NULL"],
 }
-EDGES = [(types, value) for types, values in VALUES.items() for value in [*values, None]]
+Edge = tuple[tuple[str, str], str | None]
+EDGES: list[Edge] = [(types, value) for types, values in VALUES.items() for value in [*values, None]]
 
 
 def statements_for(spec: DatasetSpec) -> Iterator[tuple[str, str]]:
@@ -112,15 +113,22 @@ def test_every_type_that_a_spec_may_declare_has_its_edges() -> None:
 def test_text_of_a_value_is_that_of_postgres(database: PostgresDatabase) -> None:
     from gcp_emulator import zsql
 
+    assert dict(zip(EDGES, zsql.evaluate(texts_query()), strict=True)) == texts_in_postgres(database)
+
+
+def texts_in_postgres(database: PostgresDatabase) -> dict[Edge, str]:
+    """Each edge's text in PostgreSQL."""
     casts = [f"CAST(%s AS {postgres})::text" for (postgres, _), _ in EDGES]
     query = f"SELECT {', '.join(f'coalesce({cast}, %s)' for cast in casts)}"
     values = [part for _, value in EDGES for part in (value, "")]
-    [expected] = execute(database, query, *values)
+    return dict(zip(EDGES, execute(database, query, *values)[0], strict=True))
 
+
+def texts_query() -> str:
+    """The query for all edges' texts in BigQuery, in one row."""
     expressions = [text_of(Column(f"c{at}", *types, "")) for at, (types, _) in enumerate(EDGES)]
     columns = ", ".join(f"{literal(types[1], value)} AS c{at}" for at, (types, value) in enumerate(EDGES))
-    found = zsql.evaluate(f"SELECT {', '.join(expressions)} FROM (SELECT {columns})")
-    assert dict(zip(EDGES, found, strict=True)) == dict(zip(EDGES, expected, strict=True))
+    return f"SELECT {', '.join(expressions)} FROM (SELECT {columns})"
 
 
 def test_row_ids_of_any_types_are_those_of_postgres(
