@@ -12,6 +12,7 @@ import psycopg2
 from pipeline.commands import dbt, forget, psql, status, stop, ui
 from pipeline.datasets import all_specs, monthly_names, parse_month
 from pipeline.errors import PipelineError
+from pipeline.warehouses import WAREHOUSES
 
 _EPILOG = """\
 Loading is done by luigi:
@@ -65,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
     command.set_defaults(run=lambda a: psql.run(a.command or [], a.rest), takes_more=True)
 
     command = commands.add_parser("dbt", help="run dbt, with any words of its own, on the configured warehouse")
-    command.add_argument("--warehouse", choices=["postgres", "bigquery"], default="postgres", help="which warehouse")
+    command.add_argument("--warehouse", choices=list(WAREHOUSES), default="postgres", help="which warehouse")
     command.set_defaults(run=lambda a: dbt.run(a.warehouse, a.rest), takes_more=True)
 
     command = commands.add_parser("forget", help="remove a month everywhere, raw file included, so that it runs again")

@@ -56,7 +56,7 @@ ALLOWED = {
     "schedule": {"datasets"},
     "ui": set(),
     "commands": {"settings", "models", "warehouses", "extract", "datasets", "schedule", "ui"},
-    "__main__": {"commands", "datasets"},
+    "__main__": {"commands", "datasets", "warehouses"},
     "": {"settings", "tasks"},
 }
 KNOW_LUIGI = {"", "settings", "targets", "tasks", "scheduler_metrics", "ui"}

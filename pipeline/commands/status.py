@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from pipeline.datasets import all_specs, format_month, spec_named
 from pipeline.errors import PipelineError
 from pipeline.settings import gcp, postgres
+from pipeline.warehouses import WAREHOUSES
 from pipeline.warehouses.ledger import LedgerEntry
 from pipeline.warehouses.postgres import all_loads
 from pipeline.warehouses.postgres.tables import Tables
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _NARROWEST = 130
-_WAREHOUSES = {"postgres": "PostgreSQL", "bigquery": "BigQuery"}
 
 Entries = dict[str, list[LedgerEntry]]
 
@@ -106,7 +106,7 @@ def _table(entries: Entries) -> Table:
     for name in ("what", "table"):
         table.add_column(name, no_wrap=True)
     for warehouse in entries:
-        in_which = f"{_WAREHOUSES[warehouse]} " if len(entries) > 1 else ""
+        in_which = f"{WAREHOUSES[warehouse]} " if len(entries) > 1 else ""
         for name in (f"{in_which}rows", "duplicate", "rejected", "seconds"):
             table.add_column(name, justify="right", no_wrap=True)
         table.add_column("loaded at", no_wrap=True)
@@ -133,7 +133,7 @@ def _print_summary(entries: Entries) -> None:
         return
     for warehouse, found in entries.items():
         for entry in found:
-            where = f" in {_WAREHOUSES[warehouse]}" if len(entries) > 1 else ""
+            where = f" in {WAREHOUSES[warehouse]}" if len(entries) > 1 else ""
             rate = entry.rows_read / max(entry.seconds, 1e-3)
             print(
                 f"\n{entry.rows_loaded:,} rows{where} in {entry.seconds:.1f} s ({rate:,.0f} rows/s). To look at them:\n"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import logging
 from typing import Any
 
@@ -14,6 +13,7 @@ from pipeline.targets import ModelsMarker
 from pipeline.tasks.load import LoadZones
 from pipeline.tasks.load_bigquery import LoadZonesToBigQuery
 from pipeline.tasks.task import PipelineTask
+from pipeline.warehouses import WAREHOUSES
 
 logger = logging.getLogger("luigi-interface")
 
@@ -21,7 +21,7 @@ logger = logging.getLogger("luigi-interface")
 class ModelsTask(PipelineTask):
     """A task about the dbt models in a warehouse."""
 
-    warehouse = luigi.ChoiceParameter(choices=["postgres", "bigquery"], description="which warehouse")
+    warehouse = luigi.ChoiceParameter(choices=list(WAREHOUSES), description="which warehouse")
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
@@ -58,10 +58,6 @@ class DbtBuild(ModelsTask):
         default=False, significant=False, description="build from nothing, even what is up to date"
     )
 
-    def __init__(self, *args: Any, **kwargs: Any):
-        super().__init__(*args, **kwargs)
-        self._asked_at = datetime.datetime.now(datetime.UTC)
-
     @property
     def dbt_command(self) -> DbtCommand:
         return DbtCommand(self.command, self.select, self.full_refresh)
@@ -74,7 +70,7 @@ class DbtBuild(ModelsTask):
         if not self.dbt_command.builds_everything:
             return False
         last = self.output().build()
-        return last is not None and (not self.full_refresh or last.started_at >= self._asked_at)
+        return last is not None and (not self.full_refresh or last.started_at >= self.asked_at)
 
     def run(self) -> None:
         self.build_models(self.dbt_command)

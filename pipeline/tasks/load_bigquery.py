@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
-from typing import Any
-
 import luigi
 
 from pipeline.settings import gcp
@@ -25,10 +22,6 @@ class LoadToBigQuery(ReleaseTask):
         default=False, significant=False, description="extract, upload and load again, in the place of what is loaded"
     )
 
-    def __init__(self, *args: Any, **kwargs: Any):
-        super().__init__(*args, **kwargs)
-        self._asked_at = datetime.datetime.now(datetime.UTC)
-
     def requires(self) -> Upload:
         raise NotImplementedError
 
@@ -37,13 +30,13 @@ class LoadToBigQuery(ReleaseTask):
 
     def complete(self) -> bool:
         entry = self.output().entry()
-        return entry is not None and (not self.force or entry.started_at >= self._asked_at)
+        return entry is not None and (not self.force or entry.started_at >= self.asked_at)
 
     def run(self) -> None:
         from pipeline.warehouses.gcp.jobs import JobObserver
         from pipeline.warehouses.gcp.loading import GcpLoadJob, load
 
-        since = self._asked_at if self.force else None
+        since = self.asked_at if self.force else None
         job = GcpLoadJob(self.task_family, self.spec, self.release_month, since)
         tell_of_load(self, load(gcp().place(), job, JobObserver(self.tell, self.track)))
 

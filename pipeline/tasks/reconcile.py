@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,6 @@ from pipeline.settings import gcp, postgres, storage
 from pipeline.tasks.load import LoadTripdata
 from pipeline.tasks.load_bigquery import LoadTripdataToBigQuery
 from pipeline.tasks.releases import TripdataTask
-
-logger = logging.getLogger("luigi-interface")
 
 _SHOWN = 10
 
@@ -58,9 +55,8 @@ class ReconcileTripdata(TripdataTask):
             raise PipelineError(f"{key} is not the same in PostgreSQL and BigQuery: {'; '.join(found[:_SHOWN])}{more}")
         with self.output().open("w") as file:
             json.dump({"rows": rows, "days": len(ours), "loads": loads}, file, indent=2)
-        message = f"{key}: the same {rows:,} rows in PostgreSQL and BigQuery, every column of them, on {len(ours)} days"
-        logger.info(message)
-        self.tell(message)
+        same = f"the same {rows:,} rows in PostgreSQL and BigQuery, every column of them, on {len(ours)} days"
+        self.announce(f"{key}: {same}")
 
     def _loads(self) -> dict[str, Any]:
         """Which loads the two warehouses hold."""

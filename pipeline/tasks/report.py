@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from typing import TYPE_CHECKING
 
 import luigi
@@ -12,17 +11,16 @@ from pipeline.settings import dbt, gcp, postgres
 from pipeline.targets import ReportPage
 from pipeline.tasks.dbt_build import DbtBuild
 from pipeline.tasks.task import PipelineTask
+from pipeline.warehouses import WAREHOUSES
 
 if TYPE_CHECKING:
     from pipeline.report.warehouse import Warehouse
-
-logger = logging.getLogger("luigi-interface")
 
 
 class Report(PipelineTask):
     """A page and its charts on what the marts of a warehouse hold; complete when they reflect the marts of now."""
 
-    warehouse = luigi.ChoiceParameter(choices=["postgres", "bigquery"], description="which warehouse to report on")
+    warehouse = luigi.ChoiceParameter(choices=list(WAREHOUSES), description="which warehouse to report on")
 
     def requires(self) -> DbtBuild:
         return DbtBuild(warehouse=self.warehouse)
@@ -38,9 +36,7 @@ class Report(PipelineTask):
         if build is None:
             raise PipelineError("what is loaded has changed since the models were built; run again")
         write_report(self._warehouse(), page.path, build)
-        message = f"the report is at {page.path.resolve().as_uri()}"
-        logger.info(message)
-        self.tell(message)
+        self.announce(f"the report is at {page.path.resolve().as_uri()}")
 
     def _warehouse(self) -> Warehouse:
         from pipeline.report.warehouse import BigQueryWarehouse, PostgresWarehouse

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import logging
 import math
 import re
@@ -21,6 +22,8 @@ from pipeline.progress import Progress
 
 if TYPE_CHECKING:
     from tqdm import tqdm
+
+logger = logging.getLogger("luigi-interface")
 
 _REPORT_SECONDS = 1.0
 
@@ -47,7 +50,7 @@ class OneLineErrors(logging.Filter):
         return True
 
 
-logging.getLogger("luigi-interface").addFilter(OneLineErrors())
+logger.addFilter(OneLineErrors())
 
 
 class PipelineTask(luigi.Task):
@@ -56,11 +59,18 @@ class PipelineTask(luigi.Task):
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.told, self.facts = "", dict[str, Any]()
+        # With `force`, what was done before does not count. Workers fork, and hence agree on it.
+        self.asked_at = datetime.datetime.now(datetime.UTC)
 
     def on_failure(self, exception: BaseException) -> str:
         if isinstance(exception, PipelineError):
             return str(exception)
         return "".join(traceback.format_exception(exception))
+
+    def announce(self, message: str, **facts: object) -> None:
+        """Says in the log what has come of the task, and tells it."""
+        logger.info(message)
+        self.tell(message, **facts)
 
     def tell(self, message: str, **facts: object) -> None:
         """Shows a message on the task's page in the UI; a task that no worker runs has none.

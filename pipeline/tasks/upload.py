@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
-import logging
 from pathlib import Path
-from typing import Any
 
 import luigi
 
@@ -16,8 +13,6 @@ from pipeline.tasks.extract import Extract, ExtractTripdata, ExtractZones
 from pipeline.tasks.gcp_setup import SetupGcp
 from pipeline.tasks.releases import ReleaseTask, TripdataTask, ZonesTask
 
-logger = logging.getLogger("luigi-interface")
-
 
 class Upload(ReleaseTask):
     """Puts an extracted file into the bucket, uncompressed; complete when the object is there."""
@@ -25,10 +20,6 @@ class Upload(ReleaseTask):
     force = luigi.BoolParameter(
         default=False, significant=False, description="extract and upload again, in the place of what is there"
     )
-
-    def __init__(self, *args: Any, **kwargs: Any):
-        super().__init__(*args, **kwargs)
-        self._asked_at = datetime.datetime.now(datetime.UTC)
 
     def extract(self) -> Extract:
         """The task that brings the file."""
@@ -42,7 +33,7 @@ class Upload(ReleaseTask):
 
     def complete(self) -> bool:
         found = self.output().found()
-        return found is not None and (not self.force or found.uploaded_at >= self._asked_at)
+        return found is not None and (not self.force or found.uploaded_at >= self.asked_at)
 
     def run(self) -> None:
         from pipeline.warehouses.gcp.objects import UploadJob, upload
@@ -59,9 +50,8 @@ class Upload(ReleaseTask):
         )
         with self.progress("upload", "B", "checking the checksum") as progress:
             uploaded = upload(gcp().place(), job, progress)
-        message = f"{uploaded.uri}: {uploaded.bytes:,} bytes, checksum {uploaded.crc32c} (CRC32C)"
-        logger.info(message)
-        self.tell(message, bytes=uploaded.bytes)
+        checksum = f"checksum {uploaded.crc32c} (CRC32C)"
+        self.announce(f"{uploaded.uri}: {uploaded.bytes:,} bytes, {checksum}", bytes=uploaded.bytes)
 
 
 class UploadTripdata(TripdataTask, Upload):

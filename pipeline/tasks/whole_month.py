@@ -13,8 +13,9 @@ from pipeline.tasks.load_bigquery import LoadTripdataToBigQuery
 from pipeline.tasks.parameters import ReleaseMonthParameter
 from pipeline.tasks.releases import TripdataTask
 from pipeline.tasks.report import Report
+from pipeline.warehouses import WAREHOUSES
 
-_WAREHOUSES = {"postgres": ["postgres"], "bigquery": ["bigquery"], "both": ["postgres", "bigquery"]}
+_CHOICES = {warehouse: [warehouse] for warehouse in WAREHOUSES} | {"both": list(WAREHOUSES)}
 
 
 class ModelTripdata(TripdataTask, ModelsTask):
@@ -37,12 +38,12 @@ class ModelTripdata(TripdataTask, ModelsTask):
 class TripdataPipeline(TripdataTask):
     """Everything for a month of trip records: extracted, loaded, in the marts, and reported on."""
 
-    warehouse = luigi.ChoiceParameter(choices=list(_WAREHOUSES), description="which warehouse, or both")
+    warehouse = luigi.ChoiceParameter(choices=list(_CHOICES), description="which warehouse, or both")
 
     def requires(self) -> list[ModelTripdata]:
         return [
             ModelTripdata(taxi=self.taxi, month=self.month, warehouse=warehouse)
-            for warehouse in _WAREHOUSES[self.warehouse]
+            for warehouse in _CHOICES[self.warehouse]
         ]
 
     def complete(self) -> bool:
@@ -53,4 +54,4 @@ class TripdataPipeline(TripdataTask):
 
     def _reports(self) -> list[Report]:
         # Not required, as a report needs the models as they are once all months of a range are in them.
-        return [Report(warehouse=warehouse) for warehouse in _WAREHOUSES[self.warehouse]]
+        return [Report(warehouse=warehouse) for warehouse in _CHOICES[self.warehouse]]
