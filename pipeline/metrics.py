@@ -6,7 +6,7 @@ import contextlib
 import time
 from pathlib import Path
 
-from pipeline.files import locked, replace_text
+from pipeline.files import locked, replace_file
 
 # By hand, as importing prometheus_client would cost each run more than all of this: its tests read it with that.
 _FAMILIES = {
@@ -49,7 +49,7 @@ class MetricsFile:
             series = _parse(self.text())
             for name, amount in added.items():
                 series[name] = series.get(name, 0) + amount
-            replace_text(self.file, _format(series | replaced))
+            replace_file(self.file, _format(series | replaced).encode())
 
 
 def _labels(task: str, dataset: str) -> str:

@@ -17,7 +17,7 @@ from pipeline.sample import write_month, write_zones
 from pipeline.warehouses.postgres import PostgresDatabase
 
 LOAD = ("LoadTripdata", "--taxi", "green", "--month", "2019-01")
-COMMANDS = ("status", "psql", "forget", "stop", "schedule", "ui", "help")
+COMMANDS = ("status", "psql", "dbt", "forget", "stop", "schedule", "ui", "help")
 
 
 def test_status_shows_what_is_loaded_where_and_from_what(luigi: Run, pipeline: Run, mirror: Path) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pipeline.alerts.messages import Message
 from pipeline.alerts.news import News, Status, Subject
-from pipeline.files import locked, replace_text
+from pipeline.files import locked, replace_file
 
 Channels = Mapping[str, Callable[[Message], None]]
 
@@ -92,7 +92,7 @@ class AlertBook:
             yield book
             kept = [asdict(news) for news in book.values() if news.owed or news.status is Status.FAILED]
             if kept:
-                replace_text(self.file, json.dumps(kept, indent=2) + "\n")
+                replace_file(self.file, json.dumps(kept, indent=2).encode() + b"\n")
             else:
                 self.file.unlink(missing_ok=True)
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import fcntl
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.files import lock_held
 from pipeline.models.project import modelled_specs
 from pipeline.warehouses.dbt_build import Build
 from pipeline.warehouses.gcp import GcpProject
@@ -66,13 +66,9 @@ class BigQueryModels:
                 ensure_tables(client, self.project, spec)
         copy_ledger(self.project, GcpLedger(self.project).finished())
 
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> contextlib.AbstractContextManager[None]:
         # Of this machine's builds; those of others are kept apart by a scheduler, through the task's resource.
-        self.lock_file.parent.mkdir(parents=True, exist_ok=True)
-        with self.lock_file.open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+        return lock_held(self.lock_file)
 
     def last_build(self) -> Build | None:
         from pipeline.warehouses.gcp.dbt_build import find_build

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import datetime
-import os
 from pathlib import Path
 
+from pipeline.files import replace_file
 from pipeline.report.contents import sections_of
 from pipeline.report.drawing import png
 from pipeline.report.figures import read_figures
@@ -20,16 +20,7 @@ def write_report(warehouse: Warehouse, page: Path, build: str) -> None:
     charts = [chart for section in sections_of(figures) for chart in section.charts]
     page.parent.mkdir(parents=True, exist_ok=True)
     for chart in charts:
-        _put(page.with_name(f"{chart.name}.png"), png(chart.draw))
-    _put(page, html.encode())
+        replace_file(page.with_name(f"{chart.name}.png"), png(chart.draw))
+    replace_file(page, html.encode())
     for file in set(page.parent.glob("*.png")) - {page.with_name(f"{chart.name}.png") for chart in charts}:
         file.unlink(missing_ok=True)
-
-
-def _put(file: Path, content: bytes) -> None:
-    part = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        part.write_bytes(content)
-        part.replace(file)
-    finally:
-        part.unlink(missing_ok=True)

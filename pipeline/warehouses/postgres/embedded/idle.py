@@ -1,4 +1,4 @@
-"""Stops the embedded PostgreSQL when it is idle: `python -m pipeline.warehouses.postgres.idle <folder> <minutes>`."""
+"""The process that stops the embedded server when it is idle; run as a module, with its folder and the minutes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 
 import psycopg2
 
-from pipeline.warehouses.postgres.embedded import last_use, running_dsn, stop
+from pipeline.warehouses.postgres.embedded.server import lock_file, running_dsn
+from pipeline.warehouses.postgres.embedded.stopping import stop
 
 _POLL_SECONDS = 5.0
 
@@ -20,7 +21,7 @@ def watch(folder: Path, idle_minutes: float) -> None:
     while dsn := running_dsn(folder):
         if _sessions(dsn):
             last_seen = time.time()
-        elif time.time() - max(last_seen, last_use(folder).stat().st_mtime) >= idle_minutes * 60:
+        elif time.time() - max(last_seen, lock_file(folder).stat().st_mtime) >= idle_minutes * 60:
             stop(folder)
             return
         time.sleep(min(_POLL_SECONDS, idle_minutes * 60))
