@@ -14,8 +14,6 @@ from pipeline.models.invocation import LogLine, NodeResult, invoke
 from pipeline.models.project import models_digest
 from pipeline.warehouses.dbt_build import Build
 
-_WRITING = {"build", "run"}
-
 
 @dataclass(frozen=True)
 class DbtCommand:
@@ -30,8 +28,13 @@ class DbtCommand:
         return self.name == "build" and not self.select
 
     @property
+    def writes(self) -> bool:
+        return self.name in ("build", "run")
+
+    @property
     def words(self) -> list[str]:
-        return [self.name, *(["--select", self.select] if self.select else [])]
+        select = ["--select", self.select] if self.select else []
+        return [self.name, *select, *(["--full-refresh"] if self.full_refresh and self.writes else [])]
 
 
 class ModelWarehouse(Protocol):
@@ -89,8 +92,12 @@ def build(
 
     :raises PipelineError: naming the model and the line that failed.
     """
-    if command.name not in _WRITING:
-        return _invoke(warehouse, command, variables, folder, on_line)
+
+    def run(command: DbtCommand) -> list[NodeResult]:
+        return invoke(command.words, warehouse.target, variables, warehouse.environment(), folder, on_line)
+
+    if not command.writes:
+        return run(command)
     with warehouse.locked():
         warehouse.prepare()
         # First, so that what is loaded while dbt runs is found to be missing afterwards.
@@ -101,18 +108,7 @@ def build(
             command = replace(command, full_refresh=True)
         started = replace(wanted, models_digest="" if command.full_refresh else wanted.models_digest)
         warehouse.record(started)
-        results = _invoke(warehouse, command, variables, folder, on_line)
+        results = run(command)
         if command.builds_everything:
             warehouse.record(replace(wanted, finished_at=datetime.datetime.now(datetime.UTC)))
         return results
-
-
-def _invoke(
-    warehouse: ModelWarehouse,
-    command: DbtCommand,
-    variables: Mapping[str, object],
-    folder: Path,
-    on_line: Callable[[LogLine], None],
-) -> list[NodeResult]:
-    words = [*command.words, *(["--full-refresh"] if command.full_refresh and command.name in _WRITING else [])]
-    return invoke(words, warehouse.target, variables, warehouse.environment(), folder, on_line)
