@@ -8,53 +8,18 @@ from luigi.tools.range import RangeMonthly
 from pipeline.errors import PipelineError
 
 try:
-    from pipeline.tasks import (
-        CatchUpMonthly,
-        DbtBuild,
-        ExtractTripdata,
-        ExtractZones,
-        LoadTripdata,
-        LoadTripdataToBigQuery,
-        LoadZones,
-        LoadZonesToBigQuery,
-        ModelTripdata,
-        ReconcileTripdata,
-        Report,
-        SetupGcp,
-        TripdataPipeline,
-        UploadTripdata,
-        UploadZones,
-    )
-except PipelineError as error:
-    # A mistake in a dataset's file: whatever command comes to it first, there is nothing to run.
-    sys.exit(f"pipeline: {error}")
+    from pipeline import tasks
+    from pipeline.monitoring import events  # noqa: F401  (for what it hangs on Luigi)
+    from pipeline.settings import apply_environment, apply_shipped_configuration
+    from pipeline.tasks import *  # noqa: F403
 
-from pipeline.settings import apply_environment, apply_shipped_configuration
-
-try:
     apply_shipped_configuration()
 except PipelineError as error:
+    # A mistake in a dataset's file, say: whatever command comes to it first, there is nothing to run.
     sys.exit(f"pipeline: {error}")
 apply_environment()
 
-__all__ = [
-    "CatchUpMonthly",
-    "DbtBuild",
-    "ExtractTripdata",
-    "ExtractZones",
-    "LoadTripdata",
-    "LoadTripdataToBigQuery",
-    "LoadZones",
-    "LoadZonesToBigQuery",
-    "ModelTripdata",
-    "RangeMonthly",
-    "ReconcileTripdata",
-    "Report",
-    "SetupGcp",
-    "TripdataPipeline",
-    "UploadTripdata",
-    "UploadZones",
-]
+__all__ = ["RangeMonthly", *tasks.__all__]
 
 # What is imported by now stays to the end of the process: the collector need not look at it again, least of all when
 # the process ends (which takes it 50 ms), and forked workers go on sharing its memory.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from luigi.contrib.prometheus_metric import PrometheusMetricsCollector
 from prometheus_client import generate_latest
 
-from pipeline.metrics import MetricsFile
+from pipeline.monitoring.metrics import MetricsFile
 from pipeline.settings import storage
 
 

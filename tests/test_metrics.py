@@ -14,7 +14,7 @@ from conftest import BIN, Run
 from prometheus_client.parser import text_string_to_metric_families
 from waiting import eventually
 
-from pipeline.metrics import MetricsFile
+from pipeline.monitoring.metrics import MetricsFile
 
 LOAD = ("LoadTripdata", "--taxi", "green", "--month", "2019-01")
 

@@ -1,6 +1,5 @@
 """Tasks: what is done in which order. Each is thin: what it requires, what it puts out, one call that does it."""
 
-import pipeline.tasks.events  # noqa: F401  (for what it hangs on Luigi)
 from pipeline.tasks.catch_up import CatchUpMonthly
 from pipeline.tasks.dbt_build import DbtBuild
 from pipeline.tasks.extract import ExtractTripdata, ExtractZones

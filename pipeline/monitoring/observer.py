@@ -13,10 +13,10 @@ import luigi
 import luigi.interface
 
 from pipeline.extract.download import without_credentials
-from pipeline.metrics import MetricsFile
-from pipeline.run_log import RunLog
+from pipeline.monitoring.log_lines import public_parameters
+from pipeline.monitoring.metrics import MetricsFile
+from pipeline.monitoring.run_log import RunLog
 from pipeline.settings import alerts, logs, storage
-from pipeline.tasks.log_lines import public_parameters
 from pipeline.tasks.releases import ReleaseTask
 from pipeline.tasks.task import PipelineTask
 
@@ -34,7 +34,7 @@ class Observer:
 
     def __init__(self, run_log: RunLog) -> None:
         from pipeline.alerts import AlertBook, post  # not for a run that has nothing to do
-        from pipeline.tasks.mail import Mail
+        from pipeline.monitoring.mail import Mail
 
         place, wanted, mail = storage(), alerts(), Mail()
         self.run_log, self.logs_folder, self.keep_days = run_log, place.folder("logs").resolve(), logs().keep_days

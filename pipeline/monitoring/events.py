@@ -10,10 +10,10 @@ import luigi
 import luigi.notifications
 
 from pipeline.errors import PipelineError
-from pipeline.run_log import JsonFormatter, RunLog
+from pipeline.monitoring.log_lines import TaskFields, one_line
+from pipeline.monitoring.observer import Observer
+from pipeline.monitoring.run_log import JsonFormatter, RunLog
 from pipeline.settings import logs, storage
-from pipeline.tasks.log_lines import TaskFields, one_line
-from pipeline.tasks.observer import Observer
 
 logger = logging.getLogger("luigi-interface")
 
