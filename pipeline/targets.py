@@ -10,7 +10,7 @@ import luigi
 
 from pipeline.datasets import DatasetSpec
 from pipeline.models import current_build
-from pipeline.report.build import build_from, build_of
+from pipeline.report.digest import digest_in, report_digest
 from pipeline.settings import dbt, gcp, postgres, storage
 from pipeline.warehouses.dbt_build import Build
 from pipeline.warehouses.ledger import LedgerEntry
@@ -111,11 +111,11 @@ class ReportPage(luigi.Target):
     def __str__(self) -> str:
         return str(self.path)
 
-    def build(self) -> str | None:
-        """What a page made now is made from; None while the models are out of date."""
+    def digest(self) -> str | None:
+        """The digest of what a page made now is made from; None while the models are out of date."""
         models = ModelsMarker(self.warehouse).build()
-        return build_from(models.models_digest, models.loads_digest) if models else None
+        return report_digest(models.models_digest, models.loads_digest) if models else None
 
     def exists(self) -> bool:
-        build = self.build()
-        return build is not None and build == build_of(self.path)
+        digest = self.digest()
+        return digest is not None and digest == digest_in(self.path)

@@ -10,7 +10,7 @@ import pandas as pd
 
 from pipeline.datasets import parse_month
 from pipeline.report.figures import Figures
-from pipeline.report.files import FileFigures
+from pipeline.report.files import FileSummary
 
 ASTORIA = ("Astoria", "Queens")
 HARLEM = ("East Harlem North", "Manhattan")
@@ -47,9 +47,9 @@ def _with_revenue(rows: Sequence[tuple[object, ...]], columns: list[str]) -> pd.
     return frame.assign(revenue=frame["trips"] * 1.0)
 
 
-def _file(service: str, month: datetime.date, hours: Sequence[tuple[str, datetime.date, int, int]]) -> FileFigures:
+def _file(service: str, month: datetime.date, hours: Sequence[tuple[str, datetime.date, int, int]]) -> FileSummary:
     reported = sum(trips for of, date, _, trips in hours if (of, date.replace(day=1)) == (service, month))
-    return FileFigures(
+    return FileSummary(
         service=service,
         month=f"{month:%Y-%m}",
         source=f"https://releases.example/{service.lower()}/{month:%Y-%m}.csv.gz",

@@ -13,7 +13,7 @@ from trips import job_of, trip, trips
 from pipeline.datasets import DatasetSpec
 from pipeline.progress import silent
 from pipeline.report.figures import Figures, read_figures
-from pipeline.report.files import FileFigures
+from pipeline.report.files import FileSummary
 from pipeline.report.warehouse import BigQueryWarehouse, PostgresWarehouse
 from pipeline.warehouses.postgres import PostgresDatabase, load
 
@@ -55,7 +55,7 @@ def test_figures_are_those_of_the_rows(database: PostgresDatabase, tmp_path: Pat
     figures = figures_of(database)
 
     assert figures.files == [
-        FileFigures(
+        FileSummary(
             service="Green",
             month="2019-01",
             source=job.source_url,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from pipeline.report.files import FileFigures, read_files
+from pipeline.report.files import FileSummary, read_files
 from pipeline.report.warehouse import Rows, Warehouse, statement
 
 UNKNOWN = "Unknown"
@@ -25,7 +25,7 @@ class Figures:
 
     hours: pd.DataFrame
     zones: pd.DataFrame
-    files: list[FileFigures]
+    files: list[FileSummary]
 
     @property
     def services(self) -> list[str]:

@@ -11,7 +11,7 @@ from pipeline.warehouses.ledger import LedgerEntry
 
 
 @dataclass(frozen=True)
-class FileFigures:
+class FileSummary:
     """One loaded file: `read = duplicate + rejected + loaded`, and of those loaded `reported` are in the marts."""
 
     service: str
@@ -27,11 +27,11 @@ class FileFigures:
     negative_fares: int
 
 
-def read_files(warehouse: Warehouse) -> list[FileFigures]:
+def read_files(warehouse: Warehouse) -> list[FileSummary]:
     """The figures of every loaded file of the datasets that are in the marts, by dataset and month."""
     reported = {row["filename"]: row["trips"] for row in warehouse.of_marts(statement("select_trips_by_file"))}
     loads = {entry.partition_key: entry for entry in warehouse.loads()}
-    files: list[FileFigures] = []
+    files: list[FileSummary] = []
     for spec in (spec for spec in modelled_specs() if spec.is_monthly):
         entries = [loads[key] for key in sorted(loads) if key.startswith(f"{spec.name}/")]
         if entries:
@@ -40,11 +40,11 @@ def read_files(warehouse: Warehouse) -> list[FileFigures]:
     return files
 
 
-def _file(spec: DatasetSpec, entry: LedgerEntry, oddities: Rows, reported: dict[str, int]) -> FileFigures:
+def _file(spec: DatasetSpec, entry: LedgerEntry, oddities: Rows, reported: dict[str, int]) -> FileSummary:
     month = parse_month(entry.partition_key.removeprefix(f"{spec.name}/"))
     odd = [row for row in oddities if row["filename"] == spec.filename(month)]
     elsewhere = [row for row in odd if (row["pickup_year"], row["pickup_month"]) != (month.year, month.month)]
-    return FileFigures(
+    return FileSummary(
         service=spec.name.capitalize(),  # as the models call it
         month=f"{month:%Y-%m}",
         source=entry.source_url,

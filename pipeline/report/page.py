@@ -24,8 +24,8 @@ class Headline:
     note: str
 
 
-def render(figures: Figures, warehouse: str, build: str, made_at: datetime.datetime) -> str:
-    """The page as HTML; `build` is kept in it, to tell later what it was made from."""
+def render(figures: Figures, warehouse: str, digest: str, made_at: datetime.datetime) -> str:
+    """The page as HTML; `digest` is kept in it, to tell later what it was made from."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("pipeline.report"),
         autoescape=True,
@@ -36,7 +36,7 @@ def render(figures: Figures, warehouse: str, build: str, made_at: datetime.datet
     environment.globals |= {"svg": _svg, "wide": WIDE, "narrow": NARROW, "colours": COLOURS}
     environment.globals |= {"rows_table": rows_table, "oddities_table": oddities_table}
     return environment.get_template("page.html").render(
-        build=build,
+        digest=digest,
         files=figures.files,
         services=listed(sorted({file.service for file in figures.files})),
         period=spans(file.month for file in figures.files),

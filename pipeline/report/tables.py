@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from pipeline.report.files import FileFigures
+from pipeline.report.files import FileSummary
 from pipeline.report.wording import WEEKDAYS, average, dollars, month_abbreviation, percent
 
 
@@ -41,7 +41,7 @@ def week_table(title: str, week: pd.DataFrame) -> Table:
     return Table(title, ["Hour", *(day[:3] for day in WEEKDAYS)], rows)
 
 
-def rows_table(files: list[FileFigures]) -> Table:
+def rows_table(files: list[FileSummary]) -> Table:
     """What became of every row of every file."""
     counts = [[file.read, file.duplicate, file.rejected, file.loaded - file.reported, file.reported] for file in files]
     rows = [[f"{count:,}" for count in row] for row in _with_totals(counts)]
@@ -49,7 +49,7 @@ def rows_table(files: list[FileFigures]) -> Table:
     return Table("What became of the rows", head, _named(files, rows))
 
 
-def oddities_table(files: list[FileFigures]) -> Table:
+def oddities_table(files: list[FileSummary]) -> Table:
     """What is odd among the rows that are loaded."""
     counts = [[file.loaded, file.blank_vendors, file.outside_month, file.negative_fares] for file in files]
     rows = [
@@ -64,7 +64,7 @@ def _with_totals(counts: list[list[int]]) -> list[list[int]]:
     return [*counts, [sum(column) for column in zip(*counts, strict=True)]] if len(counts) > 1 else counts
 
 
-def _named(files: list[FileFigures], rows: list[list[str]]) -> list[list[str]]:
+def _named(files: list[FileSummary], rows: list[list[str]]) -> list[list[str]]:
     names = [_file_name(file.service, file.month) for file in files] + ["All"] * (len(rows) - len(files))
     return [[name, *row] for name, row in zip(names, rows, strict=True)]
 

@@ -13,10 +13,10 @@ from pipeline.report.page import render
 from pipeline.report.warehouse import Warehouse
 
 
-def write_report(warehouse: Warehouse, page: Path, build: str) -> None:
+def write_report(warehouse: Warehouse, page: Path, digest: str) -> None:
     """Puts the page in place, complete, once each of its charts is beside it as a PNG; older charts go."""
     figures = read_figures(warehouse)
-    html = render(figures, warehouse.title, build, datetime.datetime.now(datetime.UTC))
+    html = render(figures, warehouse.title, digest, datetime.datetime.now(datetime.UTC))
     charts = [chart for section in sections_of(figures) for chart in section.charts]
     page.parent.mkdir(parents=True, exist_ok=True)
     for chart in charts:

@@ -32,10 +32,10 @@ class Report(PipelineTask):
         from pipeline.report.writing import write_report
 
         page = self.output()
-        build = page.build()
-        if build is None:
+        digest = page.digest()
+        if digest is None:
             raise PipelineError("what is loaded has changed since the models were built; run again")
-        write_report(self._warehouse(), page.path, build)
+        write_report(self._warehouse(), page.path, digest)
         self.announce(f"the report is at {page.path.resolve().as_uri()}")
 
     def _warehouse(self) -> Warehouse:
