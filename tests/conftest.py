@@ -20,7 +20,7 @@ import pytest
 from gcp import Emulators, GoogleCloud, emulators, new_google_cloud
 from http_source import HttpSource, http_source
 
-from pipeline.datasets import DatasetSpec, spec_named
+from pipeline.datasets import DatasetSpec, parse_month, spec_named
 from pipeline.extract import ExtractedFile, extract_release
 from pipeline.extract.download import HttpOptions, download
 from pipeline.extract.part import Part
@@ -70,6 +70,15 @@ def mirror(tmp_path: Path) -> Path:
     folder = tmp_path / "mirror"
     write_month(spec_named("green"), JANUARY, 500, folder)
     return folder
+
+
+@pytest.fixture
+def golden_mirror(mirror: Path) -> Path:
+    """The mirror with the golden releases: what is on it is small enough to check by hand."""
+    from golden_releases import write_golden_releases  # which imports this module
+
+    write_golden_releases(mirror)
+    return mirror
 
 
 @pytest.fixture
@@ -150,6 +159,12 @@ def settings(root: Path, database: PostgresDatabase, mirror: Path) -> dict[str, 
         "PIPELINE__SOURCE__RETRIES": "2",
         "PIPELINE__SOURCE__LONGEST_WAIT": "0.05",
     }
+
+
+def publish(mirror: Path, *months: str) -> None:
+    """Puts made-up months of green, such as 2019-02, on a mirror: 100 rows each."""
+    for month in months:
+        write_month(spec_named("green"), parse_month(month), 100, mirror)
 
 
 def run_command(name: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -10,11 +10,9 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 import requests
 from central import central_scheduler, free_port
-from conftest import CHECKOUT, Run, run_command, settings
+from conftest import CHECKOUT, Run, publish, run_command, settings
 from receivers import WEBHOOK_PATH, Receivers, receivers
 
-from pipeline.datasets import spec_named
-from pipeline.sample import write_month
 from pipeline.warehouses.postgres import PostgresDatabase
 
 LOAD = ("LoadTripdata", "--taxi", "green", "--month", "2019-01")
@@ -26,12 +24,6 @@ BACKFILL = ("RangeMonthly", "--of", "LoadTripdata", "--of-params", '{"taxi":"gre
 def told() -> Iterator[Receivers]:
     with receivers() as found:
         yield found
-
-
-def publish(mirror: Path, month: int) -> None:
-    spec = spec_named("green")
-    assert spec.first_month
-    write_month(spec, spec.first_month.replace(month=month), 50, mirror)
 
 
 def test_failing_month_is_told_once_and_its_recovery_once(luigi: Run, told: Receivers, mirror: Path) -> None:
@@ -48,7 +40,7 @@ def test_failing_month_is_told_once_and_its_recovery_once(luigi: Run, told: Rece
     assert task["detail"].startswith("green 2019-02 does not exist at ") and task["detail"] in post["text"]
     assert "\n" not in task["detail"] and Path(task["run"]).exists()
 
-    publish(mirror, 2)
+    publish(mirror, "2019-02")
     assert luigi(*MISSING, **told.settings).returncode == 0
     assert told.counts() == (2, 2)
     assert told.mails[1]["Subject"].startswith("ExtractTripdata(taxi=green, month=2019-02) recovered on ")
@@ -61,7 +53,7 @@ def test_failing_month_is_told_once_and_its_recovery_once(luigi: Run, told: Rece
 
 def test_month_that_fails_anew_after_its_recovery_is_told_anew(luigi: Run, told: Receivers, mirror: Path) -> None:
     luigi(*MISSING, **told.settings)
-    publish(mirror, 2)
+    publish(mirror, "2019-02")
     luigi(*MISSING, **told.settings)
     luigi("LoadTripdata", "--taxi", "green", "--month", "2019-03", **told.settings)
     luigi(*MISSING, "--force", PIPELINE__SOURCE__BASE_URL="/nowhere", **told.settings)
@@ -80,8 +72,7 @@ def test_backfill_whose_source_is_down_is_one_alert_and_one_recovery(
     assert told.mails[0]["Subject"].startswith("6 tasks failed on ")
     assert {task["parameters"]["month"] for task in told.posts[0]["tasks"]} == {f"2019-0{n}" for n in range(1, 7)}
 
-    for month in range(2, 7):
-        publish(mirror, month)
+    publish(mirror, *(f"2019-0{month}" for month in range(2, 7)))
     assert luigi(*command, **told.settings).returncode == 0
     assert told.counts() == (2, 2)
     assert told.mails[1]["Subject"].startswith("6 tasks recovered on ")
@@ -125,7 +116,7 @@ def test_alert_that_cannot_be_delivered_fails_nothing_and_is_tried_again(
     assert luigi(*MISSING, **told.settings).returncode == 30
     assert told.counts() == (1, 1)
 
-    publish(mirror, 2)
+    publish(mirror, "2019-02")
     told.answer = 503
     assert luigi(*MISSING, **told.settings).returncode == 0
     assert told.counts() == (2, 1)

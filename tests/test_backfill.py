@@ -7,11 +7,9 @@ import gzip
 from pathlib import Path
 
 import pytest
-from conftest import Run, execute
+from conftest import Run, execute, publish
 from trips import HEADER, trip, trips
 
-from pipeline.datasets import spec_named
-from pipeline.sample import write_month
 from pipeline.warehouses.postgres import PostgresDatabase
 
 GREEN = ("RangeMonthly", "--of", "LoadTripdata", "--of-params", '{"taxi": "green"}')
@@ -21,7 +19,7 @@ FIRST_QUARTER = ("--start", "2019-01", "--stop", "2019-04")
 @pytest.fixture
 def with_march(mirror: Path) -> Path:
     """The mirror with 2019-03 beside 2019-01; 2019-02 is missing."""
-    publish(mirror, 3)
+    publish(mirror, "2019-03")
     return mirror
 
 
@@ -37,7 +35,7 @@ def test_missing_month_stops_no_other_and_later_runs_do_only_what_is_missing(
     assert luigi(*GREEN, *FIRST_QUARTER).returncode == 30
     assert finished(database) == loaded
 
-    publish(with_march, 2)
+    publish(with_march, "2019-02")
     third = luigi(*GREEN, *FIRST_QUARTER)
     assert third.returncode == 0, third.stderr
     assert list(finished(database)) == ["green/2019-01", "green/2019-02", "green/2019-03"]
@@ -77,10 +75,6 @@ def test_unknown_taxi_is_told_in_one_line(luigi: Run) -> None:
     assert wrong.returncode == 35
     assert "--taxi geen: no monthly dataset is called that; there are: fhv, green, yellow" in wrong.stderr
     assert "Traceback" not in wrong.stderr
-
-
-def publish(mirror: Path, month: int) -> None:
-    write_month(spec_named("green"), datetime.date(2019, month, 1), 100, mirror)
 
 
 def finished(database: PostgresDatabase) -> dict[str, datetime.datetime]:

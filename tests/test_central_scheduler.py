@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import os
 import re
@@ -15,15 +14,14 @@ from typing import Any
 
 import pytest
 from central import CentralScheduler, central_scheduler
-from conftest import Run, execute, settings, start_command
+from conftest import Run, execute, publish, settings, start_command
 from http_source import Fault, HttpSource
 from waiting import MARKER, eventually, held, until_it_waits
 
-from pipeline.datasets import spec_named
-from pipeline.sample import write_month
 from pipeline.warehouses.postgres import PostgresDatabase
 
 GREEN = ("RangeMonthly", "--of", "LoadTripdata", "--of-params", '{"taxi": "green"}')
+MONTHS = ("2018-12", *(f"2019-{month:02}" for month in range(1, 13)))
 YEAR = (*GREEN, "--start", "2019-01", "--stop", "2020-01")
 # What luigi.cfg and central.cfg leave tens of seconds for.
 HASTY = {
@@ -102,7 +100,7 @@ def test_failed_task_shows_one_line_is_tried_again_and_then_left_alone(luigi: Ru
 def test_resource_limits_the_loads_at_hand(
     ui: CentralScheduler, environment: dict[str, str], luigi: Run, database: PostgresDatabase, mirror: Path
 ) -> None:
-    publish_year(mirror)
+    publish(mirror, *MONTHS)
     luigi("LoadTripdata", "--taxi", "green", "--month", "2019-02")
     ui.ask("update_resource", resource="postgres", amount=1)
     with held(database, MARKER):
@@ -123,7 +121,7 @@ def test_two_workers_share_a_backfill_and_one_takes_over_when_the_other_is_kille
     mirror: Path,
     tmp_path: Path,
 ) -> None:
-    publish_year(mirror)
+    publish(mirror, *MONTHS)
     luigi("LoadTripdata", "--taxi", "green", "--month", "2018-12")
     workers: dict[int, subprocess.Popen[str]] = {}
     with held(database, MARKER.replace("2019-01", "2019-06")):
@@ -154,7 +152,7 @@ def test_two_workers_share_a_backfill_and_one_takes_over_when_the_other_is_kille
 def test_workers_outlive_a_restart_of_the_central_scheduler(
     environment: dict[str, str], luigi: Run, database: PostgresDatabase, mirror: Path
 ) -> None:
-    publish_year(mirror)
+    publish(mirror, *MONTHS)
     luigi("LoadTripdata", "--taxi", "green", "--month", "2018-12")
     del environment["PIPELINE__SCHEDULER__WORKER_DISCONNECT_DELAY"]
     months = ("--start", "2019-01", "--stop", "2019-04")
@@ -166,12 +164,6 @@ def test_workers_outlive_a_restart_of_the_central_scheduler(
 
         assert worker.returncode == 0, said
         assert len(again.tasks("DONE")) == 7
-
-
-def publish_year(mirror: Path) -> None:
-    """Green's twelve months of 2019, and the one before."""
-    for month in (datetime.date(2018, 12, 1), *(datetime.date(2019, number, 1) for number in range(1, 13))):
-        write_month(spec_named("green"), month, 100, mirror)
 
 
 def runs(root: Path, event: str) -> dict[str, int]:

@@ -7,18 +7,12 @@ from pathlib import Path
 import pytest
 from conftest import Run
 from gcp import GoogleCloud
-from golden_releases import MARTS, as_text, golden_mart, write_golden_releases, write_release
+from golden_releases import MARTS, as_text, golden_mart, write_release
 from trips import HEADER, trip
 
+pytestmark = pytest.mark.usefixtures("golden_mirror")
 BUILD = ("DbtBuild", "--warehouse", "bigquery")
 LOAD = ("LoadTripdataToBigQuery", "--taxi")
-
-
-@pytest.fixture
-def mirror(tmp_path: Path) -> Path:
-    """A mirror of the golden releases."""
-    write_golden_releases(tmp_path / "mirror")
-    return tmp_path / "mirror"
 
 
 def test_marts_hold_the_golden_rows_and_follow_the_months(luigi: Run, google_cloud: GoogleCloud, mirror: Path) -> None:

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 from conftest import CHECKOUT, Run, execute, settings, start_command
-from golden_releases import write_golden_releases
 from waiting import held, until_it_waits, until_its_sessions_end
 
 from pipeline.models import PostgresModels
@@ -20,15 +19,10 @@ from pipeline.models.project import modelled_specs
 from pipeline.models.sources import FILE, sources_yaml
 from pipeline.warehouses.postgres import PostgresDatabase
 
+pytestmark = pytest.mark.usefixtures("golden_mirror")
+
 BUILD = ("DbtBuild", "--warehouse", "postgres")
 LOAD = ("LoadTripdata", "--taxi", "green", "--month", "2019-01")
-
-
-@pytest.fixture
-def mirror(tmp_path: Path) -> Path:
-    """A mirror of the golden releases."""
-    write_golden_releases(tmp_path / "mirror")
-    return tmp_path / "mirror"
 
 
 def test_build_runs_when_and_only_when_months_changed(

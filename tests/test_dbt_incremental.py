@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from conftest import JANUARY, execute
-from golden_releases import MARTS, ZONES, write_golden_releases, write_release
+from golden_releases import MARTS, ZONES, write_release
 from models import build_models, load_release, mart
 from trips import FEBRUARY, HEADER, trip
 
@@ -20,17 +20,10 @@ MARCH = datetime.date(2019, 3, 1)
 
 
 @pytest.fixture
-def mirror(tmp_path: Path) -> Path:
-    """A mirror of the golden releases."""
-    write_golden_releases(tmp_path / "mirror")
-    return tmp_path / "mirror"
-
-
-@pytest.fixture
-def built(database: PostgresDatabase, mirror: Path, tmp_path: Path) -> PostgresDatabase:
+def built(database: PostgresDatabase, golden_mirror: Path, tmp_path: Path) -> PostgresDatabase:
     """A database with two months of green trips loaded and the models built."""
     for dataset, month in (("zones", JANUARY), ("green", JANUARY), ("green", FEBRUARY)):
-        load_release(database, mirror, tmp_path, dataset, month)
+        load_release(database, golden_mirror, tmp_path, dataset, month)
     build_models(database, tmp_path / "dbt")
     return database
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from conftest import JANUARY, execute
-from golden_releases import MARTS, as_text, golden_mart, write_golden_releases
+from golden_releases import MARTS, as_text, golden_mart
 from models import build_models, columns, load_release, mart
 from trips import FEBRUARY
 
@@ -17,11 +17,10 @@ GREEN_2020 = [datetime.date(2020, month, 1) for month in range(3, 8)]
 
 
 @pytest.fixture
-def golden(database: PostgresDatabase, tmp_path: Path) -> PostgresDatabase:
+def golden(database: PostgresDatabase, golden_mirror: Path, tmp_path: Path) -> PostgresDatabase:
     """A database with the golden releases loaded."""
-    write_golden_releases(tmp_path / "mirror")
     for dataset, month in (("zones", JANUARY), ("green", JANUARY), ("green", FEBRUARY), ("yellow", JANUARY)):
-        load_release(database, tmp_path / "mirror", tmp_path, dataset, month)
+        load_release(database, golden_mirror, tmp_path, dataset, month)
     return database
 
 

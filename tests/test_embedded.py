@@ -6,13 +6,13 @@ import contextlib
 import os
 import signal
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 from conftest import run_command, start_command
+from waiting import eventually
 
 from pipeline.warehouses.postgres.embedded import stop
 
@@ -167,10 +167,3 @@ def postmasters(root: Path) -> list[int]:
             if "-D" in command and str(root / "postgres") in command:
                 found.append(process.pid)
     return found
-
-
-def eventually(holds: Callable[[], bool], seconds: float = 20) -> None:
-    give_up_at = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < give_up_at
-        time.sleep(0.1)

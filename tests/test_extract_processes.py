@@ -6,7 +6,6 @@ import hashlib
 import os
 import signal
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from subprocess import Popen
 import pytest
 from conftest import IMPATIENT, JANUARY, start_command
 from http_source import Fault, HttpSource
+from waiting import eventually
 
 from pipeline.datasets import DatasetSpec
 from pipeline.errors import PipelineError
@@ -53,13 +53,6 @@ def started(site: HttpSource, root: Path, *options: str) -> Iterator[Popen[str]]
             process.kill()
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
-
-
 def test_killed_download_leaves_nothing_and_goes_on(
     stocked: HttpSource, green: DatasetSpec, tmp_path: Path, release: bytes
 ) -> None:
@@ -68,7 +61,7 @@ def test_killed_download_leaves_nothing_and_goes_on(
     stocked.faults = [Fault(stall_after=3_000)]
 
     with started(stocked, tmp_path) as process:
-        wait_until(lambda: part.exists() and part.stat().st_size == 3_000)
+        eventually(lambda: part.exists() and part.stat().st_size == 3_000)
         process.send_signal(signal.SIGKILL)
     assert not file.exists()
 
@@ -87,7 +80,7 @@ def test_two_processes_download_a_file_once(stocked: HttpSource, tmp_path: Path,
     stocked.faults = [Fault(hold=True)]
 
     with started(stocked, tmp_path) as one, started(stocked, tmp_path) as other:
-        wait_until(lambda: waits_for_lock(one) or waits_for_lock(other) or len(stocked.requests) > 1)
+        eventually(lambda: waits_for_lock(one) or waits_for_lock(other) or len(stocked.requests) > 1)
         stocked.gate.set()
         assert (one.wait(20), other.wait(20)) == (0, 0)
 
@@ -100,7 +93,7 @@ def test_lock_of_a_killed_process_is_gone_with_it(stocked: HttpSource, tmp_path:
     stocked.faults = [Fault(hold=True)]
 
     with started(stocked, tmp_path) as killed, started(stocked, tmp_path) as waiting:
-        wait_until(lambda: waits_for_lock(killed) or waits_for_lock(waiting))
+        eventually(lambda: waits_for_lock(killed) or waits_for_lock(waiting))
         if waits_for_lock(killed):
             killed, waiting = waiting, killed
         killed.kill()

@@ -11,10 +11,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from conftest import BIN, CHECKOUT, Run, settings
+from conftest import BIN, CHECKOUT, Run, publish, settings
 
-from pipeline.datasets import spec_named
-from pipeline.sample import write_month
 from pipeline.warehouses.postgres import PostgresDatabase
 
 LOAD = ("LoadTripdata", "--taxi", "green", "--month", "2019-01")
@@ -63,10 +61,7 @@ def test_run_with_nothing_to_do_leaves_no_log(luigi: Run, tmp_path: Path) -> Non
 
 
 def test_workers_write_whole_lines_into_one_log(luigi: Run, tmp_path: Path, mirror: Path) -> None:
-    spec = spec_named("green")
-    assert spec.first_month
-    for month in range(2, 7):
-        write_month(spec, spec.first_month.replace(month=month), 50, mirror)
+    publish(mirror, *(f"2019-0{month}" for month in range(2, 7)))
     done = luigi(*BACKFILL, "--stop", "2019-07", "--workers", "4", PIPELINE__LOGS__FORMAT="json")
 
     assert done.returncode == 0, done.stderr

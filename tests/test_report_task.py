@@ -6,18 +6,12 @@ from pathlib import Path
 
 import pytest
 from conftest import Run, execute
-from golden_releases import write_golden_releases
 
 from pipeline.warehouses.postgres import PostgresDatabase
 
+pytestmark = pytest.mark.usefixtures("golden_mirror")
+
 REPORT = ("Report", "--warehouse", "postgres")
-
-
-@pytest.fixture
-def mirror(tmp_path: Path) -> Path:
-    """A mirror of the golden releases."""
-    write_golden_releases(tmp_path / "mirror")
-    return tmp_path / "mirror"
 
 
 @pytest.fixture

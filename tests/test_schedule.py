@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 import os
 import re
 import signal
@@ -12,21 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import Run, execute, settings, start_command
+from conftest import Run, execute, publish, settings, start_command
 from http_source import Fault, HttpSource
 from waiting import MARKER, eventually, held, until_it_waits
 
-from pipeline.datasets import spec_named
-from pipeline.sample import write_month
 from pipeline.warehouses.postgres import PostgresDatabase
 
 NOW = ("schedule", "--taxi", "green", "--once")
 LONG_AGO = "2024-01-01T00:00:00+00:00"
-
-
-def publish(mirror: Path, *months: str) -> None:
-    for month in months:
-        write_month(spec_named("green"), datetime.date.fromisoformat(f"{month}-01"), 100, mirror)
 
 
 def loaded(database: PostgresDatabase) -> list[str]:

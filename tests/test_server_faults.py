@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -19,7 +18,7 @@ import psycopg2
 import pytest
 from conftest import Run, execute, settings, start_command
 from trips import FEBRUARY, contents, count, job_of, loading_tables, trip, trips
-from waiting import MARKER, held, until_it_waits
+from waiting import MARKER, eventually, held, until_it_waits
 
 from pipeline.datasets import DatasetSpec, release_file
 from pipeline.errors import PipelineError
@@ -132,8 +131,7 @@ def test_server_crashes_and_restarts_in_mid_load(tmp_path: Path) -> None:
     def crash() -> None:
         postmaster = int((folder / "postmaster.pid").read_text().splitlines()[0])
         os.kill(postmaster, signal.SIGQUIT)  # an immediate shutdown, which is a crash
-        while (folder / "postmaster.pid").exists():
-            time.sleep(0.01)
+        eventually(lambda: not (folder / "postmaster.pid").exists())
 
     try:
         load(database, job_of(trips(40, FEBRUARY), tmp_path, FEBRUARY), silent)

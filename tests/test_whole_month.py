@@ -8,19 +8,13 @@ from pathlib import Path
 import pytest
 from conftest import Run, execute
 from gcp import GoogleCloud
-from golden_releases import write_golden_releases
 
 from pipeline.warehouses.postgres import PostgresDatabase
 
+pytestmark = pytest.mark.usefixtures("golden_mirror")
+
 RANGE = ("RangeMonthly", "--of", "TripdataPipeline", "--of-params", '{"taxi": "green", "warehouse": "postgres"}')
 FILES = "SELECT filename, count(*) FROM fact_trips GROUP BY 1 ORDER BY 1"
-
-
-@pytest.fixture
-def mirror(tmp_path: Path) -> Path:
-    """A mirror of the golden releases."""
-    write_golden_releases(tmp_path / "mirror")
-    return tmp_path / "mirror"
 
 
 def test_range_of_months_is_one_build_at_the_end(luigi: Run, database: PostgresDatabase) -> None:

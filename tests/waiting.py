@@ -32,6 +32,7 @@ def until_it_waits(database: PostgresDatabase, statement: str) -> None:
 
 
 def eventually(holds: Callable[[], bool]) -> None:
+    """Returns once it holds; fails when it does not for 20 seconds."""
     deadline = time.monotonic() + 20
     while not holds():
         assert time.monotonic() < deadline
