@@ -6,6 +6,7 @@ import argparse
 import datetime
 import sys
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import psycopg2
 
@@ -21,6 +22,9 @@ Loading is done by luigi:
 
 Settings come from luigi.cfg, in this folder or the checkout, or PIPELINE__<SECTION>__<KEY>: PIPELINE__POSTGRES__DSN.
 """
+
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -55,7 +59,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.set_defaults(takes_more=False)
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_warehouse_commands(commands)
+    _add_running_commands(commands)
+    command = commands.add_parser("help", help="show this help")
+    command.set_defaults(run=lambda a: print(parser.format_help(), end="") or 0)
+    return parser
 
+
+def _add_warehouse_commands(commands: Commands) -> None:
     command = commands.add_parser("status", help="show what is loaded: where, how many rows, when, from what")
     command.add_argument("--json", action="store_true", help="print one JSON list instead of a table")
     _add_file_options(command, required=False)
@@ -76,6 +87,8 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("stop", help="stop the embedded PostgreSQL (it also stops by itself when unused)")
     command.set_defaults(run=lambda a: stop.run())
 
+
+def _add_running_commands(commands: Commands) -> None:
     command = commands.add_parser("schedule", help="load what is published and missing whenever the schedules say so")
     command.add_argument("--taxi", choices=monthly_names(), action="append", help="this dataset only; may be repeated")
     command.add_argument("--once", action="store_true", help="do it now, once, and exit with luigi's exit code")
@@ -89,10 +102,6 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--port", type=int, help="listen on this port instead of [ui] port")
     command.add_argument("--expose", action="store_true", help="allow an address that other machines can reach")
     command.set_defaults(run=lambda a: ui.run(a.address, a.port, a.expose))
-
-    command = commands.add_parser("help", help="show this help")
-    command.set_defaults(run=lambda a: print(parser.format_help(), end="") or 0)
-    return parser
 
 
 def _schedule(arguments: argparse.Namespace) -> int:

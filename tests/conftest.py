@@ -6,6 +6,7 @@ import contextlib
 import datetime
 import os
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -120,6 +121,19 @@ def loadable(google_cloud: GoogleCloud) -> GoogleCloud:
 
 
 @pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A copy of what git tracks, with this environment as its .venv; times kept, so that make finds it up to date."""
+    copy = tmp_path / "checkout"
+    tracked = subprocess.run(["git", "ls-files"], cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout
+    for name in tracked.splitlines():
+        if (CHECKOUT / name).exists():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(CHECKOUT / name, copy / name)
+    (copy / ".venv").symlink_to(CHECKOUT / ".venv")
+    return copy
+
+
+@pytest.fixture
 def luigi(tmp_path: Path, database: PostgresDatabase, mirror: Path) -> Run:
     """Runs the installed `luigi` on this package, as a user would, with this test's database, mirror and storage."""
 
@@ -169,9 +183,19 @@ def publish(mirror: Path, *months: str) -> None:
 
 def run_command(name: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     """Runs one of the environment's commands in the checkout to its end."""
+    return _run([BIN / name, *arguments], CHECKOUT, environment)
+
+
+def run_copy(checkout: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Runs `luigi` on the package in a copy of the checkout to its end."""
+    command = [sys.executable, "-m", "luigi", "--module", "pipeline", *arguments]
+    return _run(command, checkout, environment | {"PYTHONPATH": str(checkout)})
+
+
+def _run(command: list[Any], folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [BIN / name, *arguments],
-        cwd=CHECKOUT,
+        command,
+        cwd=folder,
         env={**os.environ, **environment},
         capture_output=True,
         text=True,

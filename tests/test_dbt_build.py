@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import CHECKOUT, Run, execute, settings, start_command
+from conftest import Run, execute, run_copy, settings, start_command
 from waiting import held, until_it_waits, until_its_sessions_end
 
 from pipeline.models import PostgresModels
@@ -91,25 +88,13 @@ def test_two_builds_at_once_are_one(luigi: Run, database: PostgresDatabase, mirr
 
 
 def test_failure_names_the_model_and_the_line_and_its_repair_is_built(
-    luigi: Run, database: PostgresDatabase, mirror: Path, tmp_path: Path
+    database: PostgresDatabase, mirror: Path, tmp_path: Path, checkout: Path
 ) -> None:
-    checkout = tmp_path / "checkout"
-    for name in ("pipeline", "sql", "dbt"):
-        shutil.copytree(CHECKOUT / name, checkout / name)
-    shutil.copy(CHECKOUT / "luigi.cfg", checkout)
     model = checkout / "dbt" / "models" / "marts" / "dim_zones.sql"
     right = model.read_text()
 
     def build() -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-m", "luigi", "--module", "pipeline", *BUILD],
-            cwd=checkout,
-            env=os.environ | settings(tmp_path, database, mirror),
-            capture_output=True,
-            text=True,
-            timeout=100,
-            check=False,
-        )
+        return run_copy(checkout, *BUILD, **settings(tmp_path, database, mirror))
 
     model.write_text(right.replace("    zone,", "    zoen,"))
     failed = build()

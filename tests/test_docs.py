@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -28,19 +27,6 @@ STAND_INS = {
     "make test": "make --dry-run test",
     "make bench": "make --dry-run bench",
 }
-
-
-@pytest.fixture
-def checkout(tmp_path: Path) -> Path:
-    """A copy of what git tracks, with this environment as its .venv; times kept, so that make finds it up to date."""
-    copy = tmp_path / "checkout"
-    tracked = subprocess.run(["git", "ls-files"], cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout
-    for name in tracked.splitlines():
-        if (CHECKOUT / name).exists():
-            (copy / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(CHECKOUT / name, copy / name)
-    (copy / ".venv").symlink_to(CHECKOUT / ".venv")
-    return copy
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(CHECKOUT)))

@@ -8,9 +8,6 @@ from pathlib import Path
 
 import pytest
 from conftest import BIN
-from test_docs import checkout
-
-__all__ = ["checkout"]
 
 
 def make(checkout: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:

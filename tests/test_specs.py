@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import datetime
-import os
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import CHECKOUT, execute, settings
+from conftest import execute, run_copy, settings
 
 import pipeline.datasets
 from pipeline.datasets import DatasetSpec, all_specs, monthly_names, spec_named
@@ -20,6 +17,7 @@ from pipeline.errors import PipelineError
 from pipeline.sample import write_month
 from pipeline.warehouses.postgres import PostgresDatabase
 
+LOAD = ("LoadTripdata", "--taxi", "fhvhv", "--month", "2021-01")
 VALID = """\
 name: tricycles
 title: Tricycle trips
@@ -162,13 +160,14 @@ def test_new_file_is_a_new_choice(folder: Path) -> None:
         spec_named("bicycles")
 
 
-def test_never_seen_dataset_loads_once_its_file_is_there(tmp_path: Path, database: PostgresDatabase) -> None:
-    checkout = copy_of_checkout(tmp_path)
+def test_never_seen_dataset_loads_once_its_file_is_there(
+    checkout: Path, tmp_path: Path, database: PostgresDatabase
+) -> None:
     (checkout / "pipeline" / "datasets" / "fhvhv.yaml").write_text(FHVHV)
     mirror = tmp_path / "mirror"
     write_month(read_spec(checkout / "pipeline" / "datasets" / "fhvhv.yaml"), datetime.date(2021, 1, 1), 300, mirror)
 
-    loaded = run_in(checkout, settings(tmp_path, database, mirror))
+    loaded = run_copy(checkout, *LOAD, **settings(tmp_path, database, mirror))
     assert loaded.returncode == 0, loaded.stderr
     spec = read_spec(checkout / "pipeline" / "datasets" / "fhvhv.yaml")
     ids = f"bool_and(unique_row_id = md5(concat({', '.join(spec.row_key)})))"
@@ -177,33 +176,13 @@ def test_never_seen_dataset_loads_once_its_file_is_there(tmp_path: Path, databas
     assert execute(database, "SELECT partition_key, rows_loaded FROM load_ledger") == [("fhvhv/2021-01", 300)]
 
 
-def test_mistake_in_a_file_stops_every_command_with_one_line(tmp_path: Path, database: PostgresDatabase) -> None:
-    checkout = copy_of_checkout(tmp_path)
+def test_mistake_in_a_file_stops_every_command_with_one_line(
+    checkout: Path, tmp_path: Path, database: PostgresDatabase
+) -> None:
     file = checkout / "pipeline" / "datasets" / "fhvhv.yaml"
     file.write_text(FHVHV.replace("version", "versoin"))
 
-    failed = run_in(checkout, settings(tmp_path, database, tmp_path))
+    failed = run_copy(checkout, *LOAD, **settings(tmp_path, database, tmp_path))
     assert failed.returncode == 1
     assert failed.stderr.startswith(f"pipeline: {file}, line 3: unknown key 'versoin'")
     assert failed.stderr.count("\n") == 1
-
-
-def copy_of_checkout(tmp_path: Path) -> Path:
-    checkout = tmp_path / "checkout"
-    for name in ("pipeline", "sql"):
-        shutil.copytree(CHECKOUT / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(CHECKOUT / "luigi.cfg", checkout)
-    return checkout
-
-
-def run_in(checkout: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    task = ("LoadTripdata", "--taxi", "fhvhv", "--month", "2021-01")
-    return subprocess.run(
-        [sys.executable, "-m", "luigi", "--module", "pipeline", *task],
-        cwd=checkout,
-        env=os.environ | environment | {"PYTHONPATH": str(checkout)},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
