@@ -95,7 +95,7 @@ def test_imports_point_one_way(module: str) -> None:
 
 
 @pytest.mark.parametrize("module", sorted(MODULES))
-def test_only_tasks_targets_and_settings_know_luigi(module: str) -> None:
+def test_only_what_deals_with_tasks_knows_luigi(module: str) -> None:
     foreign = {name.split(".")[0] for name in imports_of(MODULES[module])}
     assert "luigi" not in foreign or part_of(module) in KNOW_LUIGI
 
