@@ -24,17 +24,15 @@ def golden(database: PostgresDatabase, golden_mirror: Path, tmp_path: Path) -> P
     return database
 
 
-def test_marts_hold_the_golden_rows(golden: PostgresDatabase, tmp_path: Path) -> None:
+def test_marts_hold_the_golden_rows_and_the_filter_of_the_course_leaves_some_out(
+    golden: PostgresDatabase, tmp_path: Path
+) -> None:
     build_models(golden, tmp_path / "dbt")
 
     for name in MARTS:
         assert [columns(golden, name), *as_text(mart(golden, name))] == golden_mart(name)
     excluded = "SELECT exclusion_reason, count(*) FROM excluded_trips GROUP BY 1 ORDER BY 1"
     assert execute(golden, excluded) == [("unknown dropoff zone", 1), ("unknown pickup zone", 1)]
-
-
-def test_stricter_filter_of_the_course_leaves_unknown_vendors_out(golden: PostgresDatabase, tmp_path: Path) -> None:
-    build_models(golden, tmp_path / "dbt")
     assert execute(golden, "SELECT count(*) FROM fact_trips WHERE vendorid IS NULL") == [(1,)]
 
     build_models(golden, tmp_path / "dbt", variables={"known_vendors_only": True})
