@@ -1,4 +1,4 @@
-"""Files that several processes write."""
+"""The checkout, whose files the package reads, and files that several processes write."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ import fcntl
 import os
 from collections.abc import Iterator
 from pathlib import Path
+
+CHECKOUT = Path(__file__).parents[1]
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from pipeline.settings import dbt, gcp, postgres, storage
 from pipeline.warehouses.dbt_build import Build
 from pipeline.warehouses.ledger import LedgerEntry
 from pipeline.warehouses.postgres import find_load
-from pipeline.warehouses.postgres.tables import Tables
+from pipeline.warehouses.postgres.ledger import ledger_table
 
 if TYPE_CHECKING:
     from pipeline.warehouses.gcp.ledger import GcpLedgerEntry
@@ -37,8 +37,9 @@ class PostgresMarker(luigi.Target):
         """The marker's row, read anew on a connection of its own: workers fork, connections do not."""
         database = postgres().database()
         with contextlib.closing(database.connect()) as connection:
-            ledger = Tables(database.schema, self.spec).ledger
-            return find_load(connection, ledger, self.task_family, self.spec.partition_key(self.month))
+            return find_load(
+                connection, ledger_table(database.schema), self.task_family, self.spec.partition_key(self.month)
+            )
 
     def exists(self) -> bool:
         return self.entry() is not None

@@ -29,7 +29,7 @@ BIN = Path(sys.executable).parent
 PORT = 8099
 URL = f"http://127.0.0.1:{PORT}/"
 BACKFILL = ["RangeMonthly", "--of", "LoadTripdata", "--of-params", '{"taxi":"green"}', "--start", "2019-01"]
-PAGES = {"tasks": ("#family=LoadTripdata&length=25&order=4,asc", 1390)}
+PAGE = "static/visualiser/index.html#family=LoadTripdata&length=25&order=4,asc"
 CHROMIUM = [
     *(os.environ.get("CHROMIUM", "chromium"), "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"),
     *("--no-first-run", "--disable-background-networking", "--disable-sync", "--virtual-time-budget=15000"),
@@ -56,8 +56,7 @@ def backfill() -> None:
         stack.callback(subprocess.run, [BIN / "pipeline", "stop"], env=environment, check=True)
         with central_scheduler(environment):
             backfill_with_a_death(environment)
-            for name, (page, height) in PAGES.items():
-                photograph(f"{URL}static/visualiser/index.html{page}", HERE / f"{name}.png", height, folder)
+            photograph(URL + PAGE, HERE / "tasks.png", 1390, folder)
 
 
 def report() -> None:

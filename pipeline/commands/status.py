@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import io
 import json
@@ -13,13 +12,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.datasets import all_specs, format_month, spec_named
+from pipeline.datasets import format_month, spec_named
 from pipeline.errors import PipelineError
 from pipeline.settings import gcp, postgres
 from pipeline.warehouses import WAREHOUSES
 from pipeline.warehouses.ledger import LedgerEntry
 from pipeline.warehouses.postgres import all_loads
-from pipeline.warehouses.postgres.tables import Tables
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -62,10 +60,7 @@ def _nothing(taxi: str | None, month: datetime.date | None) -> str:
 
 def _ledgers() -> tuple[Entries, PipelineError | None]:
     """What each warehouse holds that is configured, and why one of them could not be asked."""
-    database = postgres().database()
-    any_spec = next(iter(all_specs().values()))
-    with contextlib.closing(database.connect()) as connection:
-        ledgers: Entries = {"postgres": all_loads(connection, Tables(database.schema, any_spec).ledger)}
+    ledgers: Entries = {"postgres": all_loads(postgres().database())}
     if gcp().is_configured:
         from pipeline.warehouses.gcp.ledger import GcpLedger
 

@@ -52,12 +52,10 @@ class PostgresModels:
         }
 
     def loads(self) -> Iterator[tuple[str, datetime.datetime | None]]:
-        specs = modelled_specs()
-        tables = {spec.table for spec in specs}
-        with contextlib.closing(self.database.connect()) as connection:
-            for entry in all_loads(connection, Tables(self.database.schema, specs[0]).ledger):
-                if entry.target_table in tables:
-                    yield entry.partition_key, entry.finished_at
+        tables = {spec.table for spec in modelled_specs()}
+        for entry in all_loads(self.database):
+            if entry.target_table in tables:
+                yield entry.partition_key, entry.finished_at
 
     def prepare(self) -> None:
         with explained("what the models read", "made"), contextlib.closing(self.database.connect()) as connection:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from pathlib import Path
 
 from pipeline.datasets import DatasetSpec, all_specs
+from pipeline.files import CHECKOUT
 
-PROJECT = Path(__file__).parents[2] / "dbt"
+PROJECT = CHECKOUT / "dbt"
 _PARTS = {".sql", ".yml", ".csv"}
 
 

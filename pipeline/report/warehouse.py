@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import contextlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 from psycopg2 import sql
 from psycopg2.extras import RealDictCursor
 
 from pipeline.datasets import DatasetSpec
+from pipeline.files import CHECKOUT
 from pipeline.warehouses.gcp import GcpProject
 from pipeline.warehouses.ledger import LedgerEntry
 from pipeline.warehouses.postgres import PostgresDatabase, all_loads
 
-FOLDER = Path(__file__).parents[2] / "sql" / "report"
+FOLDER = CHECKOUT / "sql" / "report"
 
 Rows = list[dict[str, Any]]
 
@@ -58,8 +58,7 @@ class PostgresWarehouse:
         return self._select(query, table=table, event_time=sql.Identifier(spec.event_time or ""))
 
     def loads(self) -> list[LedgerEntry]:
-        with contextlib.closing(self.database.connect()) as connection:
-            return all_loads(connection, sql.Identifier(self.database.schema, "load_ledger"))
+        return all_loads(self.database)
 
     def _select(self, query: str, **names: sql.Identifier) -> Rows:
         with (

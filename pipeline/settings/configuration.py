@@ -6,17 +6,17 @@ import configparser
 import logging
 import os
 import warnings
-from pathlib import Path
 
 import luigi
 import luigi.configuration
 from luigi.parameter import UnconsumedParameterWarning
 
 from pipeline.errors import PipelineError
+from pipeline.files import CHECKOUT
 
 logger = logging.getLogger("luigi-interface")
 
-SHIPPED_CONFIGURATION = Path(__file__).parents[2] / "luigi.cfg"
+SHIPPED_CONFIGURATION = CHECKOUT / "luigi.cfg"
 ENVIRONMENT_PREFIX = "PIPELINE__"
 # Luigi reads these, and then warns that nobody does.
 warnings.filterwarnings("ignore", r".*'rpc_\w+' with value", UnconsumedParameterWarning)

@@ -42,19 +42,19 @@ class storage(Section):
     )
 
     def raw_file(self, source_path: str) -> Path:
-        return Path(self.root).expanduser() / "raw" / source_path
+        return self.folder("raw") / source_path
 
     def reconciled_file(self, partition_key: str) -> Path:
         """Where the proof is kept that both warehouses hold the same rows of a file."""
-        return Path(self.root).expanduser() / "reconciled" / f"{partition_key}.json"
+        return self.folder("reconciled") / f"{partition_key}.json"
 
     def dbt_folder(self) -> Path:
         """Where dbt keeps its runs, logs and what it remembers of the project."""
-        return (Path(self.root).expanduser() / "dbt").resolve()
+        return self.folder("dbt").resolve()
 
     def report_folder(self, warehouse: str) -> Path:
         """Where the report on a warehouse is put."""
-        return Path(self.root).expanduser() / "reports" / warehouse
+        return self.folder("reports") / warehouse
 
     def postgres_folder(self) -> Path:
         """Where the embedded server keeps its data."""

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import logging
-
 from pipeline.settings import gcp
 from pipeline.tasks.task import PipelineTask
-
-logger = logging.getLogger("luigi-interface")
 
 
 class SetupGcp(PipelineTask):
@@ -23,4 +19,4 @@ class SetupGcp(PipelineTask):
 
         place = gcp().place()
         for made in create_resources(place):
-            logger.info("created %s in %s", made, place.location)
+            self.announce(f"created {made} in {place.location}")

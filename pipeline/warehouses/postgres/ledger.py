@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import asdict
 
 import psycopg2
@@ -13,6 +14,7 @@ from psycopg2.extras import RealDictCursor
 
 from pipeline.errors import PipelineError
 from pipeline.warehouses.ledger import LedgerEntry
+from pipeline.warehouses.postgres.connection import PostgresDatabase
 from pipeline.warehouses.postgres.statements import statement
 
 
@@ -33,9 +35,15 @@ def find_load(
     return entries[0] if entries else None
 
 
-def all_loads(connection: Connection, ledger: sql.Identifier) -> list[LedgerEntry]:
+def all_loads(database: PostgresDatabase) -> list[LedgerEntry]:
     """Every marker, by table and month; none where nothing has ever been loaded."""
-    return _select(connection, statement("select_loads", ledger=ledger), {})
+    with contextlib.closing(database.connect()) as connection:
+        return _select(connection, statement("select_loads", ledger=ledger_table(database.schema)), {})
+
+
+def ledger_table(schema: str) -> sql.Identifier:
+    """The ledger of all that is loaded into a schema."""
+    return sql.Identifier(schema, "load_ledger")
 
 
 def _select(connection: Connection, query: sql.Composed, values: dict[str, str]) -> list[LedgerEntry]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import functools
-from pathlib import Path
 
 from psycopg2 import sql
 
-FOLDER = Path(__file__).parents[3] / "sql" / "postgres"
+from pipeline.files import CHECKOUT
+
+FOLDER = CHECKOUT / "sql" / "postgres"
 
 
 @functools.cache

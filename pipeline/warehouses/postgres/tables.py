@@ -10,6 +10,7 @@ from psycopg2.extensions import cursor as Cursor
 
 from pipeline.datasets import DatasetSpec
 from pipeline.errors import PipelineError
+from pipeline.warehouses.postgres.ledger import ledger_table
 from pipeline.warehouses.postgres.statements import statement
 
 _CATALOGUE_TYPES = {"timestamp": "timestamp without time zone"}
@@ -32,7 +33,7 @@ class Tables:
 
     @property
     def ledger(self) -> sql.Identifier:
-        return self.named("load_ledger")
+        return ledger_table(self.schema)
 
     @property
     def quarantine(self) -> sql.Identifier:

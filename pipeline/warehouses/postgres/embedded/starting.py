@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 from pipeline.errors import PipelineError
-from pipeline.files import lock_held
+from pipeline.files import CHECKOUT, lock_held
 from pipeline.warehouses.postgres.embedded.server import (
     PORT,
     START_SECONDS,
@@ -116,13 +116,12 @@ def _when_ready(folder: Path) -> str | None:
 
 
 def _watch_in_background(folder: Path, idle_minutes: float) -> None:
-    checkout = Path(__file__).parents[4]
     subprocess.Popen(
         [sys.executable, "-m", "pipeline.warehouses.postgres.embedded.idle", str(folder), str(idle_minutes)],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         start_new_session=True,
-        cwd=checkout,
-        env={**os.environ, "PYTHONPATH": str(checkout)},
+        cwd=CHECKOUT,
+        env={**os.environ, "PYTHONPATH": str(CHECKOUT)},
     )
