@@ -51,6 +51,19 @@ def kept(**environment: str) -> Iterator[subprocess.Popen[str]]:
         process.communicate(timeout=20)
 
 
+@contextlib.contextmanager
+def at_january(
+    luigi: Run, environment: dict[str, str], database: PostgresDatabase, mirror: Path
+) -> Iterator[subprocess.Popen[str]]:
+    """A catch-up whose load of January waits right before its commit until the block ends; February is loaded."""
+    publish(mirror, "2019-02")
+    luigi("LoadTripdata", "--taxi", "green", "--month", "2019-02")
+    with held(database, MARKER):
+        process = start_command("pipeline", *NOW, **environment)
+        until_it_waits(database, "INSERT INTO")
+        yield process
+
+
 def until_it_says(words: str, process: subprocess.Popen[str]) -> bool:
     assert process.stdout
     return any(words in line for line in process.stdout)
@@ -191,11 +204,7 @@ def test_stop_lets_the_month_at_hand_be_finished_and_begins_no_other(
 def test_second_sigterm_ends_it_at_once(
     luigi: Run, environment: dict[str, str], database: PostgresDatabase, mirror: Path
 ) -> None:
-    publish(mirror, "2019-02")
-    luigi("LoadTripdata", "--taxi", "green", "--month", "2019-02")
-    with held(database, MARKER):
-        process = start_command("pipeline", *NOW, **environment)
-        until_it_waits(database, "INSERT INTO")
+    with at_january(luigi, environment, database, mirror) as process:
         process.terminate()
         assert until_it_says("once more to stop at once", process)
         process.terminate()
@@ -208,11 +217,7 @@ def test_second_sigterm_ends_it_at_once(
 def test_two_catch_ups_do_not_overlap_even_when_the_first_has_lost_its_schedule(
     luigi: Run, pipeline: Run, environment: dict[str, str], database: PostgresDatabase, mirror: Path
 ) -> None:
-    publish(mirror, "2019-02")
-    luigi("LoadTripdata", "--taxi", "green", "--month", "2019-02")
-    with held(database, MARKER):
-        first = start_command("pipeline", *NOW, **environment)
-        until_it_waits(database, "INSERT INTO")
+    with at_january(luigi, environment, database, mirror) as first:
         os.kill(first.pid, signal.SIGKILL)
         first.wait(timeout=20)
 

@@ -65,11 +65,11 @@ class Observer:
     def succeeded(self, task: luigi.Task, seconds: float) -> None:
         """Lets a success be told where it ends a burst of failures or every success is to be told, and counts it."""
         if not isinstance(task, PipelineTask):
-            return self.is_complete(task)
+            self.is_complete(task)
+            return
         self.alerts.succeeded(self._subject(task), task.told or "done", self.run, self.success_channels)
         self.deliver()
         self.metrics.task_succeeded(task.task_family, _dataset(task), seconds, int(task.facts.get("rows", 0)))
-        return None
 
     def is_complete(self, task: luigi.Task) -> None:
         """Lets the end of a burst be told whose task somebody else has done."""
