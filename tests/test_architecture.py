@@ -146,6 +146,12 @@ def test_modules_classes_and_public_functions_say_what_they_promise(module: str)
     assert silent == []
 
 
+def test_every_file_is_in_the_page_on_the_code_or_named_after_what_it_runs() -> None:
+    page = (CHECKOUT / "docs" / "architecture.md").read_text()
+    named = {path.stem for module, path in MODULES.items() if part_of(module) not in ("tasks", "commands")}
+    assert sorted(name for name in named if not re.search(rf"\b{name}\b", page)) == ["__init__"]
+
+
 def test_every_task_and_every_parameter_of_ours_is_described() -> None:
     tasks = [task for _, task in inspect.getmembers(pipeline.tasks, inspect.isclass) if issubclass(task, luigi.Task)]
     assert {task.__name__ for task in tasks} == set(pipeline.tasks.__all__)
