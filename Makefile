@@ -20,7 +20,9 @@ help:  ## show this help
 	@echo "  e.g. make load TAXI=yellow MONTH=2020-01"
 
 load: .venv/installed  ## set up, then load a month (TAXI=green MONTH=2019-01) into PostgreSQL
-	@$(LOAD) || { code=$$?; echo "Not loaded: the line above that begins with ERROR says why." >&2; exit $$code; }
+	@$(LOAD) || { code=$$?; case $$code in \
+	  10|25) echo "Another worker has it in hand, or has just done it: run again to see." >&2 ;; \
+	  *) echo "Not loaded: the line above that begins with ERROR says why." >&2 ;; esac; exit $$code; }
 	@$(BIN)/pipeline status --taxi $(TAXI) --month $(MONTH)
 
 demo: .venv/installed  ## the same on generated rows, for a machine without internet; kept apart in demo/
@@ -32,7 +34,8 @@ demo: .venv/installed  ## the same on generated rows, for a machine without inte
 	@echo "  $(DEMO) $(BIN)/pipeline psql -c 'select count(*) from $(TAXI)_tripdata'"
 
 docs: .venv/installed  ## write dbt's pages on the models, with their lineage, as one file
-	@$(BIN)/pipeline dbt docs generate --static
+	@$(BIN)/pipeline dbt docs generate --static --no-use-colors
+	@echo "The page is $${PIPELINE__STORAGE__ROOT:-data}/dbt/target/static_index.html"
 
 ui: .venv/installed  ## start the central scheduler, whose pages show what runs (then: make load SCHEDULER=central)
 	@$(BIN)/pipeline ui

@@ -14,10 +14,10 @@ try:
     from pipeline.tasks import *  # noqa: F403
 
     apply_shipped_configuration()
+    apply_environment()
 except PipelineError as error:
     # A mistake in a dataset's file, say: whatever command comes to it first, there is nothing to run.
     sys.exit(f"pipeline: {error}")
-apply_environment()
 
 __all__ = ["RangeMonthly", *tasks.__all__]
 

@@ -19,6 +19,8 @@ _EPILOG = """\
 Loading is done by luigi:
   luigi --module pipeline LoadTripdata --taxi green --month 2019-01
   luigi --module pipeline RangeMonthly --of LoadTripdata --of-params '{"taxi":"green"}' --start 2019-01 --stop 2020-01
+  luigi --module pipeline TripdataPipeline --taxi green --month 2019-01 --warehouse postgres    (load, dbt, report)
+All tasks are in README.md, further pages in docs/.
 
 Settings come from luigi.cfg, in this folder or the checkout, or PIPELINE__<SECTION>__<KEY>: PIPELINE__POSTGRES__DSN.
 """
@@ -93,7 +95,12 @@ def _add_running_commands(commands: Commands) -> None:
     command.add_argument("--taxi", choices=monthly_names(), action="append", help="this dataset only; may be repeated")
     command.add_argument("--once", action="store_true", help="do it now, once, and exit with luigi's exit code")
     command.add_argument("--dry-run", action="store_true", help="print what would fire when, and do nothing")
-    command.add_argument("--from", dest="since", metavar="DATE", help="for --dry-run: from here on (default: now)")
+    command.add_argument(
+        "--from",
+        dest="since",
+        metavar="DATE",
+        help="for --dry-run: from this date of each dataset's zone (default: now)",
+    )
     command.add_argument("--to", dest="until", metavar="DATE", help="for --dry-run: before this (default: a year on)")
     command.set_defaults(run=_schedule)
 

@@ -128,12 +128,23 @@ def test_wrong_setting_is_told_in_one_line_without_its_value(
     assert_hidden(failed.stdout + failed.stderr)
 
 
-def test_variable_that_names_no_section_is_told(pipeline: Run) -> None:
-    status = pipeline("status", PIPELINE__POSTGRE__DSN=SECRET)
+def test_variable_that_names_no_section_is_refused(luigi: Run, pipeline: Run) -> None:
+    for done in (pipeline("status", PIPELINE__POSTGRE__DSN=SECRET), luigi(*LOAD, PIPELINE__POSTGRE__DSN=SECRET)):
+        assert done.returncode == 1
+        assert done.stderr == "pipeline: PIPELINE__POSTGRE__DSN: there is no section and no task 'postgre'\n"
 
-    assert status.returncode == 0
-    assert "PIPELINE__POSTGRE__DSN is ignored: there is no section and no task 'postgre'" in status.stderr
-    assert_hidden(status.stderr)
+
+def test_empty_variable_is_none(pipeline: Run) -> None:
+    shown = pipeline("status", PIPELINE__POSTGRES__SCHEMA="", PIPELINE__SOURCE__BASE_URL="")
+
+    assert shown.returncode == 0, shown.stderr
+
+
+def test_configuration_file_that_is_not_there_is_told(pipeline: Run, tmp_path: Path) -> None:
+    failed = pipeline("status", LUIGI_CONFIG_PATH=str(tmp_path / "central.cfg"))
+
+    assert failed.returncode == 1
+    assert failed.stderr.splitlines()[-1].startswith(f"pipeline: LUIGI_CONFIG_PATH: there is no {tmp_path}")
 
 
 def test_percent_left_bare_in_luigi_cfg_is_told_without_the_value(tmp_path: Path) -> None:

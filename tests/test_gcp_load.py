@@ -177,7 +177,7 @@ def test_bad_row_fails_the_file_with_its_line_and_the_corrected_file_loads(
         said = str(failure.value)
         assert said.startswith(f"gs://{loadable.place.bucket}/{FILE} was not loaded, and no row of it: BigQuery says: ")
         assert "Could not parse 'far' as NUMERIC" in said and "line_number: 5" in said
-        assert said.endswith("; correct the file") and "\n" not in said
+        assert said.endswith("; mend the file at its source and run again with --force") and "\n" not in said
     assert len(trips_in(loadable)) == 2
     assert "_ledger/LoadTripdataToBigQuery/green/2019-01.json" not in loadable.objects()
 

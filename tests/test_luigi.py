@@ -205,3 +205,44 @@ def raw_file(tmp_path: Path) -> Path:
 def republish(mirror: Path, lines: list[bytes]) -> None:
     file = mirror / "green" / "green_tripdata_2019-01.csv.gz"
     file.write_bytes(gzip.compress(b"".join(line + b"\r\n" for line in [HEADER, *lines])))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said", "code"),
+    [
+        (("LoadTripdata", "--taxi", "green", "--month", "2019-01", "--max-bad-rows", "x"), "invalid literal", 40),
+        (("DbtBuild", "--warehouse", "mysql"), "mysql is not a valid choice", 40),
+        (("RangeMonthly", "--of", "LoadTripdata", "--of-params", "{taxi:green}", "--start", "2019-01"), "property", 40),
+        (
+            ("RangeMonthly", "--of", "LoadTripdata", "--start", "2019-01", "--stop", "2019-02"),
+            "requires the 'taxi'",
+            35,
+        ),
+        (
+            ("RangeMonthly", "--of", "LoadZones", "--start", "2019-05", "--stop", "2019-04"),
+            "Can't have start > stop",
+            35,
+        ),
+    ],
+)
+def test_what_means_nothing_is_told_in_a_line(luigi: Run, arguments: tuple[str, ...], said: str, code: int) -> None:
+    done = luigi(*arguments)
+
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+    assert said in line
+
+
+def test_file_mended_at_its_source_is_fetched_by_force(luigi: Run, database: PostgresDatabase, mirror: Path) -> None:
+    file = mirror / "green" / "green_tripdata_2019-02.csv.gz"
+    load = ("LoadTripdata", "--taxi", "green", "--month", "2019-02")
+    file.write_bytes(gzip.compress(b"\r\n".join([HEADER, *trips(2, FEBRUARY), trip(3, fare_amount="far"), b""])))
+    failed = luigi(*load)
+    assert failed.returncode == 30
+    assert "Mend the file at its source and run again with --force" in failed.stderr
+
+    file.write_bytes(gzip.compress(b"\r\n".join([HEADER, *trips(3, FEBRUARY), b""])))
+    done = luigi(*load, "--force")
+    assert done.returncode == 0, done.stderr
+    assert execute(database, "SELECT count(*) FROM green_tripdata") == [(3,)]

@@ -226,3 +226,9 @@ def test_two_catch_ups_do_not_overlap_even_when_the_first_has_lost_its_schedule(
         assert "another process is catching up" in second.stderr
     eventually(lambda: loaded(database) == ["green/2019-01", "green/2019-02"])
     first.communicate(timeout=20)
+
+
+def test_dry_run_that_ends_before_it_begins_is_refused(pipeline: Run) -> None:
+    failed = pipeline("schedule", "--dry-run", "--from", "2027-01-01", "--to", "2026-01-01")
+
+    assert (failed.returncode, failed.stderr) == (1, "pipeline: --to must be after --from\n")

@@ -111,6 +111,15 @@ def test_what_cannot_be_served_is_told_in_one_line(
     assert "s3cret" not in refused.stderr
 
 
+def test_number_that_is_no_port_is_refused(pipeline: Run) -> None:
+    for port in ("0", "99999"):
+        failed = pipeline("ui", "--port", port)
+        assert (failed.returncode, failed.stderr) == (
+            1,
+            f"pipeline: --port {port}: a port is a number from 1 to 65535\n",
+        )
+
+
 def test_port_in_use_is_told_in_one_line(pipeline: Run, ui: CentralScheduler) -> None:
     refused = pipeline("ui", "--port", str(ui.port))
 

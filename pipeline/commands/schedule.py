@@ -42,6 +42,8 @@ def _show(planned: list[CatchUp], since: str | None, until: str | None) -> int:
     for catch_up in planned:
         start = _instant(since, catch_up) if since else datetime.datetime.now(datetime.UTC)
         end = _instant(until, catch_up) if until else start + _YEAR
+        if end <= start:
+            raise PipelineError("--to must be after --from")
         found += [(at, catch_up) for at in firings(catch_up.trigger, start, end)]
     for at, catch_up in sorted(found, key=lambda pair: pair[0].astimezone(datetime.UTC)):
         print(f"{shown(at)}  {catch_up.name:<8} {catch_up.task}")

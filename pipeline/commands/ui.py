@@ -19,7 +19,9 @@ def run(address: str | None, port: int | None, expose: bool) -> int:
     :raises PipelineError: when others could reach the address and nobody allowed that, or it cannot be listened on.
     """
     settings = ui()
-    address, port = address or settings.address, port or settings.port
+    address, port = address or settings.address, settings.port if port is None else port
+    if not 0 < port < 65536:
+        raise PipelineError(f"--port {port}: a port is a number from 1 to 65535")
     local = is_loopback(address)
     if not local and not (expose or settings.expose):
         raise PipelineError(

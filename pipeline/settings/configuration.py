@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import configparser
-import logging
 import os
 import warnings
+from pathlib import Path
 
 import luigi
 import luigi.configuration
@@ -13,8 +13,6 @@ from luigi.parameter import UnconsumedParameterWarning
 
 from pipeline.errors import PipelineError
 from pipeline.files import CHECKOUT
-
-logger = logging.getLogger("luigi-interface")
 
 SHIPPED_CONFIGURATION = CHECKOUT / "luigi.cfg"
 ENVIRONMENT_PREFIX = "PIPELINE__"
@@ -27,6 +25,8 @@ def apply_shipped_configuration() -> None:
 
     Without it Luigi exits with 0 when a task fails, and cuts a backfill of old months to nothing.
     """
+    if (named := os.environ.get("LUIGI_CONFIG_PATH")) and not Path(named).is_file():
+        raise PipelineError(f"LUIGI_CONFIG_PATH: there is no {Path(named).absolute()}; name a file that is there")
     config, shipped = luigi.configuration.get_config(), configparser.RawConfigParser()
     if not shipped.read(SHIPPED_CONFIGURATION, encoding="utf-8"):
         raise PipelineError(f"{SHIPPED_CONFIGURATION} is missing: run from a checkout, installed with pip install -e .")
@@ -37,15 +37,20 @@ def apply_shipped_configuration() -> None:
 
 
 def apply_environment() -> None:
-    """Lets `PIPELINE__<SECTION>__<KEY>` win over every configuration file, and lose to the command line."""
+    """Lets `PIPELINE__<SECTION>__<KEY>` win over every configuration file, and lose to the command line.
+
+    An empty variable is as good as none, as in a file of variables of which some are not filled in.
+
+    :raises PipelineError: when there is no such section: the setting that was meant would not hold.
+    """
     config = luigi.configuration.get_config()
     families = {name.lower(): name for name in luigi.task_register.Register.task_names()} | {"resources": "resources"}
-    for name in os.environ:
+    for name, value in os.environ.items():
         section, separator, key = name.removeprefix(ENVIRONMENT_PREFIX).partition("__")
-        if not name.startswith(ENVIRONMENT_PREFIX) or not separator:
+        if not name.startswith(ENVIRONMENT_PREFIX) or not separator or not value:
             continue
         if section.lower() in families:
             # By reference: the parser would expand a % or ${ in the value, and show it where it cannot.
             config.set(families[section.lower()], key.lower(), f"${{{name}}}")
         else:
-            logger.warning("%s is ignored: there is no section and no task '%s'", name, section.lower())
+            raise PipelineError(f"{name}: there is no section and no task '{section.lower()}'")

@@ -120,7 +120,7 @@ def tell_of_load(task: PipelineTask, entry: LedgerEntry, **facts: object) -> Non
     if entry.rows_loaded:
         logger.info(message)
     else:
-        logger.warning("%s: no row of the file is new; is it the right month's?", message)
+        logger.warning("%s: no row of the file is new; is it the right month's? If not: `pipeline forget`", message)
     task.tell(
         message,
         rows=entry.rows_loaded,

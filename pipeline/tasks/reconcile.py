@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ class ReconcileTripdata(TripdataTask):
     Complete when the two loads that are there now have been compared and found the same.
     """
 
+    force = luigi.BoolParameter(default=False, significant=False, description="compare again what has been compared")
+
     def requires(self) -> dict[str, luigi.Task]:
         return {
             "postgres": LoadTripdata(taxi=self.taxi, month=self.month),
@@ -38,7 +41,8 @@ class ReconcileTripdata(TripdataTask):
             proof = json.loads(Path(self.output().path).read_text())
         except (FileNotFoundError, ValueError):
             return False
-        return bool(proof["loads"] == self._loads())
+        too_old = self.force and proof["compared_at"] < self.asked_at.isoformat()
+        return not too_old and bool(proof["loads"] == self._loads())
 
     def run(self) -> None:
         from pipeline.warehouses.figures import differences
@@ -54,7 +58,8 @@ class ReconcileTripdata(TripdataTask):
             more = f"; and {len(found) - _SHOWN} more" if found[_SHOWN:] else ""
             raise PipelineError(f"{key} is not the same in PostgreSQL and BigQuery: {'; '.join(found[:_SHOWN])}{more}")
         with self.output().open("w") as file:
-            json.dump({"rows": rows, "days": len(ours), "loads": loads}, file, indent=2)
+            compared_at = datetime.datetime.now(datetime.UTC).isoformat()
+            json.dump({"rows": rows, "days": len(ours), "loads": loads, "compared_at": compared_at}, file, indent=2)
         same = f"the same {rows:,} rows in PostgreSQL and BigQuery, every column of them, on {len(ours)} days"
         self.announce(f"{key}: {same}")
 

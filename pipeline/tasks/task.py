@@ -32,9 +32,9 @@ class OneLineErrors(logging.Filter):
     """Turns the traceback of an explained failure into its one line; bugs keep theirs."""
 
     # Luigi formats the traceback of a failure to schedule into the message itself. Of the exceptions that this package
-    # defines only explained failures leave it.
+    # defines only explained failures leave it; Luigi's own explain themselves, too.
     _IN_MESSAGE = re.compile(
-        r"\nTraceback \(most recent call last\):\n.*\npipeline\.[\w.]+: (?P<line>[^\n]*)\s*$", re.DOTALL
+        r"\nTraceback \(most recent call last\):\n.*\n(?:pipeline|luigi)\.[\w.]+: (?P<line>[^\n]*)\s*$", re.DOTALL
     )
 
     def filter(self, record: logging.LogRecord) -> bool:
@@ -44,10 +44,19 @@ class OneLineErrors(logging.Filter):
             remedy = "; start it with `pipeline ui`" if isinstance(error, luigi.rpc.RPCError) else ""
             record.msg, record.args = f"{message}: {error}{remedy}", ()
             record.exc_info = None
+        elif isinstance(error, ValueError | luigi.parameter.ParameterException) and _is_of_command_line(error):
+            record.msg, record.args = f"the command line means nothing to Luigi: {error}; see --help", ()
+            record.exc_info = None
         elif found := self._IN_MESSAGE.search(message):
             record.msg, record.args = f"{message[: found.start()]} {found['line'].strip()}", ()
             record.levelno, record.levelname = logging.ERROR, logging.getLevelName(logging.ERROR)
         return True
+
+
+def _is_of_command_line(error: BaseException) -> bool:
+    """Whether Luigi came upon it while it read the command line, before anything of a task had run."""
+    modules = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
+    return "luigi.cmdline_parser" in modules and not any(name.startswith("pipeline.") for name in modules)
 
 
 logger.addFilter(OneLineErrors())

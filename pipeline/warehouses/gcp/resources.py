@@ -84,7 +84,7 @@ def _dataset_is_there(project: GcpProject, name: str) -> bool:
 
     with explained(f"dataset {name}"), contextlib.closing(project.bigquery()) as client:
         try:
-            dataset = client.get_dataset(f"{project.project}.{name}", timeout=REQUEST_SECONDS)
+            dataset = client.get_dataset(f"{project.project}.{name}", retry=impatient(), timeout=REQUEST_SECONDS)
         except exceptions.NotFound:
             return False
     _check_location(project, f"dataset {name}", dataset.location or "")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.datasets import DatasetSpec
 from pipeline.errors import PipelineError
+from pipeline.warehouses.gcp.faults import impatient
 from pipeline.warehouses.gcp.jobs import REQUEST_SECONDS
 from pipeline.warehouses.gcp.project import GcpProject
 from pipeline.warehouses.gcp.resources import LABELS
@@ -70,7 +71,7 @@ def _ensure(client: Client, table: Table) -> Table:
     from google.api_core import exceptions
 
     try:
-        return client.get_table(table.reference, timeout=REQUEST_SECONDS)
+        return client.get_table(table.reference, retry=impatient(), timeout=REQUEST_SECONDS)
     except exceptions.NotFound:
         table.labels = LABELS
         return client.create_table(table, exists_ok=True, timeout=REQUEST_SECONDS)

@@ -63,7 +63,7 @@ def stage(
         )
     except JobFailed as error:
         _check_unchanged(project, filename, source)
-        remedy = "; correct the file" if error.reason == "invalid" else ""
+        remedy = "; mend the file at its source and run again with --force" if error.reason == "invalid" else ""
         raise PipelineError(f"{source.uri} was not loaded, and no row of it: {error}{remedy}") from error
     _check_unchanged(project, filename, source)
     _check_rows(source, int(job.output_rows))

@@ -138,5 +138,5 @@ class Stager:
             hint = ""
         return PipelineError(
             f"{self._release.label}, line {row.line_number}, {row.detail}; nothing was loaded. Mend the file at its"
-            f" source{hint}"
+            f" source and run again with --force{hint}"
         )
