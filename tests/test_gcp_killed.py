@@ -35,7 +35,7 @@ def contents(cloud: GoogleCloud) -> tuple[Contents, Contents]:
     if "green_tripdata" not in cloud.tables():
         return [], []
     loaded = "SELECT TO_HEX(unique_row_id), STRING(lpep_pickup_datetime) FROM green_tripdata"
-    rows = cloud.rows(f"{loaded} UNION ALL SELECT reason, detail FROM load_quarantine ORDER BY 1, 2")
+    rows = cloud.rows(f"{loaded} UNION ALL SELECT reason, TO_HEX(unique_row_id) FROM load_quarantine ORDER BY 1, 2")
     return [row for row in rows if "duplicate" not in row[0]], [row for row in rows if "duplicate" in row[0]]
 
 

@@ -104,6 +104,16 @@ def test_job_that_fails_otherwise_fails_the_load_at_once_and_the_next_goes_on(up
     assert steps(uploaded) == Counter(stage=1, days=2, merge=2, quarantine=1)
 
 
+def test_merged_file_whose_marker_could_not_be_finished_is_not_merged_again(uploaded: GoogleCloud) -> None:
+    uploaded.wire.happens(WRITE_MARKER, after=1, status=403, reason="forbidden")
+    with pytest.raises(PipelineError, match="grant what is missing"):
+        load_uploaded(uploaded)
+
+    load_uploaded(uploaded)
+    assert_loaded(uploaded)
+    assert steps(uploaded) == Counter(stage=1, days=2, merge=1, quarantine=1)
+
+
 def test_staging_job_that_is_denied_does_not_blame_the_file(uploaded: GoogleCloud) -> None:
     uploaded.wire.happens("^RUN tlc_stage", status=403, reason="accessDenied", message="Access Denied: no")
 
@@ -292,12 +302,14 @@ def test_marker_of_others_is_left_alone(uploaded: GoogleCloud) -> None:
 
 def test_bigquery_that_does_not_answer_is_asked_again(uploaded: GoogleCloud, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(jobs, "REQUEST_SECONDS", 0.5)
-    answered = threading.Event()
-    uploaded.wire.happens("^GET /bigquery.*jobs/tlc_merge", meanwhile=lambda: answered.wait(20))
+    answer = Held(uploaded, "^GET /bigquery.*jobs/tlc_merge")
+    with ThreadPoolExecutor(1) as worker:
+        load = worker.submit(load_uploaded, uploaded)
+        try:
+            load.result(20)
+        finally:
+            answer.may_go.set()
 
-    load_uploaded(uploaded)
-
-    answered.set()
     assert_loaded(uploaded)
 
 
