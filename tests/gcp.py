@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.warehouses.gcp import GcpProject
 
 if TYPE_CHECKING:
-    from gcp_emulator.bq import Emulator
+    from gcp_emulator.bigquery import Emulator
     from gcp_emulator.wire import Wire
 
 
@@ -34,17 +34,17 @@ class Emulators:
 @contextlib.contextmanager
 def emulators() -> Iterator[Emulators]:
     """Both emulators on free ports, until the block ends. A machine's first start compiles Google's analyzer: 20 s."""
-    from gcp_emulator import bq, gcs
+    from gcp_emulator import bigquery, storage
 
-    storage, storage_url = gcs.start()
-    bigquery, bigquery_url, emulator = bq.start(storage_url, gcs.wire)
+    storage_server, storage_url = storage.start()
+    bigquery_server, bigquery_url, emulator = bigquery.start(storage_url, storage.wire)
     try:
-        yield Emulators(storage_url, bigquery_url, emulator, gcs.wire)
+        yield Emulators(storage_url, bigquery_url, emulator, storage.wire)
     finally:
-        bigquery.shutdown()
-        bigquery.server_close()
+        bigquery_server.shutdown()
+        bigquery_server.server_close()
         emulator.con.close()
-        storage.stop()
+        storage_server.stop()
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import base64
 import contextlib
 import json
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -119,13 +120,14 @@ def test_unreachable_service_is_told_soon(google_cloud: GoogleCloud, monkeypatch
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:1")
     monkeypatch.setattr("pipeline.warehouses.gcp.faults._PATIENCE", 0.1)
 
-    for look in (lambda: missing_resources(google_cloud.place), lambda: find_marker(google_cloud)):
+    place, looks = google_cloud.place, ThreadPoolExecutor(2)
+    resources = looks.submit(missing_resources, place)
+    marker = looks.submit(GcpLedger(place).find, "LoadTripdataToBigQuery", "green/2019-01")
+
+    for look in (resources, marker):
         with pytest.raises(PipelineError, match=r"Google Cloud did not answer \(.*\); run again"):
-            look()
-
-
-def find_marker(cloud: GoogleCloud) -> object:
-    return GcpLedger(cloud.place).find("LoadTripdataToBigQuery", "green/2019-01")
+            look.result(20)
+    looks.shutdown(wait=False)
 
 
 def malformed_key(folder: Path) -> dict[str, str]:

@@ -93,11 +93,11 @@ def tables_of(spec: DatasetSpec) -> dict[str, list[dict[str, Any]]]:
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
 def test_googles_analyzer_takes_every_statement(spec: DatasetSpec) -> None:
-    from gcp_emulator import zsql
+    from gcp_emulator import analyzer
 
-    parameters = {"filename": zsql.S, "target_table": zsql.S}
+    parameters = {"filename": analyzer.STRING, "target_table": analyzer.STRING}
     for _, sql in statements_for(spec):
-        zsql.check(sql, tables_of(spec), parameters)
+        analyzer.check(sql, tables_of(spec), parameters)
 
 
 def test_no_statement_escapes_the_analyzer() -> None:
@@ -111,9 +111,9 @@ def test_every_type_that_a_spec_may_declare_has_its_edges() -> None:
 
 
 def test_text_of_a_value_is_that_of_postgres(database: PostgresDatabase) -> None:
-    from gcp_emulator import zsql
+    from gcp_emulator import analyzer
 
-    assert dict(zip(EDGES, zsql.evaluate(texts_query()), strict=True)) == texts_in_postgres(database)
+    assert dict(zip(EDGES, analyzer.evaluate(texts_query()), strict=True)) == texts_in_postgres(database)
 
 
 def texts_in_postgres(database: PostgresDatabase) -> dict[Edge, str]:

@@ -1,0 +1,212 @@
+"""Datasets and tables: their resources in memory, their rows in DuckDB."""
+
+from __future__ import annotations
+
+import re
+import threading
+import uuid
+
+import duckdb
+
+from .errors import ApiError, not_found, only, unsupported
+from .values import MACROS, duck_type, normal, now, q
+
+
+class Tables:
+    """What there is, and what may be done to it short of SQL."""
+
+    def __init__(self, gcs_host, wire):
+        self.gcs_host, self.wire, self.lock = gcs_host, wire, threading.RLock()
+        self.datasets, self.tables, self.jobs, self.requests, self.uploads = {}, {}, {}, {}, {}
+        self.con = duckdb.connect()
+        self.con.execute("SET TimeZone='UTC'")
+        self.con.execute("SET threads=1")  # tables are small, and tests run in several processes
+        self.con.execute(MACROS)
+
+    def dataset(self, p, d, location=None):
+        ds = self.datasets.get((p, d))
+        if ds is None or (location and ds["location"].upper() != location.upper()):
+            raise not_found("Dataset", f"{p}:{d}", location)
+        return ds
+
+    def table(self, p, d, t):
+        r = self.tables.get((p, d, t))
+        if r and int(r.get("expirationTime") or 1 << 62) < now():
+            self.drop(p, d, t)
+            r = None
+        if r is None:
+            self.dataset(p, d)
+            raise not_found("Table", f"{p}:{d}.{t}")
+        return r
+
+    def drop(self, p, d, t):
+        r = self.tables.pop((p, d, t))
+        self.con.execute(f"DROP {'VIEW' if r['type'] == 'VIEW' else 'TABLE'} IF EXISTS {q(p + '.' + d, t)}")
+
+    def put(self, p, d, t, fields, kind="TABLE", replace=False, **extra):
+        ds = self.dataset(p, d)
+        if (p, d, t) in self.tables:
+            if not replace:
+                raise ApiError(409, "duplicate", f"Already Exists: Table {p}:{d}.{t}")
+            if self.tables[(p, d, t)]["type"] != kind:
+                raise ApiError(400, "invalid", f"{p}:{d}.{t} is currently a {self.tables[(p, d, t)]['type']}.")
+            self.drop(p, d, t)
+        r = {
+            "kind": "bigquery#table",
+            "id": f"{p}:{d}.{t}",
+            "tableReference": {"projectId": p, "datasetId": d, "tableId": t},
+            "type": kind,
+            "schema": {"fields": normal(fields)},
+            "creationTime": str(now()),
+            "lastModifiedTime": str(now()),
+            "location": ds["location"],
+            "etag": uuid.uuid4().hex,
+        }
+        r.update({k: v for k, v in extra.items() if v})
+        types = {f["name"].lower(): f["type"] if f["mode"] != "REPEATED" else "ARRAY" for f in r["schema"]["fields"]}
+        for c in (r.get("clustering") or {}).get("fields", []):
+            if types.get(c.lower()) not in (
+                "STRING",
+                "INTEGER",
+                "NUMERIC",
+                "BIGNUMERIC",
+                "DATE",
+                "DATETIME",
+                "TIMESTAMP",
+                "BOOLEAN",
+                "GEOGRAPHY",
+                "RANGE",
+            ):
+                raise ApiError(
+                    400,
+                    "invalid",
+                    f"Clustering column {c} has type {types.get(c.lower())}, which cannot be used for clustering.",
+                )
+        by = (r.get("timePartitioning") or {}).get("field")
+        if by and types.get(by.lower()) not in ("DATE", "DATETIME", "TIMESTAMP"):
+            raise ApiError(400, "invalid", f"The field specified for partitioning, {by}, is {types.get(by.lower())}.")
+        if ds.get("defaultTableExpirationMs") and kind == "TABLE":
+            r.setdefault("expirationTime", str(now() + int(ds["defaultTableExpirationMs"])))
+        if kind != "VIEW":
+            cols = ", ".join(
+                f"{q(f['name'])} {duck_type(f)}" + (" NOT NULL" if f["mode"] == "REQUIRED" and kind == "TABLE" else "")
+                for f in r["schema"]["fields"]
+            )
+            self.con.execute(f"CREATE TABLE {q(p + '.' + d, t)} ({cols or 'dummy INT'})")
+        self.tables[(p, d, t)] = r
+        return r
+
+    def shown(self, r, full=True):
+        ref = r["tableReference"]
+        out = {k: v for k, v in r.items() if not k.startswith("_")}
+        if full and r["type"] == "TABLE":
+            rows, size = self.size(r)
+            out |= {"numRows": str(rows), "numBytes": str(size), "numLongTermBytes": "0"}
+        out["selfLink"] = f"/projects/{ref['projectId']}/datasets/{ref['datasetId']}/tables/{ref['tableId']}"
+        return out
+
+    def size(self, r):
+        """Rows and BigQuery's logical bytes (8 per number or time, 16 per NUMERIC, 2 + length per string)."""
+        ref, parts = r["tableReference"], ["0"]
+        for f in r["schema"]["fields"]:
+            c = q(f["name"])
+            parts.append(
+                {
+                    "STRING": f"coalesce(strlen({c}) + 2, 0)",
+                    "BYTES": f"coalesce(octet_length({c}) + 2, 0)",
+                    "NUMERIC": f"if({c} IS NULL, 0, 16)",
+                    "BOOLEAN": f"if({c} IS NULL, 0, 1)",
+                }.get(f["type"] if f["mode"] != "REPEATED" else "", f"if({c} IS NULL, 0, 8)")
+            )
+        table = q(ref["projectId"] + "." + ref["datasetId"], ref["tableId"])
+        return self.con.execute(
+            f"SELECT count(*), coalesce(sum({' + '.join(parts)}), 0)::BIGINT FROM {table}"
+        ).fetchall()[0]
+
+    def new_dataset(self, p, body):
+        ref = body["datasetReference"]
+        d = ref["datasetId"]
+        if not re.fullmatch(r"\w{1,1024}", d):
+            raise ApiError(400, "invalid", f'Invalid dataset ID "{d}".')
+        if (p, d) in self.datasets:
+            raise ApiError(409, "duplicate", f"Already Exists: Dataset {p}:{d}")
+        r = {
+            **body,
+            "kind": "bigquery#dataset",
+            "id": f"{p}:{d}",
+            "datasetReference": {"projectId": p, "datasetId": d},
+            "location": body.get("location") or "US",
+            "creationTime": str(now()),
+            "lastModifiedTime": str(now()),
+            "etag": uuid.uuid4().hex,
+        }
+        r["location"] = r["location"].upper() if r["location"].upper() in ("EU", "US") else r["location"]
+        self.datasets[(p, d)] = r
+        self.con.execute(f"CREATE SCHEMA IF NOT EXISTS {q(p + '.' + d)}")
+        return r
+
+    def new_table(self, p, d, body):
+        t, known = (
+            body["tableReference"]["tableId"],
+            (
+                "kind",
+                "etag",
+                "id",
+                "tableReference",
+                "schema",
+                "timePartitioning",
+                "clustering",
+                "description",
+                "friendlyName",
+                "labels",
+                "expirationTime",
+                "type",
+            ),
+        )
+        only(body, known, "table")
+        extra = {
+            k: body.get(k)
+            for k in ("timePartitioning", "clustering", "description", "friendlyName", "labels", "expirationTime")
+        }
+        fields = (body.get("schema") or {}).get("fields") or []
+        with self.lock:
+            return self.shown(self.put(p, d, t, fields, **extra))
+
+    def patch(self, r, body, allowed):
+        only(
+            body,
+            (
+                *allowed,
+                "kind",
+                "etag",
+                "id",
+                "tableReference",
+                "datasetReference",
+                "schema",
+                "location",
+                "type",
+                "access",
+            ),
+            "patch",
+        )
+        for k, v in body.items():
+            if k == "labels" and v:
+                r["labels"] = {n: x for n, x in {**r.get("labels", {}), **v}.items() if x is not None}
+            elif k == "schema":
+                new = normal(v["fields"])
+                if [(f["name"], f["type"]) for f in new] != [(f["name"], f["type"]) for f in r["schema"]["fields"]]:
+                    raise unsupported("changes of a table's columns")
+                r["schema"] = {"fields": new}
+            elif k in allowed:
+                r.pop(k, None) if v is None else r.__setitem__(k, v)
+        r["etag"], r["lastModifiedTime"] = uuid.uuid4().hex, str(now())
+        return r
+
+    def drop_dataset(self, p, d, with_contents):
+        mine = [k for k in self.tables if k[:2] == (p, d)]
+        if mine and not with_contents:
+            raise ApiError(400, "resourceInUse", f"Dataset {p}:{d} is still in use")
+        for k in mine:
+            self.drop(*k)
+        del self.datasets[(p, d)]
+        self.con.execute(f"DROP SCHEMA {q(p + '.' + d)} CASCADE")
