@@ -20,7 +20,7 @@ Day = datetime.date | None
 class DayFigures:
     """One day's rows: how many, an order-free digest of their ids, and for each column how many values and their sum.
 
-    Of a number the sum is exact; of anything else it is that of the first 60 bits of the MD5 of each value's text.
+    Of a number the sum is exact; of anything else it is that of the first 40 bits of the MD5 of each value's text.
     """
 
     rows: int

@@ -1,5 +1,5 @@
--- 60 bits are as many as a bigint holds without its sign.
+-- 40 bits, as an INT64 of BigQuery holds their sum.
 SELECT {event_time}::date, count(*),
-       sum(('x' || left(unique_row_id, 15))::bit(60)::bigint), sum(('x' || right(unique_row_id, 15))::bit(60)::bigint),
+       sum(('x' || left(unique_row_id, 10))::bit(40)::bigint), sum(('x' || right(unique_row_id, 10))::bit(40)::bigint),
        {figures}
 FROM {table} WHERE filename = %(filename)s GROUP BY 1

@@ -45,5 +45,5 @@ def _figures(column: Column) -> str:
     name = quoted(column.name)
     if is_summed(column):
         return f"COUNT({name}), SUM(CAST({name} AS NUMERIC))"
-    digits = f"SUBSTR(TO_HEX(MD5({text_of(column)})), 1, 15)"
-    return f"COUNT({name}), SUM(IF({name} IS NULL, NULL, CAST(CAST(CONCAT('0x', {digits}) AS INT64) AS NUMERIC)))"
+    digits = f"SUBSTR(TO_HEX(MD5({text_of(column)})), 1, 10)"
+    return f"COUNT({name}), SUM(IF({name} IS NULL, NULL, CAST(CONCAT('0x', {digits}) AS INT64)))"

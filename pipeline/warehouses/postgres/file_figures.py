@@ -15,7 +15,7 @@ from pipeline.warehouses.postgres.statements import statement
 from pipeline.warehouses.postgres.tables import Tables
 
 _SUM = "count({0}), sum({0}::numeric)"
-_DIGEST = "count({0}), sum(('x' || left(md5({0}::text), 15))::bit(60)::bigint)"
+_DIGEST = "count({0}), sum(('x' || left(md5({0}::text), 10))::bit(40)::bigint)"
 
 
 def file_figures(database: PostgresDatabase, spec: DatasetSpec, month: datetime.date) -> FileFigures:
