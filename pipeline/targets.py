@@ -72,7 +72,9 @@ class BigQueryMarker(luigi.Target):
         self.partition_key = spec.partition_key(month)
 
     def __str__(self) -> str:
-        return f"gs://{gcp().bucket}/_ledger/{self.task_family}/{self.partition_key}.json"
+        from pipeline.warehouses.gcp.ledger import marker_name
+
+        return f"gs://{gcp().bucket}/{marker_name(self.task_family, self.partition_key)}"
 
     def entry(self) -> GcpLedgerEntry | None:
         """The marker of a load that is finished, looked up anew."""

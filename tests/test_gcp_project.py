@@ -24,9 +24,9 @@ from pipeline.datasets import spec_named
 from pipeline.errors import PipelineError
 from pipeline.sample import write_month
 from pipeline.warehouses.gcp import GcpProject
+from pipeline.warehouses.gcp.jobs import query_config
 from pipeline.warehouses.gcp.merging import FileRows, delete_statement
 from pipeline.warehouses.gcp.resources import create_resources, missing_resources
-from pipeline.warehouses.gcp.staging import query_config
 from pipeline.warehouses.postgres import PostgresDatabase
 
 pytestmark = pytest.mark.gcp

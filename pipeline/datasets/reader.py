@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from pipeline.datasets.own_tables import LEDGER, QUARANTINE
 from pipeline.datasets.spec import Column, DatasetSpec, Schedule, parse_month
 from pipeline.errors import PipelineError
 
@@ -22,7 +23,7 @@ _OPTIONAL = {"event_time", "first_month", "last_month", "schedule"}
 _TABLE_NAME = re.compile(r"[a-z][a-z0-9_]{0,41}")
 _COLUMN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 _NO_TABLES: Mapping[str, str] = {}
-_OWN_TABLES = dict.fromkeys(("load_ledger", "load_quarantine"), "the pipeline itself")
+_OWN_TABLES = dict.fromkeys((LEDGER, QUARANTINE), "the pipeline itself")
 _RESERVED_COLUMNS = {"unique_row_id", "filename"}
 # The C parser is ten times faster and in every published wheel; the Python one reads the same language.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

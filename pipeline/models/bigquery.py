@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
-import os
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +11,7 @@ from pipeline.files import lock_held
 from pipeline.models.project import modelled_specs
 from pipeline.warehouses.dbt_build import Build
 from pipeline.warehouses.gcp import GcpProject
+from pipeline.warehouses.ledger import LedgerEntry
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,7 @@ class BigQueryModels:
     def target(self) -> str:
         from pipeline.warehouses.gcp.credentials import service_account_key
 
-        if os.environ.get("BIGQUERY_EMULATOR_HOST"):
+        if self.project.is_bigquery_emulated:
             return "bigquery_emulator"
         return "bigquery_key" if service_account_key() else "bigquery"
 
@@ -48,13 +47,10 @@ class BigQueryModels:
             "TLC_THREADS": str(self.threads),
         }
 
-    def loads(self) -> Iterator[tuple[str, datetime.datetime | None]]:
+    def loads(self) -> Sequence[LedgerEntry]:
         from pipeline.warehouses.gcp.ledger import GcpLedger
 
-        tables = {spec.table for spec in modelled_specs()}
-        for entry in GcpLedger(self.project).finished():
-            if entry.target_table in tables:
-                yield entry.partition_key, entry.finished_at
+        return GcpLedger(self.project).finished()
 
     def prepare(self) -> None:
         from pipeline.warehouses.gcp.dbt_build import copy_ledger

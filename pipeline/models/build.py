@@ -5,14 +5,15 @@ from __future__ import annotations
 import contextlib
 import datetime
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
 from pipeline.models.invocation import LogLine, NodeResult, invoke
-from pipeline.models.project import models_digest
+from pipeline.models.project import modelled_specs, models_digest
 from pipeline.warehouses.dbt_build import Build
+from pipeline.warehouses.ledger import LedgerEntry
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,8 @@ class ModelWarehouse(Protocol):
     def environment(self) -> dict[str, str]:
         """What `dbt/profiles.yml` reads, secrets too; for dbt's process only."""
 
-    def loads(self) -> Iterable[tuple[str, datetime.datetime | None]]:
-        """The files that the models read, and when each was loaded."""
+    def loads(self) -> Sequence[LedgerEntry]:
+        """Every file that is loaded."""
 
     def prepare(self) -> None:
         """Returns when every table that the models read is there."""
@@ -65,7 +66,8 @@ class ModelWarehouse(Protocol):
 
 def _wanted_build(warehouse: ModelWarehouse, variables: Mapping[str, object]) -> Build:
     """What a build that begins now would reflect."""
-    loads = sorted(f"{name} {loaded_at}" for name, loaded_at in warehouse.loads())
+    tables = {spec.table for spec in modelled_specs()}
+    loads = sorted(f"{e.partition_key} {e.finished_at}" for e in warehouse.loads() if e.target_table in tables)
     return Build(
         models_digest=models_digest(variables),
         loads_digest=hashlib.sha256("\n".join(loads).encode()).hexdigest(),

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from pipeline.models.project import modelled_specs
 from pipeline.warehouses.dbt_build import Build
+from pipeline.warehouses.ledger import LedgerEntry
 from pipeline.warehouses.postgres import PostgresDatabase, all_loads
 from pipeline.warehouses.postgres.dbt_build import find_build, record_build
 from pipeline.warehouses.postgres.faults import explained
@@ -51,11 +51,8 @@ class PostgresModels:
             "TLC_SOURCE_SCHEMA": self.database.schema,
         }
 
-    def loads(self) -> Iterator[tuple[str, datetime.datetime | None]]:
-        tables = {spec.table for spec in modelled_specs()}
-        for entry in all_loads(self.database):
-            if entry.target_table in tables:
-                yield entry.partition_key, entry.finished_at
+    def loads(self) -> Sequence[LedgerEntry]:
+        return all_loads(self.database)
 
     def prepare(self) -> None:
         with explained("what the models read", "made"), contextlib.closing(self.database.connect()) as connection:

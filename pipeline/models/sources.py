@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from pipeline.datasets import DatasetSpec
+from pipeline.datasets.own_tables import LEDGER
 from pipeline.models.project import PROJECT, modelled_specs
 
 FILE = PROJECT / "models" / "sources.yml"
@@ -25,7 +26,7 @@ def sources_yaml() -> str:
         "schema": "{{ env_var('TLC_SOURCE_SCHEMA') }}",
         "tables": [
             {
-                "name": "load_ledger",
+                "name": LEDGER,
                 "description": "A row a loaded file: what, how many rows, when.",
             },
             *map(_table, modelled_specs()),

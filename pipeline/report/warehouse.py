@@ -89,15 +89,11 @@ class BigQueryWarehouse:
         return list(GcpLedger(self.project).finished())
 
     def _select(self, query: str, **names: str) -> Rows:
-        from google.cloud.bigquery import QueryJobConfig
-
         from pipeline.warehouses.gcp.faults import explained
+        from pipeline.warehouses.gcp.jobs import query_config
         from pipeline.warehouses.gcp.statements import quoted
 
-        config = QueryJobConfig(
-            labels={"pipeline": "tlc", "step": "report"},
-            maximum_bytes_billed=self.project.maximum_bytes_billed or None,
-        )
+        config = query_config(self.project, {"pipeline": "tlc", "step": "report"})
         named = query.format(**{placeholder: quoted(name) for placeholder, name in names.items()})
         with explained("the report"), contextlib.closing(self.project.bigquery()) as client:
             return [dict(row) for row in client.query_and_wait(named, job_config=config)]

@@ -12,7 +12,7 @@ from pipeline.errors import PipelineError
 from pipeline.extract import ExtractedFile, remove_extracted
 from pipeline.progress import Progress
 from pipeline.settings import postgres, storage
-from pipeline.targets import PostgresMarker
+from pipeline.targets import BigQueryMarker, PostgresMarker
 from pipeline.tasks.extract import Extract, ExtractTripdata, ExtractZones
 from pipeline.tasks.releases import ReleaseTask, TripdataTask, ZonesTask
 from pipeline.tasks.task import PipelineTask
@@ -24,16 +24,28 @@ logger = logging.getLogger("luigi-interface")
 _WAITS_AFTER_LOST_CONNECTION = (1, 5, 15)
 
 
-class Load(ReleaseTask):
-    """Loads an extracted file, wholly or not at all; complete when its marker is in the ledger."""
+class LoadTask(ReleaseTask):
+    """A task that loads a file into a warehouse, wholly or not at all; complete when its marker is in the ledger."""
 
-    # How many run at a time over all workers is `[resources] postgres`.
-    resources = {"postgres": 1}  # noqa: RUF012 - Luigi's own name and type
     priority = 1  # before what is built from several loads
 
     force = luigi.BoolParameter(
         default=False, significant=False, description="extract and load again, in the place of what is loaded"
     )
+
+    def output(self) -> PostgresMarker | BigQueryMarker:
+        raise NotImplementedError
+
+    def complete(self) -> bool:
+        entry = self.output().entry()
+        return entry is not None and (not self.force or entry.started_at >= self.asked_at)
+
+
+class Load(LoadTask):
+    """Loads an extracted file into PostgreSQL."""
+
+    # How many run at a time over all workers is `[resources] postgres`.
+    resources = {"postgres": 1}  # noqa: RUF012 - Luigi's own name and type
 
     @property
     def bad_rows_allowed(self) -> int:
@@ -44,10 +56,6 @@ class Load(ReleaseTask):
 
     def output(self) -> PostgresMarker:
         return PostgresMarker(self.task_family, self.spec, self.release_month)
-
-    def complete(self) -> bool:
-        entry = self.output().entry()
-        return entry is not None and (not self.force or entry.started_at >= self.asked_at)
 
     def run(self) -> None:
         file = Path(self.input().path)

@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
-import luigi
-
 from pipeline.settings import gcp
 from pipeline.targets import BigQueryMarker
-from pipeline.tasks.load import tell_of_load
-from pipeline.tasks.releases import ReleaseTask, TripdataTask, ZonesTask
+from pipeline.tasks.load import LoadTask, tell_of_load
+from pipeline.tasks.releases import TripdataTask, ZonesTask
 from pipeline.tasks.upload import Upload, UploadTripdata, UploadZones
 
 
-class LoadToBigQuery(ReleaseTask):
-    """Loads an uploaded file, wholly or not at all; complete when its marker says that it is finished."""
+class LoadToBigQuery(LoadTask):
+    """Loads an uploaded file into BigQuery."""
 
     # How many run at a time over all workers is `[resources] bigquery`.
     resources = {"bigquery": 1}  # noqa: RUF012 - Luigi's own name and type
-    priority = 1  # before what is built from several loads
-
-    force = luigi.BoolParameter(
-        default=False, significant=False, description="extract, upload and load again, in the place of what is loaded"
-    )
 
     def requires(self) -> Upload:
         raise NotImplementedError
 
     def output(self) -> BigQueryMarker:
         return BigQueryMarker(self.task_family, self.spec, self.release_month)
-
-    def complete(self) -> bool:
-        entry = self.output().entry()
-        return entry is not None and (not self.force or entry.started_at >= self.asked_at)
 
     def run(self) -> None:
         from pipeline.warehouses.gcp.jobs import JobObserver

@@ -10,6 +10,7 @@ import json
 from dataclasses import asdict, fields
 from typing import Any
 
+from pipeline.datasets.own_tables import LEDGER
 from pipeline.errors import PipelineError
 from pipeline.warehouses.dbt_build import Build
 from pipeline.warehouses.gcp.faults import explained
@@ -18,7 +19,6 @@ from pipeline.warehouses.gcp.project import GcpProject
 from pipeline.warehouses.gcp.resources import LABELS
 from pipeline.warehouses.ledger import LedgerEntry
 
-_LEDGER_TABLE = "load_ledger"
 _TYPES = {"str": "STRING", "int": "INT64", "datetime.datetime": "TIMESTAMP", "datetime.datetime | None": "TIMESTAMP"}
 
 
@@ -54,9 +54,9 @@ def copy_ledger(project: GcpProject, entries: list[GcpLedgerEntry]) -> None:
 
     schema = [SchemaField(field.name, _TYPES[str(field.type)]) for field in fields(LedgerEntry)]
     config = LoadJobConfig(schema=schema, write_disposition="WRITE_TRUNCATE", source_format="CSV", labels=LABELS)
-    with explained("the table load_ledger"), contextlib.closing(project.bigquery()) as client:
+    with explained(f"the table {LEDGER}"), contextlib.closing(project.bigquery()) as client:
         rows = io.BytesIO(_as_csv(entries, [field.name for field in schema]))
-        client.load_table_from_file(rows, project.table_id(_LEDGER_TABLE), job_config=config).result()
+        client.load_table_from_file(rows, project.table_id(LEDGER), job_config=config).result()
 
 
 def _as_csv(entries: list[GcpLedgerEntry], names: list[str]) -> bytes:

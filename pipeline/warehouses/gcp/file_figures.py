@@ -7,10 +7,10 @@ import contextlib
 from pipeline.datasets import Column, DatasetSpec
 from pipeline.warehouses.figures import FileFigures, figures_of, is_summed
 from pipeline.warehouses.gcp.faults import explained
-from pipeline.warehouses.gcp.jobs import REQUEST_SECONDS, JobObserver, run_query
+from pipeline.warehouses.gcp.jobs import REQUEST_SECONDS, JobObserver, job_labels, query_config, run_query
 from pipeline.warehouses.gcp.ledger import GcpLedgerEntry
 from pipeline.warehouses.gcp.project import GcpProject
-from pipeline.warehouses.gcp.staging import Days, job_labels, query_config
+from pipeline.warehouses.gcp.staging import Days
 from pipeline.warehouses.gcp.statements import on_days, quoted, statement, text_of
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from pipeline.datasets import DatasetSpec
 from pipeline.errors import PipelineError
 from pipeline.warehouses.gcp.faults import first_line
+from pipeline.warehouses.gcp.project import GcpProject
 
 if TYPE_CHECKING:
     from google.cloud.bigquery import Client
@@ -23,6 +26,7 @@ _RETRIES = 5
 _LONGEST_WAIT = 5.0
 # https://cloud.google.com/bigquery/docs/error-messages
 _PASSING = {"backendError", "internalError", "jobBackendError", "jobInternalError", "rateLimitExceeded", "stopped"}
+_NOT_IN_LABELS = re.compile(r"[^a-z0-9_-]")
 _CONFLICT = "Could not serialize access"  # two statements changed one partition at the same time
 
 
@@ -47,6 +51,28 @@ class JobFailed(PipelineError):
     def __init__(self, job: LoadJob | QueryJob):
         super().__init__(_message(job))
         self.reason = str((job.error_result or {}).get("reason"))
+
+
+def job_labels(spec: DatasetSpec, filename: str, step: str) -> dict[str, str]:
+    """Labels that tell a job's cost apart in Google's billing reports.
+
+    https://cloud.google.com/bigquery/docs/labels-intro#requirements
+    """
+    labels = {"pipeline": "tlc", "dataset": spec.name, "file": filename, "step": step}
+    return {key: _NOT_IN_LABELS.sub("_", value.lower())[:63] for key, value in labels.items()}
+
+
+def query_config(project: GcpProject, labels: dict[str, str], **values: str) -> QueryJobConfig:
+    """How statements are run: with bound values, and no dearer than the settings allow."""
+    from google.cloud import bigquery
+
+    config = bigquery.QueryJobConfig(
+        labels=labels,
+        query_parameters=[bigquery.ScalarQueryParameter(name, "STRING", value) for name, value in values.items()],
+    )
+    if project.maximum_bytes_billed:  # the library would send None as a word
+        config.maximum_bytes_billed = project.maximum_bytes_billed
+    return config
 
 
 def run_job(

@@ -38,6 +38,11 @@ class GcpLedgerEntry(LedgerEntry):
         return self.finished_at is not None
 
 
+def marker_name(task_family: str, partition_key: str) -> str:
+    """The object that is the marker of one load."""
+    return f"{FOLDER}/{task_family}/{partition_key}.json"
+
+
 class Overtaken(Exception):
     """The marker is not the one that was read any more: look again."""
 
@@ -50,7 +55,7 @@ class GcpLedger:
 
     def find(self, task_family: str, partition_key: str) -> GcpLedgerEntry | None:
         """The marker of one load, finished or not; None when it has never been begun."""
-        name = self._name(task_family, partition_key)
+        name = marker_name(task_family, partition_key)
         with self._explained(name), contextlib.closing(self.project.storage()) as client:
             return _latest(client.bucket(self.project.bucket).get_blob(name, retry=impatient()))
 
@@ -77,7 +82,7 @@ class GcpLedger:
         """
         from google.api_core import exceptions
 
-        name = self._name(entry.task_family, entry.partition_key)
+        name = marker_name(entry.task_family, entry.partition_key)
         with self._explained(name), contextlib.closing(self.project.storage()) as client:
             blob = client.bucket(self.project.bucket).blob(name)
             try:
@@ -102,7 +107,7 @@ class GcpLedger:
         """
         from google.api_core import exceptions
 
-        name = self._name(entry.task_family, entry.partition_key)
+        name = marker_name(entry.task_family, entry.partition_key)
         with self._explained(name), contextlib.closing(self.project.storage()) as client:
             bucket = client.bucket(self.project.bucket)
             try:
@@ -112,9 +117,6 @@ class GcpLedger:
             except exceptions.PreconditionFailed:
                 if bucket.get_blob(name) is not None:
                     raise Overtaken from None
-
-    def _name(self, task_family: str, partition_key: str) -> str:
-        return f"{FOLDER}/{task_family}/{partition_key}.json"
 
     @contextlib.contextmanager
     def _explained(self, name: str) -> Any:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.datasets import DatasetSpec
 from pipeline.errors import PipelineError
+from pipeline.warehouses.file_job import FileJob
 from pipeline.warehouses.gcp.faults import explained
 from pipeline.warehouses.gcp.jobs import JobObserver, unobserved
 from pipeline.warehouses.gcp.ledger import GcpLedger, GcpLedgerEntry, Overtaken
@@ -27,21 +28,10 @@ _TRIES = 5
 
 
 @dataclass(frozen=True)
-class GcpLoadJob:
-    """One object to load, and on whose behalf; with `since`, an entry that was begun earlier does not count."""
+class GcpLoadJob(FileJob):
+    """One object to load; with `since`, an entry that was begun earlier does not count."""
 
-    task_family: str
-    spec: DatasetSpec
-    month: datetime.date | None
     since: datetime.datetime | None = None
-
-    @property
-    def partition_key(self) -> str:
-        return self.spec.partition_key(self.month)
-
-    @property
-    def filename(self) -> str:
-        return self.spec.filename(self.month)
 
 
 def load(project: GcpProject, job: GcpLoadJob, observer: JobObserver) -> GcpLedgerEntry:

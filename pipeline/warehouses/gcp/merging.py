@@ -6,12 +6,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipeline.datasets import DatasetSpec
+from pipeline.datasets.own_tables import QUARANTINE
 from pipeline.errors import PipelineError
-from pipeline.warehouses.gcp.jobs import REQUEST_SECONDS, JobFailed, JobObserver, run_job, settle
+from pipeline.warehouses.gcp.jobs import (
+    REQUEST_SECONDS,
+    JobFailed,
+    JobObserver,
+    job_labels,
+    query_config,
+    run_job,
+    settle,
+)
 from pipeline.warehouses.gcp.ledger import Overtaken
 from pipeline.warehouses.gcp.project import GcpProject
-from pipeline.warehouses.gcp.schemas import QUARANTINE
-from pipeline.warehouses.gcp.staging import Days, StagedFile, job_labels, query_config
+from pipeline.warehouses.gcp.staging import Days, StagedFile
 from pipeline.warehouses.gcp.statements import columns_of, on_days, quoted, row_id_text, row_text, statement
 
 if TYPE_CHECKING:

@@ -30,6 +30,11 @@ class GcpProject:
         """Where files are loaded before they are merged; whatever is left there expires."""
         return f"{self.dataset}_staging"
 
+    @property
+    def is_bigquery_emulated(self) -> bool:
+        """Whether the environment sends BigQuery's requests to an emulator."""
+        return _is_emulated(_BIGQUERY_EMULATOR)
+
     def table_id(self, table: str) -> str:
         return f"{self.project}.{self.dataset}.{table}"
 
@@ -53,7 +58,7 @@ class GcpProject:
         from google.cloud import bigquery
 
         return bigquery.Client(
-            project=self.project, location=self.location, credentials=credentials(_is_emulated(_BIGQUERY_EMULATOR))
+            project=self.project, location=self.location, credentials=credentials(self.is_bigquery_emulated)
         )
 
 

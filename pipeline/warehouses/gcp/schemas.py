@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from pipeline.datasets import DatasetSpec
+from pipeline.datasets.own_tables import QUARANTINE
 from pipeline.errors import PipelineError
 from pipeline.warehouses.gcp.faults import impatient
 from pipeline.warehouses.gcp.jobs import REQUEST_SECONDS
@@ -13,8 +14,6 @@ from pipeline.warehouses.gcp.resources import LABELS
 
 if TYPE_CHECKING:
     from google.cloud.bigquery import Client, SchemaField, Table
-
-QUARANTINE = "load_quarantine"
 
 
 def table_fields(spec: DatasetSpec) -> list[SchemaField]:

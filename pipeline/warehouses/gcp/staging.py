@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import re
 from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipeline.datasets import DatasetSpec
 from pipeline.errors import PipelineError
-from pipeline.warehouses.gcp.jobs import REQUEST_SECONDS, JobFailed, JobObserver, run_job, run_query
+from pipeline.warehouses.gcp.jobs import (
+    REQUEST_SECONDS,
+    JobFailed,
+    JobObserver,
+    job_labels,
+    query_config,
+    run_job,
+    run_query,
+)
 from pipeline.warehouses.gcp.ledger import Overtaken
 from pipeline.warehouses.gcp.objects import ReleaseObject, find_object
 from pipeline.warehouses.gcp.project import GcpProject
@@ -20,9 +27,7 @@ from pipeline.warehouses.gcp.statements import quoted, statement
 
 if TYPE_CHECKING:
     from google.cloud.bigquery import Client
-    from google.cloud.bigquery.job import LoadJob, LoadJobConfig, QueryJobConfig
-
-_NOT_IN_LABELS = re.compile(r"[^a-z0-9_-]")
+    from google.cloud.bigquery.job import LoadJob, LoadJobConfig
 
 Days = tuple[datetime.date | None, ...]
 
@@ -79,28 +84,6 @@ def drop_staged(client: Client, staged: StagedFile) -> None:
 def in_order(days: Collection[datetime.date | None]) -> Days:
     """Days in order, None last."""
     return tuple(sorted(days, key=lambda day: (day is None, day or datetime.date.min)))
-
-
-def job_labels(spec: DatasetSpec, filename: str, step: str) -> dict[str, str]:
-    """Labels that tell a job's cost apart in Google's billing reports.
-
-    https://cloud.google.com/bigquery/docs/labels-intro#requirements
-    """
-    labels = {"pipeline": "tlc", "dataset": spec.name, "file": filename, "step": step}
-    return {key: _NOT_IN_LABELS.sub("_", value.lower())[:63] for key, value in labels.items()}
-
-
-def query_config(project: GcpProject, labels: dict[str, str], **values: str) -> QueryJobConfig:
-    """How statements are run: with bound values, and no dearer than the settings allow."""
-    from google.cloud import bigquery
-
-    config = bigquery.QueryJobConfig(
-        labels=labels,
-        query_parameters=[bigquery.ScalarQueryParameter(name, "STRING", value) for name, value in values.items()],
-    )
-    if project.maximum_bytes_billed:  # the library would send None as a word
-        config.maximum_bytes_billed = project.maximum_bytes_billed
-    return config
 
 
 def _config(spec: DatasetSpec, source: ReleaseObject, labels: dict[str, str]) -> LoadJobConfig:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import datetime
 import functools
 from collections.abc import Collection
-from pathlib import Path
 
 from pipeline.datasets import Column, DatasetSpec
+from pipeline.files import CHECKOUT
 
-FOLDER = Path(__file__).parents[3] / "sql" / "bigquery"
+FOLDER = CHECKOUT / "sql" / "bigquery"
 
 
 @functools.cache

@@ -10,6 +10,7 @@ from psycopg2.extensions import connection as Connection
 
 from pipeline.warehouses.dbt_build import Build
 from pipeline.warehouses.postgres.statements import statement
+from pipeline.warehouses.postgres.tables import ensure_schema
 
 
 def find_build(connection: Connection, schema: str) -> Build | None:
@@ -26,9 +27,7 @@ def find_build(connection: Connection, schema: str) -> Build | None:
 def record_build(connection: Connection, schema: str, build: Build) -> None:
     """Writes the marker in the place of any there was; makes the schema if it is missing."""
     with connection, connection.cursor() as cursor:
-        cursor.execute("SELECT to_regnamespace(quote_ident(%s)) IS NULL", (schema,))
-        if (row := cursor.fetchone()) and row[0]:
-            cursor.execute(statement("create_schema", schema=sql.Identifier(schema)))
+        ensure_schema(cursor, schema)
         cursor.execute(statement("create_dbt_build", dbt_build=_marker(schema)))
         cursor.execute(statement("record_dbt_build", dbt_build=_marker(schema)), asdict(build))
 

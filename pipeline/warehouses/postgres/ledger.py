@@ -12,6 +12,7 @@ from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.extras import RealDictCursor
 
+from pipeline.datasets.own_tables import LEDGER
 from pipeline.errors import PipelineError
 from pipeline.warehouses.ledger import LedgerEntry
 from pipeline.warehouses.postgres.connection import PostgresDatabase
@@ -43,7 +44,7 @@ def all_loads(database: PostgresDatabase) -> list[LedgerEntry]:
 
 def ledger_table(schema: str) -> sql.Identifier:
     """The ledger of all that is loaded into a schema."""
-    return sql.Identifier(schema, "load_ledger")
+    return sql.Identifier(schema, LEDGER)
 
 
 def _select(connection: Connection, query: sql.Composed, values: dict[str, str]) -> list[LedgerEntry]:
@@ -55,5 +56,5 @@ def _select(connection: Connection, query: sql.Composed, values: dict[str, str])
         return []
     except psycopg2.ProgrammingError as error:
         raise PipelineError(
-            f"load_ledger cannot be read: {error.diag.message_primary}; mend that, or choose another --postgres-schema"
+            f"{LEDGER} cannot be read: {error.diag.message_primary}; mend that, or choose another --postgres-schema"
         ) from error

@@ -14,6 +14,7 @@ from psycopg2.extensions import cursor as Cursor
 from pipeline.datasets import DatasetSpec
 from pipeline.datasets.release_file import ReleaseFile
 from pipeline.progress import Progress
+from pipeline.warehouses.file_job import FileJob
 from pipeline.warehouses.ledger import LedgerEntry
 from pipeline.warehouses.postgres.connection import PostgresDatabase
 from pipeline.warehouses.postgres.faults import explained
@@ -41,25 +42,14 @@ _INDEX_MEMORY = "256MB"
 
 
 @dataclass(frozen=True)
-class LoadJob:
-    """One file to load, and on whose behalf. `rows_expected` only serves the progress shown."""
+class LoadJob(FileJob):
+    """One extracted file to load. `rows_expected` only serves the progress shown."""
 
-    task_family: str
-    spec: DatasetSpec
-    month: datetime.date | None
     file: Path
     source_url: str
     rows_expected: int | None
     max_bad_rows: int = 0
     replace: bool = False
-
-    @property
-    def partition_key(self) -> str:
-        return self.spec.partition_key(self.month)
-
-    @property
-    def filename(self) -> str:
-        return self.spec.filename(self.month)
 
 
 def load(database: PostgresDatabase, job: LoadJob, progress: Progress) -> LedgerEntry:

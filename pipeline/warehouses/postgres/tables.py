@@ -9,6 +9,7 @@ from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
 from pipeline.datasets import DatasetSpec
+from pipeline.datasets.own_tables import QUARANTINE
 from pipeline.errors import PipelineError
 from pipeline.warehouses.postgres.ledger import ledger_table
 from pipeline.warehouses.postgres.statements import statement
@@ -37,7 +38,7 @@ class Tables:
 
     @property
     def quarantine(self) -> sql.Identifier:
-        return self.named("load_quarantine")
+        return self.named(QUARANTINE)
 
     @property
     def row_id_function(self) -> sql.Identifier:
@@ -97,6 +98,13 @@ def lock_set_up(cursor: Cursor) -> None:
     cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended('pipeline set-up', 0))")
 
 
+def ensure_schema(cursor: Cursor, schema: str) -> None:
+    """Creates the schema if it is missing; where it is there, no right to create one is needed."""
+    cursor.execute("SELECT to_regnamespace(quote_ident(%s)) IS NULL", (schema,))
+    if (row := cursor.fetchone()) and row[0]:
+        cursor.execute(statement("create_schema", schema=sql.Identifier(schema)))
+
+
 def _is_set_up(cursor: Cursor, connection: Connection, tables: Tables) -> bool:
     names = {name: getattr(tables, name).as_string(connection) for name in ("table", "ledger", "quarantine")}
     cursor.execute(statement("select_setup"), names | {"comment": tables.comment})
@@ -110,13 +118,11 @@ def _columns(cursor: Cursor, connection: Connection, tables: Tables) -> list[tup
 
 
 def _create(cursor: Cursor, tables: Tables) -> None:
-    cursor.execute("SELECT to_regnamespace(quote_ident(%s)) IS NULL", (tables.schema,))
-    if (row := cursor.fetchone()) and row[0]:
-        cursor.execute(statement("create_schema", schema=sql.Identifier(tables.schema)))
+    ensure_schema(cursor, tables.schema)
     cursor.execute(statement("create_load_ledger", ledger=tables.ledger))
     cursor.execute(statement("create_load_quarantine", quarantine=tables.quarantine))
     cursor.execute(
-        statement("create_quarantine_index", index=sql.Identifier("load_quarantine_file"), quarantine=tables.quarantine)
+        statement("create_quarantine_index", index=sql.Identifier(f"{QUARANTINE}_file"), quarantine=tables.quarantine)
     )
     if tables.spec.is_monthly:
         _create_row_id_function(cursor, tables)
