@@ -14,7 +14,7 @@ from dateutil.relativedelta import relativedelta
 
 import pipeline.sample
 from benchmarks.report import tell
-from pipeline.datasets import DatasetSpec, spec_named
+from pipeline.datasets import Dataset, dataset_named
 
 FOLDER = Path(__file__).parent / ".cache"
 _FIRST_MONTH = datetime.date(2019, 1, 1)
@@ -25,7 +25,7 @@ _WORTH_A_LINE = 100_000  # rows: some seconds of work
 class Releases:
     """Consecutive months of one dataset, of equally many rows each, laid out like the release site."""
 
-    spec: DatasetSpec
+    spec: Dataset
     rows: int
     months: tuple[datetime.date, ...]
     mirror: Path
@@ -45,7 +45,7 @@ class Releases:
 
 def releases(taxi: str, rows: int, months: int, cache: Path) -> Releases:
     """Returns once every month is there; no two months hold the same rows."""
-    spec = spec_named(taxi)
+    spec = dataset_named(taxi)
     found = Releases(
         spec,
         rows,

@@ -65,9 +65,9 @@ def _load(file: str, dsn: str, schema: str, taxi: str, rows: int) -> float:
     import psycopg2
     import sqlalchemy
 
-    from pipeline.datasets import spec_named
+    from pipeline.datasets import dataset_named
 
-    columns = spec_named(taxi).columns
+    columns = dataset_named(taxi).columns
     times = [column.source_name for column in columns if column.postgres_type == "timestamp"]
     texts = {column.source_name: "string" for column in columns if column.postgres_type == "text"}
     engine = sqlalchemy.create_engine("postgresql+psycopg2://", creator=lambda: psycopg2.connect(dsn))

@@ -11,7 +11,7 @@ from typing import TypeAlias
 import psycopg2
 
 from pipeline.commands import dbt, forget, psql, status, stop, ui
-from pipeline.datasets import all_specs, monthly_names, parse_month
+from pipeline.datasets import all_datasets, monthly_names, parse_month
 from pipeline.errors import PipelineError
 from pipeline.warehouses import WAREHOUSES
 
@@ -119,7 +119,7 @@ def _schedule(arguments: argparse.Namespace) -> int:
 
 
 def _add_file_options(command: argparse.ArgumentParser, required: bool) -> None:
-    command.add_argument("--taxi", choices=list(all_specs()), required=required, help="which dataset")
+    command.add_argument("--taxi", choices=list(all_datasets()), required=required, help="which dataset")
     command.add_argument("--month", type=_month, help="which month, such as 2019-01")
 
 

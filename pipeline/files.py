@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 CHECKOUT = Path(__file__).parents[1]
+SQL = CHECKOUT / "sql"
 
 
 @contextlib.contextmanager

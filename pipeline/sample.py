@@ -15,7 +15,7 @@ import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from pipeline.datasets import Column, DatasetSpec, monthly_names, parse_month, spec_named
+from pipeline.datasets import Column, Dataset, Release, dataset_named, monthly_names, parse_month
 
 _BLANK_SHARE = 0.25  # of rows without vendor, flags and counts; 21 to 46 % in the green files of 2020
 _STRAYS_PER_FILE = 4  # rows with a clock gone wrong, as in every real file
@@ -48,9 +48,9 @@ _VALUES: dict[str, Callable[[random.Random], str]] = {
 }
 
 
-def write_month(spec: DatasetSpec, month: datetime.date, rows: int, folder: Path) -> Path:
+def write_month(spec: Dataset, month: datetime.date, rows: int, folder: Path) -> Path:
     """Writes one made-up release of a monthly dataset below `folder`; returns its path."""
-    path = folder / spec.source_path(month)
+    path = folder / Release(spec, month).source_path
     path.parent.mkdir(parents=True, exist_ok=True)
     with (
         path.open("wb") as raw,
@@ -64,7 +64,7 @@ def write_month(spec: DatasetSpec, month: datetime.date, rows: int, folder: Path
 
 def write_zones(folder: Path) -> Path:
     """Writes a made-up zone file below `folder`; returns its path."""
-    path = folder / spec_named("zones").source_path(None)
+    path = folder / Release(dataset_named("zones")).source_path
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = ['"LocationID","Borough","Zone","service_zone"']
     lines += [
@@ -75,7 +75,7 @@ def write_zones(folder: Path) -> Path:
     return path
 
 
-def _lines(spec: DatasetSpec, month: datetime.date, rows: int) -> Iterator[str]:
+def _lines(spec: Dataset, month: datetime.date, rows: int) -> Iterator[str]:
     chance = random.Random(f"{spec.name} {month:%Y-%m} {rows}")
     makers = [_maker(column) for column in spec.columns]
     blanks = [column.name in _BLANK_TOGETHER for column in spec.columns]
@@ -126,7 +126,7 @@ def main() -> None:
         month = parse_month(arguments.month)
     except ValueError as error:
         parser.error(str(error))
-    print(f"generated, not real: {write_month(spec_named(arguments.taxi), month, arguments.rows, arguments.folder)}")
+    print(f"generated, not real: {write_month(dataset_named(arguments.taxi), month, arguments.rows, arguments.folder)}")
     print(f"generated, not real: {write_zones(arguments.folder)}")
 
 

@@ -21,13 +21,13 @@ import pytest
 from gcp import Emulators, GoogleCloud, emulators, new_google_cloud
 from http_source import HttpSource, http_source
 
-from pipeline.datasets import DatasetSpec, parse_month, spec_named
+from pipeline.datasets import Dataset, parse_month, dataset_named
 from pipeline.extract import ExtractedFile, extract_release
 from pipeline.extract.download import HttpOptions, download
-from pipeline.extract.part import Part
+from pipeline.extract.partial_download import Part
 from pipeline.progress import silent
 from pipeline.sample import write_month
-from pipeline.warehouses.gcp.resources import create_resources
+from pipeline.warehouses.bigquery.resources import create_resources
 from pipeline.warehouses.postgres import LoadJob, PostgresDatabase
 from pipeline.warehouses.postgres.embedded import ensure_running, stop
 
@@ -61,15 +61,15 @@ def database(server: str) -> Iterator[PostgresDatabase]:
 
 
 @pytest.fixture
-def green() -> DatasetSpec:
-    return spec_named("green")
+def green() -> Dataset:
+    return dataset_named("green")
 
 
 @pytest.fixture
 def mirror(tmp_path: Path) -> Path:
     """A folder laid out like the release site, with 500 made-up rows of green 2019-01."""
     folder = tmp_path / "mirror"
-    write_month(spec_named("green"), JANUARY, 500, folder)
+    write_month(dataset_named("green"), JANUARY, 500, folder)
     return folder
 
 
@@ -178,7 +178,7 @@ def settings(root: Path, database: PostgresDatabase, mirror: Path) -> dict[str, 
 def publish(mirror: Path, *months: str) -> None:
     """Puts made-up months of green, such as 2019-02, on a mirror: 100 rows each."""
     for month in months:
-        write_month(spec_named("green"), parse_month(month), 100, mirror)
+        write_month(dataset_named("green"), parse_month(month), 100, mirror)
 
 
 def run_command(name: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -217,7 +217,7 @@ def start_command(name: str, *arguments: str, **environment: str) -> subprocess.
 
 
 def job_for(
-    spec: DatasetSpec, source: Path, tmp_path: Path, month: datetime.date | None = JANUARY, **options: Any
+    spec: Dataset, source: Path, tmp_path: Path, month: datetime.date | None = JANUARY, **options: Any
 ) -> LoadJob:
     """Extracts a month from a mirror and returns the job of loading it, as LoadTripdata makes it."""
     file = tmp_path / "raw" / spec.source_path(month)

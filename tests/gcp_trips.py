@@ -11,12 +11,12 @@ from conftest import JANUARY
 from gcp import GoogleCloud
 from trips import job_of
 
-from pipeline.datasets import DatasetSpec, spec_named
+from pipeline.datasets import Dataset, dataset_named
 from pipeline.progress import silent
-from pipeline.warehouses.gcp.jobs import unobserved
-from pipeline.warehouses.gcp.ledger import GcpLedgerEntry
-from pipeline.warehouses.gcp.loading import GcpLoadJob, forget, load
-from pipeline.warehouses.gcp.objects import ReleaseObject, UploadJob, upload
+from pipeline.warehouses.bigquery.jobs import unobserved
+from pipeline.warehouses.bigquery.ledger import GcpLedgerEntry
+from pipeline.warehouses.bigquery.loading import GcpLoadJob, forget, load
+from pipeline.warehouses.bigquery.objects import ReleaseObject, UploadJob, upload
 
 FAMILY = "LoadTripdataToBigQuery"
 FILE = "green_tripdata_2019-01.csv"
@@ -37,10 +37,10 @@ def upload_lines(
 
 
 def load_uploaded(
-    cloud: GoogleCloud, month: datetime.date | None = JANUARY, spec: DatasetSpec | None = None, **options: Any
+    cloud: GoogleCloud, month: datetime.date | None = JANUARY, spec: Dataset | None = None, **options: Any
 ) -> GcpLedgerEntry:
     """Loads what is in the bucket."""
-    return load(cloud.place, GcpLoadJob(FAMILY, spec or spec_named("green"), month, **options), unobserved)
+    return load(cloud.place, GcpLoadJob(FAMILY, spec or dataset_named("green"), month, **options), unobserved)
 
 
 def load_lines(
@@ -48,7 +48,7 @@ def load_lines(
     lines: Iterable[bytes],
     folder: Path,
     month: datetime.date = JANUARY,
-    spec: DatasetSpec | None = None,
+    spec: Dataset | None = None,
     **layout: Any,
 ) -> GcpLedgerEntry:
     """Uploads and loads a file of these lines in the place of what there was of the month."""
@@ -58,7 +58,7 @@ def load_lines(
 
 
 def forget_month(cloud: GoogleCloud, month: datetime.date = JANUARY) -> bool:
-    return forget(cloud.place, spec_named("green"), month)
+    return forget(cloud.place, dataset_named("green"), month)
 
 
 def trips_in(cloud: GoogleCloud) -> list[tuple[str, str, str]]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from trips import HEADER, trip
 
-from pipeline.datasets import spec_named
+from pipeline.datasets import dataset_named
 
 MARTS = {
     "dim_zones": "locationid",
@@ -62,7 +62,7 @@ ZONES = """\
 
 def write_golden_releases(folder: Path) -> None:
     """Writes a mirror of green 2019-01 and 2019-02, yellow 2019-01 and the zones below `folder`."""
-    header = ",".join(column.source_name for column in spec_named("yellow").columns).encode()
+    header = ",".join(column.source_name for column in dataset_named("yellow").columns).encode()
     write_release(folder / "green/green_tripdata_2019-01.csv.gz", [HEADER, *JANUARY])
     write_release(folder / "green/green_tripdata_2019-02.csv.gz", [HEADER, *FEBRUARY])
     write_release(folder / "yellow/yellow_tripdata_2019-01.csv.gz", [header, *(line.encode() for line in YELLOW)])

@@ -9,7 +9,7 @@ from pathlib import Path
 from conftest import CHECKOUT, JANUARY
 from trips import job_of
 
-from pipeline.datasets import release_file, spec_named
+from pipeline.datasets import release_file, dataset_named
 from pipeline.progress import silent
 from pipeline.warehouses.postgres import LoadJob, PostgresDatabase, load
 
@@ -33,7 +33,7 @@ def start(database: PostgresDatabase, lines: list[bytes], folder: Path, *options
 
 def main(dsn: str, schema: str, file: str, *options: str) -> None:
     release_file.BLOCK_BYTES = 20_000
-    green, path, replace = spec_named("green"), Path(file), "replace" in options
+    green, path, replace = dataset_named("green"), Path(file), "replace" in options
     job = LoadJob("LoadTripdata", green, JANUARY, path, path.as_uri(), None, max_bad_rows=1, replace=replace)
     held: list[int] = []
 

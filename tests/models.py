@@ -9,8 +9,8 @@ from typing import Any
 from conftest import JANUARY, execute, job_for
 from golden_releases import MARTS
 
-from pipeline.datasets import spec_named
-from pipeline.models import DbtCommand, NodeResult, PostgresModels, build
+from pipeline.datasets import dataset_named
+from pipeline.transform import DbtCommand, NodeResult, PostgresModels, build
 from pipeline.progress import silent
 from pipeline.warehouses.postgres import PostgresDatabase, load
 
@@ -21,7 +21,7 @@ def load_release(
     database: PostgresDatabase, mirror: Path, tmp_path: Path, dataset: str, month: datetime.date | None = JANUARY
 ) -> None:
     """Loads a month, or the one file that the dataset is, in the place of any that is loaded."""
-    spec = spec_named(dataset)
+    spec = dataset_named(dataset)
     load(database, job_for(spec, mirror, tmp_path, month if spec.is_monthly else None, replace=True), silent)
 
 

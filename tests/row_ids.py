@@ -11,11 +11,11 @@ from fractions import Fraction
 
 from conftest import execute
 
-from pipeline.datasets import DatasetSpec
+from pipeline.datasets import Dataset
 from pipeline.warehouses.postgres import PostgresDatabase
 
 
-def rows_with_another_id(database: PostgresDatabase, spec: DatasetSpec) -> int:
+def rows_with_another_id(database: PostgresDatabase, spec: Dataset) -> int:
     """How many of a table's rows have an id that is not md5 of their key's texts, unseparated, NULL as ''."""
     texts = " || ".join(f"coalesce({name}::text, '')" for name in spec.row_key)
     return int(execute(database, f"SELECT count(*) FROM {spec.table} WHERE unique_row_id <> md5({texts})")[0][0])

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.alerts import AlertBook, Message, News, Status, Subject
+from pipeline.monitoring.alert import Alert, Status, Subject
+from pipeline.monitoring.alert_state import AlertState
+from pipeline.monitoring.messages import Message
 
 MONTH = Subject("LoadTripdata_1", "LoadTripdata", {"taxi": "green", "month": "2019-01"})
 OTHER = Subject("LoadTripdata_2", "LoadTripdata", {"taxi": "green", "month": "2019-02"})
@@ -31,8 +33,8 @@ def channel() -> Channel:
     return Channel()
 
 
-def book(folder: Path, gather_seconds: float = 3600, burst_seconds: float = 3600) -> AlertBook:
-    return AlertBook(folder / "alerts" / "book.json", gather_seconds, burst_seconds)
+def book(folder: Path, gather_seconds: float = 3600, burst_seconds: float = 3600) -> AlertState:
+    return AlertState(folder / "alerts" / "book.json", gather_seconds, burst_seconds)
 
 
 def test_news_waits_for_the_end_of_its_run(tmp_path: Path, channel: Channel) -> None:
@@ -85,7 +87,7 @@ def test_failure_after_a_long_quiet_is_a_new_burst(tmp_path: Path, channel: Chan
     assert channel.told == [("failed", 1)] * 3
 
 
-def test_channel_that_is_down_is_owed_what_the_other_has(tmp_path: Path, channel: Channel) -> None:
+def test_channel_that_is_down_is_pending_what_the_other_has(tmp_path: Path, channel: Channel) -> None:
     alerts, down = book(tmp_path), Channel()
     channels = {"e-mail": channel, "webhook": down}
     down.is_down = True
@@ -148,7 +150,7 @@ def test_processes_share_one_book(tmp_path: Path, channel: Channel) -> None:
 
 
 def test_message_lists_only_so_many() -> None:
-    news = [News(MONTH, Status.FAILED, "why", "run", []) for _ in range(30)]
+    news = [Alert(MONTH, Status.FAILED, "why", "run", []) for _ in range(30)]
     message = Message(Status.FAILED, news)
 
     assert message.subject.startswith("30 tasks failed on ")

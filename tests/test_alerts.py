@@ -182,7 +182,7 @@ def test_killed_worker_is_told_by_its_parent(tmp_path: Path, told: Receivers) ->
     (tmp_path / "fatal.py").write_text(
         "import os, signal\n"
         "import luigi\n"
-        "from pipeline.tasks.task import PipelineTask\n"
+        "from pipeline.tasks.base import PipelineTask\n"
         "class Fatal(PipelineTask):\n"
         "    note = luigi.Parameter(default='a <b>&c')\n"
         "    password = luigi.Parameter(default='hunter2', significant=False)\n"

@@ -9,7 +9,7 @@ import pytest
 from conftest import execute
 from trips import FEBRUARY, HEADER, contents, count, job_of, trip, trips
 
-from pipeline.datasets import release_file, spec_named
+from pipeline.datasets import release_file, dataset_named
 from pipeline.errors import PipelineError
 from pipeline.progress import silent
 from pipeline.warehouses.postgres import PostgresDatabase, load
@@ -191,7 +191,7 @@ ZONES_HEADER = b'"LocationID","Borough","Zone","service_zone"'
 
 
 def test_bad_zone_file_changes_nothing_of_the_zones_there(database: PostgresDatabase, tmp_path: Path) -> None:
-    zones = spec_named("zones")
+    zones = dataset_named("zones")
     lines = [b'1,"EWR","Newark ""Liberty"" Airport, NJ","EWR"', b'2,"Queens","Jamaica Bay","Boro Zone"']
     load(database, job_of(lines, tmp_path, None, spec=zones, header=ZONES_HEADER), silent)
     rows = execute(database, "SELECT * FROM taxi_zone_lookup ORDER BY locationid")

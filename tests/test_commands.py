@@ -12,7 +12,7 @@ import pytest
 from conftest import CHECKOUT, Run, execute, run_command
 from trips import HEADER, trip, trips
 
-from pipeline.datasets import spec_named
+from pipeline.datasets import dataset_named
 from pipeline.sample import write_month, write_zones
 from pipeline.warehouses.postgres import PostgresDatabase
 
@@ -22,7 +22,7 @@ COMMANDS = ("status", "psql", "dbt", "forget", "stop", "schedule", "ui", "help")
 
 def test_status_shows_what_is_loaded_where_and_from_what(luigi: Run, pipeline: Run, mirror: Path) -> None:
     write_zones(mirror)
-    write_month(spec_named("yellow"), datetime.date(2020, 2, 1), 50, mirror)
+    write_month(dataset_named("yellow"), datetime.date(2020, 2, 1), 50, mirror)
     luigi(*LOAD)
     luigi("LoadTripdata", "--taxi", "yellow", "--month", "2020-02")
     luigi("LoadZones")
@@ -111,7 +111,7 @@ def test_forgotten_month_is_gone_everywhere_and_loads_again(
 ) -> None:
     file = mirror / "green" / "green_tripdata_2019-01.csv.gz"
     file.write_bytes(b"\r\n".join([HEADER, *trips(10), trip(3), trip(11, fare_amount="free")]))
-    write_month(spec_named("green"), datetime.date(2019, 2, 1), 50, mirror)
+    write_month(dataset_named("green"), datetime.date(2019, 2, 1), 50, mirror)
     luigi(*LOAD, "--max-bad-rows", "1")
     luigi(*LOAD[:-1], "2019-02")
     raw = tmp_path / "data" / "raw" / "green" / file.name

@@ -11,9 +11,9 @@ import pytest
 from conftest import Run, execute, run_copy, settings, start_command
 from waiting import held, until_it_waits, until_its_sessions_end
 
-from pipeline.models import PostgresModels
-from pipeline.models.project import modelled_specs
-from pipeline.models.sources import FILE, sources_yaml
+from pipeline.transform import PostgresModels
+from pipeline.transform.project import modelled_datasets
+from pipeline.transform.sources import FILE, sources_yaml
 from pipeline.warehouses.postgres import PostgresDatabase
 
 pytestmark = pytest.mark.usefixtures("golden_mirror")
@@ -119,5 +119,5 @@ def test_selected_model_is_built_in_the_schema_asked_for(luigi: Run, database: P
 
 
 def test_sources_are_in_step_with_the_dataset_specs() -> None:
-    assert [spec.name for spec in modelled_specs()] == ["green", "yellow", "zones"]
-    assert FILE.read_text() == sources_yaml(), "run: python -m pipeline.models.sources"
+    assert [spec.name for spec in modelled_datasets()] == ["green", "yellow", "zones"]
+    assert FILE.read_text() == sources_yaml(), "run: python -m pipeline.transform.sources"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import BIN, CHECKOUT, settings
 
-from pipeline.datasets import spec_named
+from pipeline.datasets import dataset_named
 from pipeline.sample import write_month, write_zones
 from pipeline.settings.section import Section
 from pipeline.warehouses.postgres import PostgresDatabase
@@ -44,7 +44,7 @@ def test_commands_of_page_run(
     releases = tmp_path / "releases"
     write_zones(releases)
     for taxi in ("green", "yellow"):
-        spec = spec_named(taxi)
+        spec = dataset_named(taxi)
         for month in range(1, 13):
             assert spec.first_month
             write_month(spec, spec.first_month.replace(month=month), 50, releases)

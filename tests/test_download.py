@@ -11,7 +11,7 @@ from http_source import Fault, HttpSource, http_source
 
 from pipeline.errors import PipelineError
 from pipeline.extract.download import download
-from pipeline.extract.part import Part
+from pipeline.extract.partial_download import Part
 from pipeline.progress import silent
 
 OTHER_CONTENT = random.Random(2).randbytes(10_000)

@@ -13,7 +13,7 @@ from http_source import FINE, Fault, HttpSource
 
 from pipeline.errors import PipelineError
 from pipeline.extract.download import FileNotPublished, download
-from pipeline.extract.part import Part
+from pipeline.extract.partial_download import Part
 from pipeline.progress import silent
 
 

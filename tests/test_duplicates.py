@@ -14,7 +14,7 @@ from conftest import JANUARY, execute
 from row_ids import rows_with_another_id
 from trips import FEBRUARY, contents, count, job_of, trip, trips
 
-from pipeline.datasets import DatasetSpec
+from pipeline.datasets import Dataset
 from pipeline.progress import silent
 from pipeline.warehouses.postgres import PostgresDatabase, load
 
@@ -80,7 +80,7 @@ STRAYS = {
 def test_row_that_another_file_already_has_is_set_aside(
     database: PostgresDatabase,
     tmp_path: Path,
-    green: DatasetSpec,
+    green: Dataset,
     strays: tuple[bytes, bytes],
     order: tuple[datetime.date, datetime.date],
 ) -> None:

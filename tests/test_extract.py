@@ -16,7 +16,7 @@ import pytest
 from conftest import IMPATIENT, JANUARY, run_command
 from http_source import Fault, HttpSource
 
-from pipeline.datasets import DatasetSpec, spec_named
+from pipeline.datasets import Dataset, dataset_named
 from pipeline.errors import PipelineError
 from pipeline.extract import ExtractedFile, extract_release, remove_extracted
 from pipeline.progress import silent
@@ -39,7 +39,7 @@ def file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def extract(site: HttpSource, green: DatasetSpec, file: Path, release: bytes) -> Extract:
+def extract(site: HttpSource, green: Dataset, file: Path, release: bytes) -> Extract:
     """Extracts green 2019-01, from the site unless told otherwise."""
     site.files[f"/{PATH}"] = release
 
@@ -79,7 +79,7 @@ def test_base_url_may_end_in_a_slash(extract: Extract, site: HttpSource) -> None
 
 
 def test_nothing_stands_under_the_name_before_the_end(
-    site: HttpSource, green: DatasetSpec, file: Path, extract: Extract
+    site: HttpSource, green: Dataset, file: Path, extract: Extract
 ) -> None:
     site.faults = [Fault(cut_after=5_000)]
     seen: list[bool] = []
@@ -299,14 +299,14 @@ def test_unusable_storage_is_one_line(extract: Extract, tmp_path: Path) -> None:
     assert f"{tmp_path}/raw" in complaint(extract)
 
 
-def test_real_release_is_extracted(green: DatasetSpec, real_releases: Path, file: Path) -> None:
+def test_real_release_is_extracted(green: Dataset, real_releases: Path, file: Path) -> None:
     april = datetime.date(2020, 4, 1)
 
     assert extract_release(green, april, str(real_releases), file, HASTY, silent).rows == 35_612
 
 
 def test_zones_are_extracted_without_a_month(site: HttpSource, tmp_path: Path) -> None:
-    zones, file = spec_named("zones"), tmp_path / "zones.csv"
+    zones, file = dataset_named("zones"), tmp_path / "zones.csv"
     site.files["/misc/taxi_zone_lookup.csv"] = (
         b'"LocationID","Borough","Zone","service_zone"\r\n1,"EWR","Newark","EWR"\r\n'
     )

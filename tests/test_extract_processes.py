@@ -16,7 +16,7 @@ from conftest import IMPATIENT, JANUARY, start_command
 from http_source import Fault, HttpSource
 from waiting import eventually
 
-from pipeline.datasets import DatasetSpec
+from pipeline.datasets import Dataset
 from pipeline.errors import PipelineError
 from pipeline.extract import ExtractedFile, extract_release
 from pipeline.progress import silent
@@ -26,7 +26,7 @@ PATH = "green/green_tripdata_2019-01.csv.gz"
 
 
 @pytest.fixture
-def release(green: DatasetSpec, tmp_path: Path) -> bytes:
+def release(green: Dataset, tmp_path: Path) -> bytes:
     """2,000 made-up rows of green 2019-01, as they are released."""
     return write_month(green, JANUARY, 2_000, tmp_path / "mirror").read_bytes()
 
@@ -54,7 +54,7 @@ def started(site: HttpSource, root: Path, *options: str) -> Iterator[Popen[str]]
 
 
 def test_killed_download_leaves_nothing_and_goes_on(
-    stocked: HttpSource, green: DatasetSpec, tmp_path: Path, release: bytes
+    stocked: HttpSource, green: Dataset, tmp_path: Path, release: bytes
 ) -> None:
     file = tmp_path / "raw" / PATH
     part = file.with_name(file.name + ".part")
@@ -137,7 +137,7 @@ def run_to_step(step: int, action: Callable[[], object]) -> bool:
 
 
 def test_killed_at_any_step_file_and_facts_agree_and_the_next_run_ends_well(
-    stocked: HttpSource, green: DatasetSpec, tmp_path: Path, release: bytes
+    stocked: HttpSource, green: Dataset, tmp_path: Path, release: bytes
 ) -> None:
     file, old = tmp_path / "raw" / PATH, write_month(green, JANUARY, 50, tmp_path / "old").read_bytes()
 

@@ -15,8 +15,8 @@ from gcp_loading_process import Forge, forge
 from gcp_trips import FAMILY, FILE, forget_month, load_lines
 from trips import FEBRUARY, trip, trips
 
-from pipeline.warehouses.gcp.ledger import GcpLedger
-from pipeline.warehouses.gcp.resources import create_resources
+from pipeline.warehouses.bigquery.ledger import GcpLedger
+from pipeline.warehouses.bigquery.resources import create_resources
 
 CHANGE = "^(POST|PUT|DELETE) "
 OLD = [*trips(4), trip(2)]

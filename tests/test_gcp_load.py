@@ -12,7 +12,7 @@ from gcp import GoogleCloud
 from gcp_trips import FILE, forget_month, load_lines, load_uploaded, set_aside, trips_in, upload_lines
 from trips import FEBRUARY, HEADER, job_of, trip, trips
 
-from pipeline.datasets import DatasetSpec, spec_named
+from pipeline.datasets import Dataset, dataset_named
 from pipeline.errors import PipelineError
 from pipeline.progress import silent
 from pipeline.warehouses.postgres import PostgresDatabase, load
@@ -30,7 +30,7 @@ def test_table_is_partitioned_clustered_and_described(loadable: GoogleCloud, tmp
     assert table.clustering_fields == ["filename"]
     assert table.labels == {"managed-by": "tlc-pipeline"}
     described = {field.name: field.description for field in table.schema}
-    green = spec_named("green")
+    green = dataset_named("green")
     assert list(described) == ["unique_row_id", "filename", *green.column_names]
     assert all(described.values())
     assert described["trip_distance"] == green.columns[green.column_names.index("trip_distance")].description
@@ -194,7 +194,7 @@ def test_fewer_rows_than_the_file_had_fail_it(loadable: GoogleCloud, tmp_path: P
 
 
 def test_zones_take_the_place_of_the_old(loadable: GoogleCloud, tmp_path: Path) -> None:
-    zones: DatasetSpec = spec_named("zones")
+    zones: Dataset = dataset_named("zones")
     header = b'"LocationID","Borough","Zone","service_zone"'
     for lines in ([b'1,"EWR","Newark","EWR"', b'2,"Queens","Jamaica Bay","Boro"'], [b'1,"EWR","Newark ""N""","EWR"']):
         load_lines(loadable, lines, tmp_path, None, zones, header=header)

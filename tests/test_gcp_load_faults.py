@@ -16,8 +16,8 @@ from trips import FEBRUARY, trip, trips
 from waiting import eventually
 
 from pipeline.errors import PipelineError
-from pipeline.warehouses.gcp import jobs
-from pipeline.warehouses.gcp.ledger import GcpLedger
+from pipeline.warehouses.bigquery import jobs
+from pipeline.warehouses.bigquery.ledger import GcpLedger
 
 LINES = [*trips(4), trip(2)]
 ON_OTHER_DAYS = [trip(number, FEBRUARY) for number in range(2, 9)]

@@ -11,7 +11,7 @@ from conftest import JANUARY, Run, execute, settings, start_command
 from gcp import GoogleCloud
 from gcp_trips import FILE, trips_in
 
-from pipeline.datasets import spec_named
+from pipeline.datasets import dataset_named
 from pipeline.sample import write_month, write_zones
 from pipeline.warehouses.postgres import PostgresDatabase
 
@@ -43,7 +43,7 @@ def test_forced_and_forgotten_months_are_loaded_anew(
 ) -> None:
     assert luigi(*LOAD).returncode == 0
     old = google_cloud.marker()
-    write_month(spec_named("green"), JANUARY, 400, mirror)
+    write_month(dataset_named("green"), JANUARY, 400, mirror)
     forced = luigi(*LOAD, "--force", "--workers", "2")
     assert forced.returncode == 0, forced.stderr
     new = google_cloud.marker()
@@ -61,7 +61,7 @@ def test_forced_and_forgotten_months_are_loaded_anew(
 
 def test_four_workers_fill_a_range_of_months(luigi: Run, google_cloud: GoogleCloud, mirror: Path) -> None:
     for month in range(1, 5):
-        write_month(spec_named("green"), datetime.date(2019, month, 1), 100, mirror)
+        write_month(dataset_named("green"), datetime.date(2019, month, 1), 100, mirror)
 
     done = luigi(
         *("RangeMonthly", "--of", "LoadTripdataToBigQuery", "--of-params", '{"taxi":"green"}'),

@@ -20,13 +20,13 @@ from gcp_trips import forget_month, load_lines, load_uploaded, set_aside, trips_
 from test_gcp_statements import EDGES, texts_in_postgres, texts_query
 from trips import FEBRUARY, trip, trips
 
-from pipeline.datasets import spec_named
+from pipeline.datasets import dataset_named
 from pipeline.errors import PipelineError
 from pipeline.sample import write_month
-from pipeline.warehouses.gcp import GcpProject
-from pipeline.warehouses.gcp.jobs import query_config
-from pipeline.warehouses.gcp.merging import FileRows, delete_statement
-from pipeline.warehouses.gcp.resources import create_resources, missing_resources
+from pipeline.warehouses.bigquery import GcpProject
+from pipeline.warehouses.bigquery.jobs import query_config
+from pipeline.warehouses.bigquery.merge import FileRows, delete_statement
+from pipeline.warehouses.bigquery.resources import create_resources, missing_resources
 from pipeline.warehouses.postgres import PostgresDatabase
 
 pytestmark = pytest.mark.gcp
@@ -74,7 +74,7 @@ def test_month_is_loaded_forced_compared_and_forgotten(
 ) -> None:
     month = ("--taxi", "green", "--month", "2019-01")
     for rows, force in ((500, []), (400, ["--force"])):
-        write_month(spec_named("green"), JANUARY, rows, mirror)
+        write_month(dataset_named("green"), JANUARY, rows, mirror)
         for task in ("LoadTripdata", "LoadTripdataToBigQuery"):
             done = luigi(task, *month, *force)
             assert done.returncode == 0, done.stderr
@@ -124,7 +124,7 @@ def test_only_the_partitions_of_a_files_days_are_paid_for(here: GoogleCloud, tmp
     config.dry_run = True
 
     def cost(day: datetime.date) -> int:
-        rows = FileRows(spec_named("green"), "green_tripdata_2019-01.csv", (day,))
+        rows = FileRows(dataset_named("green"), "green_tripdata_2019-01.csv", (day,))
         with contextlib.closing(here.place.bigquery()) as client:
             return int(client.query(delete_statement(here.place, rows), job_config=config).total_bytes_processed)
 

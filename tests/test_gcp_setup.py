@@ -15,9 +15,9 @@ from conftest import Run
 from gcp import GoogleCloud
 
 from pipeline.errors import PipelineError
-from pipeline.warehouses.gcp import credentials as gcp_credentials
-from pipeline.warehouses.gcp.ledger import GcpLedger
-from pipeline.warehouses.gcp.resources import create_resources, missing_resources
+from pipeline.warehouses.bigquery import credentials as gcp_credentials
+from pipeline.warehouses.bigquery.ledger import GcpLedger
+from pipeline.warehouses.bigquery.resources import create_resources, missing_resources
 
 SECRET = "0ne-t1me-s3cret"
 KEY = {
@@ -118,7 +118,7 @@ def test_unset_project_is_told(google_cloud: GoogleCloud, luigi: Run) -> None:
 
 def test_unreachable_service_is_told_soon(google_cloud: GoogleCloud, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:1")
-    monkeypatch.setattr("pipeline.warehouses.gcp.faults._PATIENCE", 0.1)
+    monkeypatch.setattr("pipeline.warehouses.bigquery.google_errors._PATIENCE", 0.1)
 
     place, looks = google_cloud.place, ThreadPoolExecutor(2)
     resources = looks.submit(missing_resources, place)

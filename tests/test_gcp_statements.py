@@ -14,13 +14,13 @@ from gcp import GoogleCloud
 from gcp_trips import load_lines
 from trips import FEBRUARY, job_of
 
-from pipeline.datasets import Column, DatasetSpec, all_specs, spec_named
+from pipeline.datasets import Column, Dataset, all_datasets, dataset_named
 from pipeline.progress import silent
-from pipeline.warehouses.gcp.file_figures import figures_statement
-from pipeline.warehouses.gcp.merging import FileRows, delete_statement, merge_statement, quarantine_statement
-from pipeline.warehouses.gcp.project import GcpProject
-from pipeline.warehouses.gcp.schemas import QUARANTINE, quarantine_fields, staging_fields, table_fields
-from pipeline.warehouses.gcp.statements import FOLDER, quoted, statement, text_of
+from pipeline.warehouses.bigquery.file_checksums import figures_statement
+from pipeline.warehouses.bigquery.merge import FileRows, delete_statement, merge_statement, quarantine_statement
+from pipeline.warehouses.bigquery.client import GcpProject
+from pipeline.warehouses.bigquery.tables import QUARANTINE, quarantine_fields, staging_fields, table_fields
+from pipeline.warehouses.bigquery.sql_text import FOLDER, quoted, statement, text_of
 from pipeline.warehouses.postgres import PostgresDatabase, load
 
 PLACE = GcpProject("my-project", "US", "my-bucket", "tlc", 0)
@@ -37,14 +37,14 @@ EVERY_TYPE = {
     "select": ("text", "STRING"),
 }
 INVENTED = replace(
-    spec_named("green"),
+    dataset_named("green"),
     name="invented",
     table="invented",
     columns=tuple(Column(name, *types, "What it is.") for name, types in EVERY_TYPE.items()),
     row_key=tuple(name.lower() for name in EVERY_TYPE),
     event_time="at",
 )
-SPECS = [*all_specs().values(), INVENTED]
+SPECS = [*all_datasets().values(), INVENTED]
 
 # Values whose texts could differ, by the PostgreSQL type of the column and then the BigQuery one.
 TIMES = ["2020-04-01 00:44:02", "2020-04-01 00:44:02.5", "2020-04-01 00:44:02.12345", "2020-12-31 23:59:59.999999"]
@@ -64,7 +64,7 @@ Edge = tuple[tuple[str, str], str | None]
 EDGES: list[Edge] = [(types, value) for types, values in VALUES.items() for value in [*values, None]]
 
 
-def statements_for(spec: DatasetSpec) -> Iterator[tuple[str, str]]:
+def statements_for(spec: Dataset) -> Iterator[tuple[str, str]]:
     """Every statement that is ever run on a dataset, by the name of its file."""
     for days in (DAYS, ()):
         rows = FileRows(spec, spec.filename(FEBRUARY if spec.is_monthly else None), days)
@@ -81,7 +81,7 @@ def statements_for(spec: DatasetSpec) -> Iterator[tuple[str, str]]:
         yield "select_days", statement("select_days", event_time=quoted(spec.event_time or ""), staging=quoted(STAGING))
 
 
-def tables_of(spec: DatasetSpec) -> dict[str, list[dict[str, Any]]]:
+def tables_of(spec: Dataset) -> dict[str, list[dict[str, Any]]]:
     """The schemas of the tables that the statements are about, as BigQuery's REST API writes them."""
     fields = {
         PLACE.table_id(spec.table): table_fields(spec),
@@ -92,7 +92,7 @@ def tables_of(spec: DatasetSpec) -> dict[str, list[dict[str, Any]]]:
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
-def test_googles_analyzer_takes_every_statement(spec: DatasetSpec) -> None:
+def test_googles_analyzer_takes_every_statement(spec: Dataset) -> None:
     from gcp_emulator import analyzer
 
     parameters = {"filename": analyzer.STRING, "target_table": analyzer.STRING}

@@ -19,11 +19,11 @@ from gcp import GoogleCloud
 from gcp_trips import FILE
 from trips import HEADER, trips
 
-from pipeline.datasets import spec_named
+from pipeline.datasets import dataset_named
 from pipeline.errors import PipelineError
 from pipeline.progress import Progress, silent
-from pipeline.warehouses.gcp import objects
-from pipeline.warehouses.gcp.objects import ReleaseObject, UploadJob, upload
+from pipeline.warehouses.bigquery import objects
+from pipeline.warehouses.bigquery.objects import ReleaseObject, UploadJob, upload
 
 CHUNK = 256 << 10  # the smallest there can be
 START, CHUNKS = r"^POST /upload/", r"^PUT /upload/"
@@ -38,14 +38,14 @@ UPLOAD_AND_MEASURE = """
 import datetime, resource, sys
 from pathlib import Path
 from google.cloud import storage
-from pipeline.datasets import spec_named
+from pipeline.datasets import dataset_named
 from pipeline.progress import silent
-from pipeline.warehouses.gcp import GcpProject
-from pipeline.warehouses.gcp.objects import UploadJob, upload
+from pipeline.warehouses.bigquery import GcpProject
+from pipeline.warehouses.bigquery.objects import UploadJob, upload
 
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 project, bucket, file = sys.argv[1:]
-job = UploadJob(spec_named("green"), datetime.date(2019, 1, 1), Path(file), "file:///", None)
+job = UploadJob(dataset_named("green"), datetime.date(2019, 1, 1), Path(file), "file:///", None)
 print(upload(GcpProject(project, "US", bucket, "tlc", 0), job, silent).bytes)
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
 """
@@ -55,7 +55,7 @@ def released(folder: Path, content: bytes) -> UploadJob:
     """A release file of this content, gzipped as they are."""
     file = folder / f"{FILE}.gz"
     file.write_bytes(gzip.compress(content, 1))
-    return UploadJob(spec_named("green"), JANUARY, file, "https://example.org/green.csv.gz", rows=3)
+    return UploadJob(dataset_named("green"), JANUARY, file, "https://example.org/green.csv.gz", rows=3)
 
 
 def content_of(size: int) -> bytes:
@@ -75,7 +75,7 @@ def test_object_is_the_decompressed_file(loadable: GoogleCloud, tmp_path: Path, 
     assert uploaded.crc32c == base64.b64encode(google_crc32c.Checksum(content).digest()).decode()
     assert (uploaded.bytes, uploaded.rows, uploaded.source_url) == (size, 3, job.source_url)
     assert uploaded.source_bytes == job.file.stat().st_size
-    assert uploaded.columns == spec_named("green").column_names
+    assert uploaded.columns == dataset_named("green").column_names
     assert seen[-1] == (uploaded.source_bytes, uploaded.source_bytes)
 
 

@@ -14,7 +14,7 @@ from loading_process import start
 from trips import FEBRUARY, count, job_of, loading_tables, partitions, trip, trips
 from waiting import MARKER, held, until_it_waits, until_its_sessions_end
 
-from pipeline.datasets import DatasetSpec
+from pipeline.datasets import Dataset
 from pipeline.progress import silent
 from pipeline.sample import write_month
 from pipeline.warehouses.postgres import PostgresDatabase, load
@@ -127,7 +127,7 @@ def test_killed_at_any_moment(database: PostgresDatabase, tmp_path: Path) -> Non
 
 
 def test_killed_luigi_leaves_nothing_and_the_next_completes(
-    database: PostgresDatabase, mirror: Path, tmp_path: Path, luigi: Run, green: DatasetSpec
+    database: PostgresDatabase, mirror: Path, tmp_path: Path, luigi: Run, green: Dataset
 ) -> None:
     write_month(green, JANUARY, 3000, mirror)
     january = ("--module", "pipeline", "LoadTripdata", "--taxi", "green", "--month", "2019-01")

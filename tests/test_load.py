@@ -15,7 +15,7 @@ from conftest import JANUARY, execute, job_for
 from row_ids import row_id, rows_with_another_id
 from trips import FEBRUARY, contents, count, job_of, loading_tables, partitions, trip, trips
 
-from pipeline.datasets import DatasetSpec, spec_named
+from pipeline.datasets import Dataset, dataset_named
 from pipeline.progress import silent
 from pipeline.sample import write_month, write_zones
 from pipeline.warehouses.postgres import PostgresDatabase, forget, load
@@ -74,7 +74,7 @@ YELLOW_COLUMNS = [
 def test_month_is_loaded_with_the_promised_columns_and_accounted_for(
     database: PostgresDatabase, tmp_path: Path, taxi: str, columns: list[tuple[str, str]]
 ) -> None:
-    spec = spec_named(taxi)
+    spec = dataset_named(taxi)
     release = write_month(spec, JANUARY, 500, tmp_path / "mirror")
 
     entry = load(database, job_for(spec, tmp_path / "mirror", tmp_path), silent)
@@ -102,7 +102,7 @@ def test_month_is_loaded_with_the_promised_columns_and_accounted_for(
 
 @pytest.mark.parametrize("taxi", ["green", "yellow"])
 def test_row_ids_are_those_of_the_formula(database: PostgresDatabase, tmp_path: Path, taxi: str) -> None:
-    spec = spec_named(taxi)
+    spec = dataset_named(taxi)
     release = write_month(spec, JANUARY, 500, tmp_path / "mirror")
     load(database, job_for(spec, tmp_path / "mirror", tmp_path), silent)
 
@@ -131,7 +131,7 @@ def test_row_ids_do_not_depend_on_the_users_settings(database: PostgresDatabase,
 
     load(elsewhere, job_of([trip(0, trip_distance="0.1234567890123"), *trips(5)[1:]], tmp_path), silent)
 
-    assert rows_with_another_id(database, spec_named("green")) == 0
+    assert rows_with_another_id(database, dataset_named("green")) == 0
 
 
 def test_blank_values_are_null_and_quoted_ones_are_empty(database: PostgresDatabase, tmp_path: Path) -> None:
@@ -178,7 +178,7 @@ def test_republished_file_replaces_its_month_alone(database: PostgresDatabase, t
 
 
 def test_forgotten_month_is_gone_and_loads_again(
-    database: PostgresDatabase, green: DatasetSpec, tmp_path: Path
+    database: PostgresDatabase, green: Dataset, tmp_path: Path
 ) -> None:
     assert not forget(database, green, JANUARY)
     load(database, job_of(trips(20, FEBRUARY), tmp_path, FEBRUARY), silent)
@@ -193,7 +193,7 @@ def test_forgotten_month_is_gone_and_loads_again(
 
 
 def test_zones_are_loaded_replaced_and_forgotten(database: PostgresDatabase, tmp_path: Path) -> None:
-    zones = spec_named("zones")
+    zones = dataset_named("zones")
     file = write_zones(tmp_path)
     header, *lines = file.read_bytes().splitlines()
 
@@ -214,8 +214,8 @@ def test_zones_are_loaded_replaced_and_forgotten(database: PostgresDatabase, tmp
 
 def test_names_as_long_as_a_spec_allows_fit(database: PostgresDatabase, tmp_path: Path) -> None:
     """PostgreSQL cuts names at 63 bytes, silently."""
-    green = spec_named("green")
-    spec = DatasetSpec(**{**vars(green), "table": "t" * 45})
+    green = dataset_named("green")
+    spec = Dataset(**{**vars(green), "table": "t" * 45})
 
     for month in (JANUARY, FEBRUARY, datetime.date(2019, 3, 1)):
         load(database, job_of(trips(5, month), tmp_path, month, spec=spec), silent)

@@ -11,7 +11,7 @@ import pytest
 from conftest import CHECKOUT, JANUARY, Run, execute, run_command, settings, start_command
 from trips import FEBRUARY, HEADER, trip, trips
 
-from pipeline.datasets import spec_named
+from pipeline.datasets import dataset_named
 from pipeline.sample import write_month, write_zones
 from pipeline.warehouses.postgres import PostgresDatabase
 
@@ -32,7 +32,7 @@ def test_month_is_loaded_once_and_a_second_run_does_nothing(luigi: Run, database
 
 @pytest.mark.parametrize("taxi", ["fhv", "yellow"])
 def test_every_dataset_has_a_table(luigi: Run, database: PostgresDatabase, mirror: Path, taxi: str) -> None:
-    write_month(spec_named(taxi), FEBRUARY, 50, mirror)
+    write_month(dataset_named(taxi), FEBRUARY, 50, mirror)
 
     loaded = luigi("LoadTripdata", "--taxi", taxi, "--month", "2019-02")
     assert loaded.returncode == 0, loaded.stderr
@@ -86,7 +86,7 @@ def test_force_puts_a_republished_month_in_the_place_of_the_old(
 ) -> None:
     luigi(*LOAD)
     [(old,)] = execute(database, "SELECT source_sha256 FROM load_ledger")
-    write_month(spec_named("green"), JANUARY, 400, mirror)
+    write_month(dataset_named("green"), JANUARY, 400, mirror)
     assert "Did not run any tasks" in luigi(*LOAD).stderr
 
     forced = luigi(*LOAD, "--force", "--workers", workers)
@@ -110,7 +110,7 @@ def test_two_runs_of_one_month_at_once_load_it_once(database: PostgresDatabase, 
 def test_two_runs_of_different_months_at_once_both_load(
     database: PostgresDatabase, mirror: Path, tmp_path: Path
 ) -> None:
-    write_month(spec_named("green"), FEBRUARY, 300, mirror)
+    write_month(dataset_named("green"), FEBRUARY, 300, mirror)
     environment = settings(tmp_path, database, mirror)
     runs = [
         start_command("luigi", "--module", "pipeline", *LOAD[:-1], month, **environment)
@@ -178,7 +178,7 @@ def test_raw_file_removed_before_it_is_loaded_is_explained(
 
 def test_bug_keeps_its_traceback(tmp_path: Path) -> None:
     (tmp_path / "flawed.py").write_text(
-        "from pipeline.tasks.task import PipelineTask\n"
+        "from pipeline.tasks.base import PipelineTask\n"
         "class Flawed(PipelineTask):\n"
         "    def run(self):\n"
         "        {}['missing']\n"

@@ -77,7 +77,7 @@ def test_spoilt_file_is_counted_anew(tmp_path: Path) -> None:
 
 def test_luigid_exports_them_with_its_own(tmp_path: Path) -> None:
     MetricsFile(tmp_path / "data" / "metrics" / "pipeline.prom").task_succeeded("LoadTripdata", "green", 0.5, 10)
-    collector = "pipeline.scheduler_metrics.SchedulerMetrics"
+    collector = "pipeline.monitoring.scheduler_metrics.SchedulerMetrics"
     (tmp_path / "luigi.cfg").write_text(
         f"[scheduler]\nmetrics_collector = custom\nmetrics_custom_import = {collector}\n"
     )

@@ -15,7 +15,7 @@ from conftest import execute
 from row_ids import rows_with_another_id
 from trips import FEBRUARY, contents, count, job_of, loading_tables, partitions, trip, trips
 
-from pipeline.datasets import DatasetSpec, release_file
+from pipeline.datasets import Dataset, release_file
 from pipeline.errors import PipelineError
 from pipeline.progress import silent
 from pipeline.warehouses.postgres import PostgresDatabase, forget, load
@@ -71,7 +71,7 @@ def test_it_is_version_15_and_no_superuser(on_15: PostgresDatabase) -> None:
     assert execute(on_15, query) == [(15, "off")]
 
 
-def test_load_reload_replace_forget(on_15: PostgresDatabase, green: DatasetSpec, tmp_path: Path) -> None:
+def test_load_reload_replace_forget(on_15: PostgresDatabase, green: Dataset, tmp_path: Path) -> None:
     first = load(on_15, job_of(trips(40), tmp_path), silent)
     assert (first.rows_read, first.rows_loaded) == (40, 40)
     before = contents(on_15)
@@ -89,7 +89,7 @@ def test_load_reload_replace_forget(on_15: PostgresDatabase, green: DatasetSpec,
 
 
 def test_ids_and_all_else_are_those_of_18(
-    on_15: PostgresDatabase, database: PostgresDatabase, green: DatasetSpec, tmp_path: Path
+    on_15: PostgresDatabase, database: PostgresDatabase, green: Dataset, tmp_path: Path
 ) -> None:
     odd = [
         trip(60 + i, fare_amount=text) for i, text in enumerate(["-0", ".1", "1e16", "1e-5", "NaN", "-52.00", "1e23"])

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from row_ids import row_id, rows_with_another_id, text_of
 from trips import job_of
 
-from pipeline.datasets import Column, DatasetSpec, release_file, spec_named
+from pipeline.datasets import Column, Dataset, release_file, dataset_named
 from pipeline.progress import silent
 from pipeline.warehouses.postgres import PostgresDatabase, load
 
@@ -34,7 +34,7 @@ TYPES = {
     "remark": "text",
 }
 THINGS = replace(
-    spec_named("green"),
+    dataset_named("green"),
     name="things",
     table="things",
     path="things_{month}.csv",
@@ -124,7 +124,7 @@ greens = st.fixed_dictionaries(
     {
         column.name: st.none()
         | (st.text("0123456789YN", max_size=3) if column.postgres_type == "text" else VALUES[column.postgres_type])
-        for column in spec_named("green").columns
+        for column in dataset_named("green").columns
     }
 )
 
@@ -132,7 +132,7 @@ greens = st.fixed_dictionaries(
 @quick
 @given(table=st.lists(greens, min_size=1, max_size=25))
 def test_row_ids_of_any_green_month_are_those_of_the_formula(
-    database: PostgresDatabase, tmp_path: Path, green: DatasetSpec, table: list[dict[str, Any]]
+    database: PostgresDatabase, tmp_path: Path, green: Dataset, table: list[dict[str, Any]]
 ) -> None:
     lines = [",".join(cell(row[name]) for name in green.column_names).encode() for row in table]
 

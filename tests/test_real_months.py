@@ -9,7 +9,7 @@ import pytest
 from conftest import execute
 from row_ids import rows_with_another_id
 
-from pipeline.datasets import spec_named
+from pipeline.datasets import dataset_named
 from pipeline.progress import silent
 from pipeline.warehouses.postgres import LoadJob, PostgresDatabase, load
 
@@ -18,13 +18,13 @@ YELLOW = {datetime.date(2020, 1, 1): 999, datetime.date(2021, 1, 1): 28_401}
 
 
 def job_in(releases: Path, dataset: str, month: datetime.date | None) -> LoadJob:
-    spec = spec_named(dataset)
+    spec = dataset_named(dataset)
     file = releases / spec.source_path(month)
     return LoadJob("LoadTripdata", spec, month, file, file.as_uri(), None)
 
 
 def test_every_row_of_five_green_months_is_loaded(database: PostgresDatabase, real_releases: Path) -> None:
-    green = spec_named("green")
+    green = dataset_named("green")
 
     for month, rows in GREEN_2020.items():
         entry = load(database, job_in(real_releases, "green", datetime.date(2020, month, 1)), silent)
@@ -48,7 +48,7 @@ def test_every_row_of_a_yellow_sample_is_loaded(
 
     assert (entry.rows_read, entry.rows_loaded, entry.rows_duplicate, entry.rows_rejected) == (rows, rows, 0, 0)
     assert execute(database, "SELECT count(*) FROM yellow_tripdata") == [(rows,)]
-    assert rows_with_another_id(database, spec_named("yellow")) == 0
+    assert rows_with_another_id(database, dataset_named("yellow")) == 0
 
 
 def test_all_zones_are_loaded(database: PostgresDatabase, real_releases: Path) -> None:

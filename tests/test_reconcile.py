@@ -9,13 +9,13 @@ import pytest
 from conftest import JANUARY, Run, execute
 from gcp import GoogleCloud
 
-from pipeline.datasets import spec_named
-from pipeline.warehouses.figures import differences
-from pipeline.warehouses.gcp.file_figures import file_figures as bigquery_figures
-from pipeline.warehouses.gcp.jobs import unobserved
-from pipeline.warehouses.gcp.ledger import GcpLedger
+from pipeline.datasets import dataset_named
+from pipeline.warehouses.checksums import differences
+from pipeline.warehouses.bigquery.file_checksums import file_figures as bigquery_figures
+from pipeline.warehouses.bigquery.jobs import unobserved
+from pipeline.warehouses.bigquery.ledger import GcpLedger
 from pipeline.warehouses.postgres import PostgresDatabase
-from pipeline.warehouses.postgres.file_figures import file_figures as postgres_figures
+from pipeline.warehouses.postgres.file_checksums import file_figures as postgres_figures
 
 CHANGES = {
     "DELETE FROM green_tripdata WHERE unique_row_id = {id}": " rows in PostgreSQL, ",
@@ -48,7 +48,7 @@ def test_loads_that_were_compared_are_not_compared_again(luigi: Run, google_clou
 def test_what_differs_is_told(
     luigi: Run, database: PostgresDatabase, tmp_path: Path, google_cloud: GoogleCloud
 ) -> None:
-    spec, entry = spec_named("green"), GcpLedger(google_cloud.place).find("LoadTripdataToBigQuery", "green/2019-01")
+    spec, entry = dataset_named("green"), GcpLedger(google_cloud.place).find("LoadTripdataToBigQuery", "green/2019-01")
     assert entry
     in_bigquery = bigquery_figures(google_cloud.place, spec, entry, unobserved)
     query = "SELECT unique_row_id, lpep_pickup_datetime::date FROM green_tripdata WHERE trip_type IS NOT NULL LIMIT 1"

@@ -17,12 +17,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.datasets import DatasetSpec, release_file, spec_named
-from pipeline.datasets.records import Block, count_records, records
-from pipeline.datasets.release_file import ReleaseFile
+from pipeline.datasets import Dataset, release_file, dataset_named
+from pipeline.releases.csv_records import Block, count_records, records
+from pipeline.releases.csv_file import ReleaseFile
 from pipeline.errors import PipelineError
 
-ZONES = spec_named("zones")
+ZONES = dataset_named("zones")
 HEADER = b"LocationID,Borough,Zone,service_zone"
 BODY = b'1,EWR,"Newark, ""the"" Airport",EWR\r\n2,Queens,"Jamaica\nBay",Boro Zone\r\n3,Bronx,Allerton,Boro Zone\r\n'
 WHOLE = HEADER + b"\r\n" + BODY
@@ -40,7 +40,7 @@ def write(tmp_path: Path) -> Write:
     return run
 
 
-def read(path: Path, spec: DatasetSpec = ZONES) -> list[Block]:
+def read(path: Path, spec: Dataset = ZONES) -> list[Block]:
     with ReleaseFile(path, spec) as release:
         return list(release.blocks())
 
@@ -49,7 +49,7 @@ def joined(blocks: list[Block]) -> bytes:
     return b"".join(block.data for block in blocks)
 
 
-def complaint(path: Path, spec: DatasetSpec = ZONES) -> str:
+def complaint(path: Path, spec: Dataset = ZONES) -> str:
     """The one line that reading the file fails with."""
     with pytest.raises(PipelineError) as caught:
         read(path, spec)

@@ -10,7 +10,7 @@ from conftest import Run, execute, job_for
 from gcp import GoogleCloud
 from trips import job_of, trip, trips
 
-from pipeline.datasets import DatasetSpec
+from pipeline.datasets import Dataset
 from pipeline.progress import silent
 from pipeline.report.figures import Figures, read_figures
 from pipeline.report.files import FileSummary
@@ -76,7 +76,7 @@ def test_figures_are_those_of_the_rows(database: PostgresDatabase, tmp_path: Pat
 
 
 def test_nothing_loaded_has_figures_too(
-    database: PostgresDatabase, green: DatasetSpec, mirror: Path, tmp_path: Path
+    database: PostgresDatabase, green: Dataset, mirror: Path, tmp_path: Path
 ) -> None:
     load(database, job_for(green, mirror, tmp_path), silent)
     execute(database, "DELETE FROM green_tripdata")

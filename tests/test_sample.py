@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import JANUARY, execute, job_for
 
-from pipeline.datasets import all_specs, monthly_names, spec_named
+from pipeline.datasets import all_datasets, monthly_names, dataset_named
 from pipeline.progress import silent
 from pipeline.sample import write_month, write_zones
 from pipeline.warehouses.postgres import PostgresDatabase, load
@@ -19,7 +19,7 @@ from pipeline.warehouses.postgres import PostgresDatabase, load
 
 @pytest.mark.parametrize("taxi", monthly_names())
 def test_same_arguments_give_the_same_bytes(tmp_path: Path, taxi: str) -> None:
-    spec = spec_named(taxi)
+    spec = dataset_named(taxi)
     first = write_month(spec, JANUARY, 300, tmp_path / "first").read_bytes()
 
     # Another process, so that neither the hash seed nor what ran before plays a part.
@@ -37,7 +37,7 @@ def test_same_arguments_give_the_same_bytes(tmp_path: Path, taxi: str) -> None:
 
 @pytest.mark.parametrize("taxi", monthly_names())
 def test_generated_month_loads_without_a_row_set_aside(tmp_path: Path, database: PostgresDatabase, taxi: str) -> None:
-    spec = spec_named(taxi)
+    spec = dataset_named(taxi)
     write_month(spec, JANUARY, 5000, tmp_path / "mirror")
 
     entry = load(database, job_for(spec, tmp_path / "mirror", tmp_path), silent)
@@ -45,7 +45,7 @@ def test_generated_month_loads_without_a_row_set_aside(tmp_path: Path, database:
 
 
 def test_generated_month_has_what_makes_real_ones_awkward(tmp_path: Path, database: PostgresDatabase) -> None:
-    spec = spec_named("green")
+    spec = dataset_named("green")
     packed = write_month(spec, JANUARY, 1000, tmp_path / "mirror").read_bytes()
     assert gzip.decompress(packed).count(b"\r\n") == 1001
 
@@ -59,7 +59,7 @@ def test_generated_month_has_what_makes_real_ones_awkward(tmp_path: Path, databa
 
 def test_zones_hold_every_number_that_trips_can_name(tmp_path: Path, database: PostgresDatabase) -> None:
     write_zones(tmp_path / "mirror")
-    load(database, job_for(all_specs()["zones"], tmp_path / "mirror", tmp_path, month=None), silent)
+    load(database, job_for(all_datasets()["zones"], tmp_path / "mirror", tmp_path, month=None), silent)
 
     query = "SELECT count(*), min(locationid::int), max(locationid::int) FROM taxi_zone_lookup"
     assert execute(database, query) == [(265, 1, 265)]

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from conftest import Run
 
-from pipeline.datasets import Schedule, all_specs
+from pipeline.datasets import Schedule, all_datasets
 from pipeline.schedule.cron import cron_trigger, firings
 
 NEW_YORK = ZoneInfo("America/New_York")
@@ -105,7 +105,7 @@ def test_dry_run_over_a_year_shows_what_the_expressions_say_in_new_york(pipeline
 
     expected = [
         (at, f"{at:%Y-%m-%d %H:%M} {at.isoformat()[-6:]} {at:%Z}  {name}")
-        for name, spec in all_specs().items()
+        for name, spec in all_datasets().items()
         if spec.schedule
         for at in cron_firings(spec.schedule.cron)
     ]

@@ -20,7 +20,7 @@ from conftest import Run, execute, settings, start_command
 from trips import FEBRUARY, contents, count, job_of, loading_tables, trip, trips
 from waiting import MARKER, eventually, held, until_it_waits
 
-from pipeline.datasets import DatasetSpec, release_file
+from pipeline.datasets import Dataset, release_file
 from pipeline.errors import PipelineError
 from pipeline.progress import Progress, silent
 from pipeline.warehouses.postgres import ConnectionLost, PostgresDatabase, forget, load
@@ -232,7 +232,7 @@ def test_role_without_rights_on_the_schema_is_told(
 
 
 def test_role_that_owns_its_schema_can_do_everything(
-    database: PostgresDatabase, plain_role: PostgresDatabase, green: DatasetSpec, tmp_path: Path
+    database: PostgresDatabase, plain_role: PostgresDatabase, green: Dataset, tmp_path: Path
 ) -> None:
     execute(database, f"ALTER SCHEMA {database.schema} OWNER TO {database.schema}")
     load(plain_role, job_of(trips(40, FEBRUARY), tmp_path, FEBRUARY), silent)

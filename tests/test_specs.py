@@ -11,8 +11,8 @@ import pytest
 from conftest import execute, run_copy, settings
 
 import pipeline.datasets
-from pipeline.datasets import DatasetSpec, all_specs, monthly_names, spec_named
-from pipeline.datasets.reader import read_spec
+from pipeline.datasets import Dataset, all_datasets, monthly_names, dataset_named
+from pipeline.datasets.spec_reader import read_spec
 from pipeline.errors import PipelineError
 from pipeline.sample import write_month
 from pipeline.warehouses.postgres import PostgresDatabase
@@ -58,12 +58,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     copy = tmp_path / "datasets"
     shutil.copytree(pipeline.datasets.FOLDER, copy, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
     monkeypatch.setattr(pipeline.datasets, "FOLDER", copy)
-    all_specs.cache_clear()
+    all_datasets.cache_clear()
     yield copy
-    all_specs.cache_clear()
+    all_datasets.cache_clear()
 
 
-def read(tmp_path: Path, text: str | bytes) -> DatasetSpec:
+def read(tmp_path: Path, text: str | bytes) -> Dataset:
     file = tmp_path / "tricycles.yaml"
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
     return read_spec(file)
@@ -146,18 +146,18 @@ def test_two_datasets_cannot_have_one_table(folder: Path) -> None:
     with pytest.raises(
         PipelineError, match=r"tricycles.yaml, line 4: the table green_tripdata belongs to the dataset green"
     ):
-        all_specs()
+        all_datasets()
 
 
 def test_new_file_is_a_new_choice(folder: Path) -> None:
     (folder / "tricycles.yaml").write_text(VALID)
 
     assert monthly_names() == ["fhv", "green", "tricycles", "yellow"]
-    assert spec_named("tricycles").title == "Tricycle trips"
+    assert dataset_named("tricycles").title == "Tricycle trips"
     with pytest.raises(
         PipelineError, match="no dataset is called 'bicycles'; there are: fhv, green, tricycles, yellow, zones"
     ):
-        spec_named("bicycles")
+        dataset_named("bicycles")
 
 
 def test_never_seen_dataset_loads_once_its_file_is_there(

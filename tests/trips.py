@@ -9,11 +9,11 @@ from typing import Any
 
 from conftest import JANUARY, execute
 
-from pipeline.datasets import DatasetSpec, spec_named
+from pipeline.datasets import Dataset, dataset_named
 from pipeline.warehouses.postgres import LoadJob, PostgresDatabase
 
 FEBRUARY = datetime.date(2019, 2, 1)
-HEADER = ",".join(column.source_name for column in spec_named("green").columns).encode()
+HEADER = ",".join(column.source_name for column in dataset_named("green").columns).encode()
 _TRIP = {
     "vendorid": "2",
     "store_and_fwd_flag": "N",
@@ -41,7 +41,7 @@ def trip(number: int, month: datetime.date = JANUARY, **values: str) -> bytes:
     pickup = datetime.datetime.combine(month, datetime.time()) + datetime.timedelta(minutes=number)
     times = {"lpep_pickup_datetime": str(pickup), "lpep_dropoff_datetime": str(pickup + datetime.timedelta(minutes=9))}
     row = _TRIP | times | values
-    return ",".join(row[name] for name in spec_named("green").column_names).encode()
+    return ",".join(row[name] for name in dataset_named("green").column_names).encode()
 
 
 def trips(count: int, month: datetime.date = JANUARY) -> list[bytes]:
@@ -53,13 +53,13 @@ def job_of(
     folder: Path,
     month: datetime.date | None = JANUARY,
     *,
-    spec: DatasetSpec | None = None,
+    spec: Dataset | None = None,
     header: bytes = HEADER,
     end: bytes = b"\r\n",
     **options: Any,
 ) -> LoadJob:
     """The job of loading a file of these lines, which is written below `folder` in the place of any there was."""
-    spec = spec or spec_named("green")
+    spec = spec or dataset_named("green")
     file = folder / spec.filename(month)
     file.write_bytes(b"".join(line + end for line in (header, *lines)))
     return LoadJob("LoadTripdata", spec, month, file, file.as_uri(), None, **options)

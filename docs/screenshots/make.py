@@ -21,7 +21,7 @@ from pathlib import Path
 import requests
 from PIL import Image
 
-from pipeline.datasets import spec_named
+from pipeline.datasets import dataset_named
 from pipeline.sample import write_month, write_zones
 
 HERE = Path(__file__).parent
@@ -52,7 +52,7 @@ def backfill() -> None:
             "LUIGI_CONFIG_PATH": "central.cfg",
         }
         for month in range(1, 13):
-            write_month(spec_named("green"), datetime.date(2019, month, 1), 200_000, Path(folder) / "releases")
+            write_month(dataset_named("green"), datetime.date(2019, month, 1), 200_000, Path(folder) / "releases")
         stack.callback(subprocess.run, [BIN / "pipeline", "stop"], env=environment, check=True)
         with central_scheduler(environment):
             backfill_with_a_death(environment)
@@ -68,7 +68,7 @@ def report() -> None:
             releases = f"{folder}/releases"
             write_zones(Path(releases))
             for month in range(1, 13):
-                write_month(spec_named("green"), datetime.date(2019, month, 1), 50_000, Path(releases))
+                write_month(dataset_named("green"), datetime.date(2019, month, 1), 50_000, Path(releases))
         environment = os.environ | {"PIPELINE__STORAGE__ROOT": f"{folder}/data", "PIPELINE__SOURCE__BASE_URL": releases}
         stack.callback(subprocess.run, [BIN / "pipeline", "stop"], env=environment, check=True)
         for command in ([*BACKFILL[:-1], start, "--stop", stop], ["Report", "--warehouse", "postgres"]):

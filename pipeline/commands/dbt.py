@@ -7,8 +7,10 @@ import os
 import sys
 from pathlib import Path
 
-from pipeline.models import dbt_folders
-from pipeline.settings import dbt, storage
+from pipeline.settings import DbtSettings, StorageSettings
+from pipeline.transform.dbt_process import dbt_folders
+from pipeline.transform.project import modelled_datasets
+from pipeline.warehouses import warehouse_named
 
 
 def run(warehouse: str, arguments: list[str]) -> int:
@@ -16,8 +18,9 @@ def run(warehouse: str, arguments: list[str]) -> int:
 
     Nothing secret is in its arguments, where other users could read it.
     """
-    models, target = dbt().models_in(warehouse), storage().dbt_folder() / "target"
-    models.prepare()
-    os.environ.update(models.environment() | dbt_folders(target) | {"DBT_TARGET": models.target})
-    variables = [] if "--vars" in arguments else ["--vars", json.dumps(dbt().variables())]
+    adapter, target = warehouse_named(warehouse), StorageSettings().dbt_folder() / "target"
+    adapter.prepare_build(modelled_datasets())
+    profile = adapter.dbt_profile()
+    os.environ.update({**profile.environment, **dbt_folders(target), "DBT_TARGET": profile.target})
+    variables = [] if "--vars" in arguments else ["--vars", json.dumps(DbtSettings().variables())]
     os.execv(Path(sys.executable).with_name("dbt"), ["dbt", *arguments, *variables])

@@ -8,9 +8,9 @@ import psycopg2
 from psycopg2.extensions import make_dsn, parse_dsn
 
 from pipeline.errors import PipelineError
-from pipeline.settings import postgres
 from pipeline.warehouses.postgres.connection import NOT_A_DSN
 from pipeline.warehouses.postgres.embedded import program
+from pipeline.warehouses.postgres.warehouse import configured_database
 
 
 def run(commands: list[str], rest: list[str]) -> int:
@@ -18,9 +18,9 @@ def run(commands: list[str], rest: list[str]) -> int:
 
     No password is in its arguments, where other users could read it.
     """
-    database = postgres().database()
+    database = configured_database()
     try:
-        parts = parse_dsn(database.dsn)
+        parts = parse_dsn(database.resolved_dsn())
     except psycopg2.ProgrammingError:
         raise PipelineError(NOT_A_DSN) from None
     if password := parts.pop("password", None):

@@ -11,7 +11,7 @@ from pipeline.schedule.cron import firings, shown
 from pipeline.schedule.daemon import keep
 from pipeline.schedule.plan import CatchUp, catch_ups
 from pipeline.schedule.runner import Runner
-from pipeline.settings import schedule
+from pipeline.settings import ScheduleSettings
 
 _YEAR = datetime.timedelta(days=365)
 
@@ -23,7 +23,7 @@ def run(taxis: list[str] | None, once: bool, dry_run: bool, since: str | None, u
     """
     if (since or until) and not dry_run:
         raise PipelineError("--from and --to are for --dry-run")
-    settings = schedule()
+    settings = ScheduleSettings()
     planned = catch_ups(taxis, settings.task, settings.parameters, settings.start, settings.workers)
     if dry_run:
         return _show(planned, since, until)

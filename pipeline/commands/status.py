@@ -12,12 +12,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.datasets import format_month, spec_named
+from pipeline.datasets import Release, dataset_named, format_month
 from pipeline.errors import PipelineError
-from pipeline.settings import gcp, postgres
-from pipeline.warehouses import WAREHOUSES
+from pipeline.warehouses import configured_warehouses, warehouse_info, warehouse_named
 from pipeline.warehouses.ledger import LedgerEntry
-from pipeline.warehouses.postgres import all_loads
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -53,30 +51,29 @@ def _as_json(warehouse: str, entry: LedgerEntry) -> dict[str, object]:
 def _nothing(taxi: str | None, month: datetime.date | None) -> str:
     wanted = [taxi or "", format_month(month) if month else ""]
     of_that = " of " + " ".join(filter(None, wanted)) if any(wanted) else ""
-    task = "LoadZones" if taxi and not spec_named(taxi).is_monthly else "LoadTripdata"
+    task = "LoadZones" if taxi and not dataset_named(taxi).is_monthly else "LoadTripdata"
     options = f" --taxi {wanted[0] or 'green'} --month {wanted[1] or '2019-01'}" if task == "LoadTripdata" else ""
     return f"Nothing{of_that} is loaded. To begin: luigi --module pipeline {task}{options}"
 
 
 def _ledgers() -> tuple[Entries, PipelineError | None]:
     """What each warehouse holds that is configured, and why one of them could not be asked."""
-    ledgers: Entries = {"postgres": all_loads(postgres().database())}
-    if gcp().is_configured:
-        from pipeline.warehouses.gcp.ledger import GcpLedger
-
+    ledgers: Entries = {}
+    problem = None
+    for name in configured_warehouses():
         try:
-            ledgers["bigquery"] = list(GcpLedger(gcp().place()).finished())
+            ledgers[name] = list(warehouse_named(name).loaded())
         except PipelineError as error:
-            return ledgers, error
-    return ledgers, None
+            problem = error
+    return ledgers, problem
 
 
 def _is_wanted(entry: LedgerEntry, taxi: str | None, month: datetime.date | None) -> bool:
     if taxi is None:
         return month is None or entry.partition_key.endswith(f"/{month:%Y-%m}")
     if month is None:
-        return entry.target_table == spec_named(taxi).table
-    return entry.partition_key == spec_named(taxi).partition_key(month)
+        return entry.target_table == dataset_named(taxi).table
+    return entry.partition_key == Release(dataset_named(taxi), month).key
 
 
 def _print_table(entries: Entries) -> None:
@@ -101,7 +98,7 @@ def _table(entries: Entries) -> Table:
     for name in ("what", "table"):
         table.add_column(name, no_wrap=True)
     for warehouse in entries:
-        in_which = f"{WAREHOUSES[warehouse]} " if len(entries) > 1 else ""
+        in_which = f"{warehouse_info(warehouse).title} " if len(entries) > 1 else ""
         for name in (f"{in_which}rows", "duplicate", "rejected", "seconds"):
             table.add_column(name, justify="right", no_wrap=True)
         table.add_column("loaded at", no_wrap=True)
@@ -128,7 +125,7 @@ def _print_summary(entries: Entries) -> None:
         return
     for warehouse, found in entries.items():
         for entry in found:
-            where = f" in {WAREHOUSES[warehouse]}" if len(entries) > 1 else ""
+            where = f" in {warehouse_info(warehouse).title}" if len(entries) > 1 else ""
             rate = entry.rows_read / max(entry.seconds, 1e-3)
             print(
                 f"\n{entry.rows_loaded:,} rows{where} in {entry.seconds:.1f} s ({rate:,.0f} rows/s). To look at them:\n"
@@ -137,10 +134,7 @@ def _print_summary(entries: Entries) -> None:
 
 
 def _how_to_count(warehouse: str, entry: LedgerEntry) -> str:
-    query = "select count(*) from "
-    if warehouse == "postgres":
-        return f"{_command()} psql -c '{query}{entry.target_table}'"
-    return f"bq query --use_legacy_sql=false '{query}{gcp().dataset}.{entry.target_table}'"
+    return warehouse_named(warehouse).count_command(entry.target_table).replace("pipeline ", f"{_command()} ", 1)
 
 
 def _command() -> str:

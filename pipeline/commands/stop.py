@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from pipeline.settings import postgres, storage
+from pipeline.settings import PostgresSettings, StorageSettings
 from pipeline.warehouses.postgres.embedded import stop
 
 
 def run() -> int:
     """Returns after the server has stopped; one that the pipeline did not start is left alone."""
-    folder = storage().postgres_folder()
-    if postgres().dsn:
+    folder = StorageSettings().postgres_folder()
+    if PostgresSettings().dsn:
         print("[postgres] dsn is set: that server is not the pipeline's to stop")
     else:
         print(f"the embedded PostgreSQL in {folder} {'has stopped' if stop(folder) else 'was not running'}")

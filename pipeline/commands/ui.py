@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pipeline.errors import PipelineError
-from pipeline.settings import ui
+from pipeline.settings import UiSettings
 from pipeline.ui import is_loopback, serve
 
 _ANNOUNCEMENT = """\
@@ -18,7 +18,7 @@ def run(address: str | None, port: int | None, expose: bool) -> int:
 
     :raises PipelineError: when others could reach the address and nobody allowed that, or it cannot be listened on.
     """
-    settings = ui()
+    settings = UiSettings()
     address, port = address or settings.address, settings.port if port is None else port
     if not 0 < port < 65536:
         raise PipelineError(f"--port {port}: a port is a number from 1 to 65535")

@@ -1,9 +1,13 @@
-"""What a dataset is: the typed form of one YAML file, and everything that derives from it."""
+"""What a dataset is: the typed form of one YAML file; and a release of it, which is one file."""
 
 from __future__ import annotations
 
 import datetime
 from dataclasses import dataclass
+
+# The tables that the pipeline keeps beside those of the datasets, in every warehouse.
+LEDGER = "load_ledger"
+QUARANTINE = "load_quarantine"
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,7 @@ class Schedule:
 
 
 @dataclass(frozen=True)
-class DatasetSpec:
+class Dataset:
     """A dataset as declared in `pipeline/datasets/<name>.yaml`; validated, immutable."""
 
     name: str
@@ -54,26 +58,46 @@ class DatasetSpec:
     def column_names(self) -> tuple[str, ...]:
         return tuple(column.name for column in self.columns)
 
-    def source_path(self, month: datetime.date | None) -> str:
-        """The file's path below the source's base URL, e.g. `green/green_tripdata_2019-01.csv.gz`."""
-        return self.path.replace("{month}", format_month(month)) if month else self.path
-
-    def filename(self, month: datetime.date | None) -> str:
-        """The uncompressed file's name, e.g. `green_tripdata_2019-01.csv`: the value of the column `filename`."""
-        return self.source_path(month).rsplit("/", 1)[-1].removesuffix(".gz")
-
-    def partition_key(self, month: datetime.date | None) -> str:
-        """The ledger's name for the file, e.g. `green/2019-01`, or `zones` for a dataset of a single file."""
-        return f"{self.name}/{format_month(month)}" if month else self.name
-
-    def partition_table(self, month: datetime.date) -> str:
-        """The table that holds one month, e.g. `green_tripdata_2019_01`."""
-        return f"{self.table}_{month:%Y_%m}"
-
     def published_months(self) -> str:
         """The months that the publisher is known to offer, for messages."""
         first = format_month(self.first_month) if self.first_month else "…"
         return f"{first} to {format_month(self.last_month)}" if self.last_month else f"{first} onwards"
+
+
+@dataclass(frozen=True)
+class Release:
+    """One file of a dataset: that of a month, or the only one of a dataset that has no months.
+
+    >>> Release(dataset_named("green"), datetime.date(2019, 1, 1)).key
+    'green/2019-01'
+    """
+
+    dataset: Dataset
+    month: datetime.date | None = None
+
+    @property
+    def key(self) -> str:
+        """The ledger's name for the release, e.g. `green/2019-01`, or `zones`."""
+        return f"{self.dataset.name}/{format_month(self.month)}" if self.month else self.dataset.name
+
+    @property
+    def source_path(self) -> str:
+        """The file's path below the source's base URL, e.g. `green/green_tripdata_2019-01.csv.gz`."""
+        path = self.dataset.path
+        return path.replace("{month}", format_month(self.month)) if self.month else path
+
+    @property
+    def filename(self) -> str:
+        """The uncompressed file's name, e.g. `green_tripdata_2019-01.csv`: the value of the column `filename`."""
+        return self.source_path.rsplit("/", 1)[-1].removesuffix(".gz")
+
+    @property
+    def table(self) -> str:
+        """The table that its rows go into, e.g. `green_tripdata`."""
+        return self.dataset.table
+
+    def __str__(self) -> str:
+        return f"{self.dataset.name} {format_month(self.month)}" if self.month else self.dataset.name
 
 
 def format_month(month: datetime.date) -> str:

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 import requests
 import urllib3
 
-from pipeline.errors import PipelineError
-from pipeline.extract.part import Part
+from pipeline.errors import PipelineError, TransientError
+from pipeline.extract.partial_download import PartialDownload
 from pipeline.progress import Progress
 
 logger = logging.getLogger("luigi-interface")
@@ -22,7 +22,7 @@ CHUNK_BYTES = 1 << 18
 RETRIED_STATUS = {408, 425, 429, 500, 502, 503, 504}
 _CONTENT_RANGE = re.compile(r"bytes (?P<first>\d+)-(?P<last>\d+)/(?P<total>\d+|\*)", re.IGNORECASE)
 _CREDENTIALS = re.compile(r"(?<=://)[^/?#]*@")
-# What no second try can mend: addresses, here or in a redirect, that lead nowhere.
+# What no second try can fix: addresses, here or in a redirect, that lead nowhere.
 _WRONG_ADDRESS = (
     requests.exceptions.InvalidURL,
     requests.exceptions.InvalidSchema,
@@ -57,7 +57,7 @@ class _StartOver(Exception):
     """What has been downloaded so far cannot be continued."""
 
 
-def download(url: str, part: Part, options: HttpOptions, progress: Progress) -> None:
+def download(url: str, part: PartialDownload, options: HttpOptions, progress: Progress) -> None:
     """Returns only when `part` holds as many bytes as the source announced.
 
     Goes on from what an earlier, broken run left in `part`, if the server still has the same file (RFC 9110,
@@ -93,14 +93,14 @@ def without_credentials(url: str) -> str:
     return _CREDENTIALS.sub("", url)
 
 
-def _gave_up(url: str, reason: object, failures: int) -> PipelineError:
-    return PipelineError(
+def _gave_up(url: str, reason: object, failures: int) -> TransientError:
+    return TransientError(
         f"cannot fetch {url}: {reason} (tried {failures} times); check the network, or name another source with"
         f" --source-base-url, or see the pipeline work on generated data with: make demo"
     )
 
 
-def _attempt(url: str, part: Part, options: HttpOptions, progress: Progress) -> None:
+def _attempt(url: str, part: PartialDownload, options: HttpOptions, progress: Progress) -> None:
     shown, headers = without_credentials(url), {"Accept-Encoding": "identity"}
     validator = part.validator(shown)
     offset = part.size if validator else 0
@@ -125,7 +125,7 @@ def _attempt(url: str, part: Part, options: HttpOptions, progress: Progress) -> 
         raise _TryAgain(f"the connection broke ({_root_cause(error)})") from error
 
 
-def _receive(response: requests.Response, part: Part, offset: int, progress: Progress) -> None:
+def _receive(response: requests.Response, part: PartialDownload, offset: int, progress: Progress) -> None:
     done, total = offset, _announced_size(response, offset)
     with part.path.open("ab") as file:
         # read1 returns what has arrived and flush passes it on, so that a stall or a kill costs none of it.
@@ -162,7 +162,7 @@ def _check_status(response: requests.Response, url: str) -> None:
         )
 
 
-def _check_continues(response: requests.Response, part: Part, offset: int) -> None:
+def _check_continues(response: requests.Response, part: PartialDownload, offset: int) -> None:
     content_range = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
     if not content_range or int(content_range["first"]) != offset:
         raise _StartOver("the server sent another part of the file than was asked for")

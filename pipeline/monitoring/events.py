@@ -13,7 +13,7 @@ from pipeline.errors import PipelineError
 from pipeline.monitoring.log_lines import TaskFields, one_line
 from pipeline.monitoring.observer import Observer
 from pipeline.monitoring.run_log import JsonFormatter, RunLog
-from pipeline.settings import logs, storage
+from pipeline.settings import LogSettings, StorageSettings
 
 logger = logging.getLogger("luigi-interface")
 
@@ -50,7 +50,7 @@ class Beginnings(logging.Filter):
         standard_error = [handler for handler in logger.handlers if type(handler) is logging.StreamHandler]
         logger.addHandler(run_log)
         try:
-            formatter = JsonFormatter() if logs().as_json() else None
+            formatter = JsonFormatter() if LogSettings().as_json() else None
         except PipelineError as error:
             logger.error("%s", error)
             return
@@ -89,7 +89,7 @@ def _on_missing(task: luigi.Task) -> None:
 
 
 def _on_present(task: luigi.Task) -> None:
-    if storage().alert_book().exists() and (observing := observer()):
+    if StorageSettings().alert_state().exists() and (observing := observer()):
         observing.is_complete(task)
 
 
@@ -101,18 +101,23 @@ def _luigi_sends_none(subject: str, message: str, additional_recipients: object 
     """Stands in for Luigi's own e-mails, one for each failure, which the alerts replace."""
 
 
-luigi.notifications.send_error_email = _luigi_sends_none
-for event, handler in {
-    luigi.Event.START: _on_start,
-    luigi.Event.SUCCESS: _on_success,
-    luigi.Event.FAILURE: _on_failure,
-    luigi.Event.BROKEN_TASK: _on_failure,
-    luigi.Event.PROCESS_FAILURE: _on_failure,
-    luigi.Event.TIMEOUT: _on_failure,
-    luigi.Event.DEPENDENCY_MISSING: _on_missing,
-    luigi.Event.DEPENDENCY_PRESENT: _on_present,
-}.items():
-    luigi.Task.event_handler(event)(handler)
 fields = TaskFields()
 run_log = RunLog(_no_log)
-logger.filters[:0] = [fields, Beginnings()]  # before the tracebacks that hold the facts are cut to a line
+
+
+def register_events() -> None:
+    """Joins Luigi's events and its log; alerts take the place of Luigi's own e-mails."""
+    luigi.notifications.send_error_email = _luigi_sends_none
+    for event, handler in {
+        luigi.Event.START: _on_start,
+        luigi.Event.SUCCESS: _on_success,
+        luigi.Event.FAILURE: _on_failure,
+        luigi.Event.BROKEN_TASK: _on_failure,
+        luigi.Event.PROCESS_FAILURE: _on_failure,
+        luigi.Event.TIMEOUT: _on_failure,
+        luigi.Event.DEPENDENCY_MISSING: _on_missing,
+        luigi.Event.DEPENDENCY_PRESENT: _on_present,
+    }.items():
+        luigi.Task.event_handler(event)(handler)
+    # Before the tracebacks that hold the facts are cut to a line.
+    logger.filters[:0] = [fields, Beginnings()]

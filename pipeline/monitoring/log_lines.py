@@ -11,8 +11,7 @@ import luigi
 
 from pipeline.datasets import format_month
 from pipeline.errors import PipelineError
-from pipeline.tasks.releases import ReleaseTask
-from pipeline.tasks.task import PipelineTask
+from pipeline.tasks.base import PipelineTask, ReleaseTask
 
 # Not compiled, as most processes have no use for them. "[pid %s] Worker %s running   %s" and the like, in luigi.worker
 _WHAT_HAPPENED = r"Worker %s (running|done|failed)"
@@ -52,8 +51,8 @@ class TaskFields(logging.Filter):
     def _event(self, task: luigi.Task, happened: str, error: BaseException | None) -> dict[str, object]:
         event = {"event": happened, "task": task.task_family, "parameters": public_parameters(task)}
         if isinstance(task, ReleaseTask):
-            event |= {"dataset": task.spec.name}
-            event |= {"month": format_month(task.release_month)} if task.release_month else {}
+            event |= {"dataset": task.release.dataset.name}
+            event |= {"month": format_month(task.release.month)} if task.release.month else {}
         if happened in ("done", "failed"):
             event["seconds"] = round(self.seconds(task), 3)
         if happened == "done" and isinstance(task, PipelineTask):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import luigi.notifications
 
 if TYPE_CHECKING:
-    from pipeline.alerts import Message
+    from pipeline.monitoring.messages import Message
 
 
 class Mail:

@@ -16,12 +16,12 @@ from pipeline.extract.download import without_credentials
 from pipeline.monitoring.log_lines import public_parameters
 from pipeline.monitoring.metrics import MetricsFile
 from pipeline.monitoring.run_log import RunLog
-from pipeline.settings import alerts, logs, storage
-from pipeline.tasks.releases import ReleaseTask
-from pipeline.tasks.task import PipelineTask
+from pipeline.settings import AlertSettings, LogSettings, StorageSettings
+from pipeline.tasks.base import PipelineTask, ReleaseTask
 
 if TYPE_CHECKING:
-    from pipeline.alerts import Message, Subject
+    from pipeline.monitoring.alert import Subject
+    from pipeline.monitoring.messages import Message
 
 logger = logging.getLogger("luigi-interface")
 
@@ -33,14 +33,19 @@ class Observer:
     """
 
     def __init__(self, run_log: RunLog) -> None:
-        from pipeline.alerts import AlertBook, post  # not for a run that has nothing to do
+        from pipeline.monitoring.alert_state import AlertState
         from pipeline.monitoring.mail import Mail
+        from pipeline.monitoring.webhook import post
 
-        place, wanted, mail = storage(), alerts(), Mail()
-        self.run_log, self.logs_folder, self.keep_days = run_log, place.folder("logs").resolve(), logs().keep_days
+        place, wanted, mail = StorageSettings(), AlertSettings(), Mail()
+        self.run_log, self.logs_folder, self.keep_days = (
+            run_log,
+            place.folder("logs").resolve(),
+            LogSettings().keep_days,
+        )
         self.run = str(self.logs_folder / run_log.file_name)
         self.metrics = MetricsFile(place.metrics_file())
-        self.alerts = AlertBook(place.alert_book(), wanted.gather_minutes * 60, wanted.burst_hours * 3600)
+        self.alerts = AlertState(place.alert_state(), wanted.gather_minutes * 60, wanted.burst_hours * 3600)
         self.link = wanted.link
         self.channels: dict[str, Callable[[Message], None]] = {}
         if mail.is_wanted():
@@ -67,7 +72,7 @@ class Observer:
         if not isinstance(task, PipelineTask):
             self.is_complete(task)
             return
-        self.alerts.succeeded(self._subject(task), task.told or "done", self.run, self.success_channels)
+        self.alerts.succeeded(self._subject(task), task.status_message or "done", self.run, self.success_channels)
         self.deliver()
         self.metrics.task_succeeded(task.task_family, _dataset(task), seconds, int(task.facts.get("rows", 0)))
 
@@ -77,7 +82,7 @@ class Observer:
             self.alerts.succeeded(self._subject(task), "it is complete", self.run, {})
 
     def deliver(self, ended_run: str | None = None) -> None:
-        """Tells what is due; what cannot be delivered is one line each and remains owed."""
+        """Tells what is due; what cannot be delivered is one line each and remains pending."""
         try:
             self._warn(self.alerts.deliver(self.channels, ended_run))
         except OSError as error:
@@ -88,7 +93,7 @@ class Observer:
             logger.warning("alert not delivered, to be tried again: %s", problem)
 
     def _subject(self, task: luigi.Task) -> Subject:
-        from pipeline.alerts import Subject
+        from pipeline.monitoring.alert import Subject
 
         link = self.link or _page(task.task_id)
         return Subject(task.task_id, task.task_family, public_parameters(task), link)
@@ -104,4 +109,4 @@ def _page(task_id: str) -> str:
 
 
 def _dataset(task: luigi.Task) -> str:
-    return task.spec.name if isinstance(task, ReleaseTask) else ""
+    return task.release.dataset.name if isinstance(task, ReleaseTask) else ""

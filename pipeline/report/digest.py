@@ -6,7 +6,7 @@ import hashlib
 import re
 from pathlib import Path
 
-from pipeline.report.warehouse import FOLDER
+from pipeline.files import SQL
 
 _DIGEST = re.compile(r'<meta name="build" content="([^"]*)">')
 _HEAD = 2000  # characters of a page, in which it is
@@ -25,7 +25,7 @@ def digest_in(page: Path) -> str | None:
 def report_digest(models_digest: str, loads_digest: str) -> str:
     """The digest of what a page made now is made from: the models, what is loaded, and the report's own sources."""
     digest = hashlib.sha256(f"{models_digest} {loads_digest}".encode())
-    for file in sorted([*Path(__file__).parent.rglob("*.*"), *FOLDER.glob("*.sql")]):
+    for file in sorted([*Path(__file__).parent.rglob("*.*"), *(SQL / "report").glob("*.sql")]):
         if file.suffix in {".py", ".html", ".css", ".sql"}:
             digest.update(f"\0{file.name}\0".encode() + file.read_bytes())
     return digest.hexdigest()

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import pandas as pd
 
 from pipeline.report.files import FileSummary, read_files
-from pipeline.report.warehouse import Rows, Warehouse, statement
+from pipeline.report.statements import statement
+from pipeline.warehouses import Rows, Warehouse
 
 UNKNOWN = "Unknown"
 
@@ -91,8 +92,8 @@ def hours_by_trips(week: pd.DataFrame) -> list[WeekHour]:
 def read_figures(warehouse: Warehouse) -> Figures:
     """The figures as they are now, aggregated in the warehouse."""
     return Figures(
-        hours=_frame(warehouse.of_marts(statement("select_trips_by_hour")), _HOURS),
-        zones=_frame(warehouse.of_marts(statement("select_trips_by_zone")), _ZONES),
+        hours=_frame(warehouse.select(statement("select_trips_by_hour"), marts=["fact_trips"]), _HOURS),
+        zones=_frame(warehouse.select(statement("select_trips_by_zone"), marts=["fact_trips"]), _ZONES),
         files=read_files(warehouse),
     )
 

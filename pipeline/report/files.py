@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pipeline.datasets import DatasetSpec, parse_month
-from pipeline.models.project import modelled_specs
-from pipeline.report.warehouse import Rows, Warehouse, statement
+from pipeline.datasets import Dataset, Release, parse_month
+from pipeline.report.statements import statement
+from pipeline.transform.project import modelled_datasets
+from pipeline.warehouses import Rows, Warehouse
 from pipeline.warehouses.ledger import LedgerEntry
 
 
@@ -29,20 +30,21 @@ class FileSummary:
 
 def read_files(warehouse: Warehouse) -> list[FileSummary]:
     """The figures of every loaded file of the datasets that are in the marts, by dataset and month."""
-    reported = {row["filename"]: row["trips"] for row in warehouse.of_marts(statement("select_trips_by_file"))}
-    loads = {entry.partition_key: entry for entry in warehouse.loads()}
+    counted = warehouse.select(statement("select_trips_by_file"), marts=["fact_trips"])
+    reported = {row["filename"]: row["trips"] for row in counted}
+    loads = {entry.partition_key: entry for entry in warehouse.loaded()}
     files: list[FileSummary] = []
-    for spec in (spec for spec in modelled_specs() if spec.is_monthly):
+    for spec in (spec for spec in modelled_datasets() if spec.is_monthly):
         entries = [loads[key] for key in sorted(loads) if key.startswith(f"{spec.name}/")]
         if entries:
-            oddities = warehouse.of_dataset(statement("select_oddities_by_file"), spec)
+            oddities = warehouse.select(statement("select_quality_by_file"), dataset=spec)
             files += [_file(spec, entry, oddities, reported) for entry in entries]
     return files
 
 
-def _file(spec: DatasetSpec, entry: LedgerEntry, oddities: Rows, reported: dict[str, int]) -> FileSummary:
+def _file(spec: Dataset, entry: LedgerEntry, oddities: Rows, reported: dict[str, int]) -> FileSummary:
     month = parse_month(entry.partition_key.removeprefix(f"{spec.name}/"))
-    odd = [row for row in oddities if row["filename"] == spec.filename(month)]
+    odd = [row for row in oddities if row["filename"] == Release(spec, month).filename]
     elsewhere = [row for row in odd if (row["pickup_year"], row["pickup_month"]) != (month.year, month.month)]
     return FileSummary(
         service=spec.name.capitalize(),  # as the models call it
@@ -52,7 +54,7 @@ def _file(spec: DatasetSpec, entry: LedgerEntry, oddities: Rows, reported: dict[
         duplicate=entry.rows_duplicate,
         rejected=entry.rows_rejected,
         loaded=entry.rows_loaded,
-        reported=reported.get(spec.filename(month), 0),
+        reported=reported.get(Release(spec, month).filename, 0),
         blank_vendors=sum(int(row["blank_vendors"]) for row in odd),
         outside_month=sum(int(row["trips"]) for row in elsewhere),
         negative_fares=sum(int(row["negative_fares"]) for row in odd),

@@ -10,13 +10,13 @@ from pipeline.report.contents import sections_of
 from pipeline.report.drawing import png
 from pipeline.report.figures import read_figures
 from pipeline.report.page import render
-from pipeline.report.warehouse import Warehouse
+from pipeline.warehouses import Warehouse
 
 
-def write_report(warehouse: Warehouse, page: Path, digest: str) -> None:
+def write_report(warehouse: Warehouse, title: str, page: Path, digest: str) -> None:
     """Puts the page in place, complete, once each of its charts is beside it as a PNG; older charts go."""
     figures = read_figures(warehouse)
-    html = render(figures, warehouse.title, digest, datetime.datetime.now(datetime.UTC))
+    html = render(figures, title, digest, datetime.datetime.now(datetime.UTC))
     charts = [chart for section in sections_of(figures) for chart in section.charts]
     page.parent.mkdir(parents=True, exist_ok=True)
     for chart in charts:

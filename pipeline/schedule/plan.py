@@ -11,7 +11,7 @@ from typing import Any
 from apscheduler.triggers.base import BaseTrigger
 from dateutil.relativedelta import relativedelta
 
-from pipeline.datasets import DatasetSpec, all_specs, format_month, parse_month
+from pipeline.datasets import Dataset, all_datasets, format_month, parse_month
 from pipeline.errors import PipelineError
 from pipeline.schedule.cron import cron_trigger
 
@@ -20,7 +20,7 @@ from pipeline.schedule.cron import cron_trigger
 class CatchUp:
     """A task for every month of a dataset from `start` on that is published and not done."""
 
-    spec: DatasetSpec
+    spec: Dataset
     trigger: BaseTrigger
     task: str
     parameters: Mapping[str, Any]
@@ -54,14 +54,14 @@ def catch_ups(
     """
     if start:
         _check_month(start)
-    specs = all_specs()
+    specs = all_datasets()
     wanted = names or [name for name, spec in specs.items() if spec.schedule]
     if not wanted:
         raise PipelineError("no dataset has a schedule; give one of pipeline/datasets/*.yaml one")
     return [_catch_up(specs[name], task, parameters, start, workers) for name in wanted]
 
 
-def _catch_up(spec: DatasetSpec, task: str, parameters: Mapping[str, Any], start: str, workers: int) -> CatchUp:
+def _catch_up(spec: Dataset, task: str, parameters: Mapping[str, Any], start: str, workers: int) -> CatchUp:
     if spec.schedule is None or spec.first_month is None:
         raise PipelineError(f"{spec.name} has no schedule; give pipeline/datasets/{spec.name}.yaml one")
     try:

@@ -8,10 +8,10 @@ import logging
 import luigi
 from luigi.tools.range import RangeMonthly
 
-from pipeline.datasets import DatasetSpec, format_month, spec_named
+from pipeline.datasets import Dataset, dataset_named, format_month
 from pipeline.errors import PipelineError
-from pipeline.extract import published_months
-from pipeline.settings import source
+from pipeline.extract.availability import published_months
+from pipeline.settings import SourceSettings
 
 logger = logging.getLogger("luigi-interface")
 
@@ -31,28 +31,32 @@ class CatchUpMonthly(RangeMonthly):
 
     def missing_datetimes(self, finite_datetimes: list[datetime.datetime]) -> list[datetime.datetime]:
         """The months that are published and not complete."""
+        settings = SourceSettings()
         missing = [moment.date() for moment in super().missing_datetimes(finite_datetimes)]
-        published = published_months(self._spec, missing, source().base_url, source().http_options())
+        published = published_months(self._dataset, missing, settings.base_url, settings.http_options())
         there = {moment.date() for moment in finite_datetimes} - set(missing) | set(published)
         if finite_datetimes and not there:
             raise PipelineError(
-                f"none of the months {_spelled(missing)} of {self._spec.name} is at the source; check --source-base-url"
+                f"none of the months {_spelled(missing)} of {self._dataset.name} is at the source;"
+                " check --source-base-url"
             )
         absent = [month for month in missing if month not in there]
-        self._tell([month for month in absent if month < max(there)], [month for month in absent if month > max(there)])
+        self._log_absent(
+            [month for month in absent if month < max(there)], [month for month in absent if month > max(there)]
+        )
         return [datetime.datetime.combine(month, datetime.time()) for month in published]
 
     @property
-    def _spec(self) -> DatasetSpec:
+    def _dataset(self) -> Dataset:
         if "taxi" not in self.of_params:
             raise PipelineError("""--of-params must name the dataset, such as '{"taxi":"green"}'""")
-        return spec_named(self.of_params["taxi"])
+        return dataset_named(self.of_params["taxi"])
 
-    def _tell(self, holes: list[datetime.date], to_come: list[datetime.date]) -> None:
+    def _log_absent(self, holes: list[datetime.date], to_come: list[datetime.date]) -> None:
         if holes:
-            logger.warning("%s: the source lacks %s, though it has later months", self._spec.name, _spelled(holes))
+            logger.warning("%s: the source lacks %s, though it has later months", self._dataset.name, _spelled(holes))
         if to_come:
-            logger.info("%s: not published yet: %s", self._spec.name, _spelled(to_come))
+            logger.info("%s: not published yet: %s", self._dataset.name, _spelled(to_come))
 
 
 def _spelled(months: list[datetime.date]) -> str:

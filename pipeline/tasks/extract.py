@@ -8,9 +8,10 @@ from typing import Any
 import luigi
 import luigi.local_target
 
-from pipeline.extract import extract_release
-from pipeline.settings import source, storage
-from pipeline.tasks.releases import ReleaseTask, TripdataTask, ZonesTask
+from pipeline.extract.extraction import ExtractedFile, extract_release
+from pipeline.settings import SourceSettings, StorageSettings
+from pipeline.tasks.base import ReleaseTask, TripdataTask, ZonesTask
+from pipeline.warehouses import LoadJob
 
 
 class Extract(ReleaseTask):
@@ -24,18 +25,17 @@ class Extract(ReleaseTask):
         self._forced_over = self._file_id() if self.force else None
 
     def output(self) -> luigi.LocalTarget:
-        return luigi.LocalTarget(str(storage().raw_file(self.spec.source_path(self.release_month))))
+        return luigi.LocalTarget(str(StorageSettings().raw_file(self.release.source_path)))
 
     def complete(self) -> bool:
         found = self._file_id()
         return found is not None and found != self._forced_over
 
     def run(self) -> None:
-        settings = source()
+        settings = SourceSettings()
         with self.progress("extract", "B", "verifying") as progress:
             extracted = extract_release(
-                self.spec,
-                self.release_month,
+                self.release,
                 settings.base_url,
                 Path(self.output().path),
                 settings.http_options(),
@@ -43,8 +43,8 @@ class Extract(ReleaseTask):
                 replace=self.force,
             )
         if extracted.source_url.startswith("http"):
-            self.track(extracted.source_url)
-        self.tell(
+            self.set_link(extracted.source_url)
+        self.set_status(
             f"extracted {extracted.bytes:,} bytes, {extracted.rows:,} rows, verified",
             rows=extracted.rows,
             bytes=extracted.bytes,
@@ -57,6 +57,21 @@ class Extract(ReleaseTask):
         except FileNotFoundError:
             return None
         return status.st_ino, status.st_mtime_ns
+
+
+def load_job(task: ReleaseTask, file: Path, replace: bool, max_bad_rows: int = 0) -> LoadJob:
+    """The job of loading, or uploading, an extracted file on behalf of a task."""
+    facts = ExtractedFile.read(file)
+    return LoadJob(
+        task_family=task.task_family,
+        release=task.release,
+        run_id=task.run_id,
+        replace=replace,
+        file=file,
+        source_url=facts.source_url if facts else file.resolve().as_uri(),
+        rows_expected=facts.rows if facts else None,
+        max_bad_rows=max_bad_rows,
+    )
 
 
 class ExtractTripdata(TripdataTask, Extract):

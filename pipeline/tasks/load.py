@@ -1,96 +1,97 @@
-"""Load: release files into PostgreSQL, each with its marker."""
+"""Load: releases into warehouses, each load with its marker.
+
+A warehouse that loads the extracted file itself has `LoadTripdata`, one that loads uploaded objects needs `Upload`
+first. The tasks of a further warehouse are made at the end of this module from what is registered.
+"""
 
 from __future__ import annotations
 
+import datetime
 import logging
-import time
 from pathlib import Path
+from typing import Any, ClassVar
 
 import luigi
 
 from pipeline.errors import PipelineError
-from pipeline.extract import ExtractedFile, remove_extracted
-from pipeline.progress import Progress
-from pipeline.settings import postgres, storage
-from pipeline.targets import BigQueryMarker, PostgresMarker
-from pipeline.tasks.extract import Extract, ExtractTripdata, ExtractZones
-from pipeline.tasks.releases import ReleaseTask, TripdataTask, ZonesTask
-from pipeline.tasks.task import PipelineTask
+from pipeline.extract.extraction import remove_extracted
+from pipeline.settings import StorageSettings
+from pipeline.targets import LoadMarker
+from pipeline.tasks.base import ReleaseTask, TripdataTask, ZonesTask
+from pipeline.tasks.extract import ExtractTripdata, ExtractZones, load_job
+from pipeline.tasks.upload import UploadTripdata, UploadZones
+from pipeline.warehouses import WAREHOUSES, LoadJob, LoadObserver, warehouse_info, warehouse_named
 from pipeline.warehouses.ledger import LedgerEntry
-from pipeline.warehouses.postgres import ConnectionLost, LoadJob, load
 
 logger = logging.getLogger("luigi-interface")
 
-_WAITS_AFTER_LOST_CONNECTION = (1, 5, 15)
 
+class Load(ReleaseTask):
+    """Loads a release into a warehouse, wholly or not at all; complete when its marker is in the ledger."""
 
-class LoadTask(ReleaseTask):
-    """A task that loads a file into a warehouse, wholly or not at all; complete when its marker is in the ledger."""
-
+    warehouse_name: ClassVar[str]
     priority = 1  # before what is built from several loads
 
     force = luigi.BoolParameter(
         default=False, significant=False, description="extract and load again, in the place of what is loaded"
     )
 
-    def output(self) -> PostgresMarker | BigQueryMarker:
-        raise NotImplementedError
-
-    def complete(self) -> bool:
-        entry = self.output().entry()
-        return entry is not None and (not self.force or entry.started_at >= self.asked_at)
-
-
-class Load(LoadTask):
-    """Loads an extracted file into PostgreSQL."""
-
-    # How many run at a time over all workers is `[resources] postgres`.
-    resources = {"postgres": 1}  # noqa: RUF012 - Luigi's own name and type
-
     @property
     def bad_rows_allowed(self) -> int:
         return 0
 
-    def requires(self) -> Extract:
-        raise NotImplementedError
+    def output(self) -> LoadMarker:
+        return LoadMarker(self.warehouse_name, self.task_family, self.release)
 
-    def output(self) -> PostgresMarker:
-        return PostgresMarker(self.task_family, self.spec, self.release_month)
+    def complete(self) -> bool:
+        entry = self.output().entry()
+        return entry is not None and (not self.force or entry.run_id == self.run_id)
 
     def run(self) -> None:
-        file = Path(self.input().path)
-        facts = ExtractedFile.read(file)
-        job = LoadJob(
-            task_family=self.task_family,
-            spec=self.spec,
-            month=self.release_month,
-            file=file,
-            source_url=facts.source_url if facts else file.resolve().as_uri(),
-            rows_expected=facts.rows if facts else None,
-            max_bad_rows=self.bad_rows_allowed,
-            replace=self.force,
-        )
+        if warehouse_info(self.warehouse_name).loads_objects:
+            job = LoadJob(self.task_family, self.release, self.run_id, self.force)
+        else:
+            job = load_job(self, Path(self.input().path), self.force, self.bad_rows_allowed)
         try:
             with self.progress("load", "rows", "building the indexes") as progress:
-                entry = self._load(job, progress)
+                observer = LoadObserver(progress, self.set_status, self.set_link)
+                entry = warehouse_named(self.warehouse_name).load(job, observer)
         except FileNotFoundError as error:
             raise PipelineError(f"{error.filename} was removed before it was loaded; run again") from error
-        tell_of_load(self, entry, ratio=facts.ratio if facts else 0.0)
-        if not storage().keep_raw:
-            remove_extracted(file)
+        self._log_load(entry)
+        if job.file and not StorageSettings().keep_raw:
+            remove_extracted(job.file)
 
-    def _load(self, job: LoadJob, progress: Progress) -> LedgerEntry:
-        for wait in _WAITS_AFTER_LOST_CONNECTION:
-            try:
-                return load(postgres().database(), job, progress)
-            except ConnectionLost as error:
-                logger.warning("%s; trying again in %s s", error, wait)
-                time.sleep(wait)
-        return load(postgres().database(), job, progress)
+    def _log_load(self, entry: LedgerEntry) -> None:
+        """Logs and shows what came of the load."""
+        rate = entry.rows_read / max(entry.seconds, 1e-3)
+        message = (
+            f"{entry.partition_key}: {entry.rows_loaded:,} rows loaded into {entry.target_table}"
+            f" in {entry.seconds:.1f} s ({rate:,.0f} rows/s)"
+        )
+        if aside := entry.rows_duplicate + entry.rows_rejected:
+            message += (
+                f"; {aside:,} set aside in load_quarantine"
+                f" ({entry.rows_duplicate:,} duplicate, {entry.rows_rejected:,} malformed)"
+            )
+        if entry.rows_loaded:
+            logger.info(message)
+        else:
+            logger.warning("%s: no row of the file is new; is it the right month's? If not: `pipeline forget`", message)
+        self.set_status(
+            message,
+            rows=entry.rows_loaded,
+            rows_duplicate=entry.rows_duplicate,
+            rows_rejected=entry.rows_rejected,
+            bytes=entry.source_bytes,
+        )
 
 
 class LoadTripdata(TripdataTask, Load):
     """A month of trip records in its table, e.g. green_tripdata."""
+
+    warehouse_name = "postgres"
+    resources = {"postgres": 1}  # noqa: RUF012 - Luigi's own name and type; how many at a time: [resources] postgres
 
     max_bad_rows = luigi.IntParameter(
         default=0,
@@ -102,38 +103,70 @@ class LoadTripdata(TripdataTask, Load):
     def bad_rows_allowed(self) -> int:
         return int(self.max_bad_rows)
 
-    def requires(self) -> Extract:
+    def requires(self) -> luigi.Task:
         return ExtractTripdata(taxi=self.taxi, month=self.month, force=self.force)
 
 
 class LoadZones(ZonesTask, Load):
     """The taxi zones in taxi_zone_lookup."""
 
-    def requires(self) -> Extract:
+    warehouse_name = "postgres"
+    resources = {"postgres": 1}  # noqa: RUF012
+
+    def requires(self) -> luigi.Task:
         return ExtractZones(force=self.force)
 
 
-def tell_of_load(task: PipelineTask, entry: LedgerEntry, **facts: object) -> None:
-    """Says in the log, with these facts, and on the task's page what came of a load."""
-    rate = entry.rows_read / max(entry.seconds, 1e-3)
-    message = (
-        f"{entry.partition_key}: {entry.rows_loaded:,} rows loaded into {entry.target_table}"
-        f" in {entry.seconds:.1f} s ({rate:,.0f} rows/s)"
-    )
-    if aside := entry.rows_duplicate + entry.rows_rejected:
-        message += (
-            f"; {aside:,} set aside in load_quarantine"
-            f" ({entry.rows_duplicate:,} duplicate, {entry.rows_rejected:,} malformed)"
-        )
-    if entry.rows_loaded:
-        logger.info(message)
-    else:
-        logger.warning("%s: no row of the file is new; is it the right month's? If not: `pipeline forget`", message)
-    task.tell(
-        message,
-        rows=entry.rows_loaded,
-        rows_duplicate=entry.rows_duplicate,
-        rows_rejected=entry.rows_rejected,
-        bytes=entry.source_bytes,
-        **facts,
-    )
+class LoadTripdataToBigQuery(TripdataTask, Load):
+    """A month of trip records in its BigQuery table, e.g. green_tripdata."""
+
+    warehouse_name = "bigquery"
+    resources = {"bigquery": 1}  # noqa: RUF012
+
+    def requires(self) -> luigi.Task:
+        return UploadTripdata(taxi=self.taxi, month=self.month, force=self.force)
+
+
+class LoadZonesToBigQuery(ZonesTask, Load):
+    """The taxi zones in BigQuery's taxi_zone_lookup."""
+
+    warehouse_name = "bigquery"
+    resources = {"bigquery": 1}  # noqa: RUF012
+
+    def requires(self) -> luigi.Task:
+        return UploadZones(force=self.force)
+
+
+_TRIPDATA: dict[str, type[Load]] = {"postgres": LoadTripdata, "bigquery": LoadTripdataToBigQuery}
+_ZONES: dict[str, type[Load]] = {"postgres": LoadZones, "bigquery": LoadZonesToBigQuery}
+
+
+def load_tripdata(warehouse: str, taxi: str, month: datetime.date) -> Load:
+    """The task that loads a month of trip records into a warehouse."""
+    return _TRIPDATA[warehouse](taxi=taxi, month=month)
+
+
+def load_zones(warehouse: str) -> Load:
+    """The task that loads the taxi zones into a warehouse."""
+    return _ZONES[warehouse]()
+
+
+_new_task: Any = type(Load)  # Luigi's metaclass, which registers the task
+
+
+def _add_load_tasks(warehouse: str) -> None:
+    """Makes the load tasks of a registered warehouse that has none written out above, such as LoadTripdataToDuckdb."""
+    info = warehouse_info(warehouse)
+    bases = (LoadTripdataToBigQuery, LoadZonesToBigQuery) if info.loads_objects else (LoadTripdata, LoadZones)
+    for known, base, what in ((_TRIPDATA, bases[0], "Tripdata"), (_ZONES, bases[1], "Zones")):
+        attributes: dict[str, Any] = {
+            "__module__": __name__,
+            "__doc__": f"{base.__doc__} ({info.title})",
+            "warehouse_name": warehouse,
+            "resources": {warehouse: 1},
+        }
+        known[warehouse] = _new_task(f"Load{what}{info.load_suffix}", (base,), attributes)
+
+
+for _warehouse in WAREHOUSES.keys() - _TRIPDATA.keys():
+    _add_load_tasks(_warehouse)

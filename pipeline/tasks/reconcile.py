@@ -11,12 +11,14 @@ import luigi
 import luigi.local_target
 
 from pipeline.errors import PipelineError
-from pipeline.settings import gcp, postgres, storage
-from pipeline.tasks.load import LoadTripdata
-from pipeline.tasks.load_bigquery import LoadTripdataToBigQuery
-from pipeline.tasks.releases import TripdataTask
+from pipeline.settings import StorageSettings
+from pipeline.tasks.base import TripdataTask
+from pipeline.tasks.load import load_tripdata
+from pipeline.warehouses import warehouse_named
+from pipeline.warehouses.checksums import differences
 
 _SHOWN = 10
+_COMPARED = ("postgres", "bigquery")
 
 
 class ReconcileTripdata(TripdataTask):
@@ -28,40 +30,33 @@ class ReconcileTripdata(TripdataTask):
     force = luigi.BoolParameter(default=False, significant=False, description="compare again what has been compared")
 
     def requires(self) -> dict[str, luigi.Task]:
-        return {
-            "postgres": LoadTripdata(taxi=self.taxi, month=self.month),
-            "bigquery": LoadTripdataToBigQuery(taxi=self.taxi, month=self.month),
-        }
+        return {name: load_tripdata(name, self.taxi, self.month) for name in _COMPARED}
 
     def output(self) -> luigi.LocalTarget:
-        return luigi.LocalTarget(str(storage().reconciled_file(self.spec.partition_key(self.month))))
+        return luigi.LocalTarget(str(StorageSettings().reconciled_file(self.release.key)))
 
     def complete(self) -> bool:
         try:
             proof = json.loads(Path(self.output().path).read_text())
-        except (FileNotFoundError, ValueError):
+            run_id, loads = proof["run_id"], proof["loads"]
+        except (FileNotFoundError, ValueError, KeyError, TypeError):  # none, or an earlier version's
             return False
-        too_old = self.force and proof["compared_at"] < self.asked_at.isoformat()
-        return not too_old and bool(proof["loads"] == self._loads())
+        return (not self.force or run_id == self.run_id) and bool(loads == self._loads())
 
     def run(self) -> None:
-        from pipeline.warehouses.figures import differences
-        from pipeline.warehouses.gcp import file_figures as in_bigquery
-        from pipeline.warehouses.gcp.jobs import JobObserver
-        from pipeline.warehouses.postgres import file_figures as in_postgres
-
-        loads, entry = self._loads(), self.input()["bigquery"].entry()
-        ours = in_postgres.file_figures(postgres().database(), self.spec, self.month)
-        theirs = in_bigquery.file_figures(gcp().place(), self.spec, entry, JobObserver(self.tell, self.track))
-        key, rows = self.spec.partition_key(self.month), sum(figures.rows for figures in ours.values())
-        if found := differences(ours, theirs, self.spec):
+        loads = self._loads()
+        ours, theirs = (warehouse_named(name).checksums(self.release) for name in _COMPARED)
+        rows = sum(day.rows for day in ours.values())
+        if found := differences(ours, theirs, self.release.dataset):
             more = f"; and {len(found) - _SHOWN} more" if found[_SHOWN:] else ""
-            raise PipelineError(f"{key} is not the same in PostgreSQL and BigQuery: {'; '.join(found[:_SHOWN])}{more}")
+            raise PipelineError(
+                f"{self.release.key} is not the same in PostgreSQL and BigQuery: {'; '.join(found[:_SHOWN])}{more}"
+            )
+        proof = {"rows": rows, "days": len(ours), "loads": loads, "run_id": self.run_id}
         with self.output().open("w") as file:
-            compared_at = datetime.datetime.now(datetime.UTC).isoformat()
-            json.dump({"rows": rows, "days": len(ours), "loads": loads, "compared_at": compared_at}, file, indent=2)
+            json.dump(proof | {"compared_at": datetime.datetime.now(datetime.UTC).isoformat()}, file, indent=2)
         same = f"the same {rows:,} rows in PostgreSQL and BigQuery, every column of them, on {len(ours)} days"
-        self.announce(f"{key}: {same}")
+        self.log_status(f"{self.release.key}: {same}")
 
     def _loads(self) -> dict[str, Any]:
         """Which loads the two warehouses hold."""

@@ -1,4 +1,4 @@
-"""Upload: release files as objects in Cloud Storage."""
+"""Upload: release files as objects in Cloud Storage, and the bucket and datasets that everything there needs."""
 
 from __future__ import annotations
 
@@ -6,12 +6,21 @@ from pathlib import Path
 
 import luigi
 
-from pipeline.extract import ExtractedFile
-from pipeline.settings import gcp
-from pipeline.targets import GcsTarget
-from pipeline.tasks.extract import Extract, ExtractTripdata, ExtractZones
-from pipeline.tasks.gcp_setup import SetupGcp
-from pipeline.tasks.releases import ReleaseTask, TripdataTask, ZonesTask
+from pipeline.targets import StoredObject
+from pipeline.tasks.base import PipelineTask, ReleaseTask, TripdataTask, ZonesTask
+from pipeline.tasks.extract import Extract, ExtractTripdata, ExtractZones, load_job
+from pipeline.warehouses import object_store
+
+
+class SetupGcp(PipelineTask):
+    """The bucket and the datasets; creates what is missing and leaves what is there."""
+
+    def complete(self) -> bool:
+        return not object_store().missing_resources()
+
+    def run(self) -> None:
+        for resource in object_store().create_resources():
+            self.log_status(f"created {resource}")
 
 
 class Upload(ReleaseTask):
@@ -26,32 +35,21 @@ class Upload(ReleaseTask):
         raise NotImplementedError
 
     def requires(self) -> dict[str, luigi.Task]:
-        return {"place": SetupGcp(), "file": self.extract()}
+        return {"resources": SetupGcp(), "file": self.extract()}
 
-    def output(self) -> GcsTarget:
-        return GcsTarget(self.spec.filename(self.release_month))
+    def output(self) -> StoredObject:
+        return StoredObject(self.release)
 
     def complete(self) -> bool:
         found = self.output().found()
-        return found is not None and (not self.force or found.uploaded_at >= self.asked_at)
+        return found is not None and (not self.force or found.run_id == self.run_id)
 
     def run(self) -> None:
-        from pipeline.warehouses.gcp.objects import UploadJob, upload
-
-        file = Path(self.input()["file"].path)
-        facts = ExtractedFile.read(file)
-        job = UploadJob(
-            spec=self.spec,
-            month=self.release_month,
-            file=file,
-            source_url=facts.source_url if facts else file.resolve().as_uri(),
-            rows=facts.rows if facts else None,
-            replace=self.force,
-        )
+        job = load_job(self, Path(self.input()["file"].path), self.force)
         with self.progress("upload", "B", "checking the checksum") as progress:
-            uploaded = upload(gcp().place(), job, progress)
+            uploaded = object_store().upload(job, progress)
         checksum = f"checksum {uploaded.crc32c} (CRC32C)"
-        self.announce(f"{uploaded.uri}: {uploaded.bytes:,} bytes, {checksum}", bytes=uploaded.bytes)
+        self.log_status(f"{uploaded.uri}: {uploaded.bytes:,} bytes, {checksum}", bytes=uploaded.bytes)
 
 
 class UploadTripdata(TripdataTask, Upload):

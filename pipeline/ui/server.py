@@ -31,7 +31,7 @@ def serve(address: str, port: int, folder: Path, history: str, announce: Callabl
         state_path=str(folder / "state.pickle"),
         record_task_history=True,
         metrics_collector=MetricsCollectors.custom,
-        metrics_custom_import="pipeline.scheduler_metrics.SchedulerMetrics",
+        metrics_custom_import="pipeline.monitoring.scheduler_metrics.SchedulerMetrics",
     )
     logging.getLogger("tornado.access").setLevel(logging.ERROR)  # else it tells of every browser without a favicon
     IOLoop.current().add_callback(announce)

@@ -1,3 +1,181 @@
-"""Warehouses: where rows end up. Nothing below this folder knows of Luigi."""
+"""Warehouses: where rows end up. One protocol, an adapter for each, and the registry that finds them.
 
-WAREHOUSES = {"postgres": "PostgreSQL", "bigquery": "BigQuery"}  # by the names that options take
+A warehouse is a package below this one and a line in `WAREHOUSES`. Its package says in `INFO` what tasks and commands
+need to know of it, and is light to import; its module `warehouse` has `configured()`, which returns the adapter and is
+imported when the warehouse is first used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from pipeline.datasets import Dataset, Release
+from pipeline.progress import Progress, silent
+from pipeline.warehouses.checksums import FileChecksums
+from pipeline.warehouses.ledger import Build, LedgerEntry
+
+if TYPE_CHECKING:
+    from pipeline.warehouses.bigquery.objects import ReleaseObject
+
+WAREHOUSES = {
+    "postgres": "pipeline.warehouses.postgres",
+    "bigquery": "pipeline.warehouses.bigquery",
+}
+
+Rows = list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class WarehouseInfo:
+    """What is known of a warehouse without connecting to it, or importing its libraries.
+
+    `load_suffix` ends the names of its load tasks: `LoadTripdata` + `ToBigQuery`. `loads_objects`: it loads what
+    `UploadTripdata` put into Cloud Storage, not the extracted file itself.
+    """
+
+    title: str
+    is_configured: Callable[[], bool]
+    load_suffix: str = ""
+    loads_objects: bool = False
+
+
+@dataclass(frozen=True)
+class LoadJob:
+    """One release to load, for whichever warehouse.
+
+    `run_id` is noted with the load, so that a run with `replace` recognises its own work. `file` is the extracted file,
+    None where the warehouse loads the uploaded object. `rows_expected` only serves the progress shown.
+    """
+
+    task_family: str
+    release: Release
+    run_id: str
+    replace: bool = False
+    file: Path | None = None
+    source_url: str = ""
+    rows_expected: int | None = None
+    max_bad_rows: int = 0
+
+
+def _to_nobody(_: str) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class LoadObserver:
+    """Who is shown how far a load is, what it does, and where its work can be looked at."""
+
+    progress: Progress = silent
+    set_status: Callable[[str], None] = _to_nobody
+    set_tracking_url: Callable[[str], None] = _to_nobody
+
+
+@dataclass(frozen=True)
+class DbtProfile:
+    """The output of `dbt/profiles.yml` to use, and the environment that fills it in, secrets included."""
+
+    target: str
+    environment: Mapping[str, str]
+
+
+class Warehouse(Protocol):
+    """What tasks, targets, commands and the report ask of a warehouse. Methods connect anew: workers fork.
+
+    Every method raises PipelineError, in one line that says what to do, when the warehouse cannot do its part.
+    """
+
+    def load(self, job: LoadJob, observer: LoadObserver) -> LedgerEntry:
+        """Returns the release's marker once all of its rows are accounted for and visible; changes nothing on failure.
+
+        Loads of one release at the same time load it once. With `replace`, an earlier edition gives way at once.
+        """
+
+    def forget(self, release: Release) -> bool:
+        """Removes a release's rows, quarantined ones too, and its markers; says whether there was anything of it."""
+
+    def find_load(self, task_family: str, release: Release) -> LedgerEntry | None:
+        """The marker of a finished load, or None."""
+
+    def loaded(self) -> Sequence[LedgerEntry]:
+        """The markers of every release that is loaded, by table and month."""
+
+    def marker_address(self, task_family: str, release: Release) -> str:
+        """Where the marker is, as messages name it."""
+
+    def checksums(self, release: Release) -> FileChecksums:
+        """How many rows a loaded release has, which, and what is in every column, by day."""
+
+    def count_command(self, table: str) -> str:
+        """A shell command that counts a table's rows, for a person to paste."""
+
+    def dbt_profile(self) -> DbtProfile:
+        """How dbt connects to it."""
+
+    def prepare_build(self, datasets: Iterable[Dataset]) -> None:
+        """Returns when every table that the models of these datasets read is there."""
+
+    def build_lock(self) -> AbstractContextManager[None]:
+        """Lets one build at a time write the models; given up by the death of the process too."""
+
+    def last_build(self) -> Build | None:
+        """What the models were last built from, or None where they never were."""
+
+    def record_build(self, build: Build) -> None:
+        """Notes what the models are being, or were, built from, in the place of what was noted before."""
+
+    def select(self, query: str, marts: Iterable[str] = (), dataset: Dataset | None = None) -> Rows:
+        """The rows of a query in which `{name}` stands for each of the marts, and `{table}` for a dataset's table."""
+
+
+class ObjectStore(Protocol):
+    """What a warehouse offers besides, whose `INFO.loads_objects`: a bucket for the files that it loads."""
+
+    def missing_resources(self) -> list[str]:
+        """What `create_resources` would create; empty when all is there."""
+
+    def create_resources(self) -> list[str]:
+        """Creates what is missing and says what it created; harmless to repeat, or to run twice at once."""
+
+    def find_object(self, release: Release) -> ReleaseObject | None:
+        """The object that a release was uploaded as, or None."""
+
+    def object_address(self, release: Release) -> str:
+        """Where the object of a release is, or would be."""
+
+    def upload(self, job: LoadJob, progress: Progress) -> ReleaseObject:
+        """Returns the object once it is there and its checksum is that of the extracted file, uncompressed."""
+
+
+def warehouse_info(name: str) -> WarehouseInfo:
+    """What is known of a registered warehouse."""
+    info: WarehouseInfo = importlib.import_module(WAREHOUSES[name]).INFO
+    return info
+
+
+def warehouse_named(name: str) -> Warehouse:
+    """The adapter of a registered warehouse, as the settings of now describe it.
+
+    :raises PipelineError: when a setting is missing or cannot be.
+    """
+    warehouse: Warehouse = importlib.import_module(f"{WAREHOUSES[name]}.warehouse").configured()
+    return warehouse
+
+
+def object_store() -> ObjectStore:
+    """The configured bucket.
+
+    :raises PipelineError: when a setting is missing or cannot be.
+    """
+    name = next(name for name in WAREHOUSES if warehouse_info(name).loads_objects)
+    store: ObjectStore = importlib.import_module(f"{WAREHOUSES[name]}.warehouse").configured()
+    return store
+
+
+def configured_warehouses() -> list[str]:
+    """The names of the warehouses that the settings say enough of to be asked."""
+    return [name for name in WAREHOUSES if warehouse_info(name).is_configured()]

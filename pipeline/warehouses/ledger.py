@@ -1,4 +1,4 @@
-"""What a ledger keeps of a loaded file, whichever warehouse the file is in."""
+"""What every warehouse keeps of its loads and of the builds of its models."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class LedgerEntry:
-    """One loaded file. `rows_read = rows_loaded + rows_duplicate + rows_rejected`."""
+    """One loaded release. `rows_read = rows_loaded + rows_duplicate + rows_rejected`.
+
+    `run_id` names the run that loaded it: a run with `--force` recognises its own load by it, whatever clocks say.
+    """
 
     task_family: str
     partition_key: str
@@ -23,8 +26,28 @@ class LedgerEntry:
     spec_version: int
     started_at: datetime.datetime
     finished_at: datetime.datetime | None = None
+    run_id: str = ""
 
     @property
     def seconds(self) -> float:
         """How long the load took, 0 while it has not ended."""
         return (self.finished_at - self.started_at).total_seconds() if self.finished_at else 0.0
+
+
+@dataclass(frozen=True)
+class Build:
+    """What the models in a warehouse were last built from. No `finished_at`: they are being built, or it failed.
+
+    An empty `models_digest`: a rebuild of everything was begun and not ended, so rows may be of any models.
+    """
+
+    models_digest: str
+    loads_digest: str
+    started_at: datetime.datetime
+    finished_at: datetime.datetime | None = None
+    run_id: str = ""
+
+    def reflects(self, other: Build) -> bool:
+        """Whether it is complete, and was made from the same models and the same loads."""
+        same = (self.models_digest, self.loads_digest) == (other.models_digest, other.loads_digest)
+        return same and self.finished_at is not None

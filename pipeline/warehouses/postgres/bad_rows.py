@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import psycopg2
 import psycopg2.errors
 
-from pipeline.datasets.release_file import Record
+from pipeline.releases import Record
 
 # What PostgreSQL raises for a row that it does not take; anything else is no fault of the row.
 RowError = (psycopg2.DataError, psycopg2.IntegrityError)

@@ -1,21 +1,26 @@
-"""Connections to PostgreSQL that behave the same whatever the server's or the user's settings are."""
+"""Connections to PostgreSQL that behave the same whatever the server's or the user's settings are, and what they fail
+with, in one line."""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg2
 import psycopg2.errors
 import psycopg2.extensions
+from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
+from psycopg2.extensions import cursor as Cursor
 
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, TransientError
+from pipeline.warehouses.statements import named_statements
 
 NOT_A_DSN = "[postgres] dsn is not a libpq URL or key=value string"
-_SET_CONFIG = "SELECT set_config(name, value, false) FROM unnest(%(names)s, %(values)s) AS setting (name, value)"
 # The text of the row id depends on the first two.
 _SESSION = {
     "DateStyle": "ISO, MDY",
@@ -26,42 +31,115 @@ _SESSION = {
 }
 
 
-class ConnectionLost(PipelineError):
+class ConnectionLost(TransientError):
     """The server is not there, or went away; what was under way left nothing behind and may be tried again."""
 
 
 @dataclass(frozen=True)
 class PostgresDatabase:
-    """A database and the schema in it that the pipeline works in."""
+    """A database and the schema in it that the pipeline works in.
+
+    `dsn` is a libpq URL or key=value string. Where it is empty, `start_embedded` returns that of the embedded server,
+    which it starts if it does not run.
+    """
 
     dsn: str = field(repr=False)  # it may hold a password
     schema: str
     copy_streams: int = 2
+    start_embedded: Callable[[], str] | None = field(default=None, repr=False, compare=False)
 
     def connect(self, **session: str) -> Connection:
         """A new connection in autocommit mode, with the settings that loading relies on and any given beside them.
 
         :raises ConnectionLost: when the server cannot be reached or refuses; the message holds no password.
         """
+        dsn = self.resolved_dsn()
         try:
-            connection: Connection = psycopg2.connect(self.dsn, **self._defaults())
+            connection: Connection = psycopg2.connect(dsn, **_defaults(dsn))
         except psycopg2.OperationalError as error:
             reason = " ".join(str(error).split())
             raise ConnectionLost(f"no connection to PostgreSQL: {reason}; check [postgres] dsn") from error
         connection.autocommit = True
         with connection.cursor() as cursor:
             settings = _SESSION | session
-            cursor.execute(_SET_CONFIG, {"names": list(settings), "values": list(settings.values())})
-            # A server process then ends within a second of its client's death; not every platform can do it.
+            cursor.execute(statement("set_settings"), {"names": list(settings), "values": list(settings.values())})
             with contextlib.suppress(psycopg2.errors.InvalidParameterValue):
-                cursor.execute("SELECT set_config('client_connection_check_interval', '1s', false)")
+                cursor.execute(statement("set_connection_check"))
         return connection
 
-    def _defaults(self) -> dict[str, Any]:
-        """What the user may set in the DSN or the environment, and otherwise is this."""
-        try:
-            given = psycopg2.extensions.parse_dsn(self.dsn)
-        except psycopg2.ProgrammingError:
-            raise PipelineError(NOT_A_DSN) from None
-        patience = {} if "connect_timeout" in given or "PGCONNECT_TIMEOUT" in os.environ else {"connect_timeout": 15}
-        return {"fallback_application_name": "pipeline", **patience}
+    def resolved_dsn(self) -> str:
+        """The DSN to connect by; that of the embedded server, started if need be, where none is set."""
+        return self.dsn if self.dsn or self.start_embedded is None else self.start_embedded()
+
+
+def statement(name: str, /, **parts: sql.Composable) -> sql.Composed:
+    """The statement of that name in `sql/postgres/`, its `{placeholders}` replaced by composed parts."""
+    return _composable(name).format(**parts)
+
+
+@functools.cache
+def _composable(name: str) -> sql.SQL:
+    return sql.SQL(named_statements("postgres")[name])
+
+
+def lock_session(cursor: Cursor, name: str) -> None:
+    """Waits for the advisory lock of that name and holds it until the session ends.
+
+    https://www.postgresql.org/docs/current/explicit-locking.html#ADVISORY-LOCKS
+    """
+    cursor.execute(statement("lock_session"), {"name": name})
+
+
+def lock_transaction(cursor: Cursor, name: str) -> None:
+    """Waits for the advisory lock of that name and holds it until the transaction ends."""
+    cursor.execute(statement("lock_transaction"), {"name": name})
+
+
+def table_exists(cursor: Cursor, table: sql.Identifier) -> bool:
+    """Whether there is a relation of that name."""
+    cursor.execute(statement("table_exists"), {"table": table.as_string(cursor)})
+    row = cursor.fetchone()
+    return bool(row and row[0])
+
+
+@contextlib.contextmanager
+def translate_errors(what: str) -> Iterator[None]:
+    """Whatever PostgreSQL fails with in here is a PipelineError that begins with `what`.
+
+    :raises ConnectionLost: when it may well be gone the next time.
+    """
+    try:
+        yield
+    except psycopg2.errors.DiskFull as error:
+        raise PipelineError(f"{what}: the database server's disk is full ({_primary(error)}); make room") from error
+    except psycopg2.errors.InsufficientPrivilege as error:
+        raise PipelineError(f"{what}: {_primary(error)}; grant it, or choose another --postgres-schema") from error
+    except psycopg2.Error as error:
+        if _is_transient(error):
+            raise ConnectionLost(f"{what}: the database connection broke ({_primary(error)})") from error
+        raise PipelineError(f"{what}: PostgreSQL says: {_primary(error)}") from error
+
+
+def _defaults(dsn: str) -> dict[str, Any]:
+    """What the user may set in the DSN or the environment, and otherwise is this."""
+    try:
+        given = psycopg2.extensions.parse_dsn(dsn)
+    except psycopg2.ProgrammingError:
+        raise PipelineError(NOT_A_DSN) from None
+    patience = {} if "connect_timeout" in given or "PGCONNECT_TIMEOUT" in os.environ else {"connect_timeout": 15}
+    return {"fallback_application_name": "pipeline", **patience}
+
+
+def _is_transient(error: psycopg2.Error) -> bool:
+    """Whether it may well go away by itself: a broken connection, a server that stops or starts, a deadlock.
+
+    https://www.postgresql.org/docs/current/errcodes-appendix.html
+    """
+    if error.pgcode is None:  # psycopg2's own errors; one that breaks a COPY is a mere DatabaseError
+        known = (psycopg2.OperationalError, psycopg2.InterfaceError)
+        return isinstance(error, known) or type(error) is psycopg2.DatabaseError
+    return error.pgcode.startswith(("08", "40", "57P"))
+
+
+def _primary(error: psycopg2.Error) -> str:
+    return error.diag.message_primary or " ".join(str(error).split())

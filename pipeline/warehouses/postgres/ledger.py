@@ -1,8 +1,8 @@
-"""The ledger: which file is loaded where, from what, and what became of every one of its rows."""
+"""The ledger in PostgreSQL: which release is loaded, from what, and what became of every one of its rows; and what the
+dbt models were built from."""
 
 from __future__ import annotations
 
-import contextlib
 from dataclasses import asdict
 
 import psycopg2
@@ -12,34 +12,12 @@ from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 from psycopg2.extras import RealDictCursor
 
-from pipeline.datasets.own_tables import LEDGER
-from pipeline.errors import PipelineError
-from pipeline.warehouses.ledger import LedgerEntry
-from pipeline.warehouses.postgres.connection import PostgresDatabase
-from pipeline.warehouses.postgres.statements import statement
+from pipeline.datasets import Release
+from pipeline.datasets.spec import LEDGER
+from pipeline.warehouses.ledger import Build, LedgerEntry
+from pipeline.warehouses.postgres.connection import statement
 
-
-def record_load(cursor: Cursor, ledger: sql.Identifier, entry: LedgerEntry) -> None:
-    """Writes the marker in the transaction at hand; it ends now, by the server's clock."""
-    cursor.execute(statement("record_load", ledger=ledger), asdict(entry))
-
-
-def find_load(
-    connection: Connection, ledger: sql.Identifier, task_family: str, partition_key: str
-) -> LedgerEntry | None:
-    """The marker of one load, or None when it has not been done."""
-    entries = _select(
-        connection,
-        statement("select_load", ledger=ledger),
-        {"task_family": task_family, "partition_key": partition_key},
-    )
-    return entries[0] if entries else None
-
-
-def all_loads(database: PostgresDatabase) -> list[LedgerEntry]:
-    """Every marker, by table and month; none where nothing has ever been loaded."""
-    with contextlib.closing(database.connect()) as connection:
-        return _select(connection, statement("select_loads", ledger=ledger_table(database.schema)), {})
+_NO_TABLE = (psycopg2.errors.UndefinedTable, psycopg2.errors.InvalidSchemaName)
 
 
 def ledger_table(schema: str) -> sql.Identifier:
@@ -47,14 +25,56 @@ def ledger_table(schema: str) -> sql.Identifier:
     return sql.Identifier(schema, LEDGER)
 
 
+def record_load(cursor: Cursor, schema: str, entry: LedgerEntry) -> None:
+    """Writes the marker in the transaction at hand; it ends now, by the server's clock."""
+    cursor.execute(statement("record_load", ledger=ledger_table(schema)), asdict(entry))
+
+
+def delete_load(cursor: Cursor, schema: str, release: Release) -> bool:
+    """Deletes the release's markers, whichever tasks wrote them; says whether there were any."""
+    values = {"target_table": release.table, "partition_key": release.key}
+    cursor.execute(statement("delete_load", ledger=ledger_table(schema)), values)
+    return bool(cursor.rowcount)
+
+
+def find_load(connection: Connection, schema: str, task_family: str, release: Release) -> LedgerEntry | None:
+    """The marker of one load, or None when it has not been done."""
+    values = {"task_family": task_family, "partition_key": release.key}
+    entries = _select(connection, statement("select_load", ledger=ledger_table(schema)), values)
+    return entries[0] if entries else None
+
+
+def all_loads(connection: Connection, schema: str) -> list[LedgerEntry]:
+    """Every marker, by table and month; none where nothing has ever been loaded."""
+    return _select(connection, statement("select_loads", ledger=ledger_table(schema)), {})
+
+
+def find_build(connection: Connection, schema: str) -> Build | None:
+    """What the models in the schema were last built from, or None where they never were."""
+    with connection.cursor(cursor_factory=RealDictCursor) as cursor:
+        try:
+            cursor.execute(statement("select_dbt_build", dbt_build=_build_table(schema)))
+        except _NO_TABLE:
+            return None
+        row = cursor.fetchone()
+        return Build(**{name: value for name, value in row.items() if name != "only_row"}) if row else None
+
+
+def record_build(cursor: Cursor, schema: str, build: Build) -> None:
+    """Writes what the models are built from, in the schema's own table, in the place of what was there."""
+    cursor.execute(statement("create_dbt_build", dbt_build=_build_table(schema)))
+    cursor.execute(statement("add_dbt_build_columns", dbt_build=_build_table(schema)))
+    cursor.execute(statement("record_dbt_build", dbt_build=_build_table(schema)), asdict(build))
+
+
+def _build_table(schema: str) -> sql.Identifier:
+    return sql.Identifier(schema, "dbt_build")
+
+
 def _select(connection: Connection, query: sql.Composed, values: dict[str, str]) -> list[LedgerEntry]:
-    try:
-        with connection.cursor(cursor_factory=RealDictCursor) as cursor:
+    with connection.cursor(cursor_factory=RealDictCursor) as cursor:
+        try:
             cursor.execute(query, values)
-            return [LedgerEntry(**row) for row in cursor.fetchall()]
-    except (psycopg2.errors.UndefinedTable, psycopg2.errors.InvalidSchemaName):
-        return []
-    except psycopg2.ProgrammingError as error:
-        raise PipelineError(
-            f"{LEDGER} cannot be read: {error.diag.message_primary}; mend that, or choose another --postgres-schema"
-        ) from error
+        except _NO_TABLE:
+            return []
+        return [LedgerEntry(**row) for row in cursor.fetchall()]

@@ -1,86 +1,115 @@
-"""A month's own table: made to be loaded, attached as a partition, and withdrawn again."""
+"""A release's own table: made to be loaded, indexed, attached as a partition, and dropped again."""
 
 from __future__ import annotations
 
 import datetime
-from dataclasses import dataclass
 
+import psycopg2.errors
+from dateutil.relativedelta import relativedelta
 from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
-from pipeline.warehouses.postgres.statements import statement
-from pipeline.warehouses.postgres.tables import Tables, lock_set_up
+from pipeline.warehouses.postgres.connection import lock_transaction, statement, table_exists
+from pipeline.warehouses.postgres.quarantine import quarantine_repeats, quarantine_rows_of_other_files
+from pipeline.warehouses.postgres.tables import ReleaseTables, lock_set_up
+
+_BEFORE_INDEX = sql.Identifier("before_index")
 
 
-@dataclass(frozen=True)
-class MonthTables(Tables):
-    """The identifiers of one month's objects: while it is loading, and once it is published."""
-
-    month: datetime.date
-
-    @property
-    def partition_name(self) -> str:
-        return self.spec.partition_table(self.month)
-
-    @property
-    def partition(self) -> sql.Identifier:
-        return self.named(self.partition_name)
-
-    @property
-    def loading_name(self) -> str:
-        return f"{self.partition_name}_loading"
-
-    @property
-    def loading(self) -> sql.Identifier:
-        return self.named(self.loading_name)
-
-    @property
-    def filename(self) -> sql.Composable:
-        return sql.Literal(self.spec.filename(self.month))
-
-    def index_names(self) -> tuple[tuple[str, str], ...]:
-        """The names of the month's indexes, while loading and when published."""
-        return tuple((f"{self.loading_name}_{what}", f"{self.partition_name}_{what}") for what in ("id", "time"))
-
-
-def create_loading_table(connection: Connection, month: MonthTables) -> None:
-    """Makes the table that the month is loaded into, empty and unseen."""
-    function = {"function": month.row_id_function, "argument_types": month.row_id_argument_types}
+def create_loading_table(connection: Connection, tables: ReleaseTables) -> None:
+    """Makes the table that the release is loaded into, empty and unseen."""
+    function = {"function": tables.row_id_function, "argument_types": tables.row_id_argument_types}
     with connection, connection.cursor() as cursor:
         lock_set_up(cursor)
         cursor.execute(statement("declare_row_id_immutable", **function))
         cursor.execute(
             statement(
                 "create_loading_table",
-                loading=month.loading,
-                function=month.row_id_function,
-                row_key=month.row_key,
-                filename=month.filename,
-                columns=month.column_definitions,
+                loading=tables.loading,
+                function=tables.row_id_function,
+                row_key=tables.row_key,
+                filename=tables.filename,
+                columns=tables.column_definitions,
             )
         )
         cursor.execute(statement("declare_row_id_stable", **function))
 
 
-def drop_loading_table(connection: Connection, month: MonthTables) -> None:
-    """Drops what a killed or failed load of the month left, if it left anything."""
-    with connection.cursor() as cursor:
-        cursor.execute(statement("drop_table", table=month.loading))
+def drop_loading_table(cursor: Cursor, tables: ReleaseTables) -> None:
+    """Drops what a killed or failed load of the release left, if it left anything."""
+    cursor.execute(statement("drop_table", table=tables.loading))
 
 
-def attach_month(cursor: Cursor, month: MonthTables) -> None:
+def index_partition(cursor: Cursor, tables: ReleaseTables) -> int:
+    """Builds the loaded table's indexes in bulk; returns how many rows with an id seen before were quarantined."""
+    (id_index, _), (time_index, _) = tables.index_names()
+    build = statement("create_row_id_index", index=sql.Identifier(id_index), loading=tables.loading)
+    cursor.execute(statement("save", savepoint=_BEFORE_INDEX))
+    repeats = 0
+    try:
+        cursor.execute(build)
+    except psycopg2.errors.UniqueViolation:
+        cursor.execute(statement("roll_back_to", savepoint=_BEFORE_INDEX))
+        repeats = quarantine_repeats(cursor, tables)
+        cursor.execute(build)
+    cursor.execute(
+        statement(
+            "create_event_time_index",
+            index=sql.Identifier(time_index),
+            loading=tables.loading,
+            event_time=tables.event_time,
+        )
+    )
+    return repeats
+
+
+def publish_partition(cursor: Cursor, tables: ReleaseTables) -> int:
+    """Puts the release in the place of any edition that was there; returns how many rows another file already had.
+
+    The caller's transaction makes all of it visible at once. Releases are published one at a time, so that no two of
+    them can bring in the same id.
+    """
+    lock_transaction(cursor, tables.lock_name())
+    drop_partition(cursor, tables)
+    cursor.execute(statement("make_row_id_plain", loading=tables.loading))
+    duplicates = quarantine_rows_of_other_files(cursor, tables, _ids_of_other_files(cursor, tables))
+    _attach(cursor, tables)
+    return duplicates
+
+
+def drop_partition(cursor: Cursor, tables: ReleaseTables) -> None:
+    """Takes a published release out of its table and drops it; nothing happens where there is none."""
+    if table_exists(cursor, tables.partition):
+        cursor.execute(statement("detach_partition", table=tables.table, partition=tables.partition))
+        cursor.execute(statement("drop_table", table=tables.partition))
+
+
+def _attach(cursor: Cursor, tables: ReleaseTables) -> None:
     """Makes the loaded table a partition under its final names."""
-    cursor.execute(statement("rename_table", table=month.loading, name=sql.Identifier(month.partition_name)))
-    for loading_name, name in month.index_names():
-        cursor.execute(statement("rename_index", index=month.named(loading_name), name=sql.Identifier(name)))
-    cursor.execute(statement("attach_partition", table=month.table, partition=month.partition, filename=month.filename))
-    cursor.execute(statement("drop_filename_check", partition=month.partition))
+    cursor.execute(statement("rename_table", table=tables.loading, name=sql.Identifier(tables.partition_name)))
+    for loading_name, name in tables.index_names():
+        cursor.execute(statement("rename_index", index=tables.named(loading_name), name=sql.Identifier(name)))
+    cursor.execute(
+        statement("attach_partition", table=tables.table, partition=tables.partition, filename=tables.filename)
+    )
+    cursor.execute(statement("drop_filename_check", partition=tables.partition))
 
 
-def withdraw_month(cursor: Cursor, month: MonthTables) -> None:
-    """Takes a published month out of its table and drops it; nothing happens where there is none."""
-    cursor.execute("SELECT to_regclass(%s)", (month.partition.as_string(cursor),))
-    if (row := cursor.fetchone()) and row[0]:
-        cursor.execute(statement("detach_partition", table=month.table, partition=month.partition))
-        cursor.execute(statement("drop_table", table=month.partition))
+def _ids_of_other_files(cursor: Cursor, tables: ReleaseTables) -> dict[str, str]:
+    """The ids that this release shares with other files, each with the file that has it.
+
+    Equal ids mean equal event times, so only rows outside their own file's month come into question: theirs that
+    lie in this month, and ours that lie outside it.
+    """
+    assert tables.release.month
+    start = datetime.datetime.combine(tables.release.month, datetime.time())
+    bounds = {"start": start, "stop": start + relativedelta(months=1)}
+    cursor.execute(statement("prefer_indexes"))
+    cursor.execute(statement("select_ids_outside_month", loading=tables.loading, event_time=tables.event_time), bounds)
+    strays = [row[0] for row in cursor.fetchall()]
+    cursor.execute(statement("select_files_of_ids", table=tables.table), {"ids": strays})
+    filename_of_id: dict[str, str] = dict(cursor.fetchall())
+    cursor.execute(statement("select_ids_inside_month", table=tables.table, event_time=tables.event_time), bounds)
+    filename_of_id.update(cursor.fetchall())
+    return filename_of_id

@@ -8,11 +8,11 @@ from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
-from pipeline.datasets import DatasetSpec
-from pipeline.datasets.own_tables import QUARANTINE
+from pipeline.datasets import Dataset, Release
+from pipeline.datasets.spec import QUARANTINE
 from pipeline.errors import PipelineError
+from pipeline.warehouses.postgres.connection import lock_transaction, statement
 from pipeline.warehouses.postgres.ledger import ledger_table
-from pipeline.warehouses.postgres.statements import statement
 
 _CATALOGUE_TYPES = {"timestamp": "timestamp without time zone"}
 _PARTITIONED, _PLAIN = "p", "r"
@@ -23,14 +23,14 @@ class Tables:
     """The identifiers of one dataset's objects in one schema."""
 
     schema: str
-    spec: DatasetSpec
+    dataset: Dataset
 
     def named(self, name: str) -> sql.Identifier:
         return sql.Identifier(self.schema, name)
 
     @property
     def table(self) -> sql.Identifier:
-        return self.named(self.spec.table)
+        return self.named(self.dataset.table)
 
     @property
     def ledger(self) -> sql.Identifier:
@@ -42,25 +42,25 @@ class Tables:
 
     @property
     def row_id_function(self) -> sql.Identifier:
-        return self.named(f"{self.spec.table}_row_id")
+        return self.named(f"{self.dataset.table}_row_id")
 
     @property
     def comment(self) -> str:
         """The table's comment, which also tells which version of the spec the table was made by."""
-        return f"{self.spec.title} (pipeline/datasets/{self.spec.name}.yaml, version {self.spec.version})"
+        return f"{self.dataset.title} (pipeline/datasets/{self.dataset.name}.yaml, version {self.dataset.version})"
 
     @property
     def event_time(self) -> sql.Identifier:
-        return sql.Identifier(self.spec.event_time or "")
+        return sql.Identifier(self.dataset.event_time or "")
 
     @property
     def row_key(self) -> sql.Composed:
-        return sql.SQL(", ").join(map(sql.Identifier, self.spec.row_key))
+        return sql.SQL(", ").join(map(sql.Identifier, self.dataset.row_key))
 
     @property
     def row_key_types(self) -> list[str]:
-        types = {column.name: column.postgres_type for column in self.spec.columns}
-        return [types[name] for name in self.spec.row_key]
+        types = {column.name: column.postgres_type for column in self.dataset.columns}
+        return [types[name] for name in self.dataset.row_key]
 
     @property
     def row_id_argument_types(self) -> sql.Composed:
@@ -69,12 +69,50 @@ class Tables:
     @property
     def column_definitions(self) -> sql.Composed:
         return sql.SQL(",\n    ").join(
-            sql.SQL("{} " + column.postgres_type).format(sql.Identifier(column.name)) for column in self.spec.columns
+            sql.SQL("{} " + column.postgres_type).format(sql.Identifier(column.name)) for column in self.dataset.columns
         )
 
-    def lock_name(self, suffix: str = "") -> str:
-        """What PostgreSQL's advisory locks are taken on (hashed): a table, or one file of it."""
-        return f"pipeline {self.schema}.{self.spec.table} {suffix}"
+    def lock_name(self, key: str = "") -> str:
+        """The advisory lock of publishing into the table, or of loading one release into it."""
+        return f"pipeline {self.schema}.{self.dataset.table} {key}"
+
+
+@dataclass(frozen=True)
+class ReleaseTables(Tables):
+    """The identifiers of one release's objects: while it is loading, and once it is published."""
+
+    release: Release
+
+    @classmethod
+    def of(cls, schema: str, release: Release) -> ReleaseTables:
+        """The identifiers of a release's objects in a schema."""
+        return cls(schema, release.dataset, release)
+
+    @property
+    def partition_name(self) -> str:
+        """The partition's name, e.g. `green_tripdata_2019_01`."""
+        assert self.release.month
+        return f"{self.release.table}_{self.release.month:%Y_%m}"
+
+    @property
+    def partition(self) -> sql.Identifier:
+        return self.named(self.partition_name)
+
+    @property
+    def loading_name(self) -> str:
+        return f"{self.partition_name}_loading"
+
+    @property
+    def loading(self) -> sql.Identifier:
+        return self.named(self.loading_name)
+
+    @property
+    def filename(self) -> sql.Composable:
+        return sql.Literal(self.release.filename)
+
+    def index_names(self) -> tuple[tuple[str, str], ...]:
+        """The names of the partition's indexes, while loading and when published."""
+        return tuple((f"{self.loading_name}_{what}", f"{self.partition_name}_{what}") for what in ("id", "time"))
 
 
 def ensure_tables(connection: Connection, tables: Tables) -> None:
@@ -95,12 +133,12 @@ def ensure_tables(connection: Connection, tables: Tables) -> None:
 
 def lock_set_up(cursor: Cursor) -> None:
     """Lets one transaction at a time change what all months share; PostgreSQL does not put such changes in a queue."""
-    cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended('pipeline set-up', 0))")
+    lock_transaction(cursor, "pipeline set-up")
 
 
 def ensure_schema(cursor: Cursor, schema: str) -> None:
     """Creates the schema if it is missing; where it is there, no right to create one is needed."""
-    cursor.execute("SELECT to_regnamespace(quote_ident(%s)) IS NULL", (schema,))
+    cursor.execute(statement("schema_is_missing"), {"schema": schema})
     if (row := cursor.fetchone()) and row[0]:
         cursor.execute(statement("create_schema", schema=sql.Identifier(schema)))
 
@@ -120,14 +158,15 @@ def _columns(cursor: Cursor, connection: Connection, tables: Tables) -> list[tup
 def _create(cursor: Cursor, tables: Tables) -> None:
     ensure_schema(cursor, tables.schema)
     cursor.execute(statement("create_load_ledger", ledger=tables.ledger))
+    cursor.execute(statement("add_ledger_columns", ledger=tables.ledger))
     cursor.execute(statement("create_load_quarantine", quarantine=tables.quarantine))
     cursor.execute(
         statement("create_quarantine_index", index=sql.Identifier(f"{QUARANTINE}_file"), quarantine=tables.quarantine)
     )
-    if tables.spec.is_monthly:
+    if tables.dataset.is_monthly:
         _create_row_id_function(cursor, tables)
         cursor.execute(statement("create_partitioned_table", table=tables.table, columns=tables.column_definitions))
-        _create_taken_id_trigger(cursor, tables)
+        _create_duplicate_id_trigger(cursor, tables)
     else:
         cursor.execute(
             statement(
@@ -150,29 +189,33 @@ def _create_row_id_function(cursor: Cursor, tables: Tables) -> None:
     )
 
 
-def _create_taken_id_trigger(cursor: Cursor, tables: Tables) -> None:
-    function = tables.named(f"{tables.spec.table}_refuse_taken_id")
+def _create_duplicate_id_trigger(cursor: Cursor, tables: Tables) -> None:
+    function = tables.named(f"{tables.dataset.table}_refuse_duplicate_id")
     lock_name = sql.Literal(tables.lock_name())
-    cursor.execute(statement("create_taken_id_function", function=function, table=tables.table, lock_name=lock_name))
-    table_name = sql.Literal(tables.spec.table)
-    cursor.execute(statement("create_taken_id_trigger", table=tables.table, function=function, table_name=table_name))
+    cursor.execute(
+        statement("create_duplicate_id_function", function=function, table=tables.table, lock_name=lock_name)
+    )
+    table_name = sql.Literal(tables.dataset.table)
+    cursor.execute(
+        statement("create_duplicate_id_trigger", table=tables.table, function=function, table_name=table_name)
+    )
 
 
 def _comment(cursor: Cursor, tables: Tables) -> None:
     cursor.execute(statement("comment_on_table", table=tables.table, comment=sql.Literal(tables.comment)))
-    for column in tables.spec.columns:
-        name = sql.Identifier(tables.schema, tables.spec.table, column.name)
+    for column in tables.dataset.columns:
+        name = sql.Identifier(tables.schema, tables.dataset.table, column.name)
         cursor.execute(statement("comment_on_column", column=name, comment=sql.Literal(column.description)))
 
 
 def _check(tables: Tables, found: list[tuple[str, str, str]]) -> None:
-    spec = tables.spec
-    kind = _PARTITIONED if spec.is_monthly else _PLAIN
-    wanted = [("unique_row_id", "text"), ("filename", "text")] if spec.is_monthly else []
-    wanted += [(c.name, _CATALOGUE_TYPES.get(c.postgres_type, c.postgres_type)) for c in spec.columns]
+    dataset = tables.dataset
+    kind = _PARTITIONED if dataset.is_monthly else _PLAIN
+    wanted = [("unique_row_id", "text"), ("filename", "text")] if dataset.is_monthly else []
+    wanted += [(c.name, _CATALOGUE_TYPES.get(c.postgres_type, c.postgres_type)) for c in dataset.columns]
     if found[0][0] == kind and [(name, type_) for _, name, type_ in found] == wanted:
         return
     raise PipelineError(
-        f"the table {tables.schema}.{spec.table} is there already and is not the one that"
-        f" pipeline/datasets/{spec.name}.yaml declares; rename it, or choose another schema with --postgres-schema"
+        f"the table {tables.schema}.{dataset.table} is there already and is not the one that"
+        f" pipeline/datasets/{dataset.name}.yaml declares; rename it, or choose another schema with --postgres-schema"
     )

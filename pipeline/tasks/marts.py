@@ -1,0 +1,142 @@
+"""Marts: the dbt models in a warehouse brought in step with what is loaded, the report on them, and all for a month."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import luigi
+
+from pipeline.errors import TransientError
+from pipeline.settings import DbtSettings, StorageSettings
+from pipeline.targets import ModelsMarker, ReportPage
+from pipeline.tasks.base import PipelineTask, ReleaseMonthParameter, TripdataTask
+from pipeline.tasks.load import Load, load_tripdata, load_zones
+from pipeline.transform.build import DbtCommand, build
+from pipeline.transform.dbt_process import LogLine, NodeResult
+from pipeline.warehouses import WAREHOUSES, warehouse_info, warehouse_named
+
+logger = logging.getLogger("luigi-interface")
+
+_CHOICES = {name: [name] for name in WAREHOUSES} | {"both": ["postgres", "bigquery"]}
+
+
+class ModelsTask(PipelineTask):
+    """A task about the dbt models in a warehouse."""
+
+    warehouse = luigi.ChoiceParameter(choices=list(WAREHOUSES), description="which warehouse")
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self.resources = {f"dbt_{self.warehouse}": 1}  # a central scheduler then starts one build of it at a time
+
+    def output(self) -> ModelsMarker:
+        return ModelsMarker(self.warehouse)
+
+    def build_models(self, command: DbtCommand) -> None:
+        """Runs dbt, and shows on the task's page how far it is and how long each model took."""
+        warehouse, folder = warehouse_named(self.warehouse), StorageSettings().dbt_folder()
+        results = build(warehouse, command, DbtSettings().variables(), folder, self._log_line)
+        self.set_status(_timings(results) if results else "another run has just built it")
+
+    def _log_line(self, line: LogLine) -> None:
+        logger.log(logging.getLevelNamesMapping().get(line.level.upper(), logging.INFO), "dbt: %s", line.message)
+        if line.done and line.total:
+            self.set_status(f"{line.done} of {line.total}: {line.message}")
+            if self.set_progress_percentage is not None:
+                self.set_progress_percentage(100 * line.done // line.total)
+
+
+class DbtBuild(ModelsTask):
+    """The dbt models; complete when they reflect exactly the months that are loaded and their own sources."""
+
+    command = luigi.ChoiceParameter(
+        choices=["build", "run", "test", "debug"], default="build", description="which of dbt's commands"
+    )
+    select = luigi.Parameter(default="", description="dbt's own way to say which models, such as +fact_trips")
+    full_refresh = luigi.BoolParameter(
+        default=False, significant=False, description="build from nothing, even what is up to date"
+    )
+
+    @property
+    def dbt_command(self) -> DbtCommand:
+        return DbtCommand(self.command, self.select, self.full_refresh, self.run_id)
+
+    def requires(self) -> Load:
+        return load_zones(self.warehouse)
+
+    def complete(self) -> bool:
+        # Anything but a whole build is done because somebody asked for it, each time.
+        if not self.dbt_command.builds_everything:
+            return False
+        last = self.output().build()
+        return last is not None and (not self.full_refresh or last.run_id == self.run_id)
+
+    def run(self) -> None:
+        self.build_models(self.dbt_command)
+
+
+class ModelTripdata(TripdataTask, ModelsTask):
+    """A month of trip records in the marts. The months of a range are one build, once what can be loaded is loaded."""
+
+    # One build covers all that is loaded, so the scheduler may give a worker all months that are ready as one task.
+    month = ReleaseMonthParameter(batch_method=max)
+
+    def requires(self) -> list[luigi.Task]:
+        return [load_tripdata(self.warehouse, self.taxi, self.month), load_zones(self.warehouse)]
+
+    def complete(self) -> bool:
+        return all(task.complete() for task in self.requires()) and self.output().exists()
+
+    def run(self) -> None:
+        self.build_models(DbtCommand(run_id=self.run_id))
+
+
+class Report(PipelineTask):
+    """A page and its charts on what the marts of a warehouse hold; complete when they reflect the marts of now."""
+
+    warehouse = luigi.ChoiceParameter(choices=list(WAREHOUSES), description="which warehouse to report on")
+
+    def requires(self) -> DbtBuild:
+        return DbtBuild(warehouse=self.warehouse)
+
+    def output(self) -> ReportPage:
+        return ReportPage(self.warehouse)
+
+    def run(self) -> None:
+        from pipeline.report.writing import write_report  # pandas and the like, for whom there is a report to make
+
+        page = self.output()
+        digest = page.digest()
+        if digest is None:
+            raise TransientError("what is loaded has changed since the models were built; run again")
+        write_report(warehouse_named(self.warehouse), warehouse_info(self.warehouse).title, page.path, digest)
+        self.log_status(f"the report is at {page.path.resolve().as_uri()}")
+
+
+class TripdataPipeline(TripdataTask):
+    """Everything for a month of trip records: extracted, loaded, in the marts, and reported on."""
+
+    warehouse = luigi.ChoiceParameter(choices=list(_CHOICES), description="which warehouse, or both")
+
+    def requires(self) -> list[ModelTripdata]:
+        return [
+            ModelTripdata(taxi=self.taxi, month=self.month, warehouse=warehouse)
+            for warehouse in _CHOICES[self.warehouse]
+        ]
+
+    def complete(self) -> bool:
+        return all(task.complete() for task in [*self.requires(), *self._reports()])
+
+    def run(self) -> Iterator[list[Report]]:
+        yield self._reports()
+
+    def _reports(self) -> list[Report]:
+        # Not required, as a report needs the models as they are once all months of a range are in them.
+        return [Report(warehouse=warehouse) for warehouse in _CHOICES[self.warehouse]]
+
+
+def _timings(results: list[NodeResult]) -> str:
+    slowest = sorted(results, key=lambda result: result.seconds, reverse=True)
+    return "\n".join(f"{result.name}: {result.status} in {result.seconds:.1f} s" for result in slowest)

@@ -1,0 +1,154 @@
+"""One invocation of dbt: its process, what it says while it runs, and what it leaves behind."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import PipelineError
+from pipeline.transform.project import PROJECT
+from pipeline.warehouses import DbtProfile
+
+_CHILD = Path(__file__).with_name("dbt_child.py")
+_PARSED = "partial_parse.msgpack"
+_FAILED = {"error", "fail", "runtime error"}
+
+
+@dataclass(frozen=True)
+class LogLine:
+    """Something that dbt says; `done` of `total` nodes are finished where it is about that."""
+
+    level: str
+    message: str
+    done: int | None = None
+    total: int | None = None
+
+
+@dataclass(frozen=True)
+class NodeResult:
+    """What became of one model, seed or test."""
+
+    name: str
+    status: str
+    seconds: float
+    message: str
+
+    @property
+    def has_failed(self) -> bool:
+        return self.status in _FAILED
+
+
+def invoke(
+    command: Sequence[str],
+    profile: DbtProfile,
+    variables: Mapping[str, object],
+    folder: Path,
+    on_line: Callable[[LogLine], None],
+) -> list[NodeResult]:
+    """Returns what became of every node once dbt has ended well.
+
+    Its artifacts and its whole log are kept below `folder`/runs, a folder for each call.
+
+    :raises PipelineError: naming the node and the line, when one fails or dbt cannot begin.
+    """
+    run = _new_run_folder(folder, profile.target, command[0])
+    known = folder / f"{profile.target}.{_PARSED}"
+    with contextlib.suppress(FileNotFoundError):
+        shutil.copy(known, run / _PARSED)  # spares dbt parsing what has not changed
+    said: list[LogLine] = []
+    options = ["--target", profile.target, "--vars", json.dumps(variables, sort_keys=True)]
+    with _started([*command, *options], {**profile.environment, **dbt_folders(run)}) as process:
+        for line in _log_lines(process):
+            on_line(line)
+            said.append(line)
+    with contextlib.suppress(FileNotFoundError):
+        (run / _PARSED).replace(known)
+    results = _results(run / "run_results.json")
+    if process.returncode:
+        raise PipelineError(_failure(command[0], results, said, run))
+    return results
+
+
+def _new_run_folder(folder: Path, target: str, command: str) -> Path:
+    started = datetime.datetime.now(datetime.UTC)
+    run = folder / "runs" / f"{started:%Y%m%dT%H%M%S.%fZ}-{target}-{command}"
+    run.mkdir(parents=True)
+    return run
+
+
+def dbt_folders(run: Path) -> dict[str, str]:
+    """Where dbt finds the project and, lest it write into the checkout, where it leaves things."""
+    return {
+        "DBT_PROJECT_DIR": str(PROJECT),
+        "DBT_PROFILES_DIR": str(PROJECT),
+        "DBT_TARGET_PATH": str(run),
+        "DBT_LOG_PATH": str(run),
+    }
+
+
+@contextlib.contextmanager
+def _started(arguments: list[str], environment: Mapping[str, str]) -> Iterator[subprocess.Popen[str]]:
+    # -P: this folder's modules are not dbt's. Standard input stays open as long as this process lives.
+    process = subprocess.Popen(
+        [sys.executable, "-P", str(_CHILD), "--log-format", "json", "--no-use-colors", *arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env={**os.environ, **environment},
+    )
+    with process:
+        try:
+            yield process
+        except BaseException:
+            process.terminate()
+            raise
+
+
+def _log_lines(process: subprocess.Popen[str]) -> Iterator[LogLine]:
+    assert process.stdout
+    for text in process.stdout:
+        try:
+            event = json.loads(text)
+            info, data = event["info"], event["data"]
+        except (ValueError, KeyError, TypeError):
+            if text.strip():  # not dbt's own: a warning of Python's, or a crash
+                yield LogLine("warn", text.rstrip())
+            continue
+        if message := " ".join(info["msg"].split()):
+            finished = "index" in data and "status" in data
+            yield LogLine(info["level"], message, data["index"] if finished else None, data.get("total"))
+
+
+def _results(file: Path) -> list[NodeResult]:
+    try:
+        found: list[dict[str, Any]] = json.loads(file.read_text())["results"]
+    except FileNotFoundError:
+        return []
+    return [
+        NodeResult(
+            name=result["unique_id"].split(".")[2],
+            status=result["status"],
+            seconds=result["execution_time"],
+            message=" ".join((result["message"] or "").split()),
+        )
+        for result in found
+    ]
+
+
+def _failure(command: str, results: list[NodeResult], said: list[LogLine], run: Path) -> str:
+    failed = [result for result in results if result.has_failed]
+    if failed:
+        others = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+        return f"dbt {command}: {failed[0].message}{others}; its SQL and the log are in {run}"
+    errors = [line.message for line in said if line.level == "error"] or [line.message for line in said[-1:]]
+    return f"dbt {command}: {' '.join(errors) or 'ended without a word'}; the log is in {run}"

@@ -1,0 +1,29 @@
+"""The dbt project in `dbt/`: where it is, what it is made of, and which datasets it has staging models for."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+
+from pipeline.datasets import Dataset, all_datasets
+from pipeline.files import CHECKOUT
+
+PROJECT = CHECKOUT / "dbt"
+_PARTS = {".sql", ".yml", ".csv"}
+
+
+def modelled_datasets() -> list[Dataset]:
+    """The datasets that the models read: the zones, and those whose table has a staging model."""
+    staging = PROJECT / "models" / "staging"
+    return [
+        spec for spec in all_datasets().values() if spec.name == "zones" or (staging / f"stg_{spec.table}.sql").exists()
+    ]
+
+
+def models_digest(variables: Mapping[str, object]) -> str:
+    """A digest of all that the models are made from: the project's files, and the variables' values."""
+    digest = hashlib.sha256(json.dumps(variables, sort_keys=True).encode())
+    for file in sorted(file for file in PROJECT.rglob("*") if file.suffix in _PARTS):
+        digest.update(f"\0{file.relative_to(PROJECT)}\0".encode() + file.read_bytes())
+    return digest.hexdigest()

@@ -1,0 +1,48 @@
+"""Writes the models' sources from the dataset specs: `python -m pipeline.transform.sources`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from pipeline.datasets import Dataset
+from pipeline.datasets.spec import LEDGER
+from pipeline.transform.project import PROJECT, modelled_datasets
+
+FILE = PROJECT / "models" / "sources.yml"
+_HEADER = "# Generated from pipeline/datasets: python -m pipeline.transform.sources\n"
+_OF_EVERY_TRIP = {
+    "unique_row_id": "The md5 of the row's key.",
+    "filename": "The release file that the row is from, such as green_tripdata_2019-01.csv.",
+}
+
+
+def sources_yaml() -> str:
+    """The text of `dbt/models/sources.yml` as the specs want it."""
+    source = {
+        "name": "tlc",
+        "description": "What the pipeline has loaded.",
+        "schema": "{{ env_var('TLC_SOURCE_SCHEMA') }}",
+        "tables": [
+            {
+                "name": LEDGER,
+                "description": "A row a loaded file: what, how many rows, when.",
+            },
+            *map(_table, modelled_datasets()),
+        ],
+    }
+    return _HEADER + yaml.safe_dump({"sources": [source]}, sort_keys=False, allow_unicode=True, width=120)
+
+
+def _table(spec: Dataset) -> dict[str, Any]:
+    columns = {**(_OF_EVERY_TRIP if spec.is_monthly else {}), **{c.name: c.description for c in spec.columns}}
+    return {
+        "name": spec.table,
+        "description": spec.title,
+        "columns": [{"name": name, "description": description} for name, description in columns.items()],
+    }
+
+
+if __name__ == "__main__":
+    FILE.write_text(sources_yaml())

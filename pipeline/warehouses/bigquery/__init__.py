@@ -1,0 +1,12 @@
+"""Google Cloud: release files as objects in Cloud Storage, loaded from there into BigQuery, exactly once."""
+
+from pipeline.settings import GcpSettings
+from pipeline.warehouses import WarehouseInfo
+
+
+def _is_configured() -> bool:
+    settings = GcpSettings()
+    return bool(settings.project and settings.bucket)
+
+
+INFO = WarehouseInfo(title="BigQuery", is_configured=_is_configured, load_suffix="ToBigQuery", loads_objects=True)

@@ -1,0 +1,52 @@
+"""A file's figures, as BigQuery computes them."""
+
+from __future__ import annotations
+
+import contextlib
+
+from pipeline.datasets import Column, Dataset, Release
+from pipeline.warehouses import LoadObserver
+from pipeline.warehouses.bigquery.client import GcpProject
+from pipeline.warehouses.bigquery.google_errors import translate_errors
+from pipeline.warehouses.bigquery.jobs import REQUEST_SECONDS, job_labels, query_config, run_query
+from pipeline.warehouses.bigquery.ledger import GcpLedgerEntry
+from pipeline.warehouses.bigquery.sql_text import on_days, quoted, statement, text_of
+from pipeline.warehouses.bigquery.staging import Days
+from pipeline.warehouses.checksums import FileChecksums, checksums_of, is_summed
+
+
+def file_checksums(
+    project: GcpProject, release: Release, entry: GcpLedgerEntry, observer: LoadObserver
+) -> FileChecksums:
+    """The figures of a loaded file's rows, by the day of the event; only the partitions of its days are read.
+
+    :raises PipelineError: when BigQuery cannot tell.
+    """
+    spec, filename = release.dataset, release.filename
+    query = checksums_statement(project, spec, entry.days)
+    config = query_config(project, job_labels(spec, filename, "reconcile"), filename=filename)
+    with (
+        translate_errors(f"{entry.partition_key} was not compared"),
+        contextlib.closing(project.bigquery()) as client,
+    ):
+        job = run_query(client, f"adding up {filename}", query, config, observer)
+        return checksums_of(spec, [row.values() for row in job.result(timeout=REQUEST_SECONDS)])
+
+
+def checksums_statement(project: GcpProject, spec: Dataset, days: Days) -> str:
+    """The query for a file's figures."""
+    return statement(
+        "select_file_checksums",
+        table=quoted(project.table_id(spec.table)),
+        event_time=quoted(spec.event_time or ""),
+        checksums=", ".join(map(_checksums, spec.columns)),
+        loaded_days=on_days(spec, "loaded", days),
+    )
+
+
+def _checksums(column: Column) -> str:
+    name = quoted(column.name)
+    if is_summed(column):
+        return f"COUNT({name}), SUM(CAST({name} AS NUMERIC))"
+    digits = f"SUBSTR(TO_HEX(MD5({text_of(column)})), 1, 10)"
+    return f"COUNT({name}), SUM(IF({name} IS NULL, NULL, CAST(CONCAT('0x', {digits}) AS INT64)))"

@@ -1,0 +1,126 @@
+"""The bucket and the datasets: made where missing, left alone where they are, refused where they are wrong."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from pipeline.errors import PipelineError
+from pipeline.warehouses.bigquery.client import GcpProject
+from pipeline.warehouses.bigquery.google_errors import message_of, short_retry, translate_errors
+from pipeline.warehouses.bigquery.jobs import REQUEST_SECONDS
+
+LABELS = {"managed-by": "tlc-pipeline"}
+STAGING_DAYS = 2
+
+
+def missing_resources(project: GcpProject) -> list[str]:
+    """What `create_resources` would create; empty when all is there.
+
+    :raises PipelineError: when something cannot be looked at, or lies in another location than the configured one.
+    """
+    missing = [] if _bucket_is_there(project) else [f"bucket gs://{project.bucket}"]
+    return missing + [f"dataset {name}" for name in _datasets(project) if not _dataset_is_there(project, name)]
+
+
+def create_resources(project: GcpProject) -> list[str]:
+    """Creates what is missing and says what it created; harmless to repeat, or to run twice at once.
+
+    The bucket has uniform access and cannot be made public; tables of the staging dataset expire after two days.
+
+    :raises PipelineError: as `missing_resources`, or when something may not be created or its name is taken.
+    """
+    made = []
+    if not _bucket_is_there(project):
+        _create_bucket(project)
+        made.append(f"bucket gs://{project.bucket}")
+    for name, days in _datasets(project).items():
+        if not _dataset_is_there(project, name):
+            _create_dataset(project, name, days)
+            made.append(f"dataset {name}")
+    return made
+
+
+def _datasets(project: GcpProject) -> dict[str, int | None]:
+    """Their names, each with the days after which its tables expire."""
+    return {project.dataset: None, project.staging_dataset: STAGING_DAYS}
+
+
+def _bucket_is_there(project: GcpProject) -> bool:
+    from google.api_core import exceptions
+
+    with translate_errors(f"bucket gs://{project.bucket}"), contextlib.closing(project.storage()) as client:
+        try:
+            bucket = client.get_bucket(project.bucket, retry=short_retry())
+        except exceptions.NotFound:
+            return False
+        except exceptions.Forbidden as error:
+            raise PipelineError(
+                f"bucket gs://{project.bucket} is somebody else's, or these credentials lack storage.buckets.get on"
+                f" it ({message_of(error)}); choose another [gcp] bucket (names are shared by all the world), or"
+                " grant roles/storage.legacyBucketReader"
+            ) from None
+    _check_location(project, f"bucket gs://{project.bucket}", bucket.location or "")
+    return True
+
+
+def _create_bucket(project: GcpProject) -> None:
+    from google.api_core import exceptions
+
+    with _creating(project, f"bucket gs://{project.bucket}"), contextlib.closing(project.storage()) as client:
+        bucket = client.bucket(project.bucket)
+        bucket.labels = LABELS
+        bucket.iam_configuration.uniform_bucket_level_access_enabled = True
+        bucket.iam_configuration.public_access_prevention = "enforced"
+        try:
+            client.create_bucket(bucket, location=project.location)
+        except exceptions.Conflict:
+            if not _bucket_is_there(project):  # which also says so when it is somebody else's
+                raise
+
+
+def _dataset_is_there(project: GcpProject, name: str) -> bool:
+    from google.api_core import exceptions
+
+    with translate_errors(f"dataset {name}"), contextlib.closing(project.bigquery()) as client:
+        try:
+            dataset = client.get_dataset(f"{project.project}.{name}", retry=short_retry(), timeout=REQUEST_SECONDS)
+        except exceptions.NotFound:
+            return False
+    _check_location(project, f"dataset {name}", dataset.location or "")
+    return True
+
+
+def _create_dataset(project: GcpProject, name: str, days: int | None) -> None:
+    from google.cloud import bigquery
+
+    with _creating(project, f"dataset {name}"), contextlib.closing(project.bigquery()) as client:
+        dataset = bigquery.Dataset(f"{project.project}.{name}")
+        dataset.location = project.location
+        dataset.labels = LABELS
+        dataset.description = "New York taxi trip records" + (", on their way into their tables" if days else "")
+        if days:
+            dataset.default_table_expiration_ms = days * 24 * 3600 * 1000
+        client.create_dataset(dataset, exists_ok=True, timeout=REQUEST_SECONDS)
+
+
+@contextlib.contextmanager
+def _creating(project: GcpProject, what: str) -> Iterator[None]:
+    from google.api_core import exceptions
+
+    with translate_errors(f"{what} was not created"):
+        try:
+            yield
+        except exceptions.Forbidden as error:
+            raise PipelineError(
+                f"{what} was not created: {message_of(error)}; let somebody run SetupGcp who may, or grant"
+                f" roles/storage.admin and roles/bigquery.dataOwner on project {project.project} for it"
+            ) from None
+
+
+def _check_location(project: GcpProject, what: str, location: str) -> None:
+    if location.lower() != project.location.lower():
+        raise PipelineError(
+            f"{what} is in {location} and [gcp] location is {project.location}; a bucket and the datasets loaded from"
+            " it must be in one location and cannot move: change [gcp] location, or choose another name"
+        )

@@ -1,0 +1,141 @@
+"""Stages an object: one load job, free of charge, into a table of the file's own columns, which expires."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pipeline.datasets import Dataset, Release
+from pipeline.errors import PipelineError
+from pipeline.warehouses import LoadObserver
+from pipeline.warehouses.bigquery.client import GcpProject
+from pipeline.warehouses.bigquery.jobs import (
+    REQUEST_SECONDS,
+    JobFailed,
+    job_labels,
+    query_config,
+    run_job,
+    run_query,
+)
+from pipeline.warehouses.bigquery.ledger import ConcurrentUpdate
+from pipeline.warehouses.bigquery.objects import ReleaseObject, find_object
+from pipeline.warehouses.bigquery.sql_text import quoted, statement
+from pipeline.warehouses.bigquery.tables import staging_fields
+
+if TYPE_CHECKING:
+    from google.cloud.bigquery import Client
+    from google.cloud.bigquery.job import LoadJob, LoadJobConfig
+
+Days = tuple[datetime.date | None, ...]
+
+
+@dataclass(frozen=True)
+class StagedFile:
+    """A staging table, and how many rows it has on which days (UTC; None: without a time)."""
+
+    table_id: str
+    rows: int
+    days: Days
+    job_id: str
+
+
+def stage(
+    client: Client, project: GcpProject, release: Release, source: ReleaseObject, observer: LoadObserver
+) -> StagedFile:
+    """Returns the staging table that holds exactly the object's rows, as typed by the spec.
+
+    :raises PipelineError: with BigQuery's own message when a row is not what the spec says, or when the rows are not
+        as many as the file had.
+    :raises ConcurrentUpdate: when the object or the table was replaced meanwhile.
+    """
+    spec, filename = release.dataset, release.filename
+    identity = f"{project.dataset} {source.uri} {source.generation} {spec.version}"
+    name = f"{spec.table}_{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
+    table_id = project.staging_table_id(name)
+
+    def submit(job_id: str) -> LoadJob:
+        config = _config(spec, source, job_labels(spec, filename, "stage"))
+        return client.load_table_from_uri(
+            source.uri, table_id, job_id=job_id, job_config=config, timeout=REQUEST_SECONDS
+        )
+
+    try:
+        job = run_job(
+            client, f"tlc_stage_{name}", f"staging {filename}", submit, observer, lambda: _exists(client, table_id)
+        )
+    except JobFailed as error:
+        _check_unchanged(project, filename, source)
+        remedy = "; mend the file at its source and run again with --force" if error.reason == "invalid" else ""
+        raise PipelineError(f"{source.uri} was not loaded, and no row of it: {error}{remedy}") from error
+    _check_unchanged(project, filename, source)
+    _check_rows(source, int(job.output_rows))
+    days = _days(client, project, spec, filename, table_id, observer) if spec.is_monthly else ()
+    return StagedFile(table_id, int(job.output_rows), days, job.job_id)
+
+
+def drop_staged(client: Client, staged: StagedFile) -> None:
+    """Removes the staging table, which would otherwise expire."""
+    client.delete_table(staged.table_id, not_found_ok=True, timeout=REQUEST_SECONDS)
+
+
+def in_order(days: Collection[datetime.date | None]) -> Days:
+    """Days in order, None last."""
+    return tuple(sorted(days, key=lambda day: (day is None, day or datetime.date.min)))
+
+
+def _config(spec: Dataset, source: ReleaseObject, labels: dict[str, str]) -> LoadJobConfig:
+    from google.cloud import bigquery
+
+    return bigquery.LoadJobConfig(
+        schema=staging_fields(spec, source.columns),
+        source_format=bigquery.SourceFormat.CSV,
+        skip_leading_rows=1,
+        allow_quoted_newlines=True,  # as PostgreSQL reads CSV
+        write_disposition=bigquery.WriteDisposition.WRITE_TRUNCATE,
+        labels=labels,
+    )
+
+
+def _exists(client: Client, table_id: str) -> bool:
+    from google.api_core import exceptions
+
+    try:
+        client.get_table(table_id, timeout=REQUEST_SECONDS)
+    except exceptions.NotFound:
+        return False
+    return True
+
+
+def _check_unchanged(project: GcpProject, filename: str, source: ReleaseObject) -> None:
+    now = find_object(project, filename)
+    if now is None or now.generation != source.generation:
+        raise ConcurrentUpdate
+
+
+def _check_rows(source: ReleaseObject, rows: int) -> None:
+    if source.rows is not None and rows != source.rows:
+        raise PipelineError(
+            f"{source.uri} has {source.rows:,} rows and BigQuery read {rows:,}; nothing was loaded: look for a stray"
+            " quote in the file"
+        )
+
+
+def _days(
+    client: Client, project: GcpProject, spec: Dataset, filename: str, table_id: str, observer: LoadObserver
+) -> Days:
+    from google.api_core import exceptions
+
+    query = statement("select_days", event_time=quoted(spec.event_time or ""), staging=quoted(table_id))
+    config = query_config(project, job_labels(spec, filename, "days"))
+    try:
+        job = run_query(client, f"looking for the days in {filename}", query, config, observer)
+        return in_order([row.day for row in job.result(timeout=REQUEST_SECONDS)])
+    except exceptions.NotFound:  # another worker was through with it, and dropped it
+        raise ConcurrentUpdate from None
+    except JobFailed as error:
+        if error.reason == "notFound":
+            raise ConcurrentUpdate from None
+        raise PipelineError(f"{filename}, days: {error}") from error

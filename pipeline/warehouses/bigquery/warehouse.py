@@ -1,0 +1,165 @@
+"""The adapter of BigQuery: loads, markers, and what the models and the report ask of it."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.datasets import Dataset, Release
+from pipeline.errors import PipelineError
+from pipeline.files import lock_held
+from pipeline.progress import Progress
+from pipeline.settings import DbtSettings, GcpSettings, StorageSettings
+from pipeline.warehouses import DbtProfile, LoadJob, LoadObserver, Rows
+from pipeline.warehouses.bigquery.builds import copy_ledger, find_build, record_build
+from pipeline.warehouses.bigquery.client import GcpProject
+from pipeline.warehouses.bigquery.credentials import service_account_key
+from pipeline.warehouses.bigquery.file_checksums import file_checksums
+from pipeline.warehouses.bigquery.google_errors import translate_errors
+from pipeline.warehouses.bigquery.jobs import query_config
+from pipeline.warehouses.bigquery.ledger import GcpLedger, marker_name
+from pipeline.warehouses.bigquery.loading import forget, load
+from pipeline.warehouses.bigquery.objects import ReleaseObject, find_object, upload
+from pipeline.warehouses.bigquery.resources import create_resources, missing_resources
+from pipeline.warehouses.bigquery.sql_text import quoted
+from pipeline.warehouses.bigquery.tables import ensure_tables
+from pipeline.warehouses.checksums import FileChecksums
+from pipeline.warehouses.ledger import Build, LedgerEntry
+
+# https://cloud.google.com/resource-manager/docs/creating-managing-projects (older ones are example.com:name),
+# https://cloud.google.com/storage/docs/buckets#naming, https://cloud.google.com/bigquery/docs/datasets#dataset-naming
+_NAMES = {
+    "project": re.compile(r"[a-z0-9.:-]{1,80}"),
+    "bucket": re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]"),
+    "dataset": re.compile(r"\w{1,1000}", re.ASCII),
+    "location": re.compile(r"[A-Za-z0-9-]+"),
+}
+
+
+def configured() -> BigQueryWarehouse:
+    """The adapter of the configured project.
+
+    :raises PipelineError: when a setting is missing, or cannot be a name of such a thing.
+    """
+    project, dbt = configured_project(), DbtSettings()
+    dataset = dbt.schema or project.dataset
+    return BigQueryWarehouse(project, dataset, dbt.threads, StorageSettings().dbt_folder() / f"{dataset}.lock")
+
+
+def configured_project() -> GcpProject:
+    """The configured project, bucket and dataset.
+
+    :raises PipelineError: when one is not set, or cannot be a name of such a thing.
+    """
+    settings = GcpSettings()
+    for key, known in _NAMES.items():
+        value = getattr(settings, key)
+        if not value:
+            raise PipelineError(f"[gcp] {key} is not set; set it in luigi.cfg or as PIPELINE__GCP__{key.upper()}")
+        if not known.fullmatch(value):
+            raise PipelineError(f"[gcp] {key}: {value!r} cannot be the name of a {key}")
+    limit = max(0, settings.maximum_bytes_billed)
+    return GcpProject(settings.project, settings.location, settings.bucket, settings.dataset, limit)
+
+
+@dataclass(frozen=True)
+class BigQueryWarehouse:
+    """A BigQuery dataset and its bucket, with the marts in a dataset that may be another.
+
+    Implements `Warehouse` and `ObjectStore`.
+    """
+
+    project: GcpProject
+    marts_dataset: str
+    dbt_threads: int
+    lock_file: Path
+
+    def load(self, job: LoadJob, observer: LoadObserver) -> LedgerEntry:
+        return load(self.project, job, observer)
+
+    def forget(self, release: Release) -> bool:
+        return forget(self.project, release)
+
+    def find_load(self, task_family: str, release: Release) -> LedgerEntry | None:
+        entry = GcpLedger(self.project).find(task_family, release.key)
+        return entry if entry and entry.is_finished else None
+
+    def loaded(self) -> Sequence[LedgerEntry]:
+        return GcpLedger(self.project).finished()
+
+    def marker_address(self, task_family: str, release: Release) -> str:
+        return f"gs://{self.project.bucket}/{marker_name(task_family, release.key)}"
+
+    def checksums(self, release: Release) -> FileChecksums:
+        entries = [entry for entry in GcpLedger(self.project).of_file(release.key) if entry.is_finished]
+        if not entries:
+            raise PipelineError(f"{release.key} is not loaded into BigQuery")
+        return file_checksums(self.project, release, entries[0], LoadObserver())
+
+    def count_command(self, table: str) -> str:
+        return f"bq query --use_legacy_sql=false 'select count(*) from {self.project.dataset}.{table}'"
+
+    def dbt_profile(self) -> DbtProfile:
+        key = service_account_key()
+        target = "bigquery_key" if key else "bigquery"
+        key = key or {}
+        environment = {
+            "TLC_GCP_PROJECT": self.project.project,
+            "TLC_GCP_LOCATION": self.project.location,
+            "TLC_GCP_MAXIMUM_BYTES_BILLED": str(self.project.maximum_bytes_billed),
+            "TLC_GCP_CLIENT_EMAIL": key.get("client_email", ""),
+            "TLC_GCP_TOKEN_URI": key.get("token_uri", ""),
+            "DBT_ENV_SECRET_GCP_PRIVATE_KEY": key.get("private_key", ""),
+            "TLC_SCHEMA": self.marts_dataset,
+            "TLC_SOURCE_SCHEMA": self.project.dataset,
+            "TLC_THREADS": str(self.dbt_threads),
+        }
+        return DbtProfile("bigquery_emulator" if self.project.is_bigquery_emulated else target, environment)
+
+    def prepare_build(self, datasets: Iterable[Dataset]) -> None:
+        with (
+            translate_errors("what the models read was not made"),
+            contextlib.closing(self.project.bigquery()) as client,
+        ):
+            for dataset in datasets:
+                ensure_tables(client, self.project, dataset)
+        copy_ledger(self.project, GcpLedger(self.project).finished())
+
+    def build_lock(self) -> contextlib.AbstractContextManager[None]:
+        # Of this machine's builds; those of others are kept apart by a scheduler, through the task's resource.
+        return lock_held(self.lock_file)
+
+    def last_build(self) -> Build | None:
+        return find_build(self.project, self.marts_dataset)
+
+    def record_build(self, build: Build) -> None:
+        record_build(self.project, self.marts_dataset, build)
+
+    def missing_resources(self) -> list[str]:
+        return missing_resources(self.project)
+
+    def create_resources(self) -> list[str]:
+        return create_resources(self.project)
+
+    def find_object(self, release: Release) -> ReleaseObject | None:
+        return find_object(self.project, release.filename)
+
+    def object_address(self, release: Release) -> str:
+        return f"gs://{self.project.bucket}/{release.filename}"
+
+    def upload(self, job: LoadJob, progress: Progress) -> ReleaseObject:
+        return upload(self.project, job, progress)
+
+    def select(self, query: str, marts: Iterable[str] = (), dataset: Dataset | None = None) -> Rows:
+        names = {mart: quoted(f"{self.project.project}.{self.marts_dataset}.{mart}") for mart in marts}
+        if dataset:
+            names |= {
+                "table": quoted(self.project.table_id(dataset.table)),
+                "event_time": quoted(dataset.event_time or ""),
+            }
+        config = query_config(self.project, {"pipeline": "tlc", "step": "report"})
+        with translate_errors("the report"), contextlib.closing(self.project.bigquery()) as client:
+            return [dict(row) for row in client.query_and_wait(query.format(**names), job_config=config)]

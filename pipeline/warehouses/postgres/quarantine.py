@@ -1,0 +1,56 @@
+"""The quarantine: rows that are in a release but not in its table, whole, each with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from psycopg2.extensions import cursor as Cursor
+
+from pipeline.warehouses.postgres.bad_rows import MalformedRow
+from pipeline.warehouses.postgres.connection import statement
+from pipeline.warehouses.postgres.tables import ReleaseTables
+
+
+def clear_quarantine(cursor: Cursor, tables: ReleaseTables) -> None:
+    """Removes what an earlier load of the release set aside."""
+    values = {"target_table": tables.release.table, "filename": tables.release.filename}
+    cursor.execute(statement("clear_quarantine", quarantine=tables.quarantine), values)
+
+
+def quarantine_malformed(cursor: Cursor, tables: ReleaseTables, rows: list[MalformedRow]) -> None:
+    """Keeps the rows that PostgreSQL did not take, with their line numbers and what was wrong."""
+    if rows:
+        cursor.execute(
+            statement("quarantine_malformed_rows", quarantine=tables.quarantine),
+            {
+                "target_table": tables.release.table,
+                "filename": tables.release.filename,
+                "details": [row.detail for row in rows],
+                "line_numbers": [row.line_number for row in rows],
+                "lines": [row.line for row in rows],
+            },
+        )
+
+
+def quarantine_repeats(cursor: Cursor, tables: ReleaseTables) -> int:
+    """Moves the rows whose id is in the release more than once, all but one; returns how many."""
+    cursor.execute(
+        statement("quarantine_repeats_in_file", loading=tables.loading, quarantine=tables.quarantine),
+        {"target_table": tables.release.table},
+    )
+    return cursor.rowcount
+
+
+def quarantine_rows_of_other_files(cursor: Cursor, tables: ReleaseTables, filename_of_id: Mapping[str, str]) -> int:
+    """Moves the rows whose id is in the table from another file, which the mapping names; returns how many."""
+    if not filename_of_id:
+        return 0
+    cursor.execute(
+        statement("quarantine_rows_of_other_files", loading=tables.loading, quarantine=tables.quarantine),
+        {
+            "target_table": tables.release.table,
+            "ids": list(filename_of_id),
+            "filenames": list(filename_of_id.values()),
+        },
+    )
+    return cursor.rowcount

@@ -1,0 +1,152 @@
+"""The adapter of PostgreSQL: loads, markers, and what the models and the report ask of it."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from psycopg2 import sql
+from psycopg2.extensions import connection as Connection
+from psycopg2.extras import RealDictCursor
+
+from pipeline.datasets import Dataset, Release
+from pipeline.settings import DbtSettings, PostgresSettings, StorageSettings
+from pipeline.warehouses import DbtProfile, LoadJob, LoadObserver, Rows
+from pipeline.warehouses.checksums import FileChecksums
+from pipeline.warehouses.ledger import Build, LedgerEntry
+from pipeline.warehouses.postgres import embedded
+from pipeline.warehouses.postgres.connection import (
+    ConnectionLost,
+    PostgresDatabase,
+    lock_session,
+    translate_errors,
+)
+from pipeline.warehouses.postgres.file_checksums import file_checksums
+from pipeline.warehouses.postgres.ledger import all_loads, find_build, find_load, record_build
+from pipeline.warehouses.postgres.loading import forget, load
+from pipeline.warehouses.postgres.tables import Tables, ensure_schema, ensure_tables
+
+logger = logging.getLogger("luigi-interface")
+
+_WAITS_AFTER_LOST_CONNECTION = (1, 5, 15)
+# In dbt's profile, or dbt's own.
+_NOT_FOR_LIBPQ = {"host", "port", "user", "dbname", "connect_timeout", "application_name", "fallback_application_name"}
+
+
+def configured() -> PostgresWarehouse:
+    """The adapter of the configured database, the embedded one where no DSN is set."""
+    database, dbt = configured_database(), DbtSettings()
+    return PostgresWarehouse(database, dbt.schema or database.schema, dbt.threads)
+
+
+def configured_database() -> PostgresDatabase:
+    """The configured database. The embedded one is started by connecting, not by asking for it here."""
+    settings = PostgresSettings()
+    start = functools.partial(embedded.ensure_running, StorageSettings().postgres_folder(), settings.idle_minutes)
+    return PostgresDatabase(settings.dsn, settings.schema, max(1, settings.copy_streams), start)
+
+
+@dataclass(frozen=True)
+class PostgresWarehouse:
+    """A PostgreSQL database, with the marts in a schema that may be another. Implements `Warehouse`."""
+
+    database: PostgresDatabase
+    marts_schema: str
+    dbt_threads: int = 4
+
+    def load(self, job: LoadJob, observer: LoadObserver) -> LedgerEntry:
+        for wait in _WAITS_AFTER_LOST_CONNECTION:
+            try:
+                return load(self.database, job, observer.progress)
+            except ConnectionLost as error:
+                logger.warning("%s; trying again in %s s", error, wait)
+                time.sleep(wait)
+        return load(self.database, job, observer.progress)
+
+    def forget(self, release: Release) -> bool:
+        return forget(self.database, release)
+
+    def find_load(self, task_family: str, release: Release) -> LedgerEntry | None:
+        with self._connection("the ledger cannot be read") as connection:
+            return find_load(connection, self.database.schema, task_family, release)
+
+    def loaded(self) -> Sequence[LedgerEntry]:
+        with self._connection("the ledger cannot be read") as connection:
+            return all_loads(connection, self.database.schema)
+
+    def marker_address(self, task_family: str, release: Release) -> str:
+        return f"{self.database.schema}.load_ledger({task_family}, {release.key})"
+
+    def checksums(self, release: Release) -> FileChecksums:
+        with self._connection(f"{release.key} was not compared") as connection:
+            return file_checksums(connection, self.database.schema, release)
+
+    def count_command(self, table: str) -> str:
+        return f"pipeline psql -c 'select count(*) from {table}'"
+
+    def dbt_profile(self) -> DbtProfile:
+        with self._connection("dbt cannot be started") as connection:
+            # Asked of a connection, as service files, password files and variables have then had their say.
+            info = connection.info
+            host, port, user, dbname = info.host, info.port, info.user, info.dbname
+            password, given = info.password, info.dsn_parameters
+        libpq = {
+            "PG" + name.replace("_", "").upper(): value for name, value in given.items() if name not in _NOT_FOR_LIBPQ
+        }
+        environment = {
+            **libpq,
+            **({"PGPASSWORD": password} if password else {}),
+            "TLC_POSTGRES_HOST": host,
+            "TLC_POSTGRES_PORT": str(port),
+            "TLC_POSTGRES_USER": user,
+            "TLC_POSTGRES_DBNAME": dbname,
+            "TLC_SCHEMA": self.marts_schema,
+            "TLC_THREADS": str(self.dbt_threads),
+            "TLC_SOURCE_SCHEMA": self.database.schema,
+        }
+        return DbtProfile("postgres", environment)
+
+    def prepare_build(self, datasets: Iterable[Dataset]) -> None:
+        with self._connection("what the models read was not made") as connection:
+            for dataset in datasets:
+                ensure_tables(connection, Tables(self.database.schema, dataset))
+
+    @contextlib.contextmanager
+    def build_lock(self) -> Iterator[None]:
+        with self._connection("the models are not locked") as connection, connection.cursor() as cursor:
+            lock_session(cursor, f"pipeline dbt {self.marts_schema}")
+            yield
+
+    def last_build(self) -> Build | None:
+        with self._connection("the models' marker cannot be read") as connection:
+            return find_build(connection, self.marts_schema)
+
+    def record_build(self, build: Build) -> None:
+        with (
+            self._connection("the models' marker was not written") as connection,
+            connection,
+            connection.cursor() as cursor,
+        ):
+            ensure_schema(cursor, self.marts_schema)
+            record_build(cursor, self.marts_schema, build)
+
+    def select(self, query: str, marts: Iterable[str] = (), dataset: Dataset | None = None) -> Rows:
+        names = {mart: sql.Identifier(self.marts_schema, mart) for mart in marts}
+        if dataset:
+            tables = Tables(self.database.schema, dataset)
+            names |= {"table": tables.table, "event_time": tables.event_time}
+        with (
+            self._connection("the report cannot be made") as connection,
+            connection.cursor(cursor_factory=RealDictCursor) as cursor,
+        ):
+            cursor.execute(sql.SQL(query).format(**names))
+            return [dict(row) for row in cursor.fetchall()]
+
+    @contextlib.contextmanager
+    def _connection(self, failing: str) -> Iterator[Connection]:
+        with translate_errors(failing), contextlib.closing(self.database.connect()) as connection:
+            yield connection

@@ -1,5 +1,0 @@
-MERGE {table} AS loaded
-USING (SELECT {columns} FROM {staging}) AS arriving
-ON FALSE
-WHEN NOT MATCHED BY SOURCE THEN DELETE
-WHEN NOT MATCHED BY TARGET THEN INSERT ({columns}) VALUES ({columns})

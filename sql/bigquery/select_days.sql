@@ -1,1 +1,0 @@
-SELECT DISTINCT DATE({event_time}) AS day FROM {staging}

@@ -1,0 +1,2 @@
+-- name: select_days
+SELECT DISTINCT DATE({event_time}) AS day FROM {staging};

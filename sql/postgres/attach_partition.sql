@@ -1,1 +1,0 @@
-ALTER TABLE {table} ATTACH PARTITION {partition} FOR VALUES IN ({filename})

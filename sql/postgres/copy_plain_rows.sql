@@ -1,2 +1,0 @@
--- Without quotes and backslashes in them, rows read the same in the text format, which PostgreSQL parses faster.
-COPY {table} ({columns}) FROM STDIN WITH (FORMAT text, DELIMITER ',', NULL '', ENCODING 'UTF8')

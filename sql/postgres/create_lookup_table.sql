@@ -1,4 +1,0 @@
-CREATE TABLE IF NOT EXISTS {table} (
-    {columns},
-    PRIMARY KEY ({row_key})
-)

@@ -1,1 +1,0 @@
-CREATE INDEX IF NOT EXISTS {index} ON {quarantine} (target_table, filename)

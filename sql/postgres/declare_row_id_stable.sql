@@ -1,1 +1,0 @@
-ALTER FUNCTION {function}({argument_types}) STABLE

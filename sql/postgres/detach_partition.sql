@@ -1,1 +1,0 @@
-ALTER TABLE {table} DETACH PARTITION {partition}

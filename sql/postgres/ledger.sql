@@ -1,0 +1,43 @@
+-- name: create_load_ledger
+-- One row for each file that is loaded: the marker that tasks look for.
+CREATE TABLE IF NOT EXISTS {ledger} (
+    task_family      text NOT NULL,
+    partition_key    text NOT NULL,
+    target_table     text NOT NULL,
+    source_url       text NOT NULL,
+    source_bytes     bigint NOT NULL,
+    source_sha256    text NOT NULL,
+    rows_read        bigint NOT NULL,
+    rows_loaded      bigint NOT NULL,
+    rows_duplicate   bigint NOT NULL,
+    rows_rejected    bigint NOT NULL,
+    spec_version     integer NOT NULL,
+    started_at       timestamptz NOT NULL,
+    finished_at      timestamptz NOT NULL,
+    run_id           text NOT NULL DEFAULT '',
+    PRIMARY KEY (task_family, partition_key),
+    CHECK (rows_read = rows_loaded + rows_duplicate + rows_rejected)
+);
+
+-- name: add_ledger_columns
+-- Of ledgers that were made before these columns were.
+ALTER TABLE {ledger} ADD COLUMN IF NOT EXISTS run_id text NOT NULL DEFAULT '';
+
+-- name: record_load
+INSERT INTO {ledger} (
+    task_family, partition_key, target_table, source_url, source_bytes, source_sha256,
+    rows_read, rows_loaded, rows_duplicate, rows_rejected, spec_version, started_at, finished_at, run_id
+) VALUES (
+    %(task_family)s, %(partition_key)s, %(target_table)s, %(source_url)s, %(source_bytes)s, %(source_sha256)s,
+    %(rows_read)s, %(rows_loaded)s, %(rows_duplicate)s, %(rows_rejected)s, %(spec_version)s,
+    %(started_at)s, clock_timestamp(), %(run_id)s
+);
+
+-- name: select_load
+SELECT * FROM {ledger} WHERE task_family = %(task_family)s AND partition_key = %(partition_key)s;
+
+-- name: select_loads
+SELECT * FROM {ledger} ORDER BY target_table, partition_key;
+
+-- name: delete_load
+DELETE FROM {ledger} WHERE target_table = %(target_table)s AND partition_key = %(partition_key)s;

@@ -1,0 +1,54 @@
+-- name: create_load_quarantine
+-- Rows that are in a file but not in its table, whole, each with its reason.
+CREATE TABLE IF NOT EXISTS {quarantine} (
+    target_table     text NOT NULL,
+    filename         text NOT NULL,
+    reason           text NOT NULL CHECK (reason IN ('malformed', 'duplicate_in_file', 'duplicate_of_other_file')),
+    detail           text NOT NULL,
+    line_number      bigint,
+    line             text,
+    unique_row_id    text,
+    row_values       jsonb,
+    quarantined_at   timestamptz NOT NULL DEFAULT now()
+);
+
+-- name: create_quarantine_index
+CREATE INDEX IF NOT EXISTS {index} ON {quarantine} (target_table, filename);
+
+-- name: quarantine_malformed_rows
+INSERT INTO {quarantine} (target_table, filename, reason, detail, line_number, line)
+SELECT %(target_table)s, %(filename)s, 'malformed', detail, line_number, line
+FROM unnest(%(details)s::text[], %(line_numbers)s::bigint[], %(lines)s::text[]) AS bad (detail, line_number, line);
+
+-- name: quarantine_repeats_in_file
+-- Of rows with one id, the first in the order of their text stays: the same row, however the streams interleaved.
+WITH repeated AS (
+    SELECT unique_row_id FROM {loading} GROUP BY unique_row_id HAVING count(*) > 1
+), ranked AS (
+    SELECT loading.ctid, row_number() OVER (PARTITION BY unique_row_id ORDER BY loading::text COLLATE "C") AS nth
+    FROM {loading} AS loading JOIN repeated USING (unique_row_id)
+), moved AS (
+    DELETE FROM {loading} AS loading USING ranked
+    WHERE loading.ctid = ranked.ctid AND ranked.nth > 1
+    RETURNING loading.*
+)
+INSERT INTO {quarantine} (target_table, filename, reason, detail, unique_row_id, row_values)
+SELECT %(target_table)s, filename, 'duplicate_in_file', 'its id is in the file more than once',
+       unique_row_id, to_jsonb(moved)
+FROM moved;
+
+-- name: quarantine_rows_of_other_files
+WITH taken AS (
+    SELECT * FROM unnest(%(ids)s::text[], %(filenames)s::text[]) AS taken (unique_row_id, kept_in)
+), moved AS (
+    DELETE FROM {loading} AS loading USING taken
+    WHERE loading.unique_row_id = taken.unique_row_id
+    RETURNING loading.*, taken.kept_in
+)
+INSERT INTO {quarantine} (target_table, filename, reason, detail, unique_row_id, row_values)
+SELECT %(target_table)s, filename, 'duplicate_of_other_file', 'its id is already there from ' || kept_in,
+       unique_row_id, to_jsonb(moved) - 'kept_in'
+FROM moved;
+
+-- name: clear_quarantine
+DELETE FROM {quarantine} WHERE target_table = %(target_table)s AND filename = %(filename)s;

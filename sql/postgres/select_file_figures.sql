@@ -1,5 +1,0 @@
--- 40 bits, as an INT64 of BigQuery holds their sum.
-SELECT {event_time}::date, count(*),
-       sum(('x' || left(unique_row_id, 10))::bit(40)::bigint), sum(('x' || right(unique_row_id, 10))::bit(40)::bigint),
-       {figures}
-FROM {table} WHERE filename = %(filename)s GROUP BY 1

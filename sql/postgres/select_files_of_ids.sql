@@ -1,1 +1,0 @@
-SELECT unique_row_id, filename FROM {table} WHERE unique_row_id = ANY(%(ids)s)

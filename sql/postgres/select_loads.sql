@@ -1,1 +1,0 @@
-SELECT * FROM {ledger} ORDER BY target_table, partition_key

@@ -1,0 +1,31 @@
+-- name: set_settings
+SELECT set_config(name, value, false) FROM unnest(%(names)s, %(values)s) AS setting (name, value);
+
+-- name: set_connection_check
+-- A server process then ends within a second of its client's death; not every platform can do it.
+SELECT set_config('client_connection_check_interval', '1s', false);
+
+-- name: lock_session
+SELECT pg_advisory_lock(hashtextextended(%(name)s, 0));
+
+-- name: lock_transaction
+SELECT pg_advisory_xact_lock(hashtextextended(%(name)s, 0));
+
+-- name: table_exists
+SELECT to_regclass(%(table)s) IS NOT NULL;
+
+-- name: schema_is_missing
+SELECT to_regnamespace(quote_ident(%(schema)s)) IS NULL;
+
+-- name: save
+SAVEPOINT {savepoint};
+
+-- name: roll_back_to
+ROLLBACK TO SAVEPOINT {savepoint};
+
+-- name: prefer_indexes
+-- The table is new, so the planner knows nothing of it; the indexes are right whatever it would guess.
+SET LOCAL enable_seqscan = off;
+
+-- name: count_other_sessions
+SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid();

@@ -1,3 +1,0 @@
-SELECT filename, COUNT(*) AS trips
-FROM {fact_trips}
-GROUP BY 1
