@@ -50,21 +50,24 @@ _VALUES: dict[str, Callable[[random.Random], str]] = {
 
 def write_month(spec: Dataset, month: datetime.date, rows: int, folder: Path) -> Path:
     """Writes one made-up release of a monthly dataset below `folder`; returns its path."""
-    path = folder / Release(spec, month).source_path
+    release = Release(spec, month)
+    source = next(source for source in release.sources() if source.format == "csv")
+    path = folder / release.path_in(source)
     path.parent.mkdir(parents=True, exist_ok=True)
     with (
         path.open("wb") as raw,
         gzip.GzipFile("", "wb", compresslevel=6, fileobj=raw, mtime=0) as packed,
         io.TextIOWrapper(packed, encoding="utf-8", newline="") as file,
     ):
-        file.write(",".join(column.source_name for column in spec.columns) + "\r\n")
-        file.writelines(_lines(spec, month, rows))
+        file.write(",".join(column.source_name for column in spec.columns_of(month, source)) + "\r\n")
+        file.writelines(_lines(spec, spec.columns_of(month, source), month, rows))
     return path
 
 
 def write_zones(folder: Path) -> Path:
     """Writes a made-up zone file below `folder`; returns its path."""
-    path = folder / Release(dataset_named("zones")).source_path
+    zones = Release(dataset_named("zones"))
+    path = folder / zones.path_in(zones.source_named())
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = ['"LocationID","Borough","Zone","service_zone"']
     lines += [
@@ -75,11 +78,11 @@ def write_zones(folder: Path) -> Path:
     return path
 
 
-def _lines(spec: Dataset, month: datetime.date, rows: int) -> Iterator[str]:
+def _lines(spec: Dataset, columns: tuple[Column, ...], month: datetime.date, rows: int) -> Iterator[str]:
     chance = random.Random(f"{spec.name} {month:%Y-%m} {rows}")
-    makers = [_maker(column) for column in spec.columns]
-    blanks = [column.name in _BLANK_TOGETHER for column in spec.columns]
-    event = spec.column_names.index(spec.event_time or "")
+    makers = [_maker(column) for column in columns]
+    blanks = [column.name in _BLANK_TOGETHER for column in columns]
+    event = [column.name for column in columns].index(spec.event_time or "")
     start = datetime.datetime(month.year, month.month, 1)
     seconds = calendar.monthrange(month.year, month.month)[1] * 86_400
     strays = {chance.randrange(rows) for _ in range(min(_STRAYS_PER_FILE, rows // 100))}

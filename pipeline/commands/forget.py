@@ -22,7 +22,7 @@ def run(taxi: str, month: datetime.date | None) -> int:
             f"{taxi} needs --month" if dataset.is_monthly else f"{taxi} is one file and takes no --month"
         )
     release = Release(dataset, month)
-    raw = StorageSettings().raw_file(release.source_path)
+    raw = StorageSettings().raw_file(release.raw_path(release.source_named()))
     was_extracted = remove_extracted(raw)  # first, as it may fail; rows without a raw file are still whole
     removed = []
     for name in configured_warehouses():

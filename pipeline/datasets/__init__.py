@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
-from pipeline.datasets.spec import Column, Dataset, Release, Schedule, format_month, parse_month
+from pipeline.datasets.spec import Column, Dataset, Release, Schedule, Source, format_month, parse_month
 from pipeline.datasets.spec_reader import read_spec
 from pipeline.errors import PipelineError
 
@@ -14,6 +14,7 @@ __all__ = [
     "Dataset",
     "Release",
     "Schedule",
+    "Source",
     "all_datasets",
     "dataset_named",
     "format_month",

@@ -10,20 +10,23 @@ from typing import Any
 
 import yaml
 
-from pipeline.datasets.spec import LEDGER, QUARANTINE, Column, Dataset, Schedule, parse_month
+from pipeline.datasets.spec import LEDGER, MIRROR, QUARANTINE, TLC, Column, Dataset, Schedule, Source, parse_month
 from pipeline.errors import PipelineError
 
 POSTGRES_TYPES = ("text", "integer", "bigint", "double precision", "numeric", "boolean", "date", "timestamp")
 BIGQUERY_TYPES = ("STRING", "INT64", "NUMERIC", "FLOAT64", "BOOL", "DATE", "TIMESTAMP")
-_REQUIRED = {"name", "title", "version", "table", "path", "row_key", "columns"}
-_MONTHLY = {"event_time", "first_month"}
-_OPTIONAL = {"event_time", "first_month", "last_month", "schedule"}
+SUFFIXES = {"csv": (".csv", ".csv.gz"), "parquet": (".parquet",)}
+_REQUIRED = {"name", "title", "version", "table", "row_key", "columns"}
+_ONE_SOURCE = {"path", "first_month", "last_month"}
+_OPTIONAL = {"event_time", "sources", "schedule", "key_blanks", "lines_in_quotes", "month_share"} | _ONE_SOURCE
 # PostgreSQL cuts names at 63 bytes; the longest of ours is <table>_2019_01_loading_time.
 _TABLE_NAME = re.compile(r"[a-z][a-z0-9_]{0,41}")
 _COLUMN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 _NO_TABLES: Mapping[str, str] = {}
 _OWN_TABLES = dict.fromkeys((LEDGER, QUARANTINE), "the pipeline itself")
 _RESERVED_COLUMNS = {"unique_row_id", "filename"}
+_COLUMN_REQUIRED = {"name", "postgres", "bigquery", "description"}
+_COLUMN_OPTIONAL = {"since", "until", "aliases", "whole", "sources"}
 # The C parser is ten times faster and in every published wheel; the Python one reads the same language.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -54,6 +57,11 @@ class _Node:
             raise self.error(f"missing key{'s' if len(missing) > 1 else ''} {', '.join(missing)}")
         return found
 
+    def pairs(self) -> dict[str, _Node]:
+        """A mapping whose keys are anybody's choice."""
+        names = {str(key.value) for key, _ in self.node.value} if isinstance(self.node, yaml.MappingNode) else set()
+        return self.mapping(names, set())
+
     def items(self) -> list[_Node]:
         if not isinstance(self.node, yaml.SequenceNode) or not self.node.value:
             raise self.error("expected a list with at least one entry")
@@ -79,6 +87,16 @@ class _Node:
             raise self.error(f"'{value}' is not a whole number")
         return int(value)
 
+    def yes_or_no(self) -> bool:
+        return self.choice(("true", "false")) == "true"
+
+    def share(self) -> float:
+        """A number from 0 to 1."""
+        value = self.text()
+        if not re.fullmatch(r"0(\.[0-9]+)?|1(\.0+)?", value):
+            raise self.error(f"'{value}' is not a share from 0 to 1, such as 0.5")
+        return float(value)
+
     def month(self) -> datetime.date:
         try:
             return parse_month(self.text())
@@ -100,7 +118,7 @@ def read_spec(file: Path, taken: Mapping[str, str] = _NO_TABLES) -> Dataset:
         raise PipelineError(f"{file}, line 1: the file is empty")
     root = _Node(file, tree)
     keys = root.mapping(_REQUIRED | _OPTIONAL, _REQUIRED)
-    spec = _spec(keys)
+    spec = _spec(keys, root)
     _check(spec, keys, root, file)
     if owner := {**_OWN_TABLES, **taken}.get(spec.table):
         raise keys["table"].error(f"the table {spec.table} belongs to {owner} already")
@@ -119,60 +137,131 @@ def _problem(error: yaml.YAMLError) -> str:
     return problem or " ".join(str(error).split())
 
 
-def _spec(keys: dict[str, _Node]) -> Dataset:
-    first, last, event = keys.get("first_month"), keys.get("last_month"), keys.get("event_time")
+def _spec(keys: dict[str, _Node], root: _Node) -> Dataset:
+    event = keys.get("event_time")
+    sources = _sources(keys, root)
     return Dataset(
         name=keys["name"].matching(_TABLE_NAME, "a name of lower-case letters, digits and underscores"),
         title=keys["title"].text(),
         version=keys["version"].integer(),
         table=keys["table"].matching(_TABLE_NAME, "a table name of at most 42 lower-case letters, digits, underscores"),
-        path=keys["path"].text(),
-        columns=_columns(keys["columns"]),
+        columns=_columns(keys["columns"], {source.name for source in sources}),
         row_key=tuple(node.text().lower() for node in keys["row_key"].items()),
         event_time=event.text().lower() if event else None,
-        first_month=first.month() if first else None,
-        last_month=last.month() if last else None,
+        sources=sources,
         schedule=_schedule(keys["schedule"]) if "schedule" in keys else None,
+        key_blanks=_key_blanks(keys["key_blanks"]) if "key_blanks" in keys else {},
+        lines_in_quotes=keys["lines_in_quotes"].yes_or_no() if "lines_in_quotes" in keys else False,
+        month_share=keys["month_share"].share() if "month_share" in keys else 0.5,
     )
 
 
-def _columns(node: _Node) -> tuple[Column, ...]:
+def _sources(keys: dict[str, _Node], root: _Node) -> tuple[Source, ...]:
+    if "sources" not in keys:
+        if "path" not in keys:
+            raise root.error("missing key path, or sources")
+        return (_source({name: keys[name] for name in _ONE_SOURCE & keys.keys()}, MIRROR, "csv"),)
+    if doubled := sorted(_ONE_SOURCE & keys.keys()):
+        raise keys[doubled[0]].error(f"'{doubled[0]}' belongs to one of the sources, as there are sources")
+    sources: dict[str, Source] = {}
+    for entry in keys["sources"].items():
+        found = entry.mapping(_ONE_SOURCE | {"name", "format", "before"}, {"name", "format", "path"})
+        name = found["name"].choice((MIRROR, TLC))
+        if name in sources:
+            raise found["name"].error(f"there are two sources called {name}")
+        sources[name] = _source(found, name, found["format"].choice(tuple(SUFFIXES)))
+        first = next(iter(sources.values()))
+        if _stem(sources[name].path) != _stem(first.path):
+            raise found["path"].error(f"the file must be called {_stem(first.path)} in every source")
+    return tuple(sources.values())
+
+
+def _source(keys: dict[str, _Node], name: str, format_: str) -> Source:
+    path = keys["path"].text()
+    if not path.endswith(SUFFIXES[format_]):
+        raise keys["path"].error(f"the path must end in {' or '.join(SUFFIXES[format_])}")
+    first, last = (keys[key].month() if key in keys else None for key in ("first_month", "last_month"))
+    return Source(name, format_, path, first, last, keys["before"].text() if "before" in keys else "")
+
+
+def _stem(path: str) -> str:
+    return path.rsplit("/", 1)[-1].removesuffix(".gz").rsplit(".", 1)[0]
+
+
+def _columns(node: _Node, sources: set[str]) -> tuple[Column, ...]:
     columns: dict[str, Column] = {}
-    wanted = {"name", "postgres", "bigquery", "description"}
+    names: set[str] = set(_RESERVED_COLUMNS)
     for entry in node.items():
-        keys = entry.mapping(wanted, wanted)
+        keys = entry.mapping(_COLUMN_REQUIRED | _COLUMN_OPTIONAL, _COLUMN_REQUIRED)
+        aliases = tuple(item.matching(_COLUMN_NAME, "a column name") for item in _items(keys, "aliases"))
         column = Column(
             source_name=keys["name"].matching(_COLUMN_NAME, "a column name"),
             postgres_type=keys["postgres"].choice(POSTGRES_TYPES),
             bigquery_type=keys["bigquery"].choice(BIGQUERY_TYPES),
             description=keys["description"].text(),
+            since=keys["since"].month() if "since" in keys else None,
+            until=keys["until"].month() if "until" in keys else None,
+            aliases=aliases,
+            whole=keys["whole"].yes_or_no() if "whole" in keys else False,
+            sources=tuple(item.choice(tuple(sorted(sources))) for item in _items(keys, "sources")),
         )
-        if column.name in columns or column.name in _RESERVED_COLUMNS:
-            raise keys["name"].error(f"column '{column.name}' is taken")
+        # Names are compared in lower case, so an alias may be the column's own name in other letters.
+        for name in sorted({column.name, *(alias.lower() for alias in aliases)}):
+            if name in names:
+                raise keys["name"].error(f"column '{name}' is taken")
+            names.add(name)
         columns[column.name] = column
     return tuple(columns.values())
 
 
+def _items(keys: dict[str, _Node], key: str) -> list[_Node]:
+    return keys[key].items() if key in keys else []
+
+
+def _key_blanks(node: _Node) -> dict[str, str]:
+    return {name.lower(): value.text().lower() for name, value in node.pairs().items()}
+
+
 def _schedule(node: _Node) -> Schedule:
-    keys = node.mapping({"cron", "timezone"}, {"cron", "timezone"})
-    return Schedule(cron=keys["cron"].text(), timezone=keys["timezone"].text())
+    keys = node.mapping({"cron", "timezone", "start"}, {"cron", "timezone"})
+    start = keys["start"].month() if "start" in keys else None
+    return Schedule(cron=keys["cron"].text(), timezone=keys["timezone"].text(), start=start)
 
 
 def _check(spec: Dataset, keys: dict[str, _Node], root: _Node, file: Path) -> None:
     if spec.name != file.stem:
         raise keys["name"].error(f"the name '{spec.name}' must be the file's own name, '{file.stem}'")
-    if not spec.path.removesuffix(".gz").endswith(".csv"):
-        raise keys["path"].error("the path must end in .csv or .csv.gz")
     types = {column.name: column.postgres_type for column in spec.columns}
     for at, node in enumerate(keys["row_key"].items()):
         if node.text().lower() not in types:
             raise node.error(f"row_key names '{node.text()}', which is not a column")
         if node.text().lower() in spec.row_key[:at]:
             raise node.error(f"row_key names '{node.text()}' twice")
+    for name, blank_with in spec.key_blanks.items():
+        if name not in spec.row_key:
+            raise keys["key_blanks"].error(f"key_blanks names '{name}', which is not part of row_key")
+        if blank_with not in types:
+            raise keys["key_blanks"].error(f"key_blanks names '{blank_with}', which is not a column")
+    _check_types(spec, keys)
+    if len({"{month}" in source.path for source in spec.sources}) > 1:
+        raise keys["sources"].error("either every source has {month} in its path, or none")
     if not spec.is_monthly:
         return
-    if missing := sorted(_MONTHLY - keys.keys()):
+    missing = [] if "event_time" in keys else ["event_time"]
+    missing += [] if all(source.first_month for source in spec.sources) else ["first_month"]
+    if missing:
         raise root.error(f"a dataset with {{month}} in its path also needs {', '.join(missing)}")
     # Rows with equal ids then have equal times, which is what keeps the look for repeats across months cheap.
     if types.get(spec.event_time or "") != "timestamp" or spec.event_time not in spec.row_key:
         raise keys["event_time"].error("event_time must name a timestamp column that is part of row_key")
+
+
+def _check_types(spec: Dataset, keys: dict[str, _Node]) -> None:
+    reads_parquet = any(source.format == "parquet" for source in spec.sources)
+    for column, entry in zip(spec.columns, keys["columns"].items(), strict=True):
+        if reads_parquet and column.postgres_type == "numeric":
+            raise entry.error("numeric is not read from Parquet files; use double precision")
+        if column.whole and column.postgres_type not in ("text", "integer", "bigint"):
+            raise entry.error(f"whole is for text, integer and bigint, not for {column.postgres_type}")
+        if column.since and column.until and column.until < column.since:
+            raise entry.error("until is before since")

@@ -33,11 +33,11 @@ def published_months(
         )
         for scheme in ("http://", "https://"):
             session.mount(scheme, HTTPAdapter(max_retries=retry))
-        return [
-            month
-            for month in months
-            if _exists(source_url(base_url, Release(dataset, month).source_path), session, options)
-        ]
+        return [month for month in months if _exists(_url(base_url, Release(dataset, month)), session, options)]
+
+
+def _url(base_url: str, release: Release) -> str:
+    return source_url(base_url, release.path_in(release.source_named()))
 
 
 def _exists(url: str, session: requests.Session, options: HttpOptions) -> bool:

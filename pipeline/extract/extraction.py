@@ -66,14 +66,15 @@ def extract_release(
 
     :raises PipelineError: when the month is not published, the source fails, the file is wrong or the disk is full.
     """
-    url = source_url(base_url, release.source_path)
+    path = release.path_in(release.source_named())
+    url = source_url(base_url, path)
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with locked(file):
             if not replace and file.exists() and (facts := ExtractedFile.read(file)):
                 return facts
             part = _part(file)
-            _fetch(url, part, release, options, progress)
+            _fetch(url, path.count("/"), part, release, options, progress)
             facts = _verify(part, release, without_credentials(url))
             _put_in_place(part, file, facts)
             return facts
@@ -97,10 +98,12 @@ def source_url(base_url: str, path: str) -> str:
     return f"{base_url.rstrip('/')}/{path}"
 
 
-def _fetch(url: str, part: PartialDownload, release: Release, options: HttpOptions, progress: Progress) -> None:
+def _fetch(
+    url: str, depth: int, part: PartialDownload, release: Release, options: HttpOptions, progress: Progress
+) -> None:
     try:
         if local := local_path(url):
-            _copy(local, local.parents[release.source_path.count("/")], part)
+            _copy(local, local.parents[depth], part)
         else:
             download(url, part, options, progress)
     except FileNotPublished:
@@ -141,7 +144,7 @@ def _copy(source: Path, mirror: Path, part: PartialDownload) -> None:
 
 def _verify(part: PartialDownload, release: Release, url: str) -> ExtractedFile:
     try:
-        with open_release(part.path, release.dataset, label=url, remedy=_REMEDY) as file:
+        with open_release(part.path, release, label=url, remedy=_REMEDY) as file:
             rows = sum(block.rows for block in file.blocks())
             now = datetime.datetime.now(datetime.UTC).isoformat("T", "seconds")
             facts = ExtractedFile(url, file.bytes_read, file.sha256, rows, now, file.text_bytes)

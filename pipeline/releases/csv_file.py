@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, cast
 
 from isal import igzip, isal_zlib
 
-from pipeline.datasets import Dataset
+from pipeline.datasets import Column, Release, Source
 from pipeline.errors import PipelineError
 from pipeline.releases.csv_records import Block, Record, count_records, records
 
@@ -42,10 +42,14 @@ class CsvRelease:
         truncated or corrupt; the message names the file, the line where there is one, and the remedy.
     """
 
-    def __init__(self, path: Path, dataset: Dataset, label: str | None = None, remedy: str | None = None):
+    format = "csv"
+
+    def __init__(
+        self, path: Path, release: Release, source: Source, label: str | None = None, remedy: str | None = None
+    ):
         self.label = label or str(path)
         self._remedy = remedy or _REMEDY
-        self.dataset = dataset
+        self.release, self.source, self.dataset = release, source, release.dataset
         self._raw = _HashingReader(path)
         self._lines = self._decompressed()
         with self._readable():
@@ -129,13 +133,14 @@ class CsvRelease:
     def _match_header(self, header: bytes) -> tuple[str, ...]:
         names = _names(header)
         lowered = [name.lower() for name in names]
-        known = set(self.dataset.column_names)
-        if not known.intersection(lowered):
+        known = {alias.lower(): c.name for c in self.dataset.columns for alias in (c.source_name, *c.aliases)}
+        lowered = [known.get(name, name) for name in lowered]
+        if not set(known.values()).intersection(lowered):
             shown = header.decode("utf-8", "backslashreplace").rstrip("\r\n")[:60]
             raise PipelineError(
                 f"{self.label}, line 1: not a {self.dataset.name} file, as it begins with {shown!r}; {self._remedy}"
             )
-        problems = [f"lacks {c.source_name}" for c in self.dataset.columns if c.name not in lowered]
+        problems = [f"lacks {c.source_name}" for c in self._wanted() if c.name not in lowered]
         problems += [f"adds {name!r}" for name in names if name.lower() not in known]
         problems += [f"repeats {name!r}" for i, name in enumerate(names) if name.lower() in lowered[:i]]
         if problems:
@@ -146,6 +151,9 @@ class CsvRelease:
                 f" version"
             )
         return tuple(lowered)
+
+    def _wanted(self) -> tuple[Column, ...]:
+        return self.dataset.columns_of(self.release.month, self.source)
 
 
 _REMEDY = "if it is whole at its source, remove this copy with `pipeline forget` and run again"

@@ -25,7 +25,7 @@ class Extract(ReleaseTask):
         self._forced_over = self._file_id() if self.force else None
 
     def output(self) -> luigi.LocalTarget:
-        return luigi.LocalTarget(str(StorageSettings().raw_file(self.release.source_path)))
+        return luigi.LocalTarget(str(StorageSettings().raw_file(self.release.raw_path(self.release.source_named()))))
 
     def complete(self) -> bool:
         found = self._file_id()

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pipeline.datasets import Dataset, Release
+from pipeline.datasets import Dataset, Release, Source
 from pipeline.progress import Progress, silent
 from pipeline.warehouses.checksums import FileChecksums
 from pipeline.warehouses.ledger import Build, LedgerEntry
@@ -49,7 +49,9 @@ class LoadJob:
     """One release to load, for whichever warehouse.
 
     `run_id` is noted with the load, so that a run with `replace` recognises its own work. `file` is the extracted file,
-    None where the warehouse loads the uploaded object. `rows_expected` only serves the progress shown.
+    None where the warehouse loads the uploaded object. `rows_expected` only serves the progress shown. `source` is
+    where the file came from, None where that is not known; `etag` and `last_modified` are what its server said of it.
+    `ignore_unknown_columns`: columns that the spec does not declare are left out, whatever is in them.
     """
 
     task_family: str
@@ -60,6 +62,10 @@ class LoadJob:
     source_url: str = ""
     rows_expected: int | None = None
     max_bad_rows: int = 0
+    source: Source | None = None
+    etag: str = ""
+    last_modified: str = ""
+    ignore_unknown_columns: bool = False
 
 
 def _to_nobody(_: str) -> None:

@@ -11,6 +11,8 @@ class LedgerEntry:
     """One loaded release. `rows_read = rows_loaded + rows_duplicate + rows_rejected`.
 
     `run_id` names the run that loaded it: a run with `--force` recognises its own load by it, whatever clocks say.
+    `source` and `format` say where the file came from (`mirror`, `tlc`) and what it was (`csv`, `parquet`); `etag` and
+    `last_modified` are what its server said of that edition. All four are empty where they are not known.
     """
 
     task_family: str
@@ -27,6 +29,10 @@ class LedgerEntry:
     started_at: datetime.datetime
     finished_at: datetime.datetime | None = None
     run_id: str = ""
+    source: str = ""
+    format: str = ""
+    etag: str = ""
+    last_modified: str = ""
 
     @property
     def seconds(self) -> float:

@@ -112,7 +112,7 @@ def _read_through(job: LoadJob) -> tuple[_Facts, str]:
     import google_crc32c
 
     assert job.file
-    with open_release(job.file, job.release.dataset) as release:
+    with open_release(job.file, job.release) as release:
         crc32c = google_crc32c.Checksum(release.header)
         while piece := release.read(CHUNK_BYTES):
             crc32c.update(piece)
@@ -140,7 +140,7 @@ def _stream(
     blob = client.bucket(project.bucket).blob(job.release.filename, chunk_size=CHUNK_BYTES)
     blob.metadata, blob.crc32c = asdict(facts), crc32c  # Cloud Storage takes no other content for it
     assert job.file
-    with open_release(job.file, job.release.dataset) as release:
+    with open_release(job.file, job.release) as release:
         blob.upload_from_file(
             _Content(release, int(facts.source_bytes), progress),
             content_type="text/csv",

@@ -104,7 +104,7 @@ def _load_month(
     started_at = datetime.datetime.now(datetime.UTC)
     create_loading_table(control, tables)
     try:
-        with open_release(job.file, job.release.dataset) as release, contextlib.ExitStack() as stack:
+        with open_release(job.file, job.release) as release, contextlib.ExitStack() as stack:
             streams = [
                 stack.enter_context(contextlib.closing(database.connect(**_STREAM_SESSION)))
                 for _ in range(database.copy_streams)
@@ -125,7 +125,7 @@ def _load_month(
 def _load_lookup(control: Connection, job: LoadJob, tables: ReleaseTables, progress: Progress) -> None:
     assert job.file
     started_at = datetime.datetime.now(datetime.UTC)
-    with open_release(job.file, job.release.dataset) as release, control, control.cursor() as cursor:
+    with open_release(job.file, job.release) as release, control, control.cursor() as cursor:
         _delete_load(cursor, tables)
         cursor.execute(statement("delete_rows", table=tables.table))
         staged = Stager(release, tables.table, [control], max_bad_rows=0).run(job.rows_expected, progress)
