@@ -145,10 +145,10 @@ def _copy(source: Path, mirror: Path, part: PartialDownload) -> None:
 def _verify(part: PartialDownload, release: Release, url: str) -> ExtractedFile:
     try:
         with open_release(part.path, release, label=url, remedy=_REMEDY) as file:
-            rows = sum(block.rows for block in file.blocks())
+            found = file.survey()
             now = datetime.datetime.now(datetime.UTC).isoformat("T", "seconds")
-            facts = ExtractedFile(url, file.bytes_read, file.sha256, rows, now, file.text_bytes)
-        if not rows:
+            facts = ExtractedFile(url, file.bytes_read, file.sha256, found.rows, now, file.text_bytes)
+        if not found.rows:
             raise PipelineError(f"{url}: the file has a header but no rows; {_REMEDY}")
     except PipelineError:
         part.discard()

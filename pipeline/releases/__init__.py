@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pipeline.datasets import Release, Source
 from pipeline.releases.csv_file import CsvRelease
 from pipeline.releases.csv_records import Block, Record, records
 
-__all__ = ["Block", "CsvRelease", "Record", "open_release", "records"]
+if TYPE_CHECKING:
+    from pipeline.releases.parquet_file import ParquetRelease
+
+__all__ = ["Block", "CsvRelease", "Record", "canonical_csv", "open_release", "records"]
 
 
 def open_release(
@@ -18,13 +23,34 @@ def open_release(
     source: Source | None = None,
     label: str | None = None,
     remedy: str | None = None,
-) -> CsvRelease:
+    ignore_unknown_columns: bool = False,
+) -> CsvRelease | ParquetRelease:
     """The release file at `path`, open for one pass over its batches; a context manager.
 
-    `source` is where it came from; by default the release's first source whose files are named as this one is.
-    `label` is what messages call the file: its path, unless given. `remedy` is what they advise to do.
+    Its `format` says whether it has `blocks()` of CSV or `arrow_batches()`. `source` is where it came from; by default
+    the release's first source whose files end as this one does. `label` is what messages call the file: its path,
+    unless given. `remedy` is what they advise to do.
 
     :raises PipelineError: from here or while reading, when the file is not what the dataset's spec says, is truncated
         or corrupt; the message names the file, the line where there is one, and the remedy.
     """
-    return CsvRelease(path, release, source or release.source_named(), label, remedy)
+    source = source or _source_of(path, release)
+    if source.format == "csv":
+        return CsvRelease(path, release, source, label, remedy)
+    from pipeline.releases.parquet_file import ParquetRelease  # pyarrow, for whom there is a Parquet file to read
+
+    return ParquetRelease(path, release, source, label, remedy, ignore_unknown_columns)
+
+
+def canonical_csv(file: CsvRelease | ParquetRelease) -> Iterator[bytes]:
+    """An open release file as CSV text, in pieces of whole lines, the header first.
+
+    A CSV file is as it is; the rows of a Parquet file are written with PostgreSQL's text of their values.
+    """
+    return file.csv_text()
+
+
+def _source_of(path: Path, release: Release) -> Source:
+    is_parquet = path.suffix == ".parquet"
+    named = [source for source in release.sources() if (source.format == "parquet") == is_parquet]
+    return named[0] if named else release.source_named()

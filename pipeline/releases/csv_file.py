@@ -8,15 +8,16 @@ import gzip
 import hashlib
 import io
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from isal import igzip, isal_zlib
 
-from pipeline.datasets import Column, Release, Source
+from pipeline.datasets import Column, Release, Source, format_month
 from pipeline.errors import PipelineError
 from pipeline.releases.csv_records import Block, Record, count_records, records
+from pipeline.releases.survey import Survey
 
 __all__ = ["Block", "CsvRelease", "Record", "records"]
 
@@ -84,6 +85,44 @@ class CsvRelease:
             self.text_bytes += len(data)
             yield Block(data, line, rows)
             line += data.count(b"\n") if b'"' in data else rows
+
+    def survey(self) -> Survey:
+        """Reads all of the file; counts the records, and those in the release's month."""
+        found, count = Survey(), self._counter_of_months()
+        for block in self.blocks():
+            found.rows += block.rows
+            count(block, found)
+        return found
+
+    def _counter_of_months(self) -> Callable[[Block, Survey], None]:
+        """What adds a block's records to a survey by month. Blocks that look right are not taken apart for it."""
+        month, event_time = self.release.month, self.dataset.event_time
+        if month is None or event_time not in self.columns:
+            return _count_all
+        text = f"{month:%Y-%m}-".encode()
+        place = self.columns.index(event_time)
+        types = {column.name: column.postgres_type for column in self.dataset.columns}
+        times = sum(types[name] == "timestamp" for name in self.columns)
+
+        def count(block: Block, found: Survey) -> None:
+            likely = min(block.rows, block.data.count(text) // times)
+            if likely >= block.rows * _LIKELY_SHARE:
+                found.rows_in_month += likely
+                found.months[format_month(month)] += likely
+                return
+            for record in records(block):
+                fields = next(csv.reader([record.text]), [])
+                value = fields[place][:7] if len(fields) > place else ""
+                found.months[value] += 1
+                found.rows_in_month += value == format_month(month)
+
+        return count
+
+    def csv_text(self) -> Iterator[bytes]:
+        """The file's text: the header, then blocks of whole records."""
+        yield self.header
+        for block in self.blocks():
+            yield block.data
 
     def _rest_of_record(self, chunk: bytes, first_line: int) -> bytes:
         """What the record that the chunk breaks off in goes on with, and the newline that the file may lack."""
@@ -156,6 +195,11 @@ class CsvRelease:
         return self.dataset.columns_of(self.release.month, self.source)
 
 
+def _count_all(block: Block, found: Survey) -> None:
+    found.rows_in_month += block.rows
+
+
+_LIKELY_SHARE = 0.9  # of a block's rows in the month by a quick look: the exact count would then not be below any share
 _REMEDY = "if it is whole at its source, remove this copy with `pipeline forget` and run again"
 _SHOWN_PROBLEMS = 12
 

@@ -113,6 +113,7 @@ def _read_through(job: LoadJob) -> tuple[_Facts, str]:
 
     assert job.file
     with open_release(job.file, job.release) as release:
+        assert isinstance(release, CsvRelease)
         crc32c = google_crc32c.Checksum(release.header)
         while piece := release.read(CHUNK_BYTES):
             crc32c.update(piece)
@@ -141,6 +142,7 @@ def _stream(
     blob.metadata, blob.crc32c = asdict(facts), crc32c  # Cloud Storage takes no other content for it
     assert job.file
     with open_release(job.file, job.release) as release:
+        assert isinstance(release, CsvRelease)
         blob.upload_from_file(
             _Content(release, int(facts.source_bytes), progress),
             content_type="text/csv",

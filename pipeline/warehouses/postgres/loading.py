@@ -105,6 +105,7 @@ def _load_month(
     create_loading_table(control, tables)
     try:
         with open_release(job.file, job.release) as release, contextlib.ExitStack() as stack:
+            assert isinstance(release, CsvRelease)
             streams = [
                 stack.enter_context(contextlib.closing(database.connect(**_STREAM_SESSION)))
                 for _ in range(database.copy_streams)
@@ -126,6 +127,7 @@ def _load_lookup(control: Connection, job: LoadJob, tables: ReleaseTables, progr
     assert job.file
     started_at = datetime.datetime.now(datetime.UTC)
     with open_release(job.file, job.release) as release, control, control.cursor() as cursor:
+        assert isinstance(release, CsvRelease)
         _delete_load(cursor, tables)
         cursor.execute(statement("delete_rows", table=tables.table))
         staged = Stager(release, tables.table, [control], max_bad_rows=0).run(job.rows_expected, progress)

@@ -1,0 +1,217 @@
+"""Arrow values as the types that specs declare: the same value, or an error; and as the text that PostgreSQL writes."""
+
+from __future__ import annotations
+
+import datetime
+import math
+from collections.abc import Callable
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+# The Arrow type of each PostgreSQL type that a spec can name.
+TYPES = {
+    "text": pa.string(),
+    "integer": pa.int32(),
+    "bigint": pa.int64(),
+    "double precision": pa.float64(),
+    "boolean": pa.bool_(),
+    "date": pa.date32(),
+    "timestamp": pa.timestamp("us"),
+}
+_WHOLE_TEXT = r"^-?[0-9]+(\.0*)?$"
+_FRACTION = r"^-?[0-9]*\.[0-9]*[1-9][0-9]*$"
+# Between these Arrow writes a double as PostgreSQL does; beyond, only one of the two uses an exponent.
+_SMALLEST_PLAIN, _LARGEST_PLAIN = 1e-4, 1e10
+_FIRST_TIME, _LAST_TIME = datetime.datetime(1, 1, 1), datetime.datetime(9999, 12, 31, 23, 59, 59, 999_999)
+
+
+class BadValue(Exception):
+    """One of the values has no equal in the declared type; the message says why."""
+
+
+class WrongType(Exception):
+    """No value of the type could be read as the declared one."""
+
+
+def convert(array: pa.Array, type_: pa.DataType, whole: bool) -> pa.Array:
+    """The same values as one of `TYPES`; with `whole`, numbers must be whole ones.
+
+    :raises BadValue: or pa.ArrowException, when a value has no equal.
+    :raises WrongType: when the array's type is none that could be read so.
+    """
+    array = _plain(array)
+    if pa.types.is_null(array.type):
+        return pa.nulls(len(array), type_)
+    if type_ == pa.string():
+        return _to_text(array, whole)
+    return _CONVERTERS[type_](array, type_)
+
+
+def kind_of(type_: pa.DataType) -> str:
+    """What `unknown_columns.TYPES` calls the type."""
+    kinds: tuple[tuple[str, Callable[[pa.DataType], bool]], ...] = (
+        ("integer", pa.types.is_integer),
+        ("number", pa.types.is_floating),
+        ("number", pa.types.is_decimal),
+        ("boolean", pa.types.is_boolean),
+        ("time", pa.types.is_timestamp),
+        ("date", pa.types.is_date),
+    )
+    return next((kind for kind, is_of in kinds if is_of(type_)), "text")
+
+
+def texts(array: pa.Array) -> pa.Array:
+    """The values of a converted array as PostgreSQL's text of them; NULL stays NULL."""
+    if pa.types.is_floating(array.type):
+        return _number_texts(array)
+    if pa.types.is_timestamp(array.type):
+        return _time_texts(array)
+    if pa.types.is_boolean(array.type):
+        return pc.if_else(array, "t", "f")
+    return array.cast(pa.string())
+
+
+def csv_lines(batch: pa.RecordBatch) -> bytes:
+    """The rows of a converted batch as CSV: PostgreSQL's text of the values, NULL as nothing, lines ended by LF."""
+    fields = [_quoted(texts(array)) if array.type == pa.string() else texts(array) for array in batch.columns]
+    lines = pc.binary_join_element_wise(*fields, ",", null_handling="replace", null_replacement="")
+    lists = pa.ListArray.from_arrays(pa.array([0, len(lines)], pa.int32()), lines)
+    return bytes(pc.binary_join(lists, "\n")[0].as_buffer()) + b"\n"
+
+
+def number_text(value: float) -> str:
+    """A double as PostgreSQL writes it: the fewest digits that give it back, with an exponent from 1e15 on."""
+    if math.isnan(value) or math.isinf(value):
+        return {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}[repr(value)]
+    text = repr(value).removesuffix(".0")
+    if "e" in text or abs(value) < 1e15:
+        return text
+    digits = text.lstrip("-").rstrip("0")
+    fraction = "." + digits[1:] if digits[1:] else ""
+    return f"{'-' if value < 0 else ''}{digits[0]}{fraction}e+{len(text.lstrip('-')) - 1}"
+
+
+def _quoted(values: pa.Array) -> pa.Array:
+    special = pc.or_(pc.equal(values, ""), pc.match_substring_regex(values, r'[",\r\n]'))
+    if not pc.any(special).as_py():
+        return values
+    doubled = pc.replace_substring(values, '"', '""')
+    return pc.if_else(special, pc.binary_join_element_wise('"', doubled, '"', ""), values)
+
+
+def _plain(array: pa.Array) -> pa.Array:
+    if isinstance(array, pa.ExtensionArray):
+        array = array.storage
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    return array
+
+
+def _is_text(type_: pa.DataType) -> bool:
+    return bool(pa.types.is_string(type_) or pa.types.is_large_string(type_) or pa.types.is_string_view(type_))
+
+
+def _to_text(array: pa.Array, whole: bool) -> pa.Array:
+    type_ = array.type
+    if _is_text(type_) or pa.types.is_binary(type_) or pa.types.is_large_binary(type_):
+        values = array.cast(pa.string())
+        if pc.any(pc.match_substring(values, "\0")).as_py():
+            raise BadValue("a text with a NUL character")
+        return _whole_texts(values) if whole else values
+    if pa.types.is_integer(type_):
+        return array.cast(pa.string())
+    if pa.types.is_floating(type_):
+        if whole or _all_whole(array):
+            return array.cast(pa.int64()).cast(pa.string())
+        return _number_texts(array.cast(pa.float64()))
+    if pa.types.is_decimal(type_) and whole:
+        return array.cast(pa.int64()).cast(pa.string())
+    if pa.types.is_boolean(type_):
+        return array.cast(pa.string())
+    raise WrongType(str(type_))
+
+
+def _whole_texts(values: pa.Array) -> pa.Array:
+    if pc.any(pc.match_substring_regex(values, _FRACTION)).as_py():
+        raise BadValue("not a whole number")
+    if not pc.any(pc.match_substring(values, ".")).as_py():
+        return values
+    is_number = pc.match_substring_regex(values, _WHOLE_TEXT)
+    return pc.if_else(is_number, pc.replace_substring_regex(values, r"\.0*$", ""), values)
+
+
+def _all_whole(array: pa.Array) -> bool:
+    small = pc.less(pc.abs(array), 2**53)
+    return pc.all(pc.and_(small, pc.equal(pc.floor(array), array))).as_py() is not False
+
+
+def _to_integer(array: pa.Array, type_: pa.DataType) -> pa.Array:
+    kind = array.type
+    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind) or _is_text(kind)):
+        raise WrongType(str(kind))
+    return array.cast(type_)
+
+
+def _to_double(array: pa.Array, type_: pa.DataType) -> pa.Array:
+    kind = array.type
+    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind) or _is_text(kind)):
+        raise WrongType(str(kind))
+    values = array.cast(type_)
+    if pc.all(pc.is_finite(values)).as_py() is False:
+        raise BadValue("not a finite number")
+    return values
+
+
+def _to_time(array: pa.Array, type_: pa.DataType) -> pa.Array:
+    kind = array.type
+    if pa.types.is_timestamp(kind) and kind.tz is not None:
+        raise WrongType(str(kind))  # New York's time is meant, and what the zone of the file would make of it is not
+    if not (pa.types.is_timestamp(kind) or pa.types.is_date(kind) or _is_text(kind)):
+        raise WrongType(str(kind))
+    values = array.cast(type_)
+    first, last = pc.min_max(values.cast(pa.int64())).as_py().values()
+    if first is not None and (first < _FIRST.value or last > _LAST.value):
+        raise BadValue("a time outside the years 1 to 9999")
+    return values
+
+
+def _to_date(array: pa.Array, type_: pa.DataType) -> pa.Array:
+    kind = array.type
+    if not (pa.types.is_date(kind) or (pa.types.is_timestamp(kind) and kind.tz is None) or _is_text(kind)):
+        raise WrongType(str(kind))
+    return array.cast(type_)
+
+
+def _to_boolean(array: pa.Array, type_: pa.DataType) -> pa.Array:
+    if not (pa.types.is_boolean(array.type) or _is_text(array.type)):
+        raise WrongType(str(array.type))
+    return array.cast(type_)
+
+
+def _number_texts(values: pa.Array) -> pa.Array:
+    written = values.cast(pa.string())
+    size = pc.abs(values)
+    plain = pc.or_(pc.equal(size, 0), pc.and_(pc.greater_equal(size, _SMALLEST_PLAIN), pc.less(size, _LARGEST_PLAIN)))
+    if pc.all(plain).as_py() is not False:
+        return written
+    odd = pc.fill_null(pc.invert(plain), False)
+    return pc.replace_with_mask(written, odd, pa.array(map(number_text, values.filter(odd).to_pylist()), pa.string()))
+
+
+def _time_texts(values: pa.Array) -> pa.Array:
+    try:
+        return values.cast(pa.timestamp("s")).cast(pa.string())
+    except pa.ArrowInvalid:  # fractions of seconds, of which PostgreSQL writes no more digits than there are
+        return pc.replace_substring_regex(values.cast(pa.string()), r"\.?0*$", "")
+
+
+_FIRST, _LAST = (pa.scalar(time, pa.timestamp("us")) for time in (_FIRST_TIME, _LAST_TIME))
+_CONVERTERS: dict[pa.DataType, Callable[[pa.Array, pa.DataType], pa.Array]] = {
+    pa.int32(): _to_integer,
+    pa.int64(): _to_integer,
+    pa.float64(): _to_double,
+    pa.bool_(): _to_boolean,
+    pa.date32(): _to_date,
+    pa.timestamp("us"): _to_time,
+}
