@@ -14,7 +14,7 @@ from dateutil.relativedelta import relativedelta
 
 import pipeline.sample
 from benchmarks.report import tell
-from pipeline.datasets import Dataset, dataset_named
+from pipeline.datasets import Dataset, Release, dataset_named
 
 FOLDER = Path(__file__).parent / ".cache"
 _FIRST_MONTH = datetime.date(2019, 1, 1)
@@ -31,7 +31,7 @@ class Releases:
     mirror: Path
 
     def file(self, month: datetime.date) -> Path:
-        return self.mirror / self.spec.source_path(month)
+        return self.mirror / Release(self.spec, month).source_path
 
     @property
     def start(self) -> str:

@@ -15,6 +15,7 @@ from benchmarks.contestants import Contestant, typed_columns
 from benchmarks.data import Releases
 from benchmarks.process import run
 from benchmarks.server import Server
+from pipeline.datasets import Release
 
 _SCHEMA = "bench_old_flow"
 
@@ -34,7 +35,7 @@ class OldFlow(Contestant):
             self.server.execute(f"CREATE TABLE {_SCHEMA}.{table} ({columns})")
 
     def load(self, month: datetime.date) -> float:
-        csv = self.server.folder / self.releases.spec.filename(month)
+        csv = self.server.folder / Release(self.releases.spec, month).filename
         self.server.settle()
         started = time.perf_counter()
         run(["sh", "-c", 'gunzip -c "$1" > "$2"', "sh", self.releases.file(month), csv])
@@ -51,7 +52,7 @@ class OldFlow(Contestant):
         return [
             f"TRUNCATE TABLE {_SCHEMA}.staging",
             f"\\copy {_SCHEMA}.staging ({file_columns}) from '{csv}' csv header",
-            f"UPDATE {_SCHEMA}.staging SET unique_row_id = md5({key}), filename = '{spec.filename(month)}'",
+            f"UPDATE {_SCHEMA}.staging SET unique_row_id = md5({key}), filename = '{Release(spec, month).filename}'",
             f"MERGE INTO {_SCHEMA}.trips AS T USING {_SCHEMA}.staging AS S ON T.unique_row_id = S.unique_row_id"
             f" WHEN NOT MATCHED THEN INSERT ({', '.join(columns)})"
             f" VALUES ({', '.join(f'S.{column}' for column in columns)})",

@@ -21,14 +21,15 @@ import pytest
 from gcp import Emulators, GoogleCloud, emulators, new_google_cloud
 from http_source import HttpSource, http_source
 
-from pipeline.datasets import Dataset, parse_month, dataset_named
-from pipeline.extract import ExtractedFile, extract_release
+from pipeline.datasets import Dataset, Release, dataset_named, parse_month
 from pipeline.extract.download import HttpOptions, download
-from pipeline.extract.partial_download import Part
+from pipeline.extract.extraction import ExtractedFile, extract_release
+from pipeline.extract.partial_download import PartialDownload
 from pipeline.progress import silent
 from pipeline.sample import write_month
+from pipeline.warehouses import LoadJob
 from pipeline.warehouses.bigquery.resources import create_resources
-from pipeline.warehouses.postgres import LoadJob, PostgresDatabase
+from pipeline.warehouses.postgres.connection import PostgresDatabase
 from pipeline.warehouses.postgres.embedded import ensure_running, stop
 
 CHECKOUT = Path(__file__).parents[1]
@@ -220,9 +221,12 @@ def job_for(
     spec: Dataset, source: Path, tmp_path: Path, month: datetime.date | None = JANUARY, **options: Any
 ) -> LoadJob:
     """Extracts a month from a mirror and returns the job of loading it, as LoadTripdata makes it."""
-    file = tmp_path / "raw" / spec.source_path(month)
-    facts: ExtractedFile = extract_release(spec, month, str(source), file, IMPATIENT, silent, replace=True)
-    return LoadJob("LoadTripdata", spec, month, file, facts.source_url, facts.rows, **options)
+    file = tmp_path / "raw" / Release(spec, month).source_path
+    release = Release(spec, month)
+    facts: ExtractedFile = extract_release(release, str(source), file, IMPATIENT, silent, replace=True)
+    return LoadJob(
+        "LoadTripdata", release, "test", file=file, source_url=facts.source_url, rows_expected=facts.rows, **options
+    )
 
 
 def execute(database: PostgresDatabase, query: str, *values: Any) -> list[tuple[Any, ...]]:
@@ -234,12 +238,12 @@ def execute(database: PostgresDatabase, query: str, *values: Any) -> list[tuple[
 
 
 @pytest.fixture
-def part(tmp_path: Path) -> Part:
-    return Part(tmp_path / "file.part")
+def part(tmp_path: Path) -> PartialDownload:
+    return PartialDownload(tmp_path / "file.part")
 
 
 @pytest.fixture
-def fetch(site: HttpSource, part: Part) -> Fetch:
+def fetch(site: HttpSource, part: PartialDownload) -> Fetch:
     """Downloads the site's file and returns what is then in the part."""
     site.files["/file"] = CONTENT
 

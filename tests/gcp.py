@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pipeline.warehouses.bigquery import GcpProject
+from pipeline.warehouses.bigquery.client import GcpProject
 
 if TYPE_CHECKING:
     from gcp_emulator.bigquery import Emulator

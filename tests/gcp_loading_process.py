@@ -14,7 +14,7 @@ from typing import Any
 from conftest import CHECKOUT
 from gcp import GoogleCloud
 
-from pipeline.warehouses.bigquery import GcpProject
+from pipeline.warehouses.bigquery.client import GcpProject
 
 
 class Forge:

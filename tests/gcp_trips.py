@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import uuid
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +13,12 @@ from conftest import JANUARY
 from gcp import GoogleCloud
 from trips import job_of
 
-from pipeline.datasets import Dataset, dataset_named
+from pipeline.datasets import Dataset, Release, dataset_named
 from pipeline.progress import silent
-from pipeline.warehouses.bigquery.jobs import unobserved
+from pipeline.warehouses import LoadJob, LoadObserver
 from pipeline.warehouses.bigquery.ledger import GcpLedgerEntry
-from pipeline.warehouses.bigquery.loading import GcpLoadJob, forget, load
-from pipeline.warehouses.bigquery.objects import ReleaseObject, UploadJob, upload
+from pipeline.warehouses.bigquery.loading import forget, load
+from pipeline.warehouses.bigquery.objects import ReleaseObject, upload
 
 FAMILY = "LoadTripdataToBigQuery"
 FILE = "green_tripdata_2019-01.csv"
@@ -28,19 +30,23 @@ def upload_lines(
     folder: Path,
     month: datetime.date | None = JANUARY,
     rows: int | None = None,
-    replace: bool = False,
+    force: bool = False,
     **layout: Any,
 ) -> ReleaseObject:
     """Uploads a file of these lines; `trips.job_of` says what its layout may be."""
     job = job_of(lines, folder, month, **layout)
-    return upload(cloud.place, UploadJob(job.spec, month, job.file, job.source_url, rows, replace), silent)
+    return upload(cloud.place, replace(job, rows_expected=rows, run_id=uuid.uuid4().hex, replace=force), silent)
 
 
 def load_uploaded(
     cloud: GoogleCloud, month: datetime.date | None = JANUARY, spec: Dataset | None = None, **options: Any
 ) -> GcpLedgerEntry:
     """Loads what is in the bucket."""
-    return load(cloud.place, GcpLoadJob(FAMILY, spec or dataset_named("green"), month, **options), unobserved)
+    return load(
+        cloud.place,
+        LoadJob(FAMILY, Release(spec or dataset_named("green"), month), uuid.uuid4().hex, **options),
+        LoadObserver(),
+    )
 
 
 def load_lines(
@@ -52,13 +58,12 @@ def load_lines(
     **layout: Any,
 ) -> GcpLedgerEntry:
     """Uploads and loads a file of these lines in the place of what there was of the month."""
-    asked_at = datetime.datetime.now(datetime.UTC)
-    upload_lines(cloud, lines, folder, month, replace=True, spec=spec, **layout)
-    return load_uploaded(cloud, month, spec, since=asked_at)
+    upload_lines(cloud, lines, folder, month, force=True, spec=spec, **layout)
+    return load_uploaded(cloud, month, spec, replace=True)
 
 
 def forget_month(cloud: GoogleCloud, month: datetime.date = JANUARY) -> bool:
-    return forget(cloud.place, dataset_named("green"), month)
+    return forget(cloud.place, Release(dataset_named("green"), month))
 
 
 def trips_in(cloud: GoogleCloud) -> list[tuple[str, str, str]]:

@@ -9,9 +9,12 @@ from pathlib import Path
 from conftest import CHECKOUT, JANUARY
 from trips import job_of
 
-from pipeline.datasets import release_file, dataset_named
+from pipeline.datasets import Release, dataset_named
 from pipeline.progress import silent
-from pipeline.warehouses.postgres import LoadJob, PostgresDatabase, load
+from pipeline.releases import csv_file
+from pipeline.warehouses import LoadJob
+from pipeline.warehouses.postgres.connection import PostgresDatabase
+from pipeline.warehouses.postgres.loading import load
 
 
 def start(database: PostgresDatabase, lines: list[bytes], folder: Path, *options: str) -> subprocess.Popen[str]:
@@ -32,9 +35,17 @@ def start(database: PostgresDatabase, lines: list[bytes], folder: Path, *options
 
 
 def main(dsn: str, schema: str, file: str, *options: str) -> None:
-    release_file.BLOCK_BYTES = 20_000
+    csv_file.BLOCK_BYTES = 20_000
     green, path, replace = dataset_named("green"), Path(file), "replace" in options
-    job = LoadJob("LoadTripdata", green, JANUARY, path, path.as_uri(), None, max_bad_rows=1, replace=replace)
+    job = LoadJob(
+        "LoadTripdata",
+        Release(green, JANUARY),
+        "test",
+        replace,
+        path,
+        path.as_uri(),
+        max_bad_rows=1,
+    )
     held: list[int] = []
 
     def hold(done: int, total: int | None) -> None:

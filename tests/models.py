@@ -10,9 +10,12 @@ from conftest import JANUARY, execute, job_for
 from golden_releases import MARTS
 
 from pipeline.datasets import dataset_named
-from pipeline.transform import DbtCommand, NodeResult, PostgresModels, build
 from pipeline.progress import silent
-from pipeline.warehouses.postgres import PostgresDatabase, load
+from pipeline.transform.build import DbtCommand, build
+from pipeline.transform.dbt_process import NodeResult
+from pipeline.warehouses.postgres.connection import PostgresDatabase
+from pipeline.warehouses.postgres.loading import load
+from pipeline.warehouses.postgres.warehouse import PostgresWarehouse
 
 VARIABLES = {"known_vendors_only": False}
 
@@ -28,7 +31,7 @@ def load_release(
 def build_models(database: PostgresDatabase, folder: Path, **options: Any) -> dict[str, NodeResult]:
     """Builds the models beside what they are made from; returns what became of each node."""
     variables = options.pop("variables", VARIABLES)
-    models = PostgresModels(database, database.schema, threads=4)
+    models = PostgresWarehouse(database, database.schema, dbt_threads=4)
     results = build(models, DbtCommand(**options), variables, folder, lambda line: None)
     return {result.name: result for result in results}
 

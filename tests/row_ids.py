@@ -12,7 +12,7 @@ from fractions import Fraction
 from conftest import execute
 
 from pipeline.datasets import Dataset
-from pipeline.warehouses.postgres import PostgresDatabase
+from pipeline.warehouses.postgres.connection import PostgresDatabase
 
 
 def rows_with_another_id(database: PostgresDatabase, spec: Dataset) -> int:

@@ -13,7 +13,7 @@ from central import central_scheduler, free_port
 from conftest import CHECKOUT, Run, publish, run_command, settings
 from receivers import WEBHOOK_PATH, Receivers, receivers
 
-from pipeline.warehouses.postgres import PostgresDatabase
+from pipeline.warehouses.postgres.connection import PostgresDatabase
 
 LOAD = ("LoadTripdata", "--taxi", "green", "--month", "2019-01")
 MISSING = ("LoadTripdata", "--taxi", "green", "--month", "2019-02")

@@ -10,7 +10,7 @@ import pytest
 from conftest import Run, execute, publish
 from trips import HEADER, trip, trips
 
-from pipeline.warehouses.postgres import PostgresDatabase
+from pipeline.warehouses.postgres.connection import PostgresDatabase
 
 GREEN = ("RangeMonthly", "--of", "LoadTripdata", "--of-params", '{"taxi": "green"}')
 FIRST_QUARTER = ("--start", "2019-01", "--stop", "2019-04")

@@ -9,10 +9,12 @@ import pytest
 from conftest import execute
 from trips import FEBRUARY, HEADER, contents, count, job_of, trip, trips
 
-from pipeline.datasets import release_file, dataset_named
+from pipeline.datasets import dataset_named
 from pipeline.errors import PipelineError
 from pipeline.progress import silent
-from pipeline.warehouses.postgres import PostgresDatabase, load
+from pipeline.releases import csv_file
+from pipeline.warehouses.postgres.connection import PostgresDatabase
+from pipeline.warehouses.postgres.loading import load
 
 GOOD = trip(50)
 # What is wrong with a row, the row, and what the message says of it: column, problem, value.
@@ -37,7 +39,7 @@ bad_rows = pytest.mark.parametrize(("row", "message"), BAD_ROWS.values(), ids=BA
 
 @pytest.fixture(params=[4 << 20, 700], ids=["one block", "many blocks"])
 def block_bytes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(release_file, "BLOCK_BYTES", request.param)
+    monkeypatch.setattr(csv_file, "BLOCK_BYTES", request.param)
 
 
 @bad_rows

@@ -18,7 +18,7 @@ from conftest import Run, execute, publish, settings, start_command
 from http_source import Fault, HttpSource
 from waiting import MARKER, eventually, held, until_it_waits
 
-from pipeline.warehouses.postgres import PostgresDatabase
+from pipeline.warehouses.postgres.connection import PostgresDatabase
 
 GREEN = ("RangeMonthly", "--of", "LoadTripdata", "--of-params", '{"taxi": "green"}')
 MONTHS = ("2018-12", *(f"2019-{month:02}" for month in range(1, 13)))

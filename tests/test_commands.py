@@ -14,7 +14,7 @@ from trips import HEADER, trip, trips
 
 from pipeline.datasets import dataset_named
 from pipeline.sample import write_month, write_zones
-from pipeline.warehouses.postgres import PostgresDatabase
+from pipeline.warehouses.postgres.connection import PostgresDatabase
 
 LOAD = ("LoadTripdata", "--taxi", "green", "--month", "2019-01")
 COMMANDS = ("status", "psql", "dbt", "forget", "stop", "schedule", "ui", "help")

@@ -13,7 +13,9 @@ from trips import FEBRUARY, count, job_of, loading_tables, partitions, trip, tri
 from waiting import MARKER, eventually, held
 
 from pipeline.progress import silent
-from pipeline.warehouses.postgres import LoadJob, PostgresDatabase, load
+from pipeline.warehouses import LoadJob
+from pipeline.warehouses.postgres.connection import PostgresDatabase
+from pipeline.warehouses.postgres.loading import load
 
 MONTHS = [datetime.date(2019, number, 1) for number in range(1, 7)]
 

@@ -13,7 +13,7 @@ from conftest import BIN, Run, execute, run_command, settings
 from psycopg2.extensions import parse_dsn
 from trips import HEADER, trip, trips
 
-from pipeline.warehouses.postgres import PostgresDatabase
+from pipeline.warehouses.postgres.connection import PostgresDatabase
 
 LOAD = ("LoadTripdata", "--taxi", "green", "--month", "2019-01")
 SECRET = "s3cr%65t"

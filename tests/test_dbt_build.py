@@ -11,10 +11,10 @@ import pytest
 from conftest import Run, execute, run_copy, settings, start_command
 from waiting import held, until_it_waits, until_its_sessions_end
 
-from pipeline.transform import PostgresModels
 from pipeline.transform.project import modelled_datasets
 from pipeline.transform.sources import FILE, sources_yaml
-from pipeline.warehouses.postgres import PostgresDatabase
+from pipeline.warehouses.postgres.connection import PostgresDatabase
+from pipeline.warehouses.postgres.warehouse import PostgresWarehouse
 
 pytestmark = pytest.mark.usefixtures("golden_mirror")
 
@@ -53,7 +53,7 @@ def test_debug_is_done_each_time_and_leaves_the_password_in_no_file_and_no_log(
         assert done.returncode == 0, done.stderr
         assert "All checks passed!" in done.stderr
 
-    assert PostgresModels(replace(database, dsn=with_password), "marts", 1).environment().items() >= {
+    assert PostgresWarehouse(replace(database, dsn=with_password), "marts", 1).environment().items() >= {
         ("PGPASSWORD", "hush-hush"),
         ("PGSSLMODE", "prefer"),
         ("TLC_POSTGRES_USER", "postgres"),

@@ -12,9 +12,10 @@ from golden_releases import MARTS, ZONES, write_release
 from models import build_models, load_release, mart
 from trips import FEBRUARY, HEADER, trip
 
-from pipeline.datasets import dataset_named
+from pipeline.datasets import Release, dataset_named
 from pipeline.errors import PipelineError
-from pipeline.warehouses.postgres import PostgresDatabase, forget
+from pipeline.warehouses.postgres.connection import PostgresDatabase
+from pipeline.warehouses.postgres.loading import forget
 
 MARCH = datetime.date(2019, 3, 1)
 
@@ -45,7 +46,7 @@ def test_incremental_builds_end_where_a_full_refresh_does(
     ]
     assert places(built, "green_tripdata_2019-02.csv") == untouched
 
-    forget(built, dataset_named("yellow"), JANUARY)  # and one that goes
+    forget(built, Release(dataset_named("yellow"), JANUARY))  # and one that goes
     build_models(built, tmp_path / "dbt of another machine")
     assert execute(built, by_file) == [("green_tripdata_2019-01.csv", 2), ("green_tripdata_2019-02.csv", 2)]
     assert places(built, "green_tripdata_2019-02.csv") == untouched

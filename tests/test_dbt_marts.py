@@ -11,7 +11,7 @@ from golden_releases import MARTS, as_text, golden_mart
 from models import build_models, columns, load_release, mart
 from trips import FEBRUARY
 
-from pipeline.warehouses.postgres import PostgresDatabase
+from pipeline.warehouses.postgres.connection import PostgresDatabase
 
 GREEN_2020 = [datetime.date(2020, month, 1) for month in range(3, 8)]
 

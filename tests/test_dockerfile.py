@@ -15,7 +15,7 @@ import pytest
 from conftest import BIN, CHECKOUT, settings
 from packaging.requirements import Requirement
 
-from pipeline.warehouses.postgres import PostgresDatabase
+from pipeline.warehouses.postgres.connection import PostgresDatabase
 
 DOCKERFILE = (CHECKOUT / "Dockerfile").read_text()
 LOCK = CHECKOUT / "requirements.lock"

@@ -12,8 +12,8 @@ from conftest import BIN, CHECKOUT, settings
 
 from pipeline.datasets import dataset_named
 from pipeline.sample import write_month, write_zones
-from pipeline.settings.section import Section
-from pipeline.warehouses.postgres import PostgresDatabase
+from pipeline.settings import Section
+from pipeline.warehouses.postgres.connection import PostgresDatabase
 
 PAGES = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").glob("*.md"))]
 SHELL_BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)

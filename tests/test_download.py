@@ -11,7 +11,7 @@ from http_source import Fault, HttpSource, http_source
 
 from pipeline.errors import PipelineError
 from pipeline.extract.download import download
-from pipeline.extract.partial_download import Part
+from pipeline.extract.partial_download import PartialDownload
 from pipeline.progress import silent
 
 OTHER_CONTENT = random.Random(2).randbytes(10_000)
@@ -38,7 +38,7 @@ def test_bytes_are_asked_for_as_they_are(site: HttpSource, fetch: Fetch) -> None
     assert site.requests[0].headers["Accept-Encoding"] == "identity"
 
 
-def test_progress_tells_bytes_done_of_the_whole_also_when_resumed(site: HttpSource, part: Part) -> None:
+def test_progress_tells_bytes_done_of_the_whole_also_when_resumed(site: HttpSource, part: PartialDownload) -> None:
     site.files["/file"] = CONTENT
     site.faults = [Fault(cut_after=4_000)]
     told: list[tuple[int, int | None]] = []
@@ -111,7 +111,7 @@ def test_next_run_goes_on_with_what_a_broken_one_left(site: HttpSource, fetch: F
     assert site.ranges == ["bytes=4000-"]
 
 
-def test_what_another_source_left_is_not_gone_on_with(site: HttpSource, fetch: Fetch, part: Part) -> None:
+def test_what_another_source_left_is_not_gone_on_with(site: HttpSource, fetch: Fetch, part: PartialDownload) -> None:
     leave_broken(site, fetch)
     site.files["/elsewhere"] = OTHER_CONTENT
 
@@ -123,7 +123,7 @@ def test_what_another_source_left_is_not_gone_on_with(site: HttpSource, fetch: F
 
 @pytest.mark.parametrize("note", [None, "", "{", "[]", "{}"])
 def test_bytes_of_an_unknown_version_are_not_gone_on_with(
-    site: HttpSource, fetch: Fetch, part: Part, note: str | None
+    site: HttpSource, fetch: Fetch, part: PartialDownload, note: str | None
 ) -> None:
     part.path.write_bytes(b"somebody's bytes")
     if note is not None:
@@ -200,7 +200,7 @@ def test_server_that_never_sends_what_is_asked_for_is_given_up_on(site: HttpSour
     assert len(site.requests) == 3
 
 
-def test_redirect_to_another_server_is_followed_also_when_resuming(site: HttpSource, part: Part) -> None:
+def test_redirect_to_another_server_is_followed_also_when_resuming(site: HttpSource, part: PartialDownload) -> None:
     site.files["/file"] = CONTENT
     with http_source() as front:
         front.afterwards = Fault(status=302, headers={"Location": f"{site.url}/file"})

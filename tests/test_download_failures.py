@@ -13,7 +13,7 @@ from http_source import FINE, Fault, HttpSource
 
 from pipeline.errors import PipelineError
 from pipeline.extract.download import FileNotPublished, download
-from pipeline.extract.partial_download import Part
+from pipeline.extract.partial_download import PartialDownload
 from pipeline.progress import silent
 
 
@@ -110,7 +110,9 @@ def closed_port() -> int:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "no-such-host.invalid"])
-def test_no_connection_says_in_one_line_what_to_do(part: Part, host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_connection_says_in_one_line_what_to_do(
+    part: PartialDownload, host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("NO_PROXY", "*")
     with pytest.raises(PipelineError) as caught:
         download(f"http://{host}:{closed_port()}/file", part, HASTY, silent)
@@ -123,7 +125,7 @@ def test_no_connection_says_in_one_line_what_to_do(part: Part, host: str, monkey
 
 
 @pytest.mark.parametrize("url", ["http://[oops/file", "http://:80/file", "http://host:99999/file", "http:///file"])
-def test_impossible_address_is_refused_at_once(part: Part, url: str) -> None:
+def test_impossible_address_is_refused_at_once(part: PartialDownload, url: str) -> None:
     started = time.monotonic()
 
     with pytest.raises(PipelineError, match="check --source-base-url"):
@@ -132,7 +134,7 @@ def test_impossible_address_is_refused_at_once(part: Part, url: str) -> None:
 
 
 def test_credentials_of_the_address_are_sent_and_not_told(
-    site: HttpSource, part: Part, caplog: pytest.LogCaptureFixture
+    site: HttpSource, part: PartialDownload, caplog: pytest.LogCaptureFixture
 ) -> None:
     site.faults = [Fault(status=403)]
 

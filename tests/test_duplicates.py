@@ -16,7 +16,8 @@ from trips import FEBRUARY, contents, count, job_of, trip, trips
 
 from pipeline.datasets import Dataset
 from pipeline.progress import silent
-from pipeline.warehouses.postgres import PostgresDatabase, load
+from pipeline.warehouses.postgres.connection import PostgresDatabase
+from pipeline.warehouses.postgres.loading import load
 
 NEVER = {"lpep_pickup_datetime": ""}
 FILE = {JANUARY: "green_tripdata_2019-01.csv", FEBRUARY: "green_tripdata_2019-02.csv"}

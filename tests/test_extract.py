@@ -16,9 +16,9 @@ import pytest
 from conftest import IMPATIENT, JANUARY, run_command
 from http_source import Fault, HttpSource
 
-from pipeline.datasets import Dataset, dataset_named
+from pipeline.datasets import Dataset, Release, dataset_named
 from pipeline.errors import PipelineError
-from pipeline.extract import ExtractedFile, extract_release, remove_extracted
+from pipeline.extract.extraction import ExtractedFile, extract_release, remove_extracted
 from pipeline.progress import silent
 
 PATH = "green/green_tripdata_2019-01.csv.gz"
@@ -44,7 +44,7 @@ def extract(site: HttpSource, green: Dataset, file: Path, release: bytes) -> Ext
     site.files[f"/{PATH}"] = release
 
     def run(base_url: object = None, *, force: bool = False) -> ExtractedFile:
-        return extract_release(green, JANUARY, str(base_url or site.url), file, HASTY, silent, replace=force)
+        return extract_release(Release(green, JANUARY), str(base_url or site.url), file, HASTY, silent, replace=force)
 
     return run
 
@@ -84,7 +84,7 @@ def test_nothing_stands_under_the_name_before_the_end(
     site.faults = [Fault(cut_after=5_000)]
     seen: list[bool] = []
 
-    extract_release(green, JANUARY, site.url, file, HASTY, lambda *_: seen.append(file.exists()))
+    extract_release(Release(green, JANUARY), site.url, file, HASTY, lambda *_: seen.append(file.exists()))
 
     assert file.exists()
     assert seen
@@ -302,7 +302,7 @@ def test_unusable_storage_is_one_line(extract: Extract, tmp_path: Path) -> None:
 def test_real_release_is_extracted(green: Dataset, real_releases: Path, file: Path) -> None:
     april = datetime.date(2020, 4, 1)
 
-    assert extract_release(green, april, str(real_releases), file, HASTY, silent).rows == 35_612
+    assert extract_release(Release(green, april), str(real_releases), file, HASTY, silent).rows == 35_612
 
 
 def test_zones_are_extracted_without_a_month(site: HttpSource, tmp_path: Path) -> None:
@@ -311,9 +311,9 @@ def test_zones_are_extracted_without_a_month(site: HttpSource, tmp_path: Path) -
         b'"LocationID","Borough","Zone","service_zone"\r\n1,"EWR","Newark","EWR"\r\n'
     )
 
-    assert extract_release(zones, None, site.url, file, HASTY, silent).rows == 1
+    assert extract_release(Release(zones, None), site.url, file, HASTY, silent).rows == 1
     site.files.clear()
-    assert complaint(lambda: extract_release(zones, None, site.url, file, HASTY, silent, replace=True)) == (
+    assert complaint(lambda: extract_release(Release(zones, None), site.url, file, HASTY, silent, replace=True)) == (
         f"zones does not exist at {site.url}/misc/taxi_zone_lookup.csv"
     )
 

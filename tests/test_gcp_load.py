@@ -15,7 +15,8 @@ from trips import FEBRUARY, HEADER, job_of, trip, trips
 from pipeline.datasets import Dataset, dataset_named
 from pipeline.errors import PipelineError
 from pipeline.progress import silent
-from pipeline.warehouses.postgres import PostgresDatabase, load
+from pipeline.warehouses.postgres.connection import PostgresDatabase
+from pipeline.warehouses.postgres.loading import load
 
 FEBRUARYS_FILE = "green_tripdata_2019-02.csv"
 

@@ -180,7 +180,7 @@ def test_month_is_forgotten_whatever_is_lost(uploaded: GoogleCloud, request_of: 
 def test_object_replaced_while_it_is_staged_is_staged_again(uploaded: GoogleCloud, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     uploaded.wire.happens(
-        "^RUN tlc_stage", meanwhile=lambda: upload_lines(uploaded, trips(7), tmp_path / "other", replace=True)
+        "^RUN tlc_stage", meanwhile=lambda: upload_lines(uploaded, trips(7), tmp_path / "other", force=True)
     )
 
     load_uploaded(uploaded)

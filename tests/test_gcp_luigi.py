@@ -13,7 +13,7 @@ from gcp_trips import FILE, trips_in
 
 from pipeline.datasets import dataset_named
 from pipeline.sample import write_month, write_zones
-from pipeline.warehouses.postgres import PostgresDatabase
+from pipeline.warehouses.postgres.connection import PostgresDatabase
 
 MONTH = ("--taxi", "green", "--month", "2019-01")
 LOAD = ("LoadTripdataToBigQuery", *MONTH)

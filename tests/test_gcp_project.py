@@ -23,11 +23,11 @@ from trips import FEBRUARY, trip, trips
 from pipeline.datasets import dataset_named
 from pipeline.errors import PipelineError
 from pipeline.sample import write_month
-from pipeline.warehouses.bigquery import GcpProject
+from pipeline.warehouses.bigquery.client import GcpProject
 from pipeline.warehouses.bigquery.jobs import query_config
 from pipeline.warehouses.bigquery.merge import FileRows, delete_statement
 from pipeline.warehouses.bigquery.resources import create_resources, missing_resources
-from pipeline.warehouses.postgres import PostgresDatabase
+from pipeline.warehouses.postgres.connection import PostgresDatabase
 
 pytestmark = pytest.mark.gcp
 

@@ -14,14 +14,16 @@ from gcp import GoogleCloud
 from gcp_trips import load_lines
 from trips import FEBRUARY, job_of
 
-from pipeline.datasets import Column, Dataset, all_datasets, dataset_named
+from pipeline.datasets import Column, Dataset, Release, all_datasets, dataset_named
 from pipeline.progress import silent
-from pipeline.warehouses.bigquery.file_checksums import figures_statement
-from pipeline.warehouses.bigquery.merge import FileRows, delete_statement, merge_statement, quarantine_statement
 from pipeline.warehouses.bigquery.client import GcpProject
+from pipeline.warehouses.bigquery.file_checksums import checksums_statement
+from pipeline.warehouses.bigquery.merge import FileRows, delete_statement, merge_statement, quarantine_statement
+from pipeline.warehouses.bigquery.sql_text import quoted, statement, text_of
 from pipeline.warehouses.bigquery.tables import QUARANTINE, quarantine_fields, staging_fields, table_fields
-from pipeline.warehouses.bigquery.sql_text import FOLDER, quoted, statement, text_of
-from pipeline.warehouses.postgres import PostgresDatabase, load
+from pipeline.warehouses.postgres.connection import PostgresDatabase
+from pipeline.warehouses.postgres.loading import load
+from pipeline.warehouses.statements import named_statements
 
 PLACE = GcpProject("my-project", "US", "my-bucket", "tlc", 0)
 STAGING = "my-project.tlc_staging.staged"
@@ -67,12 +69,12 @@ EDGES: list[Edge] = [(types, value) for types, values in VALUES.items() for valu
 def statements_for(spec: Dataset) -> Iterator[tuple[str, str]]:
     """Every statement that is ever run on a dataset, by the name of its file."""
     for days in (DAYS, ()):
-        rows = FileRows(spec, spec.filename(FEBRUARY if spec.is_monthly else None), days)
+        rows = FileRows(Release(spec, FEBRUARY if spec.is_monthly else None), days)
         if spec.is_monthly:
             yield "merge_file", merge_statement(PLACE, rows, STAGING)
             yield "quarantine_duplicates", quarantine_statement(PLACE, rows, STAGING)
             yield "delete_file", delete_statement(PLACE, rows)
-            yield "select_file_figures", figures_statement(PLACE, spec, rows.days)
+            yield "select_file_checksums", checksums_statement(PLACE, spec, rows.days)
         else:
             yield "merge_lookup", merge_statement(PLACE, rows, STAGING)
             yield "delete_lookup", delete_statement(PLACE, rows)
@@ -102,7 +104,7 @@ def test_googles_analyzer_takes_every_statement(spec: Dataset) -> None:
 
 def test_no_statement_escapes_the_analyzer() -> None:
     seen = {name for spec in SPECS for name, _ in statements_for(spec)}
-    assert seen | {"identified_rows"} == {file.stem for file in FOLDER.glob("*.sql")}  # which is part of two of them
+    assert seen | {"identified_rows"} == named_statements("bigquery").keys()  # which is part of two of them
 
 
 def test_every_type_that_a_spec_may_declare_has_its_edges() -> None:

@@ -19,11 +19,12 @@ from gcp import GoogleCloud
 from gcp_trips import FILE
 from trips import HEADER, trips
 
-from pipeline.datasets import dataset_named
+from pipeline.datasets import Release, dataset_named
 from pipeline.errors import PipelineError
 from pipeline.progress import Progress, silent
+from pipeline.warehouses import LoadJob
 from pipeline.warehouses.bigquery import objects
-from pipeline.warehouses.bigquery.objects import ReleaseObject, UploadJob, upload
+from pipeline.warehouses.bigquery.objects import ReleaseObject, upload
 
 CHUNK = 256 << 10  # the smallest there can be
 START, CHUNKS = r"^POST /upload/", r"^PUT /upload/"
@@ -38,24 +39,26 @@ UPLOAD_AND_MEASURE = """
 import datetime, resource, sys
 from pathlib import Path
 from google.cloud import storage
-from pipeline.datasets import dataset_named
+from pipeline.datasets import Release, dataset_named
 from pipeline.progress import silent
-from pipeline.warehouses.bigquery import GcpProject
-from pipeline.warehouses.bigquery.objects import UploadJob, upload
+from pipeline.warehouses import LoadJob
+from pipeline.warehouses.bigquery.client import GcpProject
+from pipeline.warehouses.bigquery.objects import upload
 
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 project, bucket, file = sys.argv[1:]
-job = UploadJob(dataset_named("green"), datetime.date(2019, 1, 1), Path(file), "file:///", None)
+job = LoadJob("UploadTripdata", Release(dataset_named("green"), datetime.date(2019, 1, 1)), "test", file=Path(file))
 print(upload(GcpProject(project, "US", bucket, "tlc", 0), job, silent).bytes)
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
 """
 
 
-def released(folder: Path, content: bytes) -> UploadJob:
+def released(folder: Path, content: bytes) -> LoadJob:
     """A release file of this content, gzipped as they are."""
     file = folder / f"{FILE}.gz"
     file.write_bytes(gzip.compress(content, 1))
-    return UploadJob(dataset_named("green"), JANUARY, file, "https://example.org/green.csv.gz", rows=3)
+    release, url = Release(dataset_named("green"), JANUARY), "https://example.org/green.csv.gz"
+    return LoadJob("UploadTripdata", release, "test", file=file, source_url=url, rows_expected=3)
 
 
 def content_of(size: int) -> bytes:

@@ -17,7 +17,8 @@ from waiting import MARKER, held, until_it_waits, until_its_sessions_end
 from pipeline.datasets import Dataset
 from pipeline.progress import silent
 from pipeline.sample import write_month
-from pipeline.warehouses.postgres import PostgresDatabase, load
+from pipeline.warehouses.postgres.connection import PostgresDatabase
+from pipeline.warehouses.postgres.loading import load
 
 # Long enough to be killed in the midst of; with a row of each kind that goes aside.
 LINES = [*trips(3000), b"malformed", trip(9), trip(30, FEBRUARY)]

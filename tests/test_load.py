@@ -15,10 +15,11 @@ from conftest import JANUARY, execute, job_for
 from row_ids import row_id, rows_with_another_id
 from trips import FEBRUARY, contents, count, job_of, loading_tables, partitions, trip, trips
 
-from pipeline.datasets import Dataset, dataset_named
+from pipeline.datasets import Dataset, Release, dataset_named
 from pipeline.progress import silent
 from pipeline.sample import write_month, write_zones
-from pipeline.warehouses.postgres import PostgresDatabase, forget, load
+from pipeline.warehouses.postgres.connection import PostgresDatabase
+from pipeline.warehouses.postgres.loading import forget, load
 
 # The contract with whoever queries the tables, written out: names, order and types.
 TEXT, TIME, INTEGER, DOUBLE = "text", "timestamp without time zone", "integer", "double precision"
@@ -177,17 +178,15 @@ def test_republished_file_replaces_its_month_alone(database: PostgresDatabase, t
     assert markers == [("green/2019-01", entry.source_sha256), ("green/2019-02", february.source_sha256)]
 
 
-def test_forgotten_month_is_gone_and_loads_again(
-    database: PostgresDatabase, green: Dataset, tmp_path: Path
-) -> None:
-    assert not forget(database, green, JANUARY)
+def test_forgotten_month_is_gone_and_loads_again(database: PostgresDatabase, green: Dataset, tmp_path: Path) -> None:
+    assert not forget(database, Release(green, JANUARY))
     load(database, job_of(trips(20, FEBRUARY), tmp_path, FEBRUARY), silent)
     before = contents(database)
     load(database, job_of([*trips(30), b"", trip(0)], tmp_path, max_bad_rows=1), silent)
 
-    assert forget(database, green, JANUARY)
+    assert forget(database, Release(green, JANUARY))
     assert contents(database) == before
-    assert not forget(database, green, JANUARY)
+    assert not forget(database, Release(green, JANUARY))
 
     assert load(database, job_of(trips(30), tmp_path), silent).rows_loaded == 30
 
@@ -208,7 +207,7 @@ def test_zones_are_loaded_replaced_and_forgotten(database: PostgresDatabase, tmp
 
     load(database, job_of(lines[:9], tmp_path, None, spec=zones, header=header, replace=True), silent)
     assert count(database, "taxi_zone_lookup") == 9
-    assert forget(database, zones, None)
+    assert forget(database, Release(zones))
     assert count(database, "taxi_zone_lookup") == count(database, "load_ledger") == 0
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from conftest import BIN, CHECKOUT, Run, publish, settings
 
-from pipeline.warehouses.postgres import PostgresDatabase
+from pipeline.warehouses.postgres.connection import PostgresDatabase
 
 LOAD = ("LoadTripdata", "--taxi", "green", "--month", "2019-01")
 BACKFILL = ("RangeMonthly", "--of", "LoadTripdata", "--of-params", '{"taxi":"green"}', "--start", "2019-01")

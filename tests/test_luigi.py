@@ -13,7 +13,7 @@ from trips import FEBRUARY, HEADER, trip, trips
 
 from pipeline.datasets import dataset_named
 from pipeline.sample import write_month, write_zones
-from pipeline.warehouses.postgres import PostgresDatabase
+from pipeline.warehouses.postgres.connection import PostgresDatabase
 
 LOAD = ("LoadTripdata", "--taxi", "green", "--month", "2019-01")
 

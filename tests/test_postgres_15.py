@@ -15,10 +15,12 @@ from conftest import execute
 from row_ids import rows_with_another_id
 from trips import FEBRUARY, contents, count, job_of, loading_tables, partitions, trip, trips
 
-from pipeline.datasets import Dataset, release_file
+from pipeline.datasets import Dataset, Release
 from pipeline.errors import PipelineError
 from pipeline.progress import silent
-from pipeline.warehouses.postgres import PostgresDatabase, forget, load
+from pipeline.releases import csv_file
+from pipeline.warehouses.postgres.connection import PostgresDatabase
+from pipeline.warehouses.postgres.loading import forget, load
 
 PROGRAMS = Path("/usr/lib/postgresql/15/bin")
 # Not a server's own user may start it as root; Debian's package brings one that may.
@@ -84,7 +86,7 @@ def test_load_reload_replace_forget(on_15: PostgresDatabase, green: Dataset, tmp
     assert partitions(on_15) == ["green_tripdata_2019_01", "green_tripdata_2019_02"]
     assert loading_tables(on_15) == []
 
-    assert forget(on_15, green, FEBRUARY)
+    assert forget(on_15, Release(green, FEBRUARY))
     assert (count(on_15), count(on_15, "load_ledger")) == (50, 1)
 
 
@@ -113,7 +115,7 @@ def test_line_that_would_silently_end_the_copy_is_a_bad_row(
     on_15: PostgresDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block_bytes: int
 ) -> None:
     r"""Before version 18, COPY stops at a line that is `\.` and drops what follows."""
-    monkeypatch.setattr(release_file, "BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(csv_file, "BLOCK_BYTES", block_bytes)
     lines = [*trips(30), rb"\.", *trips(60)[30:], trip(60, extra="x"), rb"\.", rb"\."]
 
     with pytest.raises(PipelineError, match=r"green_tripdata_2019-01\.csv, line 32, .*only: \\\."):

@@ -17,9 +17,11 @@ from hypothesis import strategies as st
 from row_ids import row_id, rows_with_another_id, text_of
 from trips import job_of
 
-from pipeline.datasets import Column, Dataset, release_file, dataset_named
+from pipeline.datasets import Column, Dataset, dataset_named
 from pipeline.progress import silent
-from pipeline.warehouses.postgres import PostgresDatabase, load
+from pipeline.releases import csv_file
+from pipeline.warehouses.postgres.connection import PostgresDatabase
+from pipeline.warehouses.postgres.loading import load
 
 # One column of each type that a spec may name, in an order that makes unseparated keys meet.
 TYPES = {
@@ -79,7 +81,7 @@ ODD += (datetime.date(1, 1, 1), Decimal("-0.000"), False, '\\.\n"\r\n')
 
 @pytest.fixture(params=[4 << 20, 300], ids=["one block", "many blocks"])
 def block_bytes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(release_file, "BLOCK_BYTES", request.param)
+    monkeypatch.setattr(csv_file, "BLOCK_BYTES", request.param)
 
 
 def cell(value: Any) -> str:

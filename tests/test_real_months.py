@@ -9,9 +9,11 @@ import pytest
 from conftest import execute
 from row_ids import rows_with_another_id
 
-from pipeline.datasets import dataset_named
+from pipeline.datasets import Release, dataset_named
 from pipeline.progress import silent
-from pipeline.warehouses.postgres import LoadJob, PostgresDatabase, load
+from pipeline.warehouses import LoadJob
+from pipeline.warehouses.postgres.connection import PostgresDatabase
+from pipeline.warehouses.postgres.loading import load
 
 GREEN_2020 = {3: 223_406, 4: 35_612, 5: 57_360, 6: 63_109, 7: 72_257}
 YELLOW = {datetime.date(2020, 1, 1): 999, datetime.date(2021, 1, 1): 28_401}
@@ -19,8 +21,8 @@ YELLOW = {datetime.date(2020, 1, 1): 999, datetime.date(2021, 1, 1): 28_401}
 
 def job_in(releases: Path, dataset: str, month: datetime.date | None) -> LoadJob:
     spec = dataset_named(dataset)
-    file = releases / spec.source_path(month)
-    return LoadJob("LoadTripdata", spec, month, file, file.as_uri(), None)
+    file = releases / Release(spec, month).source_path
+    return LoadJob("LoadTripdata", Release(spec, month), "test", file=file, source_url=file.as_uri())
 
 
 def test_every_row_of_five_green_months_is_loaded(database: PostgresDatabase, real_releases: Path) -> None:

@@ -10,12 +10,12 @@ from conftest import JANUARY, Run, execute
 from gcp import GoogleCloud
 
 from pipeline.datasets import dataset_named
-from pipeline.warehouses.checksums import differences
-from pipeline.warehouses.bigquery.file_checksums import file_figures as bigquery_figures
-from pipeline.warehouses.bigquery.jobs import unobserved
+from pipeline.warehouses import LoadObserver
+from pipeline.warehouses.bigquery.file_checksums import file_checksums as bigquery_figures
 from pipeline.warehouses.bigquery.ledger import GcpLedger
-from pipeline.warehouses.postgres import PostgresDatabase
-from pipeline.warehouses.postgres.file_checksums import file_figures as postgres_figures
+from pipeline.warehouses.checksums import differences
+from pipeline.warehouses.postgres.connection import PostgresDatabase
+from pipeline.warehouses.postgres.file_checksums import file_checksums as postgres_figures
 
 CHANGES = {
     "DELETE FROM green_tripdata WHERE unique_row_id = {id}": " rows in PostgreSQL, ",
@@ -50,7 +50,7 @@ def test_what_differs_is_told(
 ) -> None:
     spec, entry = dataset_named("green"), GcpLedger(google_cloud.place).find("LoadTripdataToBigQuery", "green/2019-01")
     assert entry
-    in_bigquery = bigquery_figures(google_cloud.place, spec, entry, unobserved)
+    in_bigquery = bigquery_figures(google_cloud.place, spec, entry, LoadObserver())
     query = "SELECT unique_row_id, lpep_pickup_datetime::date FROM green_tripdata WHERE trip_type IS NOT NULL LIMIT 1"
     ((row_id, day),) = execute(database, query)
 

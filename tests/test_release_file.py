@@ -17,10 +17,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.datasets import Dataset, release_file, dataset_named
-from pipeline.releases.csv_records import Block, count_records, records
-from pipeline.releases.csv_file import ReleaseFile
+from pipeline.datasets import Dataset, dataset_named
 from pipeline.errors import PipelineError
+from pipeline.releases import CsvRelease, csv_file
+from pipeline.releases.csv_records import Block, count_records, records
 
 ZONES = dataset_named("zones")
 HEADER = b"LocationID,Borough,Zone,service_zone"
@@ -41,7 +41,7 @@ def write(tmp_path: Path) -> Write:
 
 
 def read(path: Path, spec: Dataset = ZONES) -> list[Block]:
-    with ReleaseFile(path, spec) as release:
+    with CsvRelease(path, spec) as release:
         return list(release.blocks())
 
 
@@ -70,9 +70,9 @@ def complaint(path: Path, spec: Dataset = ZONES) -> str:
     ],
 )
 def test_file_is_read_whole_however_it_is_packed(write: Write, content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(release_file, "BLOCK_BYTES", 20)
+    monkeypatch.setattr(csv_file, "BLOCK_BYTES", 20)
 
-    with ReleaseFile(write(content), ZONES) as release:
+    with CsvRelease(write(content), ZONES) as release:
         blocks = list(release.blocks())
 
     assert joined(blocks) == BODY
@@ -87,7 +87,7 @@ def test_lf_line_ends_are_kept(write: Write) -> None:
 
 @pytest.mark.parametrize("block_bytes", [1, 7, 4 << 20])
 def test_last_record_needs_no_newline(write: Write, block_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(release_file, "BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(csv_file, "BLOCK_BYTES", block_bytes)
 
     blocks = read(write(WHOLE.removesuffix(b"\r\n")))
 
@@ -106,7 +106,7 @@ def test_last_record_needs_no_newline(write: Write, block_bytes: int, monkeypatc
     ],
 )
 def test_columns_come_in_the_order_of_the_file(write: Write, bom: bytes, header: bytes, columns: str) -> None:
-    with ReleaseFile(write(bom + header + b"\r\n" + BODY), ZONES) as release:
+    with CsvRelease(write(bom + header + b"\r\n" + BODY), ZONES) as release:
         assert release.columns == tuple(columns.split())
 
 
@@ -199,8 +199,8 @@ def test_garbage_after_gzip_is_found(write: Write, garbage: bytes) -> None:
 
 
 def test_quote_that_is_never_closed_is_told_by_its_line(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(release_file, "BLOCK_BYTES", 100)
-    monkeypatch.setattr(release_file, "LONGEST_RECORD", 1_000)
+    monkeypatch.setattr(csv_file, "BLOCK_BYTES", 100)
+    monkeypatch.setattr(csv_file, "LONGEST_RECORD", 1_000)
     rows = [b"1,EWR,a,b\r\n"] * 500
     rows[100] = b'1,EWR,"a,b\r\n'
 
@@ -262,7 +262,7 @@ def test_blocks_are_the_body_and_records_are_those_of_the_csv_module(
     content = HEADER + style[0].encode() + (body if ends_with_newline else body.removesuffix(b"\n"))
     with tempfile.NamedTemporaryFile() as file, pytest.MonkeyPatch.context() as patch:
         Path(file.name).write_bytes(gzip.compress(content) if zipped else content)
-        patch.setattr(release_file, "BLOCK_BYTES", block_bytes)
+        patch.setattr(csv_file, "BLOCK_BYTES", block_bytes)
         blocks = read(Path(file.name))
 
     assert joined(blocks) == body

@@ -14,8 +14,10 @@ from pipeline.datasets import Dataset
 from pipeline.progress import silent
 from pipeline.report.figures import Figures, read_figures
 from pipeline.report.files import FileSummary
-from pipeline.report.warehouse import BigQueryWarehouse, PostgresWarehouse
-from pipeline.warehouses.postgres import PostgresDatabase, load
+from pipeline.warehouses.bigquery.warehouse import BigQueryWarehouse
+from pipeline.warehouses.postgres.connection import PostgresDatabase
+from pipeline.warehouses.postgres.loading import load
+from pipeline.warehouses.postgres.warehouse import PostgresWarehouse
 
 # What the models make, in short: all trips but those of zone 265.
 FACT_TRIPS = """
@@ -97,7 +99,7 @@ def test_both_warehouses_have_the_same_figures(
     google_cloud.rows(FACT_TRIPS)
 
     of_postgres = figures_of(database)
-    of_bigquery = read_figures(BigQueryWarehouse(google_cloud.place, google_cloud.place.dataset))
+    of_bigquery = read_figures(BigQueryWarehouse(google_cloud.place, google_cloud.place.dataset, 4, Path("unused")))
 
     assert of_bigquery.files == of_postgres.files
     for name, keys in (("hours", ["date", "hour"]), ("zones", ["zone"])):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from conftest import Run, execute
 
-from pipeline.warehouses.postgres import PostgresDatabase
+from pipeline.warehouses.postgres.connection import PostgresDatabase
 
 pytestmark = pytest.mark.usefixtures("golden_mirror")
 

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 from conftest import JANUARY, execute, job_for
 
-from pipeline.datasets import all_datasets, monthly_names, dataset_named
+from pipeline.datasets import Release, all_datasets, dataset_named, monthly_names
 from pipeline.progress import silent
 from pipeline.sample import write_month, write_zones
-from pipeline.warehouses.postgres import PostgresDatabase, load
+from pipeline.warehouses.postgres.connection import PostgresDatabase
+from pipeline.warehouses.postgres.loading import load
 
 
 @pytest.mark.parametrize("taxi", monthly_names())
@@ -26,7 +27,7 @@ def test_same_arguments_give_the_same_bytes(tmp_path: Path, taxi: str) -> None:
     options = ["--taxi", taxi, "--month", "2019-01", "--rows", "300"]
     command = [sys.executable, "-m", "pipeline.sample", *options, str(tmp_path / "second")]
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    file = tmp_path / "second" / spec.source_path(JANUARY)
+    file = tmp_path / "second" / Release(spec, JANUARY).source_path
     assert file.read_bytes() == first
     assert (tmp_path / "second" / "misc" / "taxi_zone_lookup.csv").read_bytes() == write_zones(tmp_path).read_bytes()
     assert [line.split(":")[0] for line in shown.splitlines()] == ["generated, not real"] * 2

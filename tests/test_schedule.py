@@ -15,7 +15,7 @@ from conftest import Run, execute, publish, settings, start_command
 from http_source import Fault, HttpSource
 from waiting import MARKER, eventually, held, until_it_waits
 
-from pipeline.warehouses.postgres import PostgresDatabase
+from pipeline.warehouses.postgres.connection import PostgresDatabase
 
 NOW = ("schedule", "--taxi", "green", "--once")
 LONG_AGO = "2024-01-01T00:00:00+00:00"

@@ -19,7 +19,7 @@ from conftest import BIN, CHECKOUT, execute, run_command, settings
 from http_source import HttpSource
 from psycopg2.extensions import parse_dsn
 
-from pipeline.warehouses.postgres import PostgresDatabase
+from pipeline.warehouses.postgres.connection import PostgresDatabase
 
 LOAD = ("--module", "pipeline", "LoadTripdata", "--taxi", "green")
 SECRET = "s3cret"
@@ -99,9 +99,9 @@ def test_no_secret_is_in_what_python_shows_of_settings(environment: dict[str, st
 
 SHOW_SETTINGS = """
 import pipeline
-from pipeline.settings import postgres
-from pipeline.settings.section import Section
-print([repr(section()) for section in Section.__subclasses__()], repr(postgres().database()))
+from pipeline.settings import Section
+from pipeline.warehouses.postgres.warehouse import configured_database
+print([repr(section()) for section in Section.__subclasses__()], repr(configured_database()))
 """
 
 

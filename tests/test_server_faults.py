@@ -20,18 +20,20 @@ from conftest import Run, execute, settings, start_command
 from trips import FEBRUARY, contents, count, job_of, loading_tables, trip, trips
 from waiting import MARKER, eventually, held, until_it_waits
 
-from pipeline.datasets import Dataset, release_file
+from pipeline.datasets import Dataset
 from pipeline.errors import PipelineError
 from pipeline.progress import Progress, silent
-from pipeline.warehouses.postgres import ConnectionLost, PostgresDatabase, forget, load
+from pipeline.releases import csv_file
+from pipeline.warehouses.postgres.connection import ConnectionLost, PostgresDatabase
 from pipeline.warehouses.postgres.embedded import ensure_running, stop
+from pipeline.warehouses.postgres.loading import forget, load
 
 LINES = [*trips(3000), trip(9)]
 
 
 @pytest.fixture(autouse=True)
 def many_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(release_file, "BLOCK_BYTES", 20_000)
+    monkeypatch.setattr(csv_file, "BLOCK_BYTES", 20_000)
 
 
 def once(act: Callable[[], object]) -> Progress:
@@ -187,7 +189,7 @@ def test_full_disk(database: PostgresDatabase, tmp_path: Path, small_disk: Path)
     assert loading_tables(database) == []
     subprocess.run(["mount", "-o", "remount,size=64m", small_disk], check=True)
     assert load(small, job_of(lines, tmp_path), silent).rows_loaded == 9000
-    forget(database, job_of(lines, tmp_path).spec, job_of(lines, tmp_path).month)
+    forget(database, job_of(lines, tmp_path).release)
 
 
 @pytest.mark.parametrize("kind", ["TABLE green_tripdata (mine text)", "VIEW green_tripdata AS SELECT 1 AS mine"])
@@ -241,5 +243,5 @@ def test_role_that_owns_its_schema_can_do_everything(
     entry = load(plain_role, job_of([*LINES, b"bad", trip(3, FEBRUARY)], tmp_path, max_bad_rows=1), silent)
     assert (entry.rows_loaded, entry.rows_duplicate, entry.rows_rejected) == (3000, 2, 1)
     assert load(plain_role, job_of(trips(5), tmp_path, replace=True), silent).rows_loaded == 5
-    assert forget(plain_role, green, job_of([], tmp_path).month)
+    assert forget(plain_role, job_of([], tmp_path).release)
     assert contents(database) == before

@@ -11,11 +11,11 @@ import pytest
 from conftest import execute, run_copy, settings
 
 import pipeline.datasets
-from pipeline.datasets import Dataset, all_datasets, monthly_names, dataset_named
+from pipeline.datasets import Dataset, Release, all_datasets, dataset_named, monthly_names
 from pipeline.datasets.spec_reader import read_spec
 from pipeline.errors import PipelineError
 from pipeline.sample import write_month
-from pipeline.warehouses.postgres import PostgresDatabase
+from pipeline.warehouses.postgres.connection import PostgresDatabase
 
 LOAD = ("LoadTripdata", "--taxi", "fhvhv", "--month", "2021-01")
 VALID = """\
@@ -75,9 +75,9 @@ def test_valid_file_says_all_that_there_is_to_know(tmp_path: Path) -> None:
 
     assert spec.column_names == ("bell", "started")
     assert (spec.row_key, spec.event_time) == (("bell", "started"), "started")
-    assert spec.source_path(may) == "tricycles/tricycle_trips_2021-05.csv.gz"
-    assert spec.filename(may) == "tricycle_trips_2021-05.csv"
-    assert spec.partition_key(may) == "tricycles/2021-05"
+    assert Release(spec, may).source_path == "tricycles/tricycle_trips_2021-05.csv.gz"
+    assert Release(spec, may).filename == "tricycle_trips_2021-05.csv"
+    assert Release(spec, may).key == "tricycles/2021-05"
     assert spec.published_months() == "2021-01 onwards"
 
 

@@ -10,7 +10,7 @@ import requests
 from central import CentralScheduler, central_scheduler, free_port
 from conftest import Run, execute, settings
 
-from pipeline.warehouses.postgres import PostgresDatabase
+from pipeline.warehouses.postgres.connection import PostgresDatabase
 
 LOAD = ("LoadTripdata", "--taxi", "green", "--month", "2019-01")
 

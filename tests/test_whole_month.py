@@ -9,7 +9,7 @@ import pytest
 from conftest import Run, execute
 from gcp import GoogleCloud
 
-from pipeline.warehouses.postgres import PostgresDatabase
+from pipeline.warehouses.postgres.connection import PostgresDatabase
 
 pytestmark = pytest.mark.usefixtures("golden_mirror")
 

@@ -9,11 +9,14 @@ from typing import Any
 
 from conftest import JANUARY, execute
 
-from pipeline.datasets import Dataset, dataset_named
-from pipeline.warehouses.postgres import LoadJob, PostgresDatabase
+from pipeline.datasets import Dataset, Release, dataset_named
+from pipeline.warehouses import LoadJob
+from pipeline.warehouses.postgres.connection import PostgresDatabase
 
+RUN_ID = "test"
 FEBRUARY = datetime.date(2019, 2, 1)
-HEADER = ",".join(column.source_name for column in dataset_named("green").columns).encode()
+COLUMNS = dataset_named("green").columns_of(JANUARY, Release(dataset_named("green"), JANUARY).source_named("mirror"))
+HEADER = ",".join(column.source_name for column in COLUMNS).encode()
 _TRIP = {
     "vendorid": "2",
     "store_and_fwd_flag": "N",
@@ -41,7 +44,7 @@ def trip(number: int, month: datetime.date = JANUARY, **values: str) -> bytes:
     pickup = datetime.datetime.combine(month, datetime.time()) + datetime.timedelta(minutes=number)
     times = {"lpep_pickup_datetime": str(pickup), "lpep_dropoff_datetime": str(pickup + datetime.timedelta(minutes=9))}
     row = _TRIP | times | values
-    return ",".join(row[name] for name in dataset_named("green").column_names).encode()
+    return ",".join(row[column.name] for column in COLUMNS).encode()
 
 
 def trips(count: int, month: datetime.date = JANUARY) -> list[bytes]:
@@ -60,9 +63,9 @@ def job_of(
 ) -> LoadJob:
     """The job of loading a file of these lines, which is written below `folder` in the place of any there was."""
     spec = spec or dataset_named("green")
-    file = folder / spec.filename(month)
+    file = folder / Release(spec, month).filename
     file.write_bytes(b"".join(line + end for line in (header, *lines)))
-    return LoadJob("LoadTripdata", spec, month, file, file.as_uri(), None, **options)
+    return LoadJob("LoadTripdata", Release(spec, month), RUN_ID, file=file, source_url=file.as_uri(), **options)
 
 
 def contents(database: PostgresDatabase) -> dict[str, list[tuple[Any, ...]]]:

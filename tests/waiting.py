@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import psycopg2
 from conftest import execute
 
-from pipeline.warehouses.postgres import PostgresDatabase
+from pipeline.warehouses.postgres.connection import PostgresDatabase
 
 # January's marker, made of another month's: while it is not committed, January's load waits right before its commit.
 MARKER = "INSERT INTO load_ledger SELECT task_family, 'green/2019-01', target_table, source_url, source_bytes,"

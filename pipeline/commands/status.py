@@ -65,6 +65,8 @@ def _ledgers() -> tuple[Entries, PipelineError | None]:
             ledgers[name] = list(warehouse_named(name).loaded())
         except PipelineError as error:
             problem = error
+    if problem and not ledgers:
+        raise problem
     return ledgers, problem
 
 

@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import luigi
 
 from pipeline.errors import PipelineError
-from pipeline.extract.extraction import remove_extracted
+from pipeline.extract.extraction import ExtractedFile, remove_extracted
 from pipeline.settings import StorageSettings
 from pipeline.targets import LoadMarker
 from pipeline.tasks.base import ReleaseTask, TripdataTask, ZonesTask
@@ -58,11 +58,12 @@ class Load(ReleaseTask):
                 entry = warehouse_named(self.warehouse_name).load(job, observer)
         except FileNotFoundError as error:
             raise PipelineError(f"{error.filename} was removed before it was loaded; run again") from error
-        self._log_load(entry)
+        facts = ExtractedFile.read(job.file) if job.file else None
+        self._log_load(entry, ratio=facts.ratio if facts else 0.0)
         if job.file and not StorageSettings().keep_raw:
             remove_extracted(job.file)
 
-    def _log_load(self, entry: LedgerEntry) -> None:
+    def _log_load(self, entry: LedgerEntry, **facts: object) -> None:
         """Logs and shows what came of the load."""
         rate = entry.rows_read / max(entry.seconds, 1e-3)
         message = (
@@ -84,6 +85,7 @@ class Load(ReleaseTask):
             rows_duplicate=entry.rows_duplicate,
             rows_rejected=entry.rows_rejected,
             bytes=entry.source_bytes,
+            **facts,
         )
 
 
