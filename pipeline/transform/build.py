@@ -37,7 +37,7 @@ class DbtCommand:
         return [self.name, *select, *(["--full-refresh"] if self.full_refresh and self.writes else [])]
 
 
-def _wanted_build(warehouse: Warehouse, variables: Mapping[str, object]) -> Build:
+def wanted_build(warehouse: Warehouse, variables: Mapping[str, object]) -> Build:
     """What a build that begins now would reflect."""
     tables = {spec.table for spec in modelled_datasets()}
     loads = sorted(f"{e.partition_key} {e.finished_at}" for e in warehouse.loaded() if e.target_table in tables)
@@ -51,7 +51,7 @@ def _wanted_build(warehouse: Warehouse, variables: Mapping[str, object]) -> Buil
 def current_build(warehouse: Warehouse, variables: Mapping[str, object]) -> Build | None:
     """The last build, if the models reflect exactly what is loaded and their own sources; otherwise None."""
     last = warehouse.last_build()
-    return last if last and last.reflects(_wanted_build(warehouse, variables)) else None
+    return last if last and last.reflects(wanted_build(warehouse, variables)) else None
 
 
 def build(
@@ -76,7 +76,7 @@ def build(
     with warehouse.build_lock():
         warehouse.prepare_build(modelled_datasets())
         # First, so that what is loaded while dbt runs is found to be missing afterwards.
-        wanted, last = _wanted_build(warehouse, variables), warehouse.last_build()
+        wanted, last = wanted_build(warehouse, variables), warehouse.last_build()
         if command.builds_everything and not command.full_refresh and last and last.reflects(wanted):
             return []
         if last is None or last.models_digest != wanted.models_digest:
