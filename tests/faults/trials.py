@@ -1,0 +1,184 @@
+"""The trials: each does something bad at random, lets the pipeline recover, and says what does not hold."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import gzip
+import os
+import signal
+import time
+from collections.abc import Callable
+
+from http_source import Fault, http_source
+
+from faults.invariants import broken
+from faults.world import MONTHS, World
+
+Trial = Callable[[World], list[str]]
+_RETRY_AFTER = ("-1", "x", "1e9", "Fri, 99 Foo 2099 00:00:00 GMT")
+_ODD_BYTES = (b'"', b"\\", b"\r", b"\n", b"\0", b",", b"\\.\n", b"NaN", b"now", b"\xff\xfe", b"-0")
+_EXPLAINED = {10, 20, 25, 30, 35}  # [retcode] in luigi.cfg, but for 40, an error that nobody foresaw
+
+
+def _recovers(world: World, month: datetime.date, *options: str) -> list[str]:
+    """Loads the month as anybody would after a fault; it must be there then, whole."""
+    outcome = world.run(*world.load(month, *options))
+    if outcome.code != 0:
+        return [f"the next run exits with {outcome.code}: {outcome.output[-600:]}"]
+    name = world.release(month).filename
+    counts = world.query(f"SELECT count(*) FROM green_tripdata WHERE filename = '{name}'")
+    wrong = [] if counts == [(world.rows[month],)] else [f"{name}: {counts} rows, not {world.rows[month]}"]
+    return wrong + broken(world, at_rest=True)
+
+
+def _edition(world: World, month: datetime.date) -> None:
+    world.publish(month, world.chance.randint(200, 4000))
+
+
+def killed(world: World) -> list[str]:
+    """kill -9 of a load, a forced load or a `forget`, at any moment."""
+    month = world.chance.choice(MONTHS)
+    _edition(world, month)
+    command = world.chance.choice([world.load(month), world.load(month, "--force"), world.forget(month)])
+    process = world.start(*command)
+    time.sleep(world.chance.uniform(0.1, 1.6))
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    return broken(world, at_rest=False) + _recovers(world, month, "--force")
+
+
+def server_killed(world: World) -> list[str]:
+    """kill -9 of the database server while a load is under way."""
+    month = world.chance.choice(MONTHS)
+    _edition(world, month)
+    process = world.start(*world.load(month, "--force"))
+    time.sleep(world.chance.uniform(0.3, 1.2))
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        pid = int((world.root / "postgres" / "postmaster.pid").read_text().split()[0])
+        os.kill(pid, signal.SIGKILL)
+    outcome = world.finish(process)
+    wrong = [] if outcome.is_explained else [f"a traceback: {outcome.output[-800:]}"]
+    return wrong + broken(world, at_rest=False) + _recovers(world, month, "--force")
+
+
+def at_once(world: World) -> list[str]:
+    """Several commands about one or two months at the same time."""
+    months = world.chance.sample(MONTHS, 2)
+    for month in months:
+        _edition(world, month)
+    started = []
+    for _ in range(world.chance.randint(2, 4)):
+        month = world.chance.choice(months)
+        command = world.chance.choice([world.load(month), world.load(month, "--force"), world.forget(month)])
+        started.append(world.start(*command))
+        time.sleep(world.chance.uniform(0, 0.4))
+    outcomes = [world.finish(process) for process in started]
+    wrong = [f"a traceback: {outcome.output[-800:]}" for outcome in outcomes if not outcome.is_explained]
+    return (
+        wrong + broken(world, at_rest=False) + [line for month in months for line in _recovers(world, month, "--force")]
+    )
+
+
+def hostile_site(world: World) -> list[str]:
+    """A release site that answers wrongly in every way; nothing of it may get in."""
+    month = world.chance.choice(MONTHS)
+    _edition(world, month)
+    release = world.release(month)
+    path = release.path_in(release.source_named("mirror"))
+    body = (world.mirror / path).read_bytes()
+    cut = world.chance.randrange(len(body))
+    faults = [
+        Fault(status=world.chance.choice((403, 404, 429, 500, 503))),
+        Fault(hang_up=True),
+        Fault(cut_after=cut),
+        Fault(stall_after=cut),
+        Fault(headers={"Content-Length": str(len(body) + world.chance.randint(1, 99))}, cut_after=len(body)),
+        Fault(chunked=True, cut_after=cut),
+        Fault(headers={"Content-Range": "bytes 5-9/10"}),
+        Fault(
+            headers={"Retry-After": world.chance.choice(("-1", "x", "1e9", "Fri, 99 Foo 2099 00:00:00 GMT"))},
+            status=503,
+        ),
+        Fault(headers={"Location": "http://[nowhere"}, status=302),
+        Fault(headers={"Content-Encoding": "br"}),
+    ]
+    with http_source() as site:
+        site.files[f"/{path}"] = world.chance.choice([body, body[:cut], b"<!DOCTYPE html><p>Sign in", b""])
+        site.faults = world.chance.choices(faults, k=world.chance.randint(1, 4))
+        world.base_url = site.url
+        outcome = world.run(*world.load(month, "--force"))
+        world.base_url = ""
+    wrong = [] if outcome.is_explained else [f"a traceback: {outcome.output[-800:]}"]
+    if outcome.code not in {0, *_EXPLAINED}:
+        wrong.append(f"exit code {outcome.code}: {outcome.output[-600:]}")
+    if outcome.code == 0 and site.files[f"/{path}"] != body:
+        wrong.append("a wrong file was loaded")
+    return wrong + broken(world, at_rest=False) + _recovers(world, month, "--force")
+
+
+def damaged_file(world: World) -> list[str]:
+    """Bytes changed, cut, doubled or swapped in the CSV: refused in a line, or loaded with every row accounted for."""
+    month = world.chance.choice(MONTHS)
+    _edition(world, month)
+    text, chance = bytearray(world.text_of(month)), world.chance
+    for _ in range(chance.randint(1, 6)):
+        at, size = chance.randrange(len(text)), chance.randint(1, 80)
+        damage = chance.randrange(6)
+        if damage == 0:
+            text[at] = chance.randrange(256)
+        elif damage == 1:
+            del text[at : at + size]
+        elif damage == 2:
+            text[at:at] = text[at : at + size]
+        elif damage == 3:
+            text[at:at] = chance.choice(
+                [b'"', b"\\", b"\r", b"\n", b"\0", b",", b"\\.\n", b"NaN", b"now", b"\xff\xfe", b"-0"]
+            )
+        elif damage == 4:
+            lines = text.split(b"\n")
+            chance.shuffle(lines[1:])
+            text = bytearray(b"\n".join(lines))
+        else:
+            text += text[at:]
+    packed = gzip.compress(bytes(text), 1)
+    if chance.random() < 0.2:
+        packed = packed[: chance.randrange(len(packed))]
+    world.put(month, packed)
+    options = ["--max-bad-rows", str(chance.choice((0, 0, 3, 1000)))]
+    outcome = world.run(*world.load(month, "--force", *options))
+    wrong = [] if outcome.is_explained else [f"a traceback: {outcome.output[-800:]}"]
+    if outcome.code not in (0, 30):
+        wrong.append(f"exit code {outcome.code}: {outcome.output[-600:]}")
+    wrong += broken(world, at_rest=True)
+    _edition(world, month)
+    return wrong + _recovers(world, month, "--force")
+
+
+def hurt_storage(world: World) -> list[str]:
+    """Files below the storage root removed, cut or replaced between two runs."""
+    month, chance = world.chance.choice(MONTHS), world.chance
+    _edition(world, month)
+    files = [file for file in (world.root / "raw").rglob("*") if file.is_file()]
+    for file in chance.sample(files, min(len(files), 3)):
+        hurt = chance.randrange(3)
+        if hurt == 0:
+            file.unlink()
+        elif hurt == 1:
+            os.truncate(file, chance.randint(0, file.stat().st_size))
+        else:
+            file.write_bytes(chance.randbytes(100))
+    outcome = world.run(*world.load(month))
+    wrong = [] if outcome.is_explained else [f"a traceback: {outcome.output[-800:]}"]
+    return wrong + broken(world, at_rest=False) + _recovers(world, month, "--force")
+
+
+TRIALS: dict[str, Trial] = {
+    "killed": killed,
+    "server killed": server_killed,
+    "at once": at_once,
+    "hostile site": hostile_site,
+    "damaged file": damaged_file,
+    "hurt storage": hurt_storage,
+}
