@@ -17,6 +17,7 @@ from pipeline.errors import PipelineError
 from pipeline.files import CHECKOUT
 from pipeline.monitoring.events import register_events
 from pipeline.tasks.base import OneLineErrors
+from pipeline.worker import register_worker
 
 SHIPPED_CONFIGURATION = CHECKOUT / "luigi.cfg"
 ENVIRONMENT_PREFIX = "PIPELINE__"
@@ -33,6 +34,7 @@ def configure() -> None:
     apply_environment()
     logging.getLogger("luigi-interface").addFilter(OneLineErrors())
     register_events()
+    register_worker()
     # What is imported by now stays to the end of the process: the collector need not look at it again, least of all
     # when the process ends (which takes it 50 ms), and forked workers go on sharing its memory.
     gc.freeze()

@@ -175,7 +175,7 @@ def test_link_leads_to_the_page_of_the_central_scheduler(
         page = requests.get(f"{ui.url}{link.path.lstrip('/')}", timeout=10)
 
         assert ui.url.startswith(f"http://{link.netloc}/") and page.status_code == 200
-        assert parse_qs(link.fragment)["taskId"] == list(ui.tasks("FAILED"))
+        assert parse_qs(link.fragment)["taskId"] == list(ui.tasks("DISABLED"))
 
 
 def test_killed_worker_is_told_by_its_parent(tmp_path: Path, told: Receivers) -> None:

@@ -39,14 +39,15 @@ ALLOWED = {
     "targets": {"report", "transform", "warehouses", "settings", "datasets"},
     "tasks": {"targets", "report", "transform", "warehouses", "settings", "extract", "datasets"},
     "monitoring": {"tasks", "settings", "extract", "datasets"},
-    "configuration": {"monitoring", "tasks"},
+    "worker": {"monitoring"},
+    "configuration": {"worker", "monitoring", "tasks"},
     "schedule": {"datasets"},
     "ui": {"monitoring", "schedule", "report", "transform", "warehouses", "settings", "datasets", "tasks"},
     "commands": {"ui", "schedule", "monitoring", "tasks", "transform", "warehouses", "settings", "extract", "datasets"},
     "__main__": {"commands", "datasets", "warehouses"},
     "": {"configuration", "tasks"},
 }
-KNOW_LUIGI = {"", "configuration", "settings", "targets", "tasks", "monitoring", "ui"}
+KNOW_LUIGI = {"", "configuration", "settings", "targets", "tasks", "monitoring", "worker", "ui"}
 HEAVY = {
     "pandas",
     "numpy",

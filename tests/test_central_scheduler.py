@@ -14,14 +14,15 @@ from typing import Any
 
 import pytest
 from central import CentralScheduler, central_scheduler
-from conftest import Run, execute, publish, settings, start_command
+from conftest import CHECKOUT, Run, execute, publish, run_command, settings, start_command
 from http_source import Fault, HttpSource
 from waiting import MARKER, eventually, held, until_it_waits
 
 from pipeline.warehouses.postgres.connection import PostgresDatabase
 
+LOAD = ("LoadTripdata", "--taxi", "green")
 GREEN = ("RangeMonthly", "--of", "LoadTripdata", "--of-params", '{"taxi": "green"}')
-MONTHS = ("2018-12", *(f"2019-{month:02}" for month in range(1, 13)))
+MONTHS = (*(f"2019-{month:02}" for month in range(1, 13)), "2020-01")
 YEAR = (*GREEN, "--start", "2019-01", "--stop", "2020-01")
 # What luigi.cfg and central.cfg leave tens of seconds for.
 HASTY = {
@@ -86,15 +87,126 @@ def test_progress_moves_while_a_file_is_fetched(
     assert done["progress_percentage"] == 100
 
 
-def test_failed_task_shows_one_line_is_tried_again_and_then_left_alone(luigi: Run, ui: CentralScheduler) -> None:
-    done = luigi("LoadTripdata", "--taxi", "green", "--month", "2018-12", **ui.environment)
+def test_permanent_failure_is_tried_once_and_anew_by_the_next_run(
+    luigi: Run, ui: CentralScheduler, mirror: Path
+) -> None:
+    failed = luigi(*LOAD, "--month", "2019-02", **ui.environment)
 
-    assert done.returncode == 30
-    assert done.stderr.count("running   ExtractTripdata") == 3
+    assert failed.returncode == 30
+    assert failed.stderr.count("running   ExtractTripdata") == 1
     (disabled,) = ui.tasks("DISABLED")
     error = json.loads(ui.ask("fetch_error", task_id=disabled)["error"])
-    assert error.startswith("green 2018-12 does not exist at ")
+    assert error.startswith("green 2019-02 does not exist at ")
     assert "\n" not in error
+
+    publish(mirror, "2019-02")
+    fixed = luigi(*LOAD, "--month", "2019-02", **ui.environment)
+    assert fixed.returncode == 0, fixed.stderr
+    assert len(ui.tasks("DONE")) == 2
+
+
+def test_permanent_failure_in_a_range_holds_up_no_other_month(luigi: Run, ui: CentralScheduler, mirror: Path) -> None:
+    publish(mirror, "2019-03")
+    months = ("--start", "2019-01", "--stop", "2019-04", "--workers", "2")
+    failed = luigi(*GREEN, *months, **ui.environment)
+
+    assert failed.returncode == 30
+    assert failed.stderr.count("running   ExtractTripdata(taxi=green, month=2019-02)") == 1
+    assert [load_of(ui, f"2019-0{month}")["status"] for month in (1, 2, 3)] == ["DONE", "PENDING", "DONE"]
+
+    publish(mirror, "2019-02")
+    fixed = luigi(*GREEN, *months, **ui.environment)
+    assert fixed.returncode == 0, fixed.stderr
+
+
+def test_failure_of_a_batch_that_is_permanent_is_tried_once(
+    tmp_path: Path, ui: CentralScheduler, environment: dict[str, str]
+) -> None:
+    (tmp_path / "batch.py").write_text(
+        "import luigi\n"
+        "from pipeline.errors import PipelineError\n"
+        "from pipeline.tasks.base import PipelineTask\n"
+        "class Batched(PipelineTask):\n"
+        "    number = luigi.IntParameter(batch_method=max)\n"
+        "    def complete(self):\n"
+        "        return False\n"
+        "    def run(self):\n"
+        "        raise PipelineError('this will not do')\n"
+        "class Both(luigi.WrapperTask):\n"
+        "    def requires(self):\n"
+        "        return [Batched(number=1), Batched(number=2)]\n"
+    )
+    environment |= ui.environment | {"PYTHONPATH": f"{tmp_path}:{CHECKOUT}"}
+    failed = run_command("luigi", "--module", "batch", "Both", **environment)
+
+    assert failed.returncode == 30
+    assert failed.stderr.count("running   Batched") == 1
+    assert {task["params"]["number"] for task in ui.tasks("DISABLED").values()} == {"1", "2"}
+
+
+def test_failure_that_may_pass_is_tried_again_and_anew_by_the_next_run(luigi: Run, ui: CentralScheduler) -> None:
+    unreachable = {"PIPELINE__SOURCE__BASE_URL": "http://127.0.0.1:1", "PIPELINE__SOURCE__RETRIES": "0"}
+    failed = luigi(*LOAD, "--month", "2019-01", **ui.environment, **unreachable)
+
+    assert failed.returncode == 30
+    assert failed.stderr.count("running   ExtractTripdata") == 3
+    assert len(ui.tasks("DISABLED")) == 1
+
+    assert luigi(*LOAD, "--month", "2019-01", **ui.environment).returncode == 0
+
+
+def test_month_is_loaded_again_right_after_it_was_loaded(
+    luigi: Run, pipeline: Run, ui: CentralScheduler, database: PostgresDatabase
+) -> None:
+    load = (*LOAD, "--month", "2019-01")
+    assert luigi(*load, **ui.environment).returncode == 0
+    assert pipeline("forget", "--taxi", "green", "--month", "2019-01").returncode == 0
+
+    again = luigi(*load, **ui.environment)
+    assert again.returncode == 0, again.stderr
+    assert execute(database, "SELECT count(*) FROM green_tripdata") == [(500,)]
+    forced = luigi(*load, "--force", **ui.environment)
+    assert forced.returncode == 0, forced.stderr
+    assert forced.stderr.count("running   LoadTripdata") == 1
+
+
+def test_run_right_after_a_killed_one_waits_for_its_claim_and_loads(
+    luigi: Run, environment: dict[str, str], database: PostgresDatabase, mirror: Path
+) -> None:
+    publish(mirror, "2019-02")
+    luigi(*LOAD, "--month", "2019-02")
+    environment["PIPELINE__SCHEDULER__WORKER_DISCONNECT_DELAY"] = "10"
+    with central_scheduler(environment) as ui:
+        with held(database, MARKER):
+            command = ("--module", "pipeline", *LOAD, "--month", "2019-01")
+            killed = start_command("luigi", *command, **environment, **ui.environment)
+            until_it_waits(database, "INSERT INTO")
+            os.kill(killed.pid, signal.SIGKILL)
+            killed.communicate(timeout=20)
+        again = luigi(*LOAD, "--month", "2019-01", **ui.environment)
+
+    assert again.returncode == 0, again.stderr
+    waiting = f"waiting for LoadTripdata(taxi=green, month=2019-01), run by process {killed.pid} on "
+    assert again.stderr.count(waiting) == 1
+    assert execute(database, "SELECT count(*) FROM green_tripdata") == [(600,)]
+
+
+def test_run_waits_for_the_same_command_of_another(
+    luigi: Run, ui: CentralScheduler, environment: dict[str, str], database: PostgresDatabase, mirror: Path
+) -> None:
+    publish(mirror, "2019-02")
+    luigi(*LOAD, "--month", "2019-02")
+    command = ("--module", "pipeline", *LOAD, "--month", "2019-01")
+    with held(database, MARKER):
+        first = start_command("luigi", *command, **environment, **ui.environment)
+        until_it_waits(database, "INSERT INTO")
+        second = start_command("luigi", *command, **environment, **ui.environment)
+        assert second.stdout
+        assert any("waiting for LoadTripdata" in line for line in second.stdout)
+    first.communicate(timeout=30)
+    second.communicate(timeout=30)
+
+    assert (first.returncode, second.returncode) == (0, 10)
 
 
 def test_resource_limits_the_loads_at_hand(
@@ -122,7 +234,7 @@ def test_two_workers_share_a_backfill_and_one_takes_over_when_the_other_is_kille
     tmp_path: Path,
 ) -> None:
     publish(mirror, *MONTHS)
-    luigi("LoadTripdata", "--taxi", "green", "--month", "2018-12")
+    luigi("LoadTripdata", "--taxi", "green", "--month", "2020-01")
     workers: dict[int, subprocess.Popen[str]] = {}
     with held(database, MARKER.replace("2019-01", "2019-06")):
         for _ in range(2):
@@ -141,7 +253,7 @@ def test_two_workers_share_a_backfill_and_one_takes_over_when_the_other_is_kille
     assert survivor.returncode in (10, 25), said  # some of it was others' work, of which it knows nothing
     assert luigi(*YEAR).returncode == 0
     loads = execute(database, "SELECT partition_key, rows_loaded FROM load_ledger ORDER BY 1")
-    assert loads == [("green/2018-12", 100), *((f"green/2019-{month:02}", 100) for month in range(1, 13))]
+    assert loads == [*((f"green/2019-{month:02}", 100) for month in range(1, 13)), ("green/2020-01", 100)]
     assert execute(database, "SELECT count(*), count(DISTINCT filename) FROM green_tripdata") == [(1300, 13)]
     done_by_month = runs(tmp_path, "DONE")
     begun_by_month = runs(tmp_path, "RUNNING")
@@ -153,7 +265,7 @@ def test_workers_outlive_a_restart_of_the_central_scheduler(
     environment: dict[str, str], luigi: Run, database: PostgresDatabase, mirror: Path
 ) -> None:
     publish(mirror, *MONTHS)
-    luigi("LoadTripdata", "--taxi", "green", "--month", "2018-12")
+    luigi("LoadTripdata", "--taxi", "green", "--month", "2020-01")
     del environment["PIPELINE__SCHEDULER__WORKER_DISCONNECT_DELAY"]
     months = ("--start", "2019-01", "--stop", "2019-04")
     with held(database, MARKER), central_scheduler(environment) as ui:

@@ -19,7 +19,7 @@ import luigi.parameter
 import luigi.rpc
 
 from pipeline.datasets import Release, dataset_named, monthly_names
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, TransientError
 from pipeline.progress import Progress
 
 if TYPE_CHECKING:
@@ -71,10 +71,11 @@ class PipelineTask(luigi.Task):
         # With `force`, what other runs did does not count. Workers fork, and hence agree on the run's name.
         self.run_id = RUN_ID
 
-    def on_failure(self, exception: BaseException) -> str:
+    def on_failure(self, exception: BaseException) -> dict[str, object]:
+        """What the worker is to know of a failure: what to show of it, and whether trying again is of any use."""
         if isinstance(exception, PipelineError):
-            return str(exception)
-        return "".join(traceback.format_exception(exception))
+            return {"error": str(exception), "permanent": not isinstance(exception, TransientError)}
+        return {"error": "".join(traceback.format_exception(exception)), "permanent": False}
 
     def log_status(self, message: str, **facts: object) -> None:
         """Logs what has come of the task, and shows it on the task's page."""

@@ -1,0 +1,122 @@
+"""Luigi's worker, with what it lacks: permanent failures, waiting for other workers, what a person wants to know."""
+
+from __future__ import annotations
+
+import json
+import logging
+from types import TracebackType
+from typing import Any, Literal
+
+import luigi
+import luigi.interface
+import luigi.rpc
+import luigi.scheduler
+import luigi.worker
+from luigi.task_status import DONE, FAILED, PENDING
+from luigi.tools.range import RangeBase
+
+logger = logging.getLogger("luigi-interface")
+
+_INTERRUPTED = 130  # as a shell reports a command that ctrl-C has ended
+
+
+class Worker(luigi.worker.Worker):
+    """Runs tasks as Luigi does, with four differences.
+
+    - A failure that on_failure() calls permanent is not tried again in this run, whatever `[scheduler]` says.
+    - Whatever failed in an earlier run is tried anew when a run asks for it.
+    - With `[worker] keep_alive`, it waits for tasks of its own that another worker is running, and says so.
+    - Ctrl-C ends it with one line and exit code 130.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)  # type: ignore[no-untyped-call]
+        self._requested: set[str] = set()
+        self._awaited: set[tuple[str, str]] = set()
+        self._finished: set[str] = set()
+
+    def __exit__(
+        self, error_type: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> Literal[False]:
+        super().__exit__(error_type, error, trace)  # type: ignore[no-untyped-call]
+        if error_type is KeyboardInterrupt:
+            logger.error("interrupted; what is done stays done: run the same command again to go on from there")
+            raise SystemExit(_INTERRUPTED) from None
+        return False
+
+    def run(self) -> bool:
+        """Returns whether all went well; what is taken over from another worker counts as this one's."""
+        succeeded = bool(super().run())  # type: ignore[no-untyped-call]
+        for answer in self._get_work_response_history:
+            answer["running_tasks"] = [one for one in answer["running_tasks"] if one["task_id"] not in self._finished]
+        return succeeded
+
+    def _add_task(self, *args: Any, **kwargs: Any) -> None:
+        """Reports a task's status to the scheduler."""
+        task_id, status = kwargs["task_id"], kwargs["status"]
+        if status == PENDING and kwargs["runnable"] and task_id not in self._requested:
+            self._requested.add(task_id)
+            self._scheduler.re_enable_task(task_id)
+        if status == FAILED:
+            failure = json.loads(kwargs["expl"])
+            if isinstance(failure, dict):
+                kwargs["expl"] = json.dumps(failure["error"])
+                if failure["permanent"]:
+                    self._disable_after_next_failure(task_id)
+        super()._add_task(*args, **kwargs)  # type: ignore[no-untyped-call]
+        if status == DONE and task_id in self._requested:
+            self._finished.add(task_id)
+            self._log_progress(task_id)
+
+    def _disable_after_next_failure(self, task_id: str) -> None:
+        """Lets the scheduler take the next failure of a task for the last; of a batch, that of each of its tasks."""
+        batch = self._batch_running_tasks[task_id] = list(self._batch_running_tasks.get(task_id, []))
+        for task in {self._scheduled_tasks[task_id], *batch}:
+            # A running task stays one; only the policy is taken over.
+            self._scheduler.add_task(
+                worker=self._id,
+                task_id=task.task_id,
+                runnable=False,
+                resources=task.process_resources(),
+                retry_policy_dict={"retry_count": 1},
+            )
+
+    def _log_progress(self, task_id: str) -> None:
+        """Says how many months of a range are done, when one more is."""
+        first = self._scheduled_tasks.get(self._first_task)
+        if not isinstance(first, RangeBase):
+            return
+        months = {task.task_id for task in first.deps()}
+        if task_id in months and len(months) > 1:
+            logger.info("%d of %d months done", len(months & self._finished), len(months))
+
+    def _log_remote_tasks(self, get_work_response: luigi.worker.GetWorkResponse) -> None:
+        """Says whom it waits for, once."""
+        for running in get_work_response.running_tasks if self._config.keep_alive else []:
+            if (named := (running["task_id"], running["worker"])) not in self._awaited:
+                self._awaited.add(named)
+                logger.info(
+                    "waiting for %s, run by process %s on %s; should that be dead, it is taken over in a minute",
+                    self._scheduled_tasks.get(running["task_id"], running["task_id"]),
+                    running.get("pid", "?"),
+                    running.get("host", "?"),
+                )
+
+    def _keep_alive(self, get_work_response: luigi.worker.GetWorkResponse) -> bool:
+        """Whether there may be work later; unlike Luigi's, also while another worker runs the last of its tasks."""
+        others = self._config.keep_alive and not self._stop_requesting_work and get_work_response.running_tasks
+        return bool(others) or bool(super()._keep_alive(get_work_response))  # type: ignore[no-untyped-call]
+
+
+class WorkerFactory(luigi.interface._WorkerSchedulerFactory):
+    """Makes the workers of `luigi` commands."""
+
+    def create_worker(
+        self, scheduler: luigi.scheduler.Scheduler, worker_processes: int, assistant: bool = False
+    ) -> Worker:
+        return Worker(scheduler=scheduler, worker_processes=worker_processes, assistant=assistant)
+
+
+def register_worker() -> None:
+    """Lets `luigi` commands run tasks by `Worker`."""
+    luigi.interface._WorkerSchedulerFactory = WorkerFactory  # type: ignore[misc]
