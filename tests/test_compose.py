@@ -35,7 +35,7 @@ SERVICES: dict[str, Any] = yaml.safe_load(FILE.read_text())["services"]
 PASSWORDS = re.findall(r"^(\w+)=$", EXAMPLE, re.MULTILINE)
 VARIABLE = re.compile(r"\$\{(\w+):([-?])([^}]*)\}")
 IMAGE_ENTRYPOINT = json.loads(re.findall(r"^ENTRYPOINT (.*)$", (CHECKOUT / "Dockerfile").read_text(), re.MULTILINE)[-1])
-# The embedded server's library makes this user where the tests run as root, which PostgreSQL refuses.
+# The embedded server makes this user where the tests run as root, which PostgreSQL refuses.
 AS_SERVER = {"user": "pgserver"} if os.geteuid() == 0 else {}
 
 

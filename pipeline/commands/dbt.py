@@ -21,6 +21,6 @@ def run(warehouse: str, arguments: list[str]) -> int:
     adapter, target = warehouse_named(warehouse), StorageSettings().dbt_folder() / "target"
     adapter.prepare_build(modelled_datasets())
     profile = adapter.dbt_profile()
-    os.environ.update({**profile.environment, **dbt_folders(target), "DBT_TARGET": profile.target})
+    environment = {**profile.process_environment(), **dbt_folders(target), "DBT_TARGET": profile.target}
     variables = [] if "--vars" in arguments else ["--vars", json.dumps(DbtSettings().variables())]
-    os.execv(Path(sys.executable).with_name("dbt"), ["dbt", *arguments, *variables])
+    os.execve(Path(sys.executable).with_name("dbt"), ["dbt", *arguments, *variables], environment)

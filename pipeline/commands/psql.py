@@ -23,15 +23,16 @@ def run(commands: list[str], rest: list[str]) -> int:
         parts = parse_dsn(database.resolved_dsn())
     except psycopg2.ProgrammingError:
         raise PipelineError(NOT_A_DSN) from None
+    environment = database.process_environment()
     if password := parts.pop("password", None):
-        os.environ["PGPASSWORD"] = password
-    given = parts.get("options") or os.environ.get("PGOPTIONS", "")
+        environment["PGPASSWORD"] = password
+    given = parts.get("options") or environment.get("PGOPTIONS", "")
     parts["options"] = f"{given} -c search_path={_option_value(database.schema)},public".strip()
     psql = str(program("psql"))  # by its path, or it would look for itself in PATH
     arguments = [psql, "--set=ON_ERROR_STOP=1", make_dsn(**parts)]
     for command in commands:
         arguments += ["--command", command]
-    os.execv(psql, arguments + rest)
+    os.execve(psql, arguments + rest, environment)
 
 
 def _option_value(schema: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -66,7 +65,7 @@ def invoke(
         shutil.copy(known, run / _PARSED)  # spares dbt parsing what has not changed
     said: list[LogLine] = []
     options = ["--target", profile.target, "--vars", json.dumps(variables, sort_keys=True)]
-    with _started([*command, *options], {**profile.environment, **dbt_folders(run)}) as process:
+    with _started([*command, *options], {**profile.process_environment(), **dbt_folders(run)}) as process:
         for line in _log_lines(process):
             on_line(line)
             said.append(line)
@@ -96,7 +95,7 @@ def dbt_folders(run: Path) -> dict[str, str]:
 
 
 @contextlib.contextmanager
-def _started(arguments: list[str], environment: Mapping[str, str]) -> Iterator[subprocess.Popen[str]]:
+def _started(arguments: list[str], environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
     # -P: this folder's modules are not dbt's. Standard input stays open as long as this process lives.
     process = subprocess.Popen(
         [sys.executable, "-P", str(_CHILD), "--log-format", "json", "--no-use-colors", *arguments],
@@ -104,7 +103,7 @@ def _started(arguments: list[str], environment: Mapping[str, str]) -> Iterator[s
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env={**os.environ, **environment},
+        env=environment,
     )
     with process:
         try:

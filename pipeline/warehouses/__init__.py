@@ -8,9 +8,10 @@ imported when the warehouse is first used.
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -87,6 +88,11 @@ class DbtProfile:
 
     target: str
     environment: Mapping[str, str]
+    inherited: Mapping[str, str] = field(default_factory=lambda: dict(os.environ), repr=False)
+
+    def process_environment(self) -> dict[str, str]:
+        """The whole environment of a dbt that works with this profile."""
+        return {**self.inherited, **self.environment}
 
 
 class Warehouse(Protocol):

@@ -18,6 +18,7 @@ from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
 from pipeline.errors import PipelineError, TransientError
+from pipeline.warehouses.postgres.embedded import environment, environment_hidden_from_libpq
 from pipeline.warehouses.statements import named_statements
 
 NOT_A_DSN = "[postgres] dsn is not a libpq URL or key=value string"
@@ -55,7 +56,8 @@ class PostgresDatabase:
         """
         dsn = self.resolved_dsn()
         try:
-            connection: Connection = psycopg2.connect(dsn, **_defaults(dsn))
+            with environment_hidden_from_libpq() if self.is_embedded else contextlib.nullcontext():
+                connection: Connection = psycopg2.connect(dsn, **_defaults(dsn))
         except psycopg2.OperationalError as error:
             reason = " ".join(str(error).split())
             raise ConnectionLost(f"no connection to PostgreSQL: {reason}; check [postgres] dsn") from error
@@ -67,9 +69,18 @@ class PostgresDatabase:
                 cursor.execute(statement("set_connection_check"))
         return connection
 
+    @property
+    def is_embedded(self) -> bool:
+        """Whether this is the embedded server, which libpq's environment variables are not about."""
+        return not self.dsn and self.start_embedded is not None
+
     def resolved_dsn(self) -> str:
         """The DSN to connect by; that of the embedded server, started if need be, where none is set."""
         return self.dsn if self.dsn or self.start_embedded is None else self.start_embedded()
+
+    def process_environment(self) -> dict[str, str]:
+        """The environment for a child process that connects to this database."""
+        return environment() if self.is_embedded else dict(os.environ)
 
 
 def statement(name: str, /, **parts: sql.Composable) -> sql.Composed:

@@ -9,29 +9,41 @@ from pathlib import Path
 
 import psycopg2
 
-from pipeline.warehouses.postgres.embedded import lock_file, running_dsn, stop
+from pipeline.warehouses.postgres.embedded import last_use_file, locked
+from pipeline.warehouses.postgres.embedded_server import EmbeddedServer
 
 _POLL_SECONDS = 5.0
 
 
 def watch(folder: Path, idle_minutes: float) -> None:
     """Returns after stopping the server once it has had no sessions for so many minutes, or when it is gone."""
+    server = EmbeddedServer(folder)
     last_seen = time.time()
-    while dsn := running_dsn(folder):
+    while dsn := server.dsn():
         if _sessions(dsn):
             last_seen = time.time()
-        elif time.time() - max(last_seen, lock_file(folder).stat().st_mtime) >= idle_minutes * 60:
-            stop(folder)
-            return
+        elif _is_idle(folder, last_seen, idle_minutes):
+            with locked(folder):  # nobody is asking for the server meanwhile
+                if _is_idle(folder, last_seen, idle_minutes) and not _sessions(dsn):
+                    server.stop()
+                    return
         time.sleep(min(_POLL_SECONDS, idle_minutes * 60))
 
 
+def _is_idle(folder: Path, last_seen: float, idle_minutes: float) -> bool:
+    return time.time() - max(last_seen, last_use_file(folder).stat().st_mtime) >= idle_minutes * 60
+
+
 def _sessions(dsn: str) -> int:
+    """How many sessions there are besides this one; one when the server is too busy to say."""
     query = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
-    with contextlib.closing(psycopg2.connect(dsn)) as connection, connection.cursor() as cursor:
-        cursor.execute(query)
-        row = cursor.fetchone()
-        return int(row[0]) if row else 0
+    try:
+        with contextlib.closing(psycopg2.connect(dsn, connect_timeout=5)) as connection, connection.cursor() as cursor:
+            cursor.execute(query)
+            row = cursor.fetchone()
+            return int(row[0]) if row else 0
+    except psycopg2.Error:
+        return 1
 
 
 if __name__ == "__main__":

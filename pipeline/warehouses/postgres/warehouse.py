@@ -108,7 +108,7 @@ class PostgresWarehouse:
             "TLC_THREADS": str(self.dbt_threads),
             "TLC_SOURCE_SCHEMA": self.database.schema,
         }
-        return DbtProfile("postgres", environment)
+        return DbtProfile("postgres", environment, self.database.process_environment())
 
     def prepare_build(self, datasets: Iterable[Dataset]) -> None:
         with self._connection("what the models read was not made") as connection:
