@@ -31,7 +31,8 @@ class Releases:
     mirror: Path
 
     def file(self, month: datetime.date) -> Path:
-        return self.mirror / Release(self.spec, month).source_path
+        release = Release(self.spec, month)
+        return self.mirror / release.path_in(release.source_named("mirror"))
 
     @property
     def start(self) -> str:

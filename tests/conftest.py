@@ -221,7 +221,7 @@ def job_for(
     spec: Dataset, source: Path, tmp_path: Path, month: datetime.date | None = JANUARY, **options: Any
 ) -> LoadJob:
     """Extracts a month from a mirror and returns the job of loading it, as LoadTripdata makes it."""
-    file = tmp_path / "raw" / Release(spec, month).source_path
+    file = tmp_path / "raw" / Release(spec, month).raw_path(Release(spec, month).source_named())
     release = Release(spec, month)
     facts: ExtractedFile = extract_release(release, str(source), file, IMPATIENT, silent, replace=True)
     return LoadJob(

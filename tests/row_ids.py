@@ -16,8 +16,12 @@ from pipeline.warehouses.postgres.connection import PostgresDatabase
 
 
 def rows_with_another_id(database: PostgresDatabase, spec: Dataset) -> int:
-    """How many of a table's rows have an id that is not md5 of their key's texts, unseparated, NULL as ''."""
-    texts = " || ".join(f"coalesce({name}::text, '')" for name in spec.row_key)
+    """How many of a table's rows have an id that is not md5 of their key's texts, unseparated, NULL as ''.
+
+    `key_blanks` counts as NULL; rows that share their key with another one, and are not the last of them, have others.
+    """
+    values = {name: f"CASE WHEN {known} IS NULL THEN NULL ELSE {name} END" for name, known in spec.key_blanks.items()}
+    texts = " || ".join(f"coalesce(({values.get(name, name)})::text, '')" for name in spec.row_key)
     return int(execute(database, f"SELECT count(*) FROM {spec.table} WHERE unique_row_id <> md5({texts})")[0][0])
 
 

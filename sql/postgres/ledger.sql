@@ -15,22 +15,33 @@ CREATE TABLE IF NOT EXISTS {ledger} (
     started_at       timestamptz NOT NULL,
     finished_at      timestamptz NOT NULL,
     run_id           text NOT NULL DEFAULT '',
+    source           text NOT NULL DEFAULT '',
+    format           text NOT NULL DEFAULT '',
+    etag             text NOT NULL DEFAULT '',
+    last_modified    text NOT NULL DEFAULT '',
     PRIMARY KEY (task_family, partition_key),
     CHECK (rows_read = rows_loaded + rows_duplicate + rows_rejected)
 );
 
 -- name: add_ledger_columns
 -- Of ledgers that were made before these columns were.
-ALTER TABLE {ledger} ADD COLUMN IF NOT EXISTS run_id text NOT NULL DEFAULT '';
+ALTER TABLE {ledger}
+    ADD COLUMN IF NOT EXISTS run_id text NOT NULL DEFAULT '',
+    ADD COLUMN IF NOT EXISTS source text NOT NULL DEFAULT '',
+    ADD COLUMN IF NOT EXISTS format text NOT NULL DEFAULT '',
+    ADD COLUMN IF NOT EXISTS etag text NOT NULL DEFAULT '',
+    ADD COLUMN IF NOT EXISTS last_modified text NOT NULL DEFAULT '';
 
 -- name: record_load
 INSERT INTO {ledger} (
     task_family, partition_key, target_table, source_url, source_bytes, source_sha256,
-    rows_read, rows_loaded, rows_duplicate, rows_rejected, spec_version, started_at, finished_at, run_id
+    rows_read, rows_loaded, rows_duplicate, rows_rejected, spec_version, started_at, finished_at, run_id,
+    source, format, etag, last_modified
 ) VALUES (
     %(task_family)s, %(partition_key)s, %(target_table)s, %(source_url)s, %(source_bytes)s, %(source_sha256)s,
     %(rows_read)s, %(rows_loaded)s, %(rows_duplicate)s, %(rows_rejected)s, %(spec_version)s,
-    %(started_at)s, clock_timestamp(), %(run_id)s
+    %(started_at)s, clock_timestamp(), %(run_id)s,
+    %(source)s, %(format)s, %(etag)s, %(last_modified)s
 );
 
 -- name: select_load

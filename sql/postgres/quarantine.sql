@@ -20,20 +20,30 @@ INSERT INTO {quarantine} (target_table, filename, reason, detail, line_number, l
 SELECT %(target_table)s, %(filename)s, 'malformed', detail, line_number, line
 FROM unnest(%(details)s::text[], %(line_numbers)s::bigint[], %(lines)s::text[]) AS bad (detail, line_number, line);
 
--- name: quarantine_repeats_in_file
--- Of rows with one id, the first in the order of their text stays: the same row, however the streams interleaved.
+-- name: resolve_repeated_ids
+-- Of rows that are equal in every column one stays. Rows that share the key and differ all stay: the last in the order
+-- of their text has the plain id, the others one that is made with their place in that order, counted from the last.
+-- So ids do not depend on the order of the rows in the file, nor on how the streams interleaved.
 WITH repeated AS (
     SELECT unique_row_id FROM {loading} GROUP BY unique_row_id HAVING count(*) > 1
 ), ranked AS (
-    SELECT loading.ctid, row_number() OVER (PARTITION BY unique_row_id ORDER BY loading::text COLLATE "C") AS nth
+    SELECT loading.ctid,
+           row_number() OVER (PARTITION BY unique_row_id, loading::text) AS copy,
+           dense_rank() OVER (
+               PARTITION BY unique_row_id
+               ORDER BY ({row_text}) COLLATE "C" DESC, loading::text COLLATE "C" DESC
+           ) AS place
     FROM {loading} AS loading JOIN repeated USING (unique_row_id)
 ), moved AS (
     DELETE FROM {loading} AS loading USING ranked
-    WHERE loading.ctid = ranked.ctid AND ranked.nth > 1
+    WHERE loading.ctid = ranked.ctid AND ranked.copy > 1
     RETURNING loading.*
+), numbered AS (
+    UPDATE {loading} AS loading SET unique_row_id = md5({key_text} || '#' || ranked.place) FROM ranked
+    WHERE loading.ctid = ranked.ctid AND ranked.copy = 1 AND ranked.place > 1
 )
 INSERT INTO {quarantine} (target_table, filename, reason, detail, unique_row_id, row_values)
-SELECT %(target_table)s, filename, 'duplicate_in_file', 'its id is in the file more than once',
+SELECT %(target_table)s, filename, 'duplicate_in_file', 'the same row is in the file more than once',
        unique_row_id, to_jsonb(moved)
 FROM moved;
 

@@ -15,9 +15,14 @@ CREATE TABLE IF NOT EXISTS {table} (
     PRIMARY KEY ({row_key})
 );
 
+-- name: add_column
+-- Rows that are there read as NULL; the catalogue changes, no row does.
+ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {column};
+
 -- name: select_columns
--- The relation's kind and columns, in order; types spelt as in the catalogue.
-SELECT class.relkind::text, attribute.attname::text, format_type(attribute.atttypid, attribute.atttypmod)
+-- The relation's kind, its comment and its columns; types spelt as in the catalogue.
+SELECT class.relkind::text, coalesce(obj_description(class.oid, 'pg_class'), ''),
+       attribute.attname::text, format_type(attribute.atttypid, attribute.atttypmod)
 FROM pg_class AS class
 JOIN pg_attribute AS attribute ON attribute.attrelid = class.oid AND attribute.attnum > 0 AND NOT attribute.attisdropped
 WHERE class.oid = to_regclass(%(table)s)
@@ -25,7 +30,7 @@ ORDER BY attribute.attnum;
 
 -- name: select_setup
 -- Whether everything stands, and was made by this version of the spec.
-SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass(%(ledger)s) AND attname = 'run_id')
+SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass(%(ledger)s) AND attname = 'last_modified')
    AND to_regclass(%(quarantine)s) IS NOT NULL
    AND obj_description(to_regclass(%(table)s), 'pg_class') = %(comment)s;
 

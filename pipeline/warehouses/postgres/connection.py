@@ -125,6 +125,11 @@ def translate_errors(what: str) -> Iterator[None]:
         raise PipelineError(f"{what}: the database server's disk is full ({_primary(error)}); make room") from error
     except psycopg2.errors.InsufficientPrivilege as error:
         raise PipelineError(f"{what}: {_primary(error)}; grant it, or choose another --postgres-schema") from error
+    except psycopg2.errors.UndefinedColumn as error:
+        raise PipelineError(
+            f"{what}: {_primary(error)}, so there is a load_ledger or load_quarantine that is not the pipeline's;"
+            " rename it, or choose another --postgres-schema"
+        ) from error
     except psycopg2.Error as error:
         if _is_transient(error):
             raise ConnectionLost(f"{what}: the database connection broke ({_primary(error)})") from error

@@ -3,7 +3,7 @@ dbt models were built from."""
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, fields
 
 import psycopg2
 import psycopg2.errors
@@ -77,4 +77,6 @@ def _select(connection: Connection, query: sql.Composed, values: dict[str, str])
             cursor.execute(query, values)
         except _NO_TABLE:
             return []
-        return [LedgerEntry(**row) for row in cursor.fetchall()]
+        # A ledger may be older than some fields, or newer than this code.
+        known = {field.name for field in fields(LedgerEntry)}
+        return [LedgerEntry(**{name: row[name] for name in row.keys() & known}) for row in cursor.fetchall()]

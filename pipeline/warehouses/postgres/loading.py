@@ -104,7 +104,7 @@ def _load_month(
     started_at = datetime.datetime.now(datetime.UTC)
     create_loading_table(control, tables)
     try:
-        with open_release(job.file, job.release) as release, contextlib.ExitStack() as stack:
+        with open_release(job.file, job.release, source=job.source) as release, contextlib.ExitStack() as stack:
             assert isinstance(release, CsvRelease)
             streams = [
                 stack.enter_context(contextlib.closing(database.connect(**_STREAM_SESSION)))
@@ -126,7 +126,7 @@ def _load_month(
 def _load_lookup(control: Connection, job: LoadJob, tables: ReleaseTables, progress: Progress) -> None:
     assert job.file
     started_at = datetime.datetime.now(datetime.UTC)
-    with open_release(job.file, job.release) as release, control, control.cursor() as cursor:
+    with open_release(job.file, job.release, source=job.source) as release, control, control.cursor() as cursor:
         assert isinstance(release, CsvRelease)
         _delete_load(cursor, tables)
         cursor.execute(statement("delete_rows", table=tables.table))
@@ -156,4 +156,8 @@ def _entry(
         spec_version=job.release.dataset.version,
         started_at=started_at,
         run_id=job.run_id,
+        source=job.source.name if job.source else "",
+        format=release.format,
+        etag=job.etag,
+        last_modified=job.last_modified,
     )

@@ -11,7 +11,7 @@ from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
 from pipeline.warehouses.postgres.connection import lock_transaction, statement, table_exists
-from pipeline.warehouses.postgres.quarantine import quarantine_repeats, quarantine_rows_of_other_files
+from pipeline.warehouses.postgres.quarantine import quarantine_rows_of_other_files, resolve_repeated_ids
 from pipeline.warehouses.postgres.tables import ReleaseTables, lock_set_up
 
 _BEFORE_INDEX = sql.Identifier("before_index")
@@ -28,7 +28,7 @@ def create_loading_table(connection: Connection, tables: ReleaseTables) -> None:
                 "create_loading_table",
                 loading=tables.loading,
                 function=tables.row_id_function,
-                row_key=tables.row_key,
+                key_values=tables.key_values,
                 filename=tables.filename,
                 columns=tables.column_definitions,
             )
@@ -42,7 +42,8 @@ def drop_loading_table(cursor: Cursor, tables: ReleaseTables) -> None:
 
 
 def index_partition(cursor: Cursor, tables: ReleaseTables) -> int:
-    """Builds the loaded table's indexes in bulk; returns how many rows with an id seen before were quarantined."""
+    """Builds the loaded table's indexes in bulk; returns how many rows that were there already were quarantined."""
+    cursor.execute(statement("make_row_id_plain", loading=tables.loading))
     (id_index, _), (time_index, _) = tables.index_names()
     build = statement("create_row_id_index", index=sql.Identifier(id_index), loading=tables.loading)
     cursor.execute(statement("save", savepoint=_BEFORE_INDEX))
@@ -51,7 +52,7 @@ def index_partition(cursor: Cursor, tables: ReleaseTables) -> int:
         cursor.execute(build)
     except psycopg2.errors.UniqueViolation:
         cursor.execute(statement("roll_back_to", savepoint=_BEFORE_INDEX))
-        repeats = quarantine_repeats(cursor, tables)
+        repeats = resolve_repeated_ids(cursor, tables)
         cursor.execute(build)
     cursor.execute(
         statement(
@@ -72,7 +73,6 @@ def publish_partition(cursor: Cursor, tables: ReleaseTables) -> int:
     """
     lock_transaction(cursor, tables.lock_name())
     drop_partition(cursor, tables)
-    cursor.execute(statement("make_row_id_plain", loading=tables.loading))
     duplicates = quarantine_rows_of_other_files(cursor, tables, _ids_of_other_files(cursor, tables))
     _attach(cursor, tables)
     return duplicates

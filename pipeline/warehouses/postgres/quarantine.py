@@ -32,12 +32,16 @@ def quarantine_malformed(cursor: Cursor, tables: ReleaseTables, rows: list[Malfo
         )
 
 
-def quarantine_repeats(cursor: Cursor, tables: ReleaseTables) -> int:
-    """Moves the rows whose id is in the release more than once, all but one; returns how many."""
-    cursor.execute(
-        statement("quarantine_repeats_in_file", loading=tables.loading, quarantine=tables.quarantine),
-        {"target_table": tables.release.table},
+def resolve_repeated_ids(cursor: Cursor, tables: ReleaseTables) -> int:
+    """Gives rows that share the key ids of their own, and moves what is the same row again; returns how many of it."""
+    query = statement(
+        "resolve_repeated_ids",
+        loading=tables.loading,
+        quarantine=tables.quarantine,
+        row_text=tables.row_text,
+        key_text=tables.key_text,
     )
+    cursor.execute(query, {"target_table": tables.release.table})
     return cursor.rowcount
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
-from pipeline.datasets import Dataset, Release
+from pipeline.datasets import Column, Dataset, Release
 from pipeline.datasets.spec import QUARANTINE
 from pipeline.errors import PipelineError
 from pipeline.warehouses.postgres.connection import lock_transaction, statement
@@ -16,6 +17,15 @@ from pipeline.warehouses.postgres.ledger import ledger_table
 
 _CATALOGUE_TYPES = {"timestamp": "timestamp without time zone"}
 _PARTITIONED, _PLAIN = "p", "r"
+
+
+@dataclass(frozen=True)
+class FoundTable:
+    """What the catalogue says of a relation: its kind, its comment and its columns' types."""
+
+    kind: str
+    comment: str
+    columns: Mapping[str, str]
 
 
 @dataclass(frozen=True)
@@ -49,6 +59,14 @@ class Tables:
         """The table's comment, which also tells which version of the spec the table was made by."""
         return f"{self.dataset.title} (pipeline/datasets/{self.dataset.name}.yaml, version {self.dataset.version})"
 
+    def is_ours(self, comment: str) -> bool:
+        """Whether a table with that comment was made by some version of the spec."""
+        return f"(pipeline/datasets/{self.dataset.name}.yaml, version " in comment
+
+    def missing_columns(self, found: FoundTable | None) -> list[Column]:
+        """The columns that the spec declares and a table that is there lacks."""
+        return [column for column in self.dataset.columns if found and column.name not in found.columns]
+
     @property
     def event_time(self) -> sql.Identifier:
         return sql.Identifier(self.dataset.event_time or "")
@@ -63,14 +81,34 @@ class Tables:
         return [types[name] for name in self.dataset.row_key]
 
     @property
+    def key_values(self) -> sql.Composed:
+        """The row key of a row, as the row id's function takes it: with `key_blanks` applied."""
+        return sql.SQL(", ").join(map(self._key_value, self.dataset.row_key))
+
+    def _key_value(self, name: str) -> sql.Composable:
+        if not (known := self.dataset.key_blanks.get(name)):
+            return sql.Identifier(name)
+        return sql.SQL("CASE WHEN {} IS NOT NULL THEN {} END").format(sql.Identifier(known), sql.Identifier(name))
+
+    @property
+    def key_text(self) -> sql.Composed:
+        """The text that a row's id is the md5 of."""
+        texts = (sql.SQL("({})::text").format(self._key_value(name)) for name in self.dataset.row_key)
+        return sql.SQL("concat({})").format(sql.SQL(", ").join(texts))
+
+    @property
+    def row_text(self) -> sql.Composed:
+        """The text by which rows that share a key are ordered: all columns', joined with commas, NULL as nothing."""
+        texts = (sql.SQL("coalesce({}::text, '')").format(sql.Identifier(name)) for name in self.dataset.column_names)
+        return sql.SQL("concat_ws(',', {})").format(sql.SQL(", ").join(texts))
+
+    @property
     def row_id_argument_types(self) -> sql.Composed:
         return sql.SQL(", ").join(map(sql.SQL, self.row_key_types))
 
     @property
     def column_definitions(self) -> sql.Composed:
-        return sql.SQL(",\n    ").join(
-            sql.SQL("{} " + column.postgres_type).format(sql.Identifier(column.name)) for column in self.dataset.columns
-        )
+        return sql.SQL(",\n    ").join(map(_definition, self.dataset.columns))
 
     def lock_name(self, key: str = "") -> str:
         """The advisory lock of publishing into the table, or of loading one release into it."""
@@ -118,17 +156,19 @@ class ReleaseTables(Tables):
 def ensure_tables(connection: Connection, tables: Tables) -> None:
     """Returns when the dataset's table, the ledger and the quarantine stand as the spec says; harmless to repeat.
 
+    A table that an earlier version of the spec made gains the columns that it lacks, as its last ones.
+
     :raises PipelineError: when a table of that name is there already and is not the spec's.
     """
     with connection.cursor() as cursor:
-        found = _columns(cursor, connection, tables)
+        found = _found_table(cursor, connection, tables)
         if found:
             _check(tables, found)
-        if not found or not _is_set_up(cursor, connection, tables):
+        if not found or tables.missing_columns(found) or not _is_set_up(cursor, connection, tables):
             with connection:
                 lock_set_up(cursor)
-                _create(cursor, tables)
-            _check(tables, _columns(cursor, connection, tables))
+                _create(cursor, connection, tables)
+            _check(tables, _found_table(cursor, connection, tables))
 
 
 def lock_set_up(cursor: Cursor) -> None:
@@ -150,12 +190,13 @@ def _is_set_up(cursor: Cursor, connection: Connection, tables: Tables) -> bool:
     return bool(row and row[0])
 
 
-def _columns(cursor: Cursor, connection: Connection, tables: Tables) -> list[tuple[str, str, str]]:
+def _found_table(cursor: Cursor, connection: Connection, tables: Tables) -> FoundTable | None:
     cursor.execute(statement("select_columns"), {"table": tables.table.as_string(connection)})
-    return list(cursor.fetchall())
+    rows = cursor.fetchall()
+    return FoundTable(rows[0][0], rows[0][1], {name: type_ for _, _, name, type_ in rows}) if rows else None
 
 
-def _create(cursor: Cursor, tables: Tables) -> None:
+def _create(cursor: Cursor, connection: Connection, tables: Tables) -> None:
     ensure_schema(cursor, tables.schema)
     cursor.execute(statement("create_load_ledger", ledger=tables.ledger))
     cursor.execute(statement("add_ledger_columns", ledger=tables.ledger))
@@ -173,6 +214,8 @@ def _create(cursor: Cursor, tables: Tables) -> None:
                 "create_lookup_table", table=tables.table, columns=tables.column_definitions, row_key=tables.row_key
             )
         )
+    for column in tables.missing_columns(_found_table(cursor, connection, tables)):
+        cursor.execute(statement("add_column", table=tables.table, column=_definition(column)))
     _comment(cursor, tables)
 
 
@@ -208,14 +251,28 @@ def _comment(cursor: Cursor, tables: Tables) -> None:
         cursor.execute(statement("comment_on_column", column=name, comment=sql.Literal(column.description)))
 
 
-def _check(tables: Tables, found: list[tuple[str, str, str]]) -> None:
+def _check(tables: Tables, found: FoundTable | None) -> None:
+    """:raises PipelineError: when the table is not one that the spec, or an earlier version of it, declares."""
     dataset = tables.dataset
+    wanted = {"unique_row_id": "text", "filename": "text"} if dataset.is_monthly else {}
+    wanted |= {column.name: _catalogue_type(column) for column in dataset.columns}
     kind = _PARTITIONED if dataset.is_monthly else _PLAIN
-    wanted = [("unique_row_id", "text"), ("filename", "text")] if dataset.is_monthly else []
-    wanted += [(c.name, _CATALOGUE_TYPES.get(c.postgres_type, c.postgres_type)) for c in dataset.columns]
-    if found[0][0] == kind and [(name, type_) for _, name, type_ in found] == wanted:
+    if (
+        found
+        and found.kind == kind
+        and found.columns.items() <= wanted.items()
+        and (found.columns.keys() == wanted.keys() or tables.is_ours(found.comment))
+    ):
         return
     raise PipelineError(
         f"the table {tables.schema}.{dataset.table} is there already and is not the one that"
         f" pipeline/datasets/{dataset.name}.yaml declares; rename it, or choose another schema with --postgres-schema"
     )
+
+
+def _catalogue_type(column: Column) -> str:
+    return _CATALOGUE_TYPES.get(column.postgres_type, column.postgres_type)
+
+
+def _definition(column: Column) -> sql.Composed:
+    return sql.SQL("{} " + column.postgres_type).format(sql.Identifier(column.name))
