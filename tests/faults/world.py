@@ -9,6 +9,7 @@ import os
 import random
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -135,7 +136,16 @@ class World:
 
     @contextlib.contextmanager
     def connection(self) -> Iterator[psycopg2.extensions.connection]:
-        with contextlib.closing(psycopg2.connect(ensure_running(self.root / "postgres"))) as connection:
+        """A connection to the server, which may have been killed a moment ago."""
+        for patience in (0.2, 0.5, 1, 2, 4, None):
+            try:
+                connection = psycopg2.connect(ensure_running(self.root / "postgres"))
+                break
+            except psycopg2.OperationalError:
+                if patience is None:
+                    raise
+                time.sleep(patience)
+        with contextlib.closing(connection):
             yield connection
 
     def query(self, statement: str) -> list[tuple[object, ...]]:
