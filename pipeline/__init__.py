@@ -3,20 +3,30 @@
 Importing it is how `luigi` and the `pipeline` command begin: it registers the tasks and calls `configure`.
 """
 
+import configparser
 import sys
 
-from luigi.tools.range import RangeMonthly
+try:
+    from luigi.tools.range import RangeMonthly
 
-from pipeline.errors import PipelineError
+    from pipeline import tasks
+    from pipeline.command_line import WrongCommandLine, check_command_line, is_luigi
+    from pipeline.configuration import configure
+    from pipeline.errors import PipelineError
+    from pipeline.tasks import *  # noqa: F403
+except configparser.Error as error:
+    # Luigi reads the configuration files when it is imported.
+    sys.exit(f"pipeline: a configuration file cannot be read: {' '.join(str(error).split())}")
 
 try:
-    from pipeline import tasks
-    from pipeline.configuration import configure
-    from pipeline.tasks import *  # noqa: F403
-
     configure()
+    if is_luigi():
+        check_command_line(sys.argv[1:])
 except PipelineError as error:
     # A mistake in a dataset's file, say: whatever command comes to it first, there is nothing to run.
     sys.exit(f"pipeline: {error}")
+except WrongCommandLine as error:
+    print(f"luigi: {error}", file=sys.stderr)
+    sys.exit(error.code)
 
 __all__ = ["RangeMonthly", *tasks.__all__]

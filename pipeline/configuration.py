@@ -7,20 +7,30 @@ import gc
 import logging
 import os
 import warnings
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import luigi
 import luigi.configuration
+from luigi.configuration.cfg_parser import LuigiConfigParser
 from luigi.parameter import UnconsumedParameterWarning
+from luigi.task_register import Register
 
 from pipeline.errors import PipelineError
-from pipeline.files import CHECKOUT
+from pipeline.files import SHIPPED
 from pipeline.monitoring.events import register_events
+from pipeline.nearest import nearest
 from pipeline.tasks.base import OneLineErrors
 from pipeline.worker import register_worker
 
-SHIPPED_CONFIGURATION = CHECKOUT / "luigi.cfg"
+SHIPPED_CONFIGURATION = SHIPPED / "luigi.cfg"
 ENVIRONMENT_PREFIX = "PIPELINE__"
+# Of Luigi's own sections those that are no class of settings: https://luigi.readthedocs.io/en/stable/configuration.html
+_LUIGI_SECTIONS = {
+    *("DEFAULT", "resources", "logging", "email", "task_history", "worker_task_callback"),
+    *("prometheus", "datadog", "external_daily_snapshot", "hadoop", "hdfs", "webhdfs", "spark", "mysql", "redshift"),
+    *("s3", "execution_summary", "batch_notifier", "gcs", "bigquery", "kubernetes", "ftp", "salesforce", "scalding"),
+}
 
 
 def configure() -> None:
@@ -30,14 +40,33 @@ def configure() -> None:
     """
     # Luigi reads these, and then warns that nobody does.
     warnings.filterwarnings("ignore", r".*'rpc_\w+' with value", UnconsumedParameterWarning)
+    fix_relative_root()
     apply_shipped_configuration()
     apply_environment()
+    check_sections()
     logging.getLogger("luigi-interface").addFilter(OneLineErrors())
     register_events()
     register_worker()
     # What is imported by now stays to the end of the process: the collector need not look at it again, least of all
     # when the process ends (which takes it 50 ms), and forked workers go on sharing its memory.
     gc.freeze()
+
+
+def fix_relative_root() -> None:
+    """Makes a relative `[storage] root` one below the folder of the configuration file that names it."""
+    config = luigi.configuration.get_config()
+    for file, given in _given_files():
+        root = given.get("storage", "root", fallback="")
+        if root and not root.startswith(("/", "~", "$")):
+            config.set("storage", "root", f"{file.absolute().parent}/".replace("%", "%%") + root)
+
+
+def _given_files() -> Iterator[tuple[Path, configparser.RawConfigParser]]:
+    """The configuration files that Luigi has read, the lowest first; not the shipped one, unless it is among them."""
+    for name in LuigiConfigParser._config_paths:
+        given = configparser.RawConfigParser()
+        if given.read(name, encoding="utf-8"):
+            yield Path(name), given
 
 
 def apply_shipped_configuration() -> None:
@@ -49,7 +78,7 @@ def apply_shipped_configuration() -> None:
         raise PipelineError(f"LUIGI_CONFIG_PATH: there is no {Path(named).absolute()}; name a file that is there")
     config, shipped = luigi.configuration.get_config(), configparser.RawConfigParser()
     if not shipped.read(SHIPPED_CONFIGURATION, encoding="utf-8"):
-        raise PipelineError(f"{SHIPPED_CONFIGURATION} is missing: run from a checkout, installed with pip install -e .")
+        raise PipelineError(f"{SHIPPED_CONFIGURATION} is missing: install the package again")
     for section in shipped.sections():
         for key, value in shipped.items(section):
             if not config.has_option(section, key):
@@ -64,13 +93,63 @@ def apply_environment() -> None:
     :raises PipelineError: when there is no such section: the setting that was meant would not hold.
     """
     config = luigi.configuration.get_config()
-    families = {name.lower(): name for name in luigi.task_register.Register.task_names()} | {"resources": "resources"}
+    families = {name.lower(): name for name in Register.task_names()} | {"resources": "resources"}
     for name, value in os.environ.items():
-        section, separator, key = name.removeprefix(ENVIRONMENT_PREFIX).partition("__")
-        if not name.startswith(ENVIRONMENT_PREFIX) or not separator or not value:
+        if not name.startswith(ENVIRONMENT_PREFIX):
+            _check_misspelt(name, families)
             continue
-        if section.lower() in families:
-            # By reference: the parser would expand a % or ${ in the value, and show it where it cannot.
-            config.set(families[section.lower()], key.lower(), f"${{{name}}}")
-        else:
-            raise PipelineError(f"{name}: there is no section and no task '{section.lower()}'")
+        section, separator, key = name.removeprefix(ENVIRONMENT_PREFIX).partition("__")
+        if not separator:
+            _check_misspelt(name, families)
+            raise PipelineError(f"{name}: a setting is named {ENVIRONMENT_PREFIX}<SECTION>__<KEY>")
+        if not value:
+            continue
+        if section.lower() not in families:
+            hint = nearest(section.lower(), families, "did you mean {}?", start="; ")
+            raise PipelineError(f"{name}: there is no section and no task '{section.lower()}'{hint}")
+        # By reference: the parser would expand a % or ${ in the value, and show it where it cannot.
+        config.set(families[section.lower()], key.lower(), f"${{{name}}}")
+
+
+def _check_misspelt(name: str, families: Mapping[str, str]) -> None:
+    """Refuses a variable that is a setting's but for its underscores, as it would change nothing.
+
+    Others may begin with PIPELINE too: those of the services that run builds do.
+    """
+    if not name.upper().startswith("PIPELINE_"):
+        return
+    words = name.upper().removeprefix("PIPELINE").strip("_").lower()
+    for section, family in families.items():
+        key = words.removeprefix(section).strip("_")
+        if words.startswith(f"{section}_") and key in _keys_of(family):
+            meant = f"{ENVIRONMENT_PREFIX}{section.upper()}__{key.upper()}"
+            raise PipelineError(f"{name} is not read; did you mean {meant}?")
+
+
+def check_sections() -> None:
+    """Refuses a section that is not there but looks like one that is, and a parameter that a task does not have.
+
+    What was meant would not hold. A file may serve other projects too, whose sections are not looked at.
+
+    :raises PipelineError: naming what was meant.
+    """
+    config, families = luigi.configuration.get_config(), set(Register.task_names())
+    for section in config.sections():
+        if section not in families:
+            hint = nearest(section, filter(_is_ours, families), "did you mean [{}]?")
+            if hint and section not in _LUIGI_SECTIONS:
+                raise PipelineError(f"there is no section [{section}]; {hint}")
+        elif _is_ours(section) and not issubclass(Register.get_task_cls(section), luigi.Config):
+            known = _keys_of(section)
+            for key in config.options(section):
+                if key.replace("-", "_") not in known and key not in config.defaults():
+                    raise PipelineError(f"[{section}]: the task has no parameter '{key}'; it has: {', '.join(known)}")
+
+
+def _is_ours(family: str) -> bool:
+    module: str = Register.get_task_cls(family).__module__
+    return module.partition(".")[0] == __name__.partition(".")[0]
+
+
+def _keys_of(family: str) -> list[str]:
+    return [name for name, _ in Register.get_task_cls(family).get_params()] if family != "resources" else []

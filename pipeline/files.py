@@ -1,4 +1,4 @@
-"""The checkout, whose files the package reads, and files that several processes write."""
+"""Where the files are that the package reads and those that it writes, and how several processes write one."""
 
 from __future__ import annotations
 
@@ -8,8 +8,26 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-CHECKOUT = Path(__file__).parents[1]
-SQL = CHECKOUT / "sql"
+_PACKAGE = Path(__file__).parent
+# What holds the package: the checkout, or the environment's site-packages where a wheel is installed.
+CHECKOUT = _PACKAGE.parent
+_IN_CHECKOUT = (CHECKOUT / "luigi.cfg").is_file() and (CHECKOUT / "sql").is_dir()
+# What the package reads and is not Python: a wheel brings a copy (setup.py).
+SHIPPED = CHECKOUT if _IN_CHECKOUT else _PACKAGE / "shipped"
+SQL = SHIPPED / "sql"
+SAMPLES = SHIPPED / "samples"
+
+
+def data_home() -> Path:
+    """The folder that a relative storage root is below, wherever a command runs.
+
+    That is the checkout; without one `$XDG_DATA_HOME/tlc-pipeline`, by default `~/.local/share/tlc-pipeline`.
+    https://specifications.freedesktop.org/basedir-spec/latest/
+    """
+    if _IN_CHECKOUT:
+        return CHECKOUT
+    named = Path(os.environ.get("XDG_DATA_HOME", ""))
+    return (named if named.is_absolute() else Path.home() / ".local" / "share") / "tlc-pipeline"
 
 
 @contextlib.contextmanager

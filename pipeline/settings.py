@@ -16,6 +16,8 @@ import luigi.configuration
 
 from pipeline.errors import PipelineError
 from pipeline.extract.download import HttpOptions
+from pipeline.files import data_home
+from pipeline.parameters import CountParameter, DurationParameter
 
 RELEASE_MIRROR = "https://github.com/DataTalksClub/nyc-tlc-data/releases/download"
 _VALUE_OF = re.compile(r"value of '(\w+)'")  # as Luigi names the parameter
@@ -57,10 +59,10 @@ class SourceSettings(Section, section="source"):
         significant=False,
         description="the release site, or a mirror of it: an http(s) or file URL, or a folder",
     )
-    connect_timeout: float = luigi.FloatParameter(default=10, description="seconds to wait for a connection")
-    read_timeout: float = luigi.FloatParameter(default=60, description="seconds to wait for the next bytes")
-    retries: int = luigi.IntParameter(default=4, description="how often to try again without any progress")
-    longest_wait: float = luigi.FloatParameter(default=60, description="seconds to wait between two tries, at most")
+    connect_timeout: float = DurationParameter(default=10, description="seconds to wait for a connection")
+    read_timeout: float = DurationParameter(default=60, description="seconds to wait for the next bytes")
+    retries: int = CountParameter(default=4, description="how often to try again without any progress")
+    longest_wait: float = DurationParameter(default=60, description="seconds to wait between two tries, at most")
 
     def http_options(self) -> HttpOptions:
         return HttpOptions(self.connect_timeout, self.read_timeout, self.retries, self.longest_wait)
@@ -70,7 +72,9 @@ class StorageSettings(Section, section="storage"):
     """Where files are kept."""
 
     root: str = luigi.Parameter(
-        default="data", description="the folder for raw files, the embedded database, reports, logs and metrics"
+        default="data",
+        description="the folder for raw files, the embedded database, reports, logs and metrics; a relative one is"
+        " below the checkout, or the folder of the configuration file that names it",
     )
     keep_raw: bool = luigi.BoolParameter(
         default=True,
@@ -79,8 +83,8 @@ class StorageSettings(Section, section="storage"):
     )
 
     def folder(self, name: str) -> Path:
-        """Where one part of the pipeline keeps what is its own."""
-        return Path(self.root).expanduser() / name
+        """Where one part of the pipeline keeps what is its own, from whatever folder a command runs in."""
+        return data_home() / Path(self.root).expanduser() / name
 
     def raw_file(self, source_path: str) -> Path:
         """Where a release file is put."""
@@ -120,8 +124,8 @@ class PostgresSettings(Section, section="postgres"):
         description="a libpq URL or key=value string; empty: the embedded PostgreSQL below [storage] root",
     )
     schema: str = luigi.Parameter(default="public", description="the schema to work in; created if missing")
-    copy_streams: int = luigi.IntParameter(default=2, description="COPY streams a load, each a connection")
-    idle_minutes: float = luigi.FloatParameter(
+    copy_streams: int = CountParameter(least=1, default=2, description="COPY streams a load, each a connection")
+    idle_minutes: float = DurationParameter(
         default=15, description="minutes after its last use when the embedded server stops itself; 0: never"
     )
 
@@ -135,7 +139,7 @@ class GcpSettings(Section, section="gcp"):
     )
     bucket: str = luigi.Parameter(default="", description="the Cloud Storage bucket; its name must be the world's only")
     dataset: str = luigi.Parameter(default="tlc", description="the BigQuery dataset")
-    maximum_bytes_billed: int = luigi.IntParameter(
+    maximum_bytes_billed: int = CountParameter(
         default=20 * 10**9, description="bytes a query may bill before BigQuery refuses to run it; 0: any number"
     )
 
@@ -147,7 +151,7 @@ class DbtSettings(Section, section="dbt"):
         default="",
         description="the schema or dataset for the models; empty: beside the tables they are made from",
     )
-    threads: int = luigi.IntParameter(default=4, description="how many models and tests to run at once")
+    threads: int = CountParameter(least=1, default=4, description="how many models and tests to run at once")
     known_vendors_only: bool = luigi.BoolParameter(
         default=False,
         parsing=luigi.BoolParameter.EXPLICIT_PARSING,
@@ -167,8 +171,8 @@ class ScheduleSettings(Section, section="schedule"):
     start: str = luigi.Parameter(
         default="", description="the first month to catch up with, such as 2019-01; empty: the dataset's first_month"
     )
-    workers: int = luigi.IntParameter(default=1, description="how many months to work on side by side")
-    retry_minutes: float = luigi.FloatParameter(
+    workers: int = CountParameter(least=1, default=1, description="how many months to work on side by side")
+    retry_minutes: float = DurationParameter(
         default=60, description="minutes until a failed catch-up is tried again; 0: at the next firing"
     )
 
@@ -208,7 +212,7 @@ class LogSettings(Section, section="logs"):
         choices=("plain", "json", "auto"),
         description="what standard error gets: plain, json, or auto: json where it is not a terminal",
     )
-    keep_days: int = luigi.IntParameter(default=30, description="days after which a run's log is removed")
+    keep_days: int = CountParameter(default=30, description="days after which a run's log is removed")
 
     def as_json(self) -> bool:
         """Whether standard error gets JSON in this process."""
@@ -227,9 +231,9 @@ class AlertSettings(Section, section="alerts"):
     link: str = luigi.Parameter(
         default="", description="a page that alerts point to; empty: the task's page in the central scheduler"
     )
-    gather_minutes: float = luigi.FloatParameter(
+    gather_minutes: float = DurationParameter(
         default=5, description="minutes after which a run sends its alerts before it ends, and tries again to deliver"
     )
-    burst_hours: float = luigi.FloatParameter(
+    burst_hours: float = DurationParameter(
         default=48, description="hours without a failure after which the next one is alerted of as a new one"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 from urllib.parse import quote
 
@@ -25,7 +26,7 @@ def test_command_line_wins_over_environment_over_named_file_over_luigi_cfg(
     schema = database.schema
     (tmp_path / "luigi.cfg").write_text(
         f"[core]\nlocal_scheduler = true\nno_lock = true\n[postgres]\nschema = {schema}_cfg\n"
-        f"dsn = {database.dsn.replace('%', '%%')}\n[source]\nbase-url = {mirror}\n"
+        f"dsn = {database.dsn.replace('%', '%%')}\n[source]\nbase-url = {mirror}\n[storage]\nroot = kept\n"
     )
     (tmp_path / "named.cfg").write_text(f"[postgres]\nschema = {schema}_named\n")
 
@@ -47,7 +48,7 @@ def test_command_line_wins_over_environment_over_named_file_over_luigi_cfg(
         assert set(schemas_after_load(**named, **variable)) == {"cfg", "named", "env"}
         in_all = schemas_after_load("--postgres-schema", f"{schema}_cli", **named, **variable)
         assert set(in_all) == {"cfg", "named", "env", "cli"}
-        assert (tmp_path / "data" / "raw" / "green").is_dir()  # nothing says where: the default
+        assert (tmp_path / "kept" / "raw" / "green").is_dir()
     finally:
         for place in ("cfg", "named", "env", "cli"):
             execute(database, f"DROP SCHEMA IF EXISTS {schema}_{place} CASCADE")
@@ -104,7 +105,7 @@ def test_raw_file_is_removed_on_request_and_the_month_stays_done(luigi: Run, tmp
         (
             "PIPELINE__POSTGRES__COPY_STREAMS",
             "two",
-            "pipeline: [postgres] copy_streams: invalid literal for int() with base 10: 'two'",
+            "pipeline: [postgres] copy_streams: 'two' is not a whole number from 1 on",
         ),
         (
             "PIPELINE__POSTGRES__DSN",
@@ -128,10 +129,111 @@ def test_wrong_setting_is_told_in_one_line_without_its_value(
     assert_hidden(failed.stdout + failed.stderr)
 
 
+@pytest.mark.parametrize("how", ["default", "environment"])
+def test_relative_root_is_below_the_checkout_wherever_the_command_runs(
+    checkout: Path, database: PostgresDatabase, mirror: Path, tmp_path: Path, how: str
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    environment = settings(tmp_path, database, mirror) | {"PYTHONPATH": str(checkout)}
+    del environment["PIPELINE__STORAGE__ROOT"]
+    if how == "environment":
+        environment["PIPELINE__STORAGE__ROOT"] = "kept/here"
+    command = [sys.executable, "-m", "luigi", "--module", "pipeline", *LOAD]
+    done = subprocess.run(
+        command, cwd=elsewhere, env=os.environ | environment, check=False, stderr=subprocess.PIPE, text=True
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert list(elsewhere.iterdir()) == []
+    root = checkout / ("data" if how == "default" else "kept/here")
+    assert (root / "raw" / "green" / "green_tripdata_2019-01.csv.gz").is_file()
+
+
+def test_relative_root_is_below_the_file_that_names_it(
+    database: PostgresDatabase, mirror: Path, tmp_path: Path
+) -> None:
+    named = tmp_path / "100% mine" / "named.cfg"
+    named.parent.mkdir()
+    named.write_text("[storage]\nroot = kept\n")
+    environment = settings(tmp_path, database, mirror) | {"LUIGI_CONFIG_PATH": str(named)}
+    del environment["PIPELINE__STORAGE__ROOT"]
+    loaded = run_command("luigi", "--module", "pipeline", *LOAD, **environment)
+
+    assert loaded.returncode == 0, loaded.stderr
+    assert (named.parent / "kept" / "raw" / "green" / "green_tripdata_2019-01.csv.gz").is_file()
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("PIPELINE__POSTGRES__COPY_STREAMS", "0"),
+        ("PIPELINE__SOURCE__RETRIES", "-1"),
+        ("PIPELINE__SOURCE__READ_TIMEOUT", "soon"),
+        ("PIPELINE__SCHEDULE__WORKERS", "0"),
+        ("PIPELINE__DBT__THREADS", "1.5"),
+    ],
+)
+def test_number_that_cannot_be_is_refused_not_replaced(variable: str, value: str) -> None:
+    section = variable.split("__")[1].title()
+    code = f"import pipeline.settings as s; s.{section}Settings()"
+    failed = run_command("python", "-c", code, **{variable: value})
+
+    assert failed.returncode == 1
+    assert f"'{value}' is not a" in failed.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("variable", "meant"),
+    [
+        ("PIPELINE_POSTGRES_DSN", "PIPELINE__POSTGRES__DSN"),
+        ("PIPELINE__POSTGRES_DSN", "PIPELINE__POSTGRES__DSN"),
+        ("PIPELINE_STORAGE__ROOT", "PIPELINE__STORAGE__ROOT"),
+        ("pipeline__storage__root", "PIPELINE__STORAGE__ROOT"),
+        ("PIPELINE_LOADTRIPDATA_MAX_BAD_ROWS", "PIPELINE__LOADTRIPDATA__MAX_BAD_ROWS"),
+    ],
+)
+def test_variable_with_wrong_underscores_is_refused(luigi: Run, pipeline: Run, variable: str, meant: str) -> None:
+    for done in (pipeline("status", **{variable: SECRET}), luigi(*LOAD, **{variable: SECRET})):
+        assert done.returncode == 1
+        assert done.stderr == f"pipeline: {variable} is not read; did you mean {meant}?\n"
+
+
+def test_variables_of_services_that_run_builds_are_no_settings(pipeline: Run) -> None:
+    assert pipeline("help", PIPELINE_WORKSPACE="/builds", PIPELINE_ID="7").returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[postgress]\ndsn = x\n", "there is no section [postgress]; did you mean [postgres]?"),
+        ("[LoadTripdata]\nmax_bad_row = 3\n", "[LoadTripdata]: the task has no parameter 'max_bad_row'; it has: taxi,"),
+        ("no section\n", "a configuration file cannot be read: File contains no section headers. file: 'luigi.cfg'"),
+    ],
+)
+def test_mistake_in_luigi_cfg_is_told_in_one_line(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "luigi.cfg").write_text(text)
+    failed = subprocess.run([BIN / "pipeline", "help"], cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert (failed.returncode, failed.stdout) == (1, "")
+    assert failed.stderr.startswith(f"pipeline: {said}") and failed.stderr.count("\n") == 1
+
+
+def test_sections_of_other_projects_and_of_luigi_are_let_be(tmp_path: Path) -> None:
+    (tmp_path / "luigi.cfg").write_text(
+        "[their_project]\nkey = 1\n[email]\nreceiver = me@example.org\n[hdfs]\nuser = x\n"
+    )
+    done = subprocess.run([BIN / "pipeline", "help"], cwd=tmp_path, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+
+
 def test_variable_that_names_no_section_is_refused(luigi: Run, pipeline: Run) -> None:
     for done in (pipeline("status", PIPELINE__POSTGRE__DSN=SECRET), luigi(*LOAD, PIPELINE__POSTGRE__DSN=SECRET)):
         assert done.returncode == 1
-        assert done.stderr == "pipeline: PIPELINE__POSTGRE__DSN: there is no section and no task 'postgre'\n"
+        assert done.stderr == (
+            "pipeline: PIPELINE__POSTGRE__DSN: there is no section and no task 'postgre'; did you mean postgres?\n"
+        )
 
 
 def test_empty_variable_is_none(pipeline: Run) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -11,6 +12,8 @@ from pipeline.errors import PipelineError
 # The tables that the pipeline keeps beside those of the datasets, in every warehouse.
 LEDGER = "load_ledger"
 QUARANTINE = "load_quarantine"
+
+_MONTH = re.compile(r"((?:19|20|21)[0-9]{2})-(0[1-9]|1[0-2])")
 
 MIRROR, TLC = "mirror", "tlc"
 
@@ -201,9 +204,9 @@ def format_month(month: datetime.date) -> str:
 def parse_month(text: str) -> datetime.date:
     """The first day of a month such as 2019-01.
 
-    :raises ValueError: when the text is no such month.
+    :raises ValueError: when the text is no such month, as 2019-1 is not, nor one of no year that will be published.
     """
-    try:
-        return datetime.datetime.strptime(text, "%Y-%m").date()
-    except ValueError:
-        raise ValueError(f"'{text}' is not a month such as 2019-01") from None
+    found = _MONTH.fullmatch(text)
+    if not found:
+        raise ValueError(f"'{text}' is not a month such as 2019-01")
+    return datetime.date(int(found[1]), int(found[2]), 1)

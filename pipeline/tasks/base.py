@@ -18,7 +18,7 @@ import luigi
 import luigi.parameter
 import luigi.rpc
 
-from pipeline.datasets import Release, dataset_named, monthly_names
+from pipeline.datasets import Release, dataset_named, monthly_names, parse_month
 from pipeline.errors import PipelineError, TransientError
 from pipeline.progress import Progress
 
@@ -161,7 +161,7 @@ class ReleaseMonthParameter(luigi.MonthParameter):
 
     def parse(self, x: str) -> datetime.date:
         try:
-            return super().parse(x)
+            return parse_month(x)
         except ValueError:
             raise PipelineError(f"--month {x}: not a month such as 2019-01") from None
 

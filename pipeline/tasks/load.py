@@ -15,6 +15,7 @@ import luigi
 
 from pipeline.errors import PipelineError
 from pipeline.extract.extraction import ExtractedFile, remove_extracted
+from pipeline.parameters import CountParameter
 from pipeline.settings import StorageSettings
 from pipeline.targets import LoadMarker
 from pipeline.tasks.base import ReleaseTask, TripdataTask, ZonesTask
@@ -95,7 +96,7 @@ class LoadTripdata(TripdataTask, Load):
     warehouse_name = "postgres"
     resources = {"postgres": 1}  # noqa: RUF012 - Luigi's own name and type; how many at a time: [resources] postgres
 
-    max_bad_rows = luigi.IntParameter(
+    max_bad_rows = CountParameter(
         default=0,
         significant=False,
         description="how many malformed rows may be set aside in load_quarantine before the month fails",

@@ -7,9 +7,9 @@ import json
 from collections.abc import Mapping
 
 from pipeline.datasets import Dataset, all_datasets
-from pipeline.files import CHECKOUT
+from pipeline.files import SHIPPED
 
-PROJECT = CHECKOUT / "dbt"
+PROJECT = SHIPPED / "dbt"
 _PARTS = {".sql", ".yml", ".csv"}
 
 

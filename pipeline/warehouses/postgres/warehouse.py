@@ -47,7 +47,7 @@ def configured_database() -> PostgresDatabase:
     """The configured database. The embedded one is started by connecting, not by asking for it here."""
     settings = PostgresSettings()
     start = functools.partial(embedded.ensure_running, StorageSettings().postgres_folder(), settings.idle_minutes)
-    return PostgresDatabase(settings.dsn, settings.schema, max(1, settings.copy_streams), start)
+    return PostgresDatabase(settings.dsn, settings.schema, settings.copy_streams, start)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,76 @@
+"""Mistakes on Luigi's command line: one line, with the word that may have been meant, before anything is touched."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from conftest import run_command
+
+GREEN = ("--taxi", "green", "--month", "2019-01")
+RANGE = ("RangeMonthly", "--of", "LoadTripdata", "--of-params", '{"taxi":"green"}')
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said", "code"),
+    [
+        ((), "which task? `pipeline tasks` lists them", 2),
+        (("LoadTripdat", *GREEN), "there is no task LoadTripdat; did you mean LoadTripdata?", 2),
+        (("loadtripdata", *GREEN), "there is no task loadtripdata; did you mean LoadTripdata?", 2),
+        (("Frobnicate",), "there is no task Frobnicate; `pipeline tasks` lists them", 2),
+        (("LoadTripdata", "--taxii", "green"), "LoadTripdata has no option --taxii; did you mean --taxi?", 2),
+        (("LoadTripdata", *GREEN, "--wrkers", "2"), "no option --wrkers; did you mean --workers?", 2),
+        (("LoadTripdata", *GREEN, "--postgres-dns", "x"), "no option --postgres-dns; did you mean --postgres-dsn?", 2),
+        (("LoadTripdata", *GREEN, "2019-02"), "what is '2019-02' for?", 2),
+        (("LoadTripdata", *GREEN, "--workers", "abc"), "--workers abc: not a whole number from 1 on", 40),
+        (("LoadTripdata", *GREEN, "--workers=0"), "--workers 0: not a whole number from 1 on", 40),
+        (("LoadTripdata", *GREEN, "--max-bad-rows", "-1"), "--max-bad-rows -1: not a whole number from 0 on", 40),
+        (("LoadTripdata", *GREEN, "--max-bad-rows", "x"), "--max-bad-rows x: not a whole number from 0 on", 40),
+        (("RangeMonthly", "--of", "LoadTripdat"), "--of LoadTripdat: there is no task LoadTripdat; did you mean", 2),
+        ((*RANGE[:-1], '{"taxii":"green"}'), "LoadTripdata has no parameter taxii; did you mean taxi?", 2),
+        ((*RANGE[:-1], "{taxi:green}"), """--of-params {taxi:green}: not JSON such as '{"taxi":"green"}'""", 40),
+        ((*RANGE, "--start", "2019-01", "--stop", "2019-01"), "no month at all", 35),
+    ],
+)
+def test_mistake_is_told_in_one_line(tmp_path: Path, arguments: tuple[str, ...], said: str, code: int) -> None:
+    root = tmp_path / "none"
+    failed = run_command("luigi", "--module", "pipeline", *arguments, PIPELINE__STORAGE__ROOT=str(root))
+
+    assert failed.returncode == code, failed.stderr
+    assert failed.stderr.startswith("luigi: ") and failed.stderr.count("\n") == 1
+    assert said in failed.stderr
+    assert not root.exists()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--local-scheduler", "LoadTripdata", "--tax", "green", "--month", "2031-05"),  # the beginning of an option
+        ("LoadTripdata", "--taxi", "green", "--month=2031-05", "--postgres-schema=x", "--log-level", "ERROR"),
+    ],
+)
+def test_whatever_luigi_understands_reaches_it(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    environment = {"PIPELINE__STORAGE__ROOT": str(tmp_path), "PIPELINE__POSTGRES__DSN": "host=127.0.0.1 port=1"}
+    run = run_command("luigi", "--module", "pipeline", *arguments, **environment)
+
+    assert run.returncode == 35, run.stderr
+    assert "luigi: " not in run.stderr
+
+
+def test_bad_count_in_the_parameters_of_a_range_is_told_in_one_line(tmp_path: Path) -> None:
+    of = '{"taxi":"green","max_bad_rows":-1}'
+    arguments = (*RANGE[:-1], of, "--start", "2019-01", "--stop", "2019-02")
+    failed = run_command("luigi", "--module", "pipeline", *arguments, PIPELINE__STORAGE__ROOT=str(tmp_path))
+
+    assert failed.returncode == 35
+    assert "max_bad_rows -1: not a whole number from 0 on" in failed.stderr
+    assert "Traceback" not in failed.stderr
+
+
+def test_task_of_another_module_that_builds_on_the_package_is_not_looked_at(tmp_path: Path) -> None:
+    (tmp_path / "theirs.py").write_text(
+        "import luigi, pipeline\nclass Theirs(luigi.Task):\n    def complete(self):\n        return True\n"
+    )
+    done = run_command("luigi", "--module", "theirs", "Theirs", PYTHONPATH=str(tmp_path))
+
+    assert done.returncode == 0, done.stderr
