@@ -6,7 +6,6 @@ PYTHON ?= python3
 BIN  := .venv/bin
 # The plain kind of editable install, which costs each start of Python 10 ms less.
 PIP  := $(BIN)/pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat --editable
-DEMO := env PIPELINE__STORAGE__ROOT=demo/data PIPELINE__SOURCE__BASE_URL=demo/generated-releases
 # SCHEDULER=central sends the work to the `make ui` of another terminal.
 SCHEDULER ?= local
 LOAD  = $(if $(filter central,$(SCHEDULER)),LUIGI_CONFIG_PATH=central.cfg )$(BIN)/luigi --module pipeline LoadTripdata --taxi $(TAXI) --month $(MONTH)
@@ -25,13 +24,8 @@ load: .venv/installed  ## set up, then load a month (TAXI=green MONTH=2019-01) i
 	  *) echo "Not loaded: the line above that begins with ERROR says why." >&2 ;; esac; exit $$code; }
 	@$(BIN)/pipeline status --taxi $(TAXI) --month $(MONTH)
 
-demo: .venv/installed  ## the same on generated rows, for a machine without internet; kept apart in demo/
-	@$(BIN)/python -m pipeline.sample --taxi $(TAXI) --month $(MONTH) demo/generated-releases
-	@$(DEMO) $(LOAD)
-	@$(DEMO) $(BIN)/pipeline status --taxi $(TAXI) --month $(MONTH) | head -2
-	@echo
-	@echo "These rows are GENERATED, not real, and in demo/, apart from anything real. To look at them:"
-	@echo "  $(DEMO) $(BIN)/pipeline psql -c 'select count(*) from $(TAXI)_tripdata'"
+demo: .venv/installed  ## load, model and report on the real months in samples/, apart from anything else, in demo/
+	@$(BIN)/pipeline demo
 
 docs: .venv/installed  ## write dbt's pages on the models, with their lineage, as one file
 	@$(BIN)/pipeline dbt docs generate --static --no-use-colors

@@ -1,32 +1,53 @@
-"""The `pipeline` command: what is loaded, a prompt on it, and how to take it back."""
+"""The `pipeline` command: load, build, report, and what is there."""
 
 from __future__ import annotations
 
 import argparse
 import datetime
+import re
 import sys
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import NoReturn, TypeAlias
 
 import psycopg2
+from luigi.task_register import Register
 
-from pipeline.commands import dbt, forget, psql, status, stop, ui
+from pipeline.commands import build, dbt, demo, forget, load, psql, report, status, stop, tasks, ui
 from pipeline.datasets import all_datasets, monthly_names, parse_month
 from pipeline.errors import PipelineError
+from pipeline.nearest import nearest
 from pipeline.warehouses import WAREHOUSES
 
 _EPILOG = """\
-Loading is done by luigi:
-  luigi --module pipeline LoadTripdata --taxi green --month 2019-01
-  luigi --module pipeline RangeMonthly --of LoadTripdata --of-params '{"taxi":"green"}' --start 2019-01 --stop 2020-01
-  luigi --module pipeline TripdataPipeline --taxi green --month 2019-01 --warehouse postgres    (load, dbt, report)
-All tasks are in README.md, further pages in docs/.
+e.g.  pipeline load green 2020-03..2020-07 --workers 2      pipeline load yellow 2020      pipeline report --open
+
+load, build and report run Luigi's tasks and print the line that does the same, such as
+  luigi --module pipeline LoadTripdata --taxi green --month 2020-04
+`pipeline tasks` lists them all; README.md and docs/ say more.
 
 Settings come from luigi.cfg, in this folder or the checkout, or PIPELINE__<SECTION>__<KEY>: PIPELINE__POSTGRES__DSN.
 """
 
 
-Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
+_INVALID_CHOICE = re.compile(r"invalid choice: '(?P<word>.*)' \(choose from (?P<known>.*)\)")
+_UNKNOWN = re.compile(r"unrecognized arguments: (?P<word>--[\w-]+)")
+_EVERYWHERE = {**{name: (name,) for name in WAREHOUSES}, "both": ("postgres", "bigquery")}
+
+
+class Parser(argparse.ArgumentParser):
+    """Tells a mistake in one line, with the word that may have been meant, and exits with 2."""
+
+    def error(self, message: str) -> NoReturn:
+        if found := _INVALID_CHOICE.search(message):
+            known = [word.strip("' ") for word in found["known"].split(",")]
+            message += nearest(found["word"], known, "did you mean {}?", start="; ")
+            if found["word"] in Register.task_names():
+                message = f"{found['word']} is a task: luigi --module pipeline {found['word']} …"
+        elif found := _UNKNOWN.search(message):
+            options = [option for action in self._actions for option in action.option_strings]
+            message += nearest(found["word"], options, "did you mean {}?", start="; ")
+        self.exit(2, f"{self.prog}: {message}\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -34,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     arguments, rest = parser.parse_known_args(argv)
     if rest and not arguments.takes_more:
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        arguments.parser.error(f"unrecognized arguments: {' '.join(rest)}")
     arguments.rest = rest
     try:
         return int(arguments.run(arguments))
@@ -53,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="pipeline",
         description="New York taxi trip records: what is loaded, and what to do with it.",
         epilog=_EPILOG,
@@ -61,11 +82,47 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.set_defaults(takes_more=False)
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_work_commands(commands)
     _add_warehouse_commands(commands)
     _add_running_commands(commands)
     command = commands.add_parser("help", help="show this help")
     command.set_defaults(run=lambda a: print(parser.format_help(), end="") or 0)
+    for command in commands.choices.values():
+        command.set_defaults(parser=command)
     return parser
+
+
+def _add_work_commands(commands: Commands) -> None:
+    command = commands.add_parser("load", help="load a month, a range of months or a year of a dataset")
+    command.add_argument("dataset", choices=list(all_datasets()), help="which dataset")
+    command.add_argument("months", nargs="?", type=_months, help="2020-04, 2020-03..2020-07 or 2020")
+    _add_warehouses_option(command)
+    command.add_argument("--workers", type=_positive, default=1, metavar="N", help="how many months side by side")
+    command.add_argument("--force", action="store_true", help="extract and load again, in the place of what is loaded")
+    command.add_argument("--source", help="mirror or tlc: whose files; by default the first that has the month")
+    command.set_defaults(
+        run=lambda a: load.run(a.dataset, a.months, _EVERYWHERE[a.warehouse], a.workers, a.force, a.source)
+    )
+
+    command = commands.add_parser("build", help="bring the marts in step with what is loaded, by dbt")
+    _add_warehouses_option(command)
+    command.add_argument("--full-refresh", action="store_true", help="build from nothing, even what is up to date")
+    command.set_defaults(run=lambda a: build.run(_EVERYWHERE[a.warehouse], a.full_refresh))
+
+    command = commands.add_parser("report", help="make the page on what the marts hold, and say where it is")
+    _add_warehouses_option(command)
+    command.add_argument("--open", action="store_true", help="open it in a browser")
+    command.set_defaults(run=lambda a: report.run(_EVERYWHERE[a.warehouse], a.open))
+
+    command = commands.add_parser("tasks", help="list every task with its parameters and an example")
+    command.set_defaults(run=lambda a: tasks.run())
+
+    command = commands.add_parser("demo", help="load, model and report on the real months that come along, in demo/")
+    command.set_defaults(run=lambda a: demo.run())
+
+
+def _add_warehouses_option(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--warehouse", choices=list(_EVERYWHERE), default="postgres", help="which warehouse, or both")
 
 
 def _add_warehouse_commands(commands: Commands) -> None:
@@ -128,6 +185,19 @@ def _month(text: str) -> datetime.date:
         return parse_month(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _months(text: str) -> load.Months:
+    try:
+        return load.Months.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{error}; or a range, 2020-03..2020-07, or a year, 2020") from None
+
+
+def _positive(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 1 on")
+    return int(text)
 
 
 if __name__ == "__main__":

@@ -47,7 +47,7 @@ ALLOWED = {
     "schedule": {"datasets"},
     "ui": {"monitoring", "schedule", "report", "transform", "warehouses", "settings", "datasets", "tasks"},
     "commands": {"ui", "schedule", "monitoring", "tasks", "transform", "warehouses", "settings", "extract", "datasets"},
-    "__main__": {"commands", "datasets", "warehouses"},
+    "__main__": {"commands", "datasets", "warehouses", "nearest"},
     "": {"configuration", "command_line", "tasks"},
 }
 KNOW_LUIGI = {

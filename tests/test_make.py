@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
 import os
+import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
-from conftest import BIN
+from conftest import CHECKOUT
 
 
 def make(checkout: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -31,21 +34,34 @@ def test_make_prints_its_own_help(checkout: Path) -> None:
     )
 
 
-def test_demo_loads_generated_rows_apart_from_real_ones(checkout: Path) -> None:
-    done = make(checkout, "demo")
+def test_demo_goes_the_whole_way_on_real_months_apart_from_anything_else(checkout: Path, tmp_path: Path) -> None:
+    demo = checkout / "demo"
+    # Whatever is set elsewhere must not reach it: nothing of it could be loaded into.
+    theirs = {"PIPELINE__POSTGRES__DSN": "host=127.0.0.1 port=1", "PIPELINE__SOURCE__BASE_URL": str(tmp_path)}
+    done = make(checkout, "demo", PYTHONPATH=str(checkout), **theirs)
     try:
         assert done.returncode == 0, done.stdout + done.stderr
-        assert "GENERATED" in done.stdout
-        assert "10,000" in done.stdout
-        assert (checkout / "demo" / "data" / "postgres" / "PG_VERSION").exists()
+        assert re.findall(r"^(\S+) +\S+ +([\d,]+) +0 +0 ", done.stdout, re.MULTILINE) == [
+            ("green/2020-04", "35,612"),
+            ("green/2020-05", "57,360"),
+            ("zones", "265"),
+            ("yellow/2021-01", "28,401"),
+        ]
+        page = demo / "data" / "reports" / "postgres" / "index.html"
+        assert page.as_uri() in done.stdout and page.is_file()
+        assert "parts/yellow" in done.stdout
         assert not (checkout / "data").exists()
     finally:
-        subprocess.run(
-            [BIN / "pipeline", "stop"],
-            cwd=checkout,
-            env={**os.environ, "PIPELINE__STORAGE__ROOT": "demo/data"},
-            check=True,
-        )
+        environment = {**os.environ, "PYTHONPATH": str(checkout)}
+        subprocess.run([sys.executable, "-m", "pipeline", "stop"], cwd=demo, env=environment, check=True)
+
+
+def test_samples_are_small_and_whole() -> None:
+    files = [path for path in (CHECKOUT / "samples").rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) <= 3 * 10**6
+    for path in files:
+        if path.suffix == ".gz":
+            assert gzip.decompress(path.read_bytes()).endswith(b"\r\n")
 
 
 @pytest.mark.parametrize("site", ["http://127.0.0.1:9", "http://release-site.invalid"])

@@ -96,7 +96,7 @@ def without_credentials(url: str) -> str:
 def _gave_up(url: str, reason: object, failures: int) -> TransientError:
     return TransientError(
         f"cannot fetch {url}: {reason} (tried {failures} times); check the network, or name another source with"
-        f" --source-base-url, or see the pipeline work on generated data with: make demo"
+        f" --source-base-url, or see the pipeline work on real months that are here: make demo"
     )
 
 

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import luigi
 
+from pipeline.datasets import Dataset
 from pipeline.errors import PipelineError
 from pipeline.extract.extraction import ExtractedFile, remove_extracted
 from pipeline.parameters import CountParameter
@@ -142,6 +143,11 @@ class LoadZonesToBigQuery(ZonesTask, Load):
 
 _TRIPDATA: dict[str, type[Load]] = {"postgres": LoadTripdata, "bigquery": LoadTripdataToBigQuery}
 _ZONES: dict[str, type[Load]] = {"postgres": LoadZones, "bigquery": LoadZonesToBigQuery}
+
+
+def load_task(warehouse: str, dataset: Dataset) -> str:
+    """The name of the task that loads a release of a dataset into a warehouse."""
+    return str((_TRIPDATA if dataset.is_monthly else _ZONES)[warehouse].get_task_family())
 
 
 def load_tripdata(warehouse: str, taxi: str, month: datetime.date) -> Load:
