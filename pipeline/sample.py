@@ -12,10 +12,12 @@ import datetime
 import gzip
 import io
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from pipeline.datasets import Column, Dataset, Release, dataset_named, monthly_names, parse_month
+from pipeline.datasets.spec import MIRROR, TLC
 
 _BLANK_SHARE = 0.25  # of rows without vendor, flags and counts; 21 to 46 % in the green files of 2020
 _STRAYS_PER_FILE = 4  # rows with a clock gone wrong, as in every real file
@@ -45,23 +47,53 @@ _VALUES: dict[str, Callable[[random.Random], str]] = {
     "trip_type": lambda r: r.choice("1112"),
     "congestion_surcharge": lambda r: r.choice(("0", "0", "2.75")),
     "sr_flag": lambda r: r.choice(("", "1")),
+    "request_source": lambda r: r.choice(("A", "A", "HV0003")),
 }
 
 
-def write_month(spec: Dataset, month: datetime.date, rows: int, folder: Path) -> Path:
-    """Writes one made-up release of a monthly dataset below `folder`; returns its path."""
+def write_month(spec: Dataset, month: datetime.date, rows: int, folder: Path, source: str | None = None) -> Path:
+    """Writes one made-up release of a monthly dataset below `folder`, as one of its sources has it; returns its path.
+
+    That is the mirror where the dataset is on it, unless a source is named.
+    """
     release = Release(spec, month)
-    source = next(source for source in release.sources() if source.format == "csv")
-    path = folder / release.path_in(source)
+    chosen = release.source_named(source) if source else min(release.sources(), key=lambda each: each.format)
+    path = folder / release.path_in(chosen)
     path.parent.mkdir(parents=True, exist_ok=True)
+    columns = spec.columns_of(month, chosen)
+    if chosen.format == "parquet":
+        _write_parquet(columns, _rows(spec, columns, month, rows), path)
+        return path
     with (
         path.open("wb") as raw,
         gzip.GzipFile("", "wb", compresslevel=6, fileobj=raw, mtime=0) as packed,
         io.TextIOWrapper(packed, encoding="utf-8", newline="") as file,
     ):
-        file.write(",".join(column.source_name for column in spec.columns_of(month, source)) + "\r\n")
-        file.writelines(_lines(spec, spec.columns_of(month, source), month, rows))
+        file.write(",".join(column.source_name for column in columns) + "\r\n")
+        file.writelines(",".join(values) + "\r\n" for values in _rows(spec, columns, month, rows))
     return path
+
+
+def _write_parquet(columns: tuple[Column, ...], rows: Iterable[list[str]], path: Path) -> None:
+    import pyarrow as pa  # for whom there is a Parquet file to write
+    import pyarrow.parquet as pq
+
+    arrays = []
+    for column, values in zip(columns, zip(*rows, strict=True), strict=True):
+        texts = pa.array([value or None for value in values], pa.string())
+        arrays.append(texts.cast(_arrow_type(column)))
+    table = pa.Table.from_arrays(arrays, names=[column.source_name for column in columns])
+    pq.write_table(table, path, compression="zstd")
+
+
+def _arrow_type(column: Column) -> Any:
+    """The type that TLC's files of now have for such a column."""
+    import pyarrow as pa
+
+    if column.whole:
+        return pa.int32()
+    types = {"text": pa.large_string(), "integer": pa.int64(), "bigint": pa.int64(), "timestamp": pa.timestamp("us")}
+    return types.get(column.postgres_type, pa.float64())
 
 
 def write_zones(folder: Path) -> Path:
@@ -78,7 +110,7 @@ def write_zones(folder: Path) -> Path:
     return path
 
 
-def _lines(spec: Dataset, columns: tuple[Column, ...], month: datetime.date, rows: int) -> Iterator[str]:
+def _rows(spec: Dataset, columns: tuple[Column, ...], month: datetime.date, rows: int) -> Iterator[list[str]]:
     chance = random.Random(f"{spec.name} {month:%Y-%m} {rows}")
     makers = [_maker(column) for column in columns]
     blanks = [column.name in _BLANK_TOGETHER for column in columns]
@@ -93,13 +125,12 @@ def _lines(spec: Dataset, columns: tuple[Column, ...], month: datetime.date, row
             pickup = pickup.replace(year=chance.choice((2008, 2009, 2041)), day=min(pickup.day, 28))
         dropoff = pickup + datetime.timedelta(seconds=chance.randint(60, 3600))
         blank = chance.random() < _BLANK_SHARE
-        values = [
+        yield [
             (str(pickup) if at == event else str(dropoff))
             if make is None
             else ("" if blank and blanks[at] else make(chance))
             for at, make in enumerate(makers)
         ]
-        yield ",".join(values) + "\r\n"
 
 
 def _maker(column: Column) -> Callable[[random.Random], str] | None:
@@ -123,13 +154,15 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="where to lay out the mirror")
     parser.add_argument("--taxi", choices=monthly_names(), default="green")
     parser.add_argument("--month", default="2019-01", help="such as 2019-01 (the default)")
+    parser.add_argument("--source", choices=(MIRROR, TLC), help="whose file it is like (default the mirror's)")
     parser.add_argument("--rows", type=int, default=10_000, help="how many trips (default 10000)")
     arguments = parser.parse_args()
     try:
         month = parse_month(arguments.month)
     except ValueError as error:
         parser.error(str(error))
-    print(f"generated, not real: {write_month(dataset_named(arguments.taxi), month, arguments.rows, arguments.folder)}")
+    dataset = dataset_named(arguments.taxi)
+    print(f"generated, not real: {write_month(dataset, month, arguments.rows, arguments.folder, arguments.source)}")
     print(f"generated, not real: {write_zones(arguments.folder)}")
 
 

@@ -14,12 +14,15 @@ from typing import Any
 import luigi
 import luigi.configuration
 
+from pipeline.datasets import Release
+from pipeline.datasets.spec import MIRROR, TLC
 from pipeline.errors import PipelineError
 from pipeline.extract.download import HttpOptions
+from pipeline.extract.extraction import Allowances
+from pipeline.extract.places import RELEASE_MIRROR, Place, places
 from pipeline.files import data_home
 from pipeline.parameters import CountParameter, DurationParameter
 
-RELEASE_MIRROR = "https://github.com/DataTalksClub/nyc-tlc-data/releases/download"
 _VALUE_OF = re.compile(r"value of '(\w+)'")  # as Luigi names the parameter
 _INTERPOLATION = "write %% for %, and name only variables that are set in ${...}"
 
@@ -57,15 +60,58 @@ class SourceSettings(Section, section="source"):
     base_url: str = luigi.Parameter(
         default=RELEASE_MIRROR,
         significant=False,
-        description="the release site, or a mirror of it: an http(s) or file URL, or a folder",
+        description="the CSV mirror, or a mirror of it or of TLC's site: an http(s) or file URL, or a folder",
+    )
+    tlc_base_url: str = luigi.Parameter(
+        default="",
+        significant=False,
+        description="TLC's Parquet files, the same; empty: TLC's own site, or base_url where that is set",
+    )
+    prefer: str = luigi.ChoiceParameter(
+        choices=["", MIRROR, TLC], default="", description="the source to take, mirror or tlc; empty: by the month"
+    )
+    any_month: bool = luigi.BoolParameter(
+        default=False,
+        parsing=luigi.BoolParameter.EXPLICIT_PARSING,
+        description="take files although most of their rows are of another month",
+    )
+    ignore_unknown_columns: bool = luigi.BoolParameter(
+        default=False,
+        parsing=luigi.BoolParameter.EXPLICIT_PARSING,
+        description="leave out columns that the dataset does not declare, whatever is in them",
     )
     connect_timeout: float = DurationParameter(default=10, description="seconds to wait for a connection")
     read_timeout: float = DurationParameter(default=60, description="seconds to wait for the next bytes")
     retries: int = CountParameter(default=4, description="how often to try again without any progress")
     longest_wait: float = DurationParameter(default=60, description="seconds to wait between two tries, at most")
+    minimum_rate: float = DurationParameter(
+        default=2000, description="bytes a second below which, over read_timeout, a connection is given up; 0: never"
+    )
+    largest_file_mb: float = DurationParameter(default=4000, description="megabytes that no file may have more of")
+    longest_download: float = DurationParameter(
+        default=6 * 3600, description="seconds after which a download is given up; the next run goes on with it"
+    )
 
     def http_options(self) -> HttpOptions:
-        return HttpOptions(self.connect_timeout, self.read_timeout, self.retries, self.longest_wait)
+        return HttpOptions(
+            self.connect_timeout,
+            self.read_timeout,
+            self.retries,
+            self.longest_wait,
+            self.minimum_rate,
+            self.largest_file_mb * 1e6,
+            self.longest_download,
+        )
+
+    def allowances(self) -> Allowances:
+        return Allowances(self.any_month, self.ignore_unknown_columns)
+
+    def places(self, release: Release, source: str = "") -> tuple[Place, ...]:
+        """Where to ask for a release, in order; `source` is what the task was asked to take."""
+        offered = {each.name for each in release.dataset.sources}
+        return places(
+            release, self.base_url, self.tlc_base_url, source or (self.prefer if self.prefer in offered else "")
+        )
 
 
 class StorageSettings(Section, section="storage"):
@@ -86,9 +132,9 @@ class StorageSettings(Section, section="storage"):
         """Where one part of the pipeline keeps what is its own, from whatever folder a command runs in."""
         return data_home() / Path(self.root).expanduser() / name
 
-    def raw_file(self, source_path: str) -> Path:
-        """Where a release file is put."""
-        return self.folder("raw") / source_path
+    def raw_folder(self) -> Path:
+        """Where release files are put."""
+        return self.folder("raw")
 
     def reconciled_file(self, key: str) -> Path:
         """Where the proof is kept that both warehouses hold the same rows of a release."""
@@ -169,7 +215,7 @@ class ScheduleSettings(Section, section="schedule"):
     task: str = luigi.Parameter(default="LoadTripdata", description="the task that each month of a dataset is for")
     parameters: dict[str, Any] = luigi.DictParameter(default={}, description="more parameters of that task, as JSON")
     start: str = luigi.Parameter(
-        default="", description="the first month to catch up with, such as 2019-01; empty: the dataset's first_month"
+        default="", description="the first month to catch up with, such as 2019-01; empty: what its schedule says"
     )
     workers: int = CountParameter(least=1, default=1, description="how many months to work on side by side")
     retry_minutes: float = DurationParameter(

@@ -23,8 +23,9 @@ from http_source import HttpSource, http_source
 
 from pipeline.datasets import Dataset, Release, dataset_named, parse_month
 from pipeline.extract.download import HttpOptions, download
-from pipeline.extract.extraction import ExtractedFile, extract_release
+from pipeline.extract.extraction import extract_release, extracted_file
 from pipeline.extract.partial_download import PartialDownload
+from pipeline.extract.places import places
 from pipeline.progress import silent
 from pipeline.sample import write_month
 from pipeline.warehouses import LoadJob
@@ -221,11 +222,17 @@ def job_for(
     spec: Dataset, source: Path, tmp_path: Path, month: datetime.date | None = JANUARY, **options: Any
 ) -> LoadJob:
     """Extracts a month from a mirror and returns the job of loading it, as LoadTripdata makes it."""
-    file = tmp_path / "raw" / Release(spec, month).raw_path(Release(spec, month).source_named())
     release = Release(spec, month)
-    facts: ExtractedFile = extract_release(release, str(source), file, IMPATIENT, silent, replace=True)
+    facts = extract_release(release, places(release, str(source)), tmp_path / "raw", IMPATIENT, silent, replace=True)
     return LoadJob(
-        "LoadTripdata", release, "test", file=file, source_url=facts.source_url, rows_expected=facts.rows, **options
+        "LoadTripdata",
+        release,
+        "test",
+        file=extracted_file(release, places(release, str(source)), tmp_path / "raw"),
+        source_url=facts.source_url,
+        rows_expected=facts.rows,
+        source=release.source_named(facts.source),
+        **options,
     )
 
 

@@ -34,7 +34,7 @@ ALLOWED = {
     "extract": {"releases", "datasets"},
     "nearest": set(),
     "parameters": set(),
-    "settings": {"extract", "parameters"},
+    "settings": {"extract", "datasets", "parameters"},
     "warehouses": {"settings", "releases", "extract", "datasets"},
     "transform": {"warehouses", "datasets"},
     "report": {"transform", "warehouses", "datasets"},
@@ -65,6 +65,8 @@ KNOW_LUIGI = {
 }
 HEAVY = {
     "pandas",
+    "pyarrow",
+    "pgpq",
     "numpy",
     "matplotlib",
     "jinja2",
@@ -81,8 +83,6 @@ HEAVY = {
     "prometheus_client",
     "smtplib",
     "dbt",
-    "pyarrow",
-    "pgpq",
     "tornado.web",
 }
 

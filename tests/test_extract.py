@@ -19,12 +19,21 @@ from http_source import Fault, HttpSource
 from pipeline.datasets import Dataset, Release, dataset_named
 from pipeline.errors import PipelineError
 from pipeline.extract.extraction import ExtractedFile, extract_release, remove_extracted
-from pipeline.progress import silent
+from pipeline.extract.places import places
+from pipeline.progress import Progress, silent
 
 PATH = "green/green_tripdata_2019-01.csv.gz"
+PARQUET = "green_tripdata_2019-01.parquet"
 HASTY = replace(IMPATIENT, read_timeout=0.3, longest_wait=0.01)
 
 Extract = Callable[..., ExtractedFile]
+
+
+def extract_from(
+    base_url: object, release: Release, folder: Path, progress: Progress = silent, *, replace: bool = False
+) -> ExtractedFile:
+    """Extracts a release into a folder from one base URL that stands for all sources."""
+    return extract_release(release, places(release, str(base_url)), folder, HASTY, progress, replace=replace)
 
 
 @pytest.fixture
@@ -44,7 +53,7 @@ def extract(site: HttpSource, green: Dataset, file: Path, release: bytes) -> Ext
     site.files[f"/{PATH}"] = release
 
     def run(base_url: object = None, *, force: bool = False) -> ExtractedFile:
-        return extract_release(Release(green, JANUARY), str(base_url or site.url), file, HASTY, silent, replace=force)
+        return extract_from(base_url or site.url, Release(green, JANUARY), file.parents[1], replace=force)
 
     return run
 
@@ -84,7 +93,7 @@ def test_nothing_stands_under_the_name_before_the_end(
     site.faults = [Fault(cut_after=5_000)]
     seen: list[bool] = []
 
-    extract_release(Release(green, JANUARY), site.url, file, HASTY, lambda *_: seen.append(file.exists()))
+    extract_from(site.url, Release(green, JANUARY), file.parents[1], lambda *_: seen.append(file.exists()))
 
     assert file.exists()
     assert seen
@@ -214,7 +223,8 @@ def test_unpublished_month_is_named_with_the_months_that_are(extract: Extract, s
     site.afterwards = Fault(status=status)
 
     assert complaint(extract) == (
-        f"green 2019-01 does not exist at {site.url}/{PATH}; months known to be published: 2019-01 to 2021-07"
+        f"green 2019-01 does not exist at {site.url}/{PATH} or {site.url}/{PARQUET}; months known to be published:"
+        " 2014-01 onwards"
     )
 
 
@@ -224,12 +234,13 @@ def test_file_missing_from_a_folder_is_named_with_the_months_that_are(
     (mirror / PATH).unlink()
 
     assert complaint(lambda: extract(mirror)) == (
-        f"green 2019-01 does not exist at {mirror}/{PATH}; months known to be published: 2019-01 to 2021-07"
+        f"green 2019-01 does not exist at {mirror}/{PATH} or {mirror}/{PARQUET}; months known to be published:"
+        " 2014-01 onwards"
     )
 
 
 def test_missing_folder_is_said_to_be_missing(extract: Extract, tmp_path: Path) -> None:
-    expected = f"{tmp_path}/nowhere: there is no such folder; check --source-base-url"
+    expected = f"{tmp_path}/nowhere: there is no such folder; check --source-base-url and --source-tlc-base-url"
 
     assert complaint(lambda: extract(tmp_path / "nowhere")) == expected
     assert complaint(lambda: extract(f"file://{tmp_path}/nowhere/")) == expected
@@ -302,18 +313,18 @@ def test_unusable_storage_is_one_line(extract: Extract, tmp_path: Path) -> None:
 def test_real_release_is_extracted(green: Dataset, real_releases: Path, file: Path) -> None:
     april = datetime.date(2020, 4, 1)
 
-    assert extract_release(Release(green, april), str(real_releases), file, HASTY, silent).rows == 35_612
+    assert extract_from(real_releases, Release(green, april), file.parents[1]).rows == 35_612
 
 
 def test_zones_are_extracted_without_a_month(site: HttpSource, tmp_path: Path) -> None:
-    zones, file = dataset_named("zones"), tmp_path / "zones.csv"
+    zones = Release(dataset_named("zones"))
     site.files["/misc/taxi_zone_lookup.csv"] = (
         b'"LocationID","Borough","Zone","service_zone"\r\n1,"EWR","Newark","EWR"\r\n'
     )
 
-    assert extract_release(Release(zones, None), site.url, file, HASTY, silent).rows == 1
+    assert extract_from(site.url, zones, tmp_path).rows == 1
     site.files.clear()
-    assert complaint(lambda: extract_release(Release(zones, None), site.url, file, HASTY, silent, replace=True)) == (
+    assert complaint(lambda: extract_from(site.url, zones, tmp_path, replace=True)) == (
         f"zones does not exist at {site.url}/misc/taxi_zone_lookup.csv"
     )
 
@@ -342,6 +353,6 @@ def test_command_says_in_one_line_that_a_month_is_not_published(site: HttpSource
     assert run.returncode == 30
     (line,) = [line for line in run.stderr.splitlines() if "does not exist" in line]
     assert "green 2031-01 does not exist" in line
-    assert "2019-01 to 2021-07" in line
+    assert "2014-01 onwards" in line
     assert "Traceback" not in run.stderr
     assert not any(path.is_file() for path in (tmp_path / "raw" / "green").iterdir())

@@ -16,12 +16,14 @@ from conftest import IMPATIENT, JANUARY, start_command
 from http_source import Fault, HttpSource
 from waiting import eventually
 
-from pipeline.datasets import Dataset, Release
+from pipeline.datasets import Dataset, Release, dataset_named
 from pipeline.errors import PipelineError
 from pipeline.extract.extraction import ExtractedFile, extract_release
+from pipeline.extract.places import places
 from pipeline.progress import silent
 from pipeline.sample import write_month
 
+JANUARY_GREEN = Release(dataset_named("green"), JANUARY)
 PATH = "green/green_tripdata_2019-01.csv.gz"
 
 
@@ -65,7 +67,7 @@ def test_killed_download_leaves_nothing_and_goes_on(
         process.send_signal(signal.SIGKILL)
     assert not file.exists()
 
-    extract_release(Release(green, JANUARY), stocked.url, file, IMPATIENT, silent)
+    extract_release(JANUARY_GREEN, places(JANUARY_GREEN, stocked.url), file.parents[1], IMPATIENT, silent)
     assert stocked.ranges == [None, "bytes=3000-"]
     assert file.read_bytes() == release
 
@@ -142,7 +144,9 @@ def test_killed_at_any_step_file_and_facts_agree_and_the_next_run_ends_well(
     file, old = tmp_path / "raw" / PATH, write_month(green, JANUARY, 50, tmp_path / "old").read_bytes()
 
     def extract(replace: bool = True) -> ExtractedFile:
-        return extract_release(Release(green, JANUARY), stocked.url, file, IMPATIENT, silent, replace=replace)
+        return extract_release(
+            JANUARY_GREEN, places(JANUARY_GREEN, stocked.url), file.parents[1], IMPATIENT, silent, replace=replace
+        )
 
     for step in range(1, 100):
         stocked.files[f"/{PATH}"], stocked.etag = old, '"old"'

@@ -11,18 +11,19 @@ import tempfile
 import time
 import tracemalloc
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.datasets import Dataset, dataset_named
+from pipeline.datasets import Dataset, Release, dataset_named
 from pipeline.errors import PipelineError
-from pipeline.releases import CsvRelease, csv_file
+from pipeline.releases import csv_file, open_release
 from pipeline.releases.csv_records import Block, count_records, records
 
-ZONES = dataset_named("zones")
+ZONES = replace(dataset_named("zones"), lines_in_quotes=True)
 HEADER = b"LocationID,Borough,Zone,service_zone"
 BODY = b'1,EWR,"Newark, ""the"" Airport",EWR\r\n2,Queens,"Jamaica\nBay",Boro Zone\r\n3,Bronx,Allerton,Boro Zone\r\n'
 WHOLE = HEADER + b"\r\n" + BODY
@@ -41,7 +42,7 @@ def write(tmp_path: Path) -> Write:
 
 
 def read(path: Path, spec: Dataset = ZONES) -> list[Block]:
-    with CsvRelease(path, spec) as release:
+    with open_release(path, Release(spec)) as release:
         return list(release.blocks())
 
 
@@ -72,7 +73,7 @@ def complaint(path: Path, spec: Dataset = ZONES) -> str:
 def test_file_is_read_whole_however_it_is_packed(write: Write, content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(csv_file, "BLOCK_BYTES", 20)
 
-    with CsvRelease(write(content), ZONES) as release:
+    with open_release(write(content), Release(ZONES)) as release:
         blocks = list(release.blocks())
 
     assert joined(blocks) == BODY
@@ -106,7 +107,7 @@ def test_last_record_needs_no_newline(write: Write, block_bytes: int, monkeypatc
     ],
 )
 def test_columns_come_in_the_order_of_the_file(write: Write, bom: bytes, header: bytes, columns: str) -> None:
-    with CsvRelease(write(bom + header + b"\r\n" + BODY), ZONES) as release:
+    with open_release(write(bom + header + b"\r\n" + BODY), Release(ZONES)) as release:
         assert release.columns == tuple(columns.split())
 
 
@@ -114,7 +115,6 @@ def test_columns_come_in_the_order_of_the_file(write: Write, bom: bytes, header:
     ("header", "problem"),
     [
         (b"LocationID,Borough,service_zone", "lacks Zone;"),
-        (HEADER + b",cbd_fee", "adds 'cbd_fee';"),
         (HEADER + b",ZONE", "repeats 'ZONE';"),
         (HEADER + b",", "adds '';"),
         (b"LocationID,Borough,Zones,service_zone", "lacks Zone, adds 'Zones';"),

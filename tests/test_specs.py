@@ -152,10 +152,10 @@ def test_two_datasets_cannot_have_one_table(folder: Path) -> None:
 def test_new_file_is_a_new_choice(folder: Path) -> None:
     (folder / "tricycles.yaml").write_text(VALID)
 
-    assert monthly_names() == ["fhv", "green", "tricycles", "yellow"]
+    assert monthly_names() == ["fhv", "fhvhv", "green", "tricycles", "yellow"]
     assert dataset_named("tricycles").title == "Tricycle trips"
     with pytest.raises(
-        PipelineError, match="no dataset is called 'bicycles'; there are: fhv, green, tricycles, yellow, zones"
+        PipelineError, match="no dataset is called 'bicycles'; there are: fhv, fhvhv, green, tricycles, yellow, zones"
     ):
         dataset_named("bicycles")
 

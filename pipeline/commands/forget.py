@@ -22,11 +22,12 @@ def run(taxi: str, month: datetime.date | None) -> int:
             f"{taxi} needs --month" if dataset.is_monthly else f"{taxi} is one file and takes no --month"
         )
     release = Release(dataset, month)
-    raw = StorageSettings().raw_file(release.raw_path(release.source_named()))
-    was_extracted = remove_extracted(raw)  # first, as it may fail; rows without a raw file are still whole
+    raw_files = [StorageSettings().raw_folder() / release.raw_path(source) for source in release.sources()]
+    gone = [file for file in raw_files if remove_extracted(file)]  # first, as it may fail; rows are whole without it
+    raw = ", ".join(map(str, gone)) or str(raw_files[0])
     removed = []
     for name in configured_warehouses():
         was_there = warehouse_named(name).forget(release)
         removed.append(f"{'removed from' if was_there else 'was not in'} {warehouse_info(name).title}")
-    print(f"{release.key}: {'; '.join(removed)}; {raw} {'removed' if was_extracted else 'was not there'}")
+    print(f"{release.key}: {'; '.join(removed)}; {raw} {'removed' if gone else 'was not there'}")
     return 0

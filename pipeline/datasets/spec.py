@@ -183,6 +183,11 @@ class Release:
         known = ", ".join(source.name for source in self.dataset.sources)
         raise PipelineError(f"{self.dataset.name} has no source called '{name}'; it has: {known}")
 
+    @property
+    def source_path(self) -> str:
+        """The file's path below the base URL of the release's first source."""
+        return self.path_in(self.source_named())
+
     def path_in(self, source: Source) -> str:
         """The file's path below the source's base URL, e.g. `green/green_tripdata_2019-01.csv.gz`."""
         return source.path.replace("{month}", format_month(self.month)) if self.month else source.path

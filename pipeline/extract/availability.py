@@ -1,56 +1,171 @@
-"""Asks a source whether it has a file, without fetching it."""
+"""Asks sources whether they have a file, and which edition of it, without fetching it."""
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import email.utils
+import re
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 import requests
 import urllib3
+from dateutil.relativedelta import relativedelta
 from requests.adapters import HTTPAdapter
 
-from pipeline.datasets import Dataset, Release
+from pipeline.datasets import Release
 from pipeline.errors import PipelineError
-from pipeline.extract.download import RETRIED_STATUS, HttpOptions, without_credentials
-from pipeline.extract.extraction import local_path, source_url
+from pipeline.extract.credentials import without_credentials
+from pipeline.extract.download import RETRIED_STATUS, HttpOptions
+from pipeline.extract.places import Place, local_path
 
-_ABSENT = (404, 410)
+_ABSENT, _DENIED = (404, 410), 403
+_TOTAL = re.compile(r"bytes [\d*-]+/(?P<total>\d+)", re.IGNORECASE)
+# How many months before the one in question are asked for, and before today, when a source denies a month.
+_MONTHS_BEFORE, _MONTHS_AGO = (1, 2, 3, 6, 12), (4, 6)
+
+PlacesOf = Callable[[Release], Sequence[Place]]
 
 
-def published_months(
-    dataset: Dataset, months: list[datetime.date], base_url: str, options: HttpOptions
-) -> list[datetime.date]:
-    """Those of the months that the source has a file of, in the order given.
+@dataclass(frozen=True)
+class Edition:
+    """What a source says of a file: `etag` and `last_modified` are empty, and `length` None, where it says nothing."""
 
-    :raises PipelineError: when the source cannot be asked.
+    etag: str = ""
+    last_modified: str = ""
+    length: int | None = None
+
+    def is_other_than(self, etag: str, last_modified: str, length: int) -> bool:
+        """Whether the file is another one than that of which this was said before."""
+        if self.etag and etag:
+            return self.etag.removeprefix("W/") != etag.removeprefix("W/")
+        if self.length is not None and self.length != length:
+            return True
+        return bool(self.last_modified and last_modified and self.last_modified != last_modified)
+
+
+class _Denied(Exception):
+    """The source answered 403."""
+
+
+def published_months(releases: Sequence[Release], places_of: PlacesOf, options: HttpOptions) -> list[datetime.date]:
+    """The months of those releases that one of their places has a file of, in the order given.
+
+    :raises PipelineError: when a source cannot be asked, or blocks us.
     """
+    found: list[datetime.date] = []
+    denied: dict[str, tuple[Release, Place]] = {}
+    answered: set[str] = set()
+    with _session(options) as session:
+        for release in releases:
+            for place in places_of(release):
+                try:
+                    if _look(place.url(release), session, options) is None:
+                        continue
+                except _Denied:
+                    denied.setdefault(place.base_url, (release, place))
+                    continue
+                answered.add(place.base_url)
+                assert release.month
+                found.append(release.month)
+                break
+        for base_url, (release, place) in denied.items():
+            if base_url not in answered:
+                _check_not_blocked(release, place, session, options)
+    return found
+
+
+def edition_of(release: Release, place: Place, options: HttpOptions) -> Edition | None:
+    """What the place says of the release's file, None where it has none.
+
+    :raises PipelineError: when it cannot be asked, or denies the file.
+    """
+    with _session(options) as session:
+        try:
+            return _look(place.url(release), session, options)
+        except _Denied:
+            raise PipelineError(_NO_ANSWER.format(without_credentials(place.url(release)), "status 403")) from None
+
+
+def check_not_blocked(release: Release, place: Place, options: HttpOptions) -> None:
+    """Returns when the place, which denied the release, gives another month that it must have: it has no such file.
+
+    :raises PipelineError: when it denies those as well.
+    """
+    with _session(options) as session:
+        _check_not_blocked(release, place, session, options)
+
+
+def _check_not_blocked(release: Release, place: Place, session: requests.Session, options: HttpOptions) -> None:
+    months = _months_to_try(release, place)
+    for month in months:
+        with contextlib.suppress(_Denied):
+            if _look(place.url(Release(release.dataset, month)), session, options) is not None:
+                return
+    also = f", and also for {months[0]:%Y-%m}, which must be there" if months else ""
+    raise PipelineError(
+        f"blocked: {without_credentials(place.url(release))} is answered with 403 Forbidden{also}; check the network"
+        " and its proxies, or name another source with --source-base-url or --source-tlc-base-url"
+    )
+
+
+def _months_to_try(release: Release, place: Place) -> list[datetime.date]:
+    """Months that the place must have, the surest first; a folder of somebody's own may lack the first one."""
+    month, first, today = release.month, place.source.first_month, datetime.date.today().replace(day=1)
+    if month is None:
+        return []
+    before = [month - relativedelta(months=n) for n in _MONTHS_BEFORE if month.year > 2]
+    ago = [today - relativedelta(months=n) for n in _MONTHS_AGO]
+    tried = [each for each in ([first] if first else []) + before + ago if place.source.has(each) and each != month]
+    return list(dict.fromkeys(each for each in tried if each < today))
+
+
+def _look(url: str, session: requests.Session, options: HttpOptions) -> Edition | None:
+    if local := local_path(url):
+        if not local.is_file():
+            return None
+        status = local.stat()
+        return Edition("", email.utils.formatdate(status.st_mtime, usegmt=True), status.st_size)
+    try:
+        # The first byte by GET, not HEAD, which signed addresses that a site redirects to may refuse.
+        headers = {"Range": "bytes=0-0", "Accept-Encoding": "identity"}
+        timeouts = (options.connect_timeout, options.read_timeout)
+        with session.get(url, headers=headers, stream=True, timeout=timeouts) as response:
+            if response.status_code in _ABSENT:
+                return None
+            if response.status_code == _DENIED:
+                raise _Denied
+            if not response.ok:
+                raise PipelineError(_NO_ANSWER.format(without_credentials(url), f"status {response.status_code}"))
+            return _edition(response)
+    except (requests.exceptions.RequestException, ValueError) as error:
+        raise PipelineError(_NO_ANSWER.format(without_credentials(url), type(error).__name__)) from error
+
+
+def _edition(response: requests.Response) -> Edition:
+    headers = response.headers
+    total = _TOTAL.fullmatch(headers.get("Content-Range", ""))
+    length = total["total"] if total else headers.get("Content-Length", "") if response.status_code == 200 else ""
+    return Edition(
+        headers.get("ETag", ""), headers.get("Last-Modified", ""), int(length) if length.isdecimal() else None
+    )
+
+
+@contextlib.contextmanager
+def _session(options: HttpOptions) -> Iterator[requests.Session]:
     with requests.Session() as session:
         retry = urllib3.Retry(
             options.retries,
             backoff_factor=0.5,
             backoff_max=options.longest_wait,
             status_forcelist=RETRIED_STATUS,
+            respect_retry_after_header=False,
             raise_on_status=False,
         )
         for scheme in ("http://", "https://"):
             session.mount(scheme, HTTPAdapter(max_retries=retry))
-        return [month for month in months if _exists(_url(base_url, Release(dataset, month)), session, options)]
-
-
-def _url(base_url: str, release: Release) -> str:
-    return source_url(base_url, release.path_in(release.source_named()))
-
-
-def _exists(url: str, session: requests.Session, options: HttpOptions) -> bool:
-    if local := local_path(url):
-        return local.is_file()
-    try:
-        # Not HEAD, which signed addresses that a site redirects to may refuse.
-        with session.get(url, stream=True, timeout=(options.connect_timeout, options.read_timeout)) as response:
-            if not response.ok and response.status_code not in _ABSENT:
-                raise PipelineError(_NO_ANSWER.format(without_credentials(url), f"status {response.status_code}"))
-            return response.ok
-    except requests.exceptions.RequestException as error:
-        raise PipelineError(_NO_ANSWER.format(without_credentials(url), type(error).__name__)) from error
+        yield session
 
 
 _NO_ANSWER = "cannot tell whether there is a {} ({}); check the network, or name another source with --source-base-url"

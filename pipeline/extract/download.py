@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import math
 import re
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from http.client import HTTPException
 from urllib.parse import urlsplit
@@ -13,6 +16,8 @@ import requests
 import urllib3
 
 from pipeline.errors import PipelineError, TransientError
+from pipeline.extract.connection_watch import ConnectionWatch
+from pipeline.extract.credentials import without_credentials
 from pipeline.extract.partial_download import PartialDownload
 from pipeline.progress import Progress
 
@@ -21,7 +26,6 @@ logger = logging.getLogger("luigi-interface")
 CHUNK_BYTES = 1 << 18
 RETRIED_STATUS = {408, 425, 429, 500, 502, 503, 504}
 _CONTENT_RANGE = re.compile(r"bytes (?P<first>\d+)-(?P<last>\d+)/(?P<total>\d+|\*)", re.IGNORECASE)
-_CREDENTIALS = re.compile(r"(?<=://)[^/?#]*@")
 # What no second try can fix: addresses, here or in a redirect, that lead nowhere.
 _WRONG_ADDRESS = (
     requests.exceptions.InvalidURL,
@@ -33,16 +37,27 @@ _WRONG_ADDRESS = (
 
 @dataclass(frozen=True)
 class HttpOptions:
-    """Patience with a source: timeouts and waits in seconds, retries counted between two steps of progress."""
+    """Patience with a source: timeouts and waits in seconds, retries counted between two steps of progress.
+
+    Bytes must arrive at `minimum_rate` a second; no file is larger than `largest_file` bytes, and none takes longer
+    than `longest_download` seconds.
+    """
 
     connect_timeout: float
     read_timeout: float
     retries: int
     longest_wait: float
+    minimum_rate: float = 0
+    largest_file: float = math.inf
+    longest_download: float = math.inf
 
 
 class FileNotPublished(Exception):
     """The source answered that it has no such file (404 or 410)."""
+
+
+class AccessDenied(Exception):
+    """The source answered 403: it has no such file, or does not give it to us."""
 
 
 class _TryAgain(Exception):
@@ -53,22 +68,32 @@ class _TryAgain(Exception):
         self.wait = wait
 
 
+class _TooSlow(_TryAgain):
+    """The source gives so little that there is no counting on its ever being enough."""
+
+
 class _StartOver(Exception):
     """What has been downloaded so far cannot be continued."""
 
 
-def download(url: str, part: PartialDownload, options: HttpOptions, progress: Progress) -> None:
-    """Returns only when `part` holds as many bytes as the source announced.
+def download(url: str, part: PartialDownload, options: HttpOptions, progress: Progress) -> tuple[str, str]:
+    """Returns only when `part` holds as many bytes as the source announced: the ETag and Last-Modified of them.
 
     Goes on from what an earlier, broken run left in `part`, if the server still has the same file (RFC 9110,
     If-Range). Waits longer from failure to failure, or as long as Retry-After says, up to `longest_wait`.
 
     :raises FileNotPublished: when the source has no such file.
+    :raises AccessDenied: when it answers 403, which may mean the same.
     :raises PipelineError: when the source refuses, or fails `retries` times over without any progress.
     """
     failures = farthest = 0
-    shown = without_credentials(url)
+    shown, started = without_credentials(url), time.monotonic()
     while True:
+        if time.monotonic() - started > options.longest_download:
+            raise TransientError(
+                f"cannot fetch {shown}: not done after {options.longest_download:,.0f} s; run again to go on with it,"
+                " or raise [source] longest_download"
+            )
         try:
             return _attempt(url, part, options, progress)
         except _StartOver as reason:
@@ -78,7 +103,7 @@ def download(url: str, part: PartialDownload, options: HttpOptions, progress: Pr
             if failures > options.retries:
                 raise _gave_up(shown, reason, failures) from reason
         except _TryAgain as error:
-            failures = 1 if part.size > farthest else failures + 1
+            failures = 1 if part.size > farthest and not isinstance(error, _TooSlow) else failures + 1
             farthest = max(farthest, part.size)
             if failures > options.retries:
                 raise _gave_up(shown, error, failures) from error
@@ -88,11 +113,6 @@ def download(url: str, part: PartialDownload, options: HttpOptions, progress: Pr
             time.sleep(wait)
 
 
-def without_credentials(url: str) -> str:
-    """The URL as it may be shown and stored: without a user's name and password."""
-    return _CREDENTIALS.sub("", url)
-
-
 def _gave_up(url: str, reason: object, failures: int) -> TransientError:
     return TransientError(
         f"cannot fetch {url}: {reason} (tried {failures} times); check the network, or name another source with"
@@ -100,7 +120,7 @@ def _gave_up(url: str, reason: object, failures: int) -> TransientError:
     )
 
 
-def _attempt(url: str, part: PartialDownload, options: HttpOptions, progress: Progress) -> None:
+def _attempt(url: str, part: PartialDownload, options: HttpOptions, progress: Progress) -> tuple[str, str]:
     shown, headers = without_credentials(url), {"Accept-Encoding": "identity"}
     validator = part.validator(shown)
     offset = part.size if validator else 0
@@ -108,35 +128,83 @@ def _attempt(url: str, part: PartialDownload, options: HttpOptions, progress: Pr
         headers |= {"Range": f"bytes={offset}-", "If-Range": validator}
     try:
         timeouts = (options.connect_timeout, options.read_timeout)
-        with requests.get(url, headers=headers, stream=True, timeout=timeouts) as response:
+        with (
+            ConnectionWatch(options.read_timeout, options.minimum_rate) as watch,
+            watch.session() as session,
+            _explained(watch),
+            session.get(url, headers=headers, stream=True, timeout=timeouts) as response,
+        ):
             _check_status(response, shown)
             if response.status_code == 206:
                 _check_continues(response, part, offset)
             else:
                 offset = 0
                 part.begin(shown, response.headers)
-            _receive(response, part, offset, progress)
+            _receive(response, part, offset, options, watch, progress)
+            edition = part.edition()
+            part.complete()
+            return edition
     except _WRONG_ADDRESS as error:
-        reason = str(error).replace(url, shown).rstrip(".")
+        reason = without_credentials(str(error)).rstrip(".")
         raise PipelineError(f"cannot fetch {shown}: {reason}; check --source-base-url") from error
     except requests.exceptions.ConnectionError as error:
         raise _TryAgain(f"no connection to {urlsplit(shown).netloc} ({_root_cause(error)})") from error
     except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError) as error:
         raise _TryAgain(f"the connection broke ({_root_cause(error)})") from error
+    except (ValueError, UnicodeError) as error:
+        raise PipelineError(
+            f"cannot fetch {shown}: the server refers to an address that is none ({_root_cause(error)}); check"
+            " --source-base-url"
+        ) from error
 
 
-def _receive(response: requests.Response, part: PartialDownload, offset: int, progress: Progress) -> None:
+@contextlib.contextmanager
+def _explained(watch: ConnectionWatch) -> Iterator[None]:
+    """Says why the connection broke where it was the watch that broke it."""
+    try:
+        yield
+    except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, _TryAgain) as error:
+        if watch.reason:
+            raise _TooSlow(watch.reason) from error
+        raise
+
+
+def _receive(
+    response: requests.Response,
+    part: PartialDownload,
+    offset: int,
+    options: HttpOptions,
+    watch: ConnectionWatch,
+    progress: Progress,
+) -> None:
     done, total = offset, _announced_size(response, offset)
+    started, shown = time.monotonic(), without_credentials(response.url)
+    _check_size(total or 0, shown, options)
     with part.path.open("ab") as file:
         # read1 returns what has arrived and flush passes it on, so that a stall or a kill costs none of it.
         while chunk := response.raw.read1(CHUNK_BYTES, decode_content=False):
             file.write(chunk)
             file.flush()
             done += len(chunk)
+            watch.received(len(chunk))
             progress(done, total)
+            if done > options.largest_file:
+                part.discard()
+                _check_size(done, shown, options)
+            if time.monotonic() - started > options.longest_download:
+                raise _TryAgain(f"not done after {options.longest_download:,.0f} s")
+    if watch.reason:  # a body of no announced length ends like one that is complete
+        raise _TooSlow(watch.reason)
     if total is not None and done != total:
         raise _TryAgain(f"the connection broke after {done:,} of {total:,} bytes")
-    part.complete()
+
+
+def _check_size(size: int, url: str, options: HttpOptions) -> None:
+    if size > options.largest_file:
+        raise PipelineError(
+            f"cannot fetch {url}: {size / 1e6:,.0f} MB or more, and no file may have more than"
+            f" {options.largest_file / 1e6:,.0f} MB; check --source-base-url, or raise [source] largest_file_mb"
+        )
 
 
 def _announced_size(response: requests.Response, offset: int) -> int | None:
@@ -152,6 +220,8 @@ def _check_status(response: requests.Response, url: str) -> None:
     status = response.status_code
     if status in (404, 410):
         raise FileNotPublished
+    if status == 403:
+        raise AccessDenied
     if status == 416:
         raise _StartOver("the server has no more of the file than is here already")
     if status in RETRIED_STATUS:
@@ -174,7 +244,7 @@ def _retry_after(response: requests.Response) -> float | None:
     try:
         value = response.headers.get("Retry-After")
         return urllib3.Retry().parse_retry_after(value) if value else None
-    except urllib3.exceptions.InvalidHeader:
+    except (urllib3.exceptions.InvalidHeader, ValueError, OverflowError):  # such as the 31st of February
         return None
 
 
@@ -182,4 +252,4 @@ def _root_cause(error: BaseException) -> str:
     # What http.client says is plain; below it is only how it noticed.
     while not isinstance(error, HTTPException) and (inner := error.__cause__ or error.__context__):
         error = inner
-    return str(error) or type(error).__name__
+    return without_credentials(str(error)) or type(error).__name__

@@ -3,28 +3,38 @@
 from __future__ import annotations
 
 import datetime
+import email.utils
 import errno
 import json
+import logging
 import os
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from urllib.parse import unquote
 
 from pipeline.datasets import Release
 from pipeline.errors import PipelineError
-from pipeline.extract.download import FileNotPublished, HttpOptions, download, without_credentials
+from pipeline.extract.availability import check_not_blocked
+from pipeline.extract.credentials import without_credentials
+from pipeline.extract.download import AccessDenied, FileNotPublished, HttpOptions, download
 from pipeline.extract.partial_download import PartialDownload
+from pipeline.extract.places import Place, local_path
 from pipeline.files import locked
 from pipeline.progress import Progress
 from pipeline.releases import open_release
+
+logger = logging.getLogger("luigi-interface")
 
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @dataclass(frozen=True)
 class ExtractedFile:
-    """What is known of an extracted file; kept beside it as `<file>.json`. `text_bytes` is its size as plain text."""
+    """What is known of an extracted file; kept beside it as `<file>.json`. `text_bytes` is its size as plain text.
+
+    `source`, `format`, `etag` and `last_modified` are as the ledger has them.
+    """
 
     source_url: str
     bytes: int
@@ -32,6 +42,10 @@ class ExtractedFile:
     rows: int
     extracted_at: str
     text_bytes: int = 0
+    source: str = ""
+    format: str = ""
+    etag: str = ""
+    last_modified: str = ""
 
     @property
     def ratio(self) -> float:
@@ -51,37 +65,60 @@ class ExtractedFile:
             return None
 
 
+@dataclass(frozen=True)
+class Allowances:
+    """What an extracted file is forgiven: rows of any month, and columns that the spec does not declare."""
+
+    any_month: bool = False
+    ignore_unknown_columns: bool = False
+
+
 def extract_release(
     release: Release,
-    base_url: str,
-    file: Path,
+    places: Sequence[Place],
+    folder: Path,
     options: HttpOptions,
     progress: Progress,
+    *,
     replace: bool = False,
+    allowances: Allowances = Allowances(),
 ) -> ExtractedFile:
-    """Returns only after `file` is in place, complete and verified; until then nothing stands under that name.
+    """Returns only after the file is in place below `folder`, complete and verified; until then nothing is there.
 
-    Verified means: as long as announced, the gzip checksum right, the header the spec's, at least one row. Of two
-    processes that extract the same file, one does and the other waits and finds it done.
+    The first of the places that has the file is its source. Verified means: as long as announced, the gzip checksum
+    right or both ends and the footer of Parquet, the columns the spec's for that month, at least one row, and enough
+    rows of the month. Of two processes that extract the same file, one does and the other waits and finds it done.
 
     :raises PipelineError: when the month is not published, the source fails, the file is wrong or the disk is full.
     """
-    path = release.path_in(release.source_named())
-    url = source_url(base_url, path)
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with locked(file):
-            if not replace and file.exists() and (facts := ExtractedFile.read(file)):
-                return facts
-            part = _part(file)
-            _fetch(url, path.count("/"), part, release, options, progress)
-            facts = _verify(part, release, without_credentials(url))
-            _put_in_place(part, file, facts)
-            return facts
-    except OSError as error:
-        remedy = "make room" if error.errno in _DISK_FULL else "fix that"
-        where = error.filename2 or error.filename or file
-        raise PipelineError(f"{where}: {error.strerror}; {remedy}, or change [storage] root") from error
+    absent: list[str] = []
+    for place in places:
+        file = folder / release.raw_path(place.source)
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            with locked(file):
+                if not replace and file.exists() and (facts := ExtractedFile.read(file)):
+                    return facts
+                facts = _extract(release, place, file, options, progress, allowances)
+        except FileNotPublished:
+            absent.append(without_credentials(place.url(release)))
+            continue
+        except OSError as error:
+            remedy = "make room" if error.errno in _DISK_FULL else "fix that"
+            where = error.filename2 or error.filename or file
+            raise PipelineError(f"{where}: {error.strerror}; {remedy}, or change [storage] root") from error
+        for other in places[: len(absent)]:  # they have no such file, so an earlier copy is not what they have
+            remove_extracted(folder / release.raw_path(other.source))
+        return facts
+    known = release.dataset.published_months()
+    months = f"; months known to be published: {known}" if release.month else ""
+    raise PipelineError(f"{release} does not exist at {' or '.join(absent)}{months}")
+
+
+def extracted_file(release: Release, places: Sequence[Place], folder: Path) -> Path:
+    """Where the release's file is below `folder`, or would be put first of all."""
+    files = [folder / release.raw_path(place.source) for place in places]
+    return next((file for file in files if file.exists()), files[0])
 
 
 def remove_extracted(file: Path) -> bool:
@@ -93,63 +130,73 @@ def remove_extracted(file: Path) -> bool:
     return existed
 
 
-def source_url(base_url: str, path: str) -> str:
-    """Where a file lies below the base, which is an http(s) URL, a file URL or a folder."""
-    return f"{base_url.rstrip('/')}/{path}"
-
-
-def _fetch(
-    url: str, depth: int, part: PartialDownload, release: Release, options: HttpOptions, progress: Progress
-) -> None:
-    try:
-        if local := local_path(url):
-            _copy(local, local.parents[depth], part)
-        else:
-            download(url, part, options, progress)
-    except FileNotPublished:
-        known = release.dataset.published_months()
-        months = f"; months known to be published: {known}" if release.month else ""
-        raise PipelineError(f"{release} does not exist at {without_credentials(url)}{months}") from None
-
-
-def local_path(url: str) -> Path | None:
-    """The path that a file URL or a plain path stands for; None for what is fetched over HTTP."""
-    scheme, separator, _ = url.partition("://")
-    if not separator:
-        return Path(url).expanduser()
-    if scheme.lower() in ("http", "https"):
-        return None
-    if scheme.lower() != "file":
-        raise PipelineError(
-            f"{without_credentials(url)}: [source] base_url must be an http(s) URL, a file URL or a folder"
-        )
-    host, slash, path = url[len("file://") :].partition("/")
-    if host not in ("", "localhost"):
-        raise PipelineError(f"{url}: {host} would be a host; write file:/// and then the path, in [source] base_url")
-    return Path(unquote(slash + path))
+def _extract(
+    release: Release, place: Place, file: Path, options: HttpOptions, progress: Progress, allowances: Allowances
+) -> ExtractedFile:
+    part, url = _part(file), place.url(release)
+    if (local := local_path(url)) is not None:
+        edition = _copy(local, place, part)
+    else:
+        try:
+            edition = download(url, part, options, progress)
+        except AccessDenied:
+            check_not_blocked(release, place, options)
+            raise FileNotPublished from None
+    facts = _verify(part, release, place, edition, allowances)
+    _put_in_place(part, file, facts)
+    return facts
 
 
 def _part(file: Path) -> PartialDownload:
     return PartialDownload(file.with_name(file.name + ".part"))
 
 
-def _copy(source: Path, mirror: Path, part: PartialDownload) -> None:
-    if not mirror.is_dir():
-        raise PipelineError(f"{mirror}: there is no such folder; check --source-base-url")
+def _copy(source: Path, place: Place, part: PartialDownload) -> tuple[str, str]:
+    mirror = place.folder()
+    if mirror is None or not mirror.is_dir():
+        raise PipelineError(f"{mirror}: there is no such folder; check --source-base-url and --source-tlc-base-url")
     if not source.is_file():
         raise FileNotPublished
     part.discard()  # with its note: these bytes are not of the version that was being downloaded
     shutil.copyfile(source, part.path)
+    return "", email.utils.formatdate(source.stat().st_mtime, usegmt=True)
 
 
-def _verify(part: PartialDownload, release: Release, url: str) -> ExtractedFile:
+def _verify(
+    part: PartialDownload, release: Release, place: Place, edition: tuple[str, str], allowances: Allowances
+) -> ExtractedFile:
+    url = without_credentials(place.url(release))
     try:
-        with open_release(part.path, release, label=url, remedy=_REMEDY) as file:
+        with open_release(
+            part.path,
+            release,
+            source=place.source,
+            label=url,
+            remedy=_REMEDY,
+            ignore_unknown_columns=allowances.ignore_unknown_columns,
+        ) as file:
             found = file.survey()
             now = datetime.datetime.now(datetime.UTC).isoformat("T", "seconds")
-            facts = ExtractedFile(url, file.bytes_read, file.sha256, found.rows, now, file.text_bytes)
+            facts = ExtractedFile(
+                url,
+                file.bytes_read,
+                file.sha256,
+                found.rows,
+                now,
+                file.text_bytes,
+                place.source.name,
+                place.source.format,
+                *edition,
+            )
         if not found.rows:
             raise PipelineError(f"{url}: the file has a header but no rows; {_REMEDY}")
+        if (wrong := found.wrong_month(release)) and not allowances.any_month:
+            raise PipelineError(
+                f"{url}: not the file of {release}, as {wrong}; {_REMEDY}, or take it as it is with"
+                " --source-any-month true"
+            )
+        for note in file.notes:
+            logger.warning("%s: %s", url, note)
     except PipelineError:
         part.discard()
         raise

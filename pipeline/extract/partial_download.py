@@ -41,6 +41,11 @@ class PartialDownload:
         note = {"url": url} | {name: headers[name] for name in (_ETAG, _LAST_MODIFIED) if name in headers}
         self._note.write_text(json.dumps(note))
 
+    def edition(self) -> tuple[str, str]:
+        """The ETag and the Last-Modified that the bytes came with, each empty where there was none."""
+        note = self._read_note()
+        return note.get(_ETAG, ""), note.get(_LAST_MODIFIED, "")
+
     def complete(self) -> None:
         """Drops the note, as nothing is left to go on with."""
         self._note.unlink(missing_ok=True)

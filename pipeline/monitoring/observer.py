@@ -12,7 +12,7 @@ from urllib.parse import quote
 import luigi
 import luigi.interface
 
-from pipeline.extract.download import without_credentials
+from pipeline.extract.credentials import without_credentials
 from pipeline.monitoring.log_lines import public_parameters
 from pipeline.monitoring.metrics import MetricsFile
 from pipeline.monitoring.run_log import RunLog

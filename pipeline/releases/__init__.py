@@ -36,7 +36,7 @@ def open_release(
     """
     source = source or _source_of(path, release)
     if source.format == "csv":
-        return CsvRelease(path, release, source, label, remedy)
+        return CsvRelease(path, release, source, label, remedy, ignore_unknown_columns)
     from pipeline.releases.parquet_file import ParquetRelease  # pyarrow, for whom there is a Parquet file to read
 
     return ParquetRelease(path, release, source, label, remedy, ignore_unknown_columns)

@@ -7,6 +7,7 @@ import csv
 import gzip
 import hashlib
 import io
+import re
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +19,7 @@ from pipeline.datasets import Column, Release, Source, format_month
 from pipeline.errors import PipelineError
 from pipeline.releases.csv_records import Block, Record, count_records, records
 from pipeline.releases.survey import Survey
+from pipeline.releases.unknown_columns import kind_of_texts, left_out, refusal
 
 __all__ = ["Block", "CsvRelease", "Record", "records"]
 
@@ -44,20 +46,34 @@ class CsvRelease:
     """
 
     format = "csv"
+    notes: tuple[str, ...] = ()
 
     def __init__(
-        self, path: Path, release: Release, source: Source, label: str | None = None, remedy: str | None = None
+        self,
+        path: Path,
+        release: Release,
+        source: Source,
+        label: str | None = None,
+        remedy: str | None = None,
+        ignore_unknown_columns: bool = False,
     ):
         self.label = label or str(path)
         self._remedy = remedy or _REMEDY
         self.release, self.source, self.dataset = release, source, release.dataset
+        self._ignore_unknown_columns = ignore_unknown_columns
         self._raw = _HashingReader(path)
         self._lines = self._decompressed()
         with self._readable():
             self.header = self._lines.readline(_LONGEST_HEADER)
         self._newline = b"\r\n" if self.header.endswith(b"\r\n") else b"\n"
         self.text_bytes = len(self.header)
-        self.columns = self._match_header(self.header)
+        names = self._match_header(self.header)
+        declared = set(self.dataset.column_names)
+        self._places_of_unknown = {name: at for at, name in enumerate(names) if name not in declared}
+        self._unknown = dict.fromkeys(self._places_of_unknown, 0)  # and how many values each has
+        self.columns = tuple(name for name in names if name in declared)
+        if self._unknown:
+            self.header = ",".join(self.columns).encode() + self._newline
 
     def __enter__(self) -> CsvRelease:
         return self
@@ -79,12 +95,51 @@ class CsvRelease:
     def blocks(self) -> Iterator[Block]:
         """The records in order; the gzip checksum has been checked when this ends."""
         line = 2
-        while chunk := self.read(BLOCK_BYTES):
+        while chunk := self._read(BLOCK_BYTES):
             data = chunk + self._rest_of_record(chunk, line)
+            if b'"' in data and not self.dataset.lines_in_quotes:
+                self._check_quotes(data, line)
             rows = count_records(data)
             self.text_bytes += len(data)
-            yield Block(data, line, rows)
+            yield Block(self._leave_out(data, line) if self._unknown else data, line, rows)
             line += data.count(b"\n") if b'"' in data else rows
+        self.notes = tuple(left_out(name, values) for name, values in self._unknown.items())
+
+    def _check_quotes(self, data: bytes, first_line: int) -> None:
+        """Refuses a quote that its line does not close: taken for the start of a text, it would swallow rows."""
+        for line, text in enumerate(data.split(b"\n"), first_line):
+            if text.count(b'"') % 2:
+                shown = text[: _LONGEST_SHOWN // 2].decode("utf-8", "backslashreplace").rstrip("\r")
+                raise PipelineError(
+                    f"{self.label}, line {line:,}: a quote that is not closed in its line, {shown!r}; {self._remedy},"
+                    f" or say `lines_in_quotes: true` in pipeline/datasets/{self.dataset.name}.yaml if they may be open"
+                )
+
+    def _leave_out(self, data: bytes, first_line: int) -> bytes:
+        """The records without the columns that the spec does not declare.
+
+        :raises PipelineError: when one of those has a value and that is not to be ignored.
+        """
+        kept = []
+        for record in records(Block(data, first_line, 0)):
+            body = record.data.rstrip(b"\r\n")
+            fields = _FIELD.findall(body) if b'"' in body else body.split(b",")
+            if len(fields) <= max(self._places_of_unknown.values()):
+                raise PipelineError(
+                    f"{self.label}, line {record.line_number:,}: {len(fields)} fields, fewer than there are columns;"
+                    f" {self._remedy}"
+                )
+            for name, place in self._places_of_unknown.items():
+                value = fields[place].strip(b'"')
+                if value and not self._ignore_unknown_columns:
+                    text = value.decode("utf-8", "backslashreplace")
+                    found = f"has values, the first on line {record.line_number:,}: {text[:_LONGEST_SHOWN]!r}"
+                    raise refusal(self.label, name, kind_of_texts([text]), found, self.release)
+                self._unknown[name] += bool(value)
+            unknown = set(self._places_of_unknown.values())
+            line = b",".join(field for place, field in enumerate(fields) if place not in unknown)
+            kept.append(line + record.data[len(body) :])
+        return b"".join(kept)
 
     def survey(self) -> Survey:
         """Reads all of the file; counts the records, and those in the release's month."""
@@ -127,7 +182,8 @@ class CsvRelease:
     def _rest_of_record(self, chunk: bytes, first_line: int) -> bytes:
         """What the record that the chunk breaks off in goes on with, and the newline that the file may lack."""
         rest, size, last = list[bytes](), 0, chunk
-        quoted = chunk.count(b'"') % 2 if b'"' in chunk else 0
+        spans_lines = self.dataset.lines_in_quotes
+        quoted = chunk.count(b'"') % 2 if spans_lines and b'"' in chunk else 0
         while quoted or not last.endswith(b"\n"):
             if size > LONGEST_RECORD:
                 line = first_line + chunk.count(b"\n", 0, chunk.rfind(b'"') if quoted else len(chunk))
@@ -138,11 +194,19 @@ class CsvRelease:
             if not (piece := self._read_line()):
                 return b"".join(rest) + (b"" if last.endswith(b"\n") else self._newline.removeprefix(last[-1:]))
             rest.append(piece)
-            size, last, quoted = size + len(piece), piece, (quoted + piece.count(b'"')) % 2
+            size, last, quoted = size + len(piece), piece, (quoted + piece.count(b'"')) % 2 * spans_lines
         return b"".join(rest)
 
     def read(self, size: int) -> bytes:
-        """The next bytes of what follows the header, decompressed; fewer than `size` only at the file's end."""
+        """The next bytes of what follows the header, decompressed; fewer than `size` only at the file's end.
+
+        :raises PipelineError: also when the file has columns that the spec does not declare, as those would be in it.
+        """
+        if self._unknown:
+            raise PipelineError(f"{self.label}: the column '{next(iter(self._unknown))}' is not declared")
+        return self._read(size)
+
+    def _read(self, size: int) -> bytes:
         with self._readable():
             return self._lines.read(size)
 
@@ -180,9 +244,11 @@ class CsvRelease:
                 f"{self.label}, line 1: not a {self.dataset.name} file, as it begins with {shown!r}; {self._remedy}"
             )
         problems = [f"lacks {c.source_name}" for c in self._wanted() if c.name not in lowered]
-        problems += [f"adds {name!r}" for name in names if name.lower() not in known]
-        problems += [f"repeats {name!r}" for i, name in enumerate(names) if name.lower() in lowered[:i]]
-        if problems:
+        adds = [name for name in names if name.lower() not in known]
+        repeats = [f"repeats {name!r}" for i, name in enumerate(names) if name.lower() in lowered[:i]]
+        # A column more is no problem where nothing is in it, which is found out on the way; see _leave_out.
+        if problems or repeats or not all(map(_NAME.fullmatch, adds)):
+            problems += [*(f"adds {name!r}" for name in adds), *repeats]
             more = f" and has {len(problems) - _SHOWN_PROBLEMS} more problems" if problems[_SHOWN_PROBLEMS:] else ""
             raise PipelineError(
                 f"{self.label}, line 1: the header {', '.join(problems[:_SHOWN_PROBLEMS])}{more}; if the publisher"
@@ -201,7 +267,9 @@ def _count_all(block: Block, found: Survey) -> None:
 
 _LIKELY_SHARE = 0.9  # of a block's rows in the month by a quick look: the exact count would then not be below any share
 _REMEDY = "if it is whole at its source, remove this copy with `pipeline forget` and run again"
-_SHOWN_PROBLEMS = 12
+_SHOWN_PROBLEMS, _LONGEST_SHOWN = 12, 80
+_FIELD = re.compile(rb'(?:^|(?<=,))(?:"[^"]*"|[^,"])*')
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 
 
 def _names(header: bytes) -> list[str]:

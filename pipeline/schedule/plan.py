@@ -68,7 +68,9 @@ def _catch_up(spec: Dataset, task: str, parameters: Mapping[str, Any], start: st
         trigger = cron_trigger(spec.schedule)
     except ValueError as error:
         raise PipelineError(f"pipeline/datasets/{spec.name}.yaml: schedule: {error}") from None
-    return CatchUp(spec, trigger, task, parameters, start or format_month(spec.first_month), workers)
+    return CatchUp(
+        spec, trigger, task, parameters, start or format_month(spec.schedule.start or spec.first_month), workers
+    )
 
 
 def _check_month(start: str) -> None:

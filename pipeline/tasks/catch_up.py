@@ -8,7 +8,7 @@ import logging
 import luigi
 from luigi.tools.range import RangeMonthly
 
-from pipeline.datasets import Dataset, dataset_named, format_month
+from pipeline.datasets import Dataset, Release, dataset_named, format_month
 from pipeline.errors import PipelineError
 from pipeline.extract.availability import published_months
 from pipeline.settings import SourceSettings
@@ -33,7 +33,8 @@ class CatchUpMonthly(RangeMonthly):
         """The months that are published and not complete."""
         settings = SourceSettings()
         missing = [moment.date() for moment in super().missing_datetimes(finite_datetimes)]
-        published = published_months(self._dataset, missing, settings.base_url, settings.http_options())
+        releases = [Release(self._dataset, month) for month in missing]
+        published = published_months(releases, settings.places, settings.http_options())
         there = {moment.date() for moment in finite_datetimes} - set(missing) | set(published)
         if finite_datetimes and not there:
             raise PipelineError(

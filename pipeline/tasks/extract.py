@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import luigi
 import luigi.local_target
 
-from pipeline.extract.extraction import ExtractedFile, extract_release
+from pipeline.datasets.spec import MIRROR, TLC
+from pipeline.extract.extraction import ExtractedFile, extract_release, extracted_file
+from pipeline.extract.places import Place
 from pipeline.settings import SourceSettings, StorageSettings
 from pipeline.tasks.base import ReleaseTask, TripdataTask, ZonesTask
 from pipeline.warehouses import LoadJob
+
+
+class SourceParameter(luigi.ChoiceParameter[str]):
+    """Which source to take a file from."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            choices=["", MIRROR, TLC],
+            default="",
+            significant=False,
+            description="where to take it from, mirror or tlc; empty: [source] prefer, or else by the month",
+        )
 
 
 class Extract(ReleaseTask):
     """Puts a release file in place once it is complete and verified; complete when the file is there."""
 
     force = luigi.BoolParameter(default=False, significant=False, description="fetch it anew even if it is there")
+    source = ""
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
@@ -25,7 +41,7 @@ class Extract(ReleaseTask):
         self._forced_over = self._file_id() if self.force else None
 
     def output(self) -> luigi.LocalTarget:
-        return luigi.LocalTarget(str(StorageSettings().raw_file(self.release.raw_path(self.release.source_named()))))
+        return luigi.LocalTarget(str(extracted_file(self.release, self._places(), StorageSettings().raw_folder())))
 
     def complete(self) -> bool:
         found = self._file_id()
@@ -36,11 +52,12 @@ class Extract(ReleaseTask):
         with self.progress("extract", "B", "verifying") as progress:
             extracted = extract_release(
                 self.release,
-                settings.base_url,
-                Path(self.output().path),
+                self._places(),
+                StorageSettings().raw_folder(),
                 settings.http_options(),
                 progress,
                 replace=self.force,
+                allowances=settings.allowances(),
             )
         if extracted.source_url.startswith("http"):
             self.set_link(extracted.source_url)
@@ -50,6 +67,9 @@ class Extract(ReleaseTask):
             bytes=extracted.bytes,
             ratio=extracted.ratio,
         )
+
+    def _places(self) -> Sequence[Place]:
+        return SourceSettings().places(self.release, self.source)
 
     def _file_id(self) -> tuple[int, int] | None:
         try:
@@ -61,21 +81,28 @@ class Extract(ReleaseTask):
 
 def load_job(task: ReleaseTask, file: Path, replace: bool, max_bad_rows: int = 0) -> LoadJob:
     """The job of loading, or uploading, an extracted file on behalf of a task."""
-    facts = ExtractedFile.read(file)
+    facts, release = ExtractedFile.read(file), task.release
+    named = [source for source in release.dataset.sources if facts and source.name == facts.source]
     return LoadJob(
         task_family=task.task_family,
-        release=task.release,
+        release=release,
         run_id=task.run_id,
         replace=replace,
         file=file,
         source_url=facts.source_url if facts else file.resolve().as_uri(),
         rows_expected=facts.rows if facts else None,
         max_bad_rows=max_bad_rows,
+        source=named[0] if named else None,
+        etag=facts.etag if facts else "",
+        last_modified=facts.last_modified if facts else "",
+        ignore_unknown_columns=SourceSettings().ignore_unknown_columns,
     )
 
 
 class ExtractTripdata(TripdataTask, Extract):
     """A month of trip records as released."""
+
+    source = SourceParameter()
 
 
 class ExtractZones(ZonesTask, Extract):

@@ -20,7 +20,7 @@ from pipeline.parameters import CountParameter
 from pipeline.settings import StorageSettings
 from pipeline.targets import LoadMarker
 from pipeline.tasks.base import ReleaseTask, TripdataTask, ZonesTask
-from pipeline.tasks.extract import ExtractTripdata, ExtractZones, load_job
+from pipeline.tasks.extract import ExtractTripdata, ExtractZones, SourceParameter, load_job
 from pipeline.tasks.upload import UploadTripdata, UploadZones
 from pipeline.warehouses import WAREHOUSES, LoadJob, LoadObserver, warehouse_info, warehouse_named
 from pipeline.warehouses.ledger import LedgerEntry
@@ -97,6 +97,7 @@ class LoadTripdata(TripdataTask, Load):
     warehouse_name = "postgres"
     resources = {"postgres": 1}  # noqa: RUF012 - Luigi's own name and type; how many at a time: [resources] postgres
 
+    source = SourceParameter()
     max_bad_rows = CountParameter(
         default=0,
         significant=False,
@@ -108,7 +109,7 @@ class LoadTripdata(TripdataTask, Load):
         return int(self.max_bad_rows)
 
     def requires(self) -> luigi.Task:
-        return ExtractTripdata(taxi=self.taxi, month=self.month, force=self.force)
+        return ExtractTripdata(taxi=self.taxi, month=self.month, force=self.force, source=self.source)
 
 
 class LoadZones(ZonesTask, Load):
@@ -127,8 +128,10 @@ class LoadTripdataToBigQuery(TripdataTask, Load):
     warehouse_name = "bigquery"
     resources = {"bigquery": 1}  # noqa: RUF012
 
+    source = SourceParameter()
+
     def requires(self) -> luigi.Task:
-        return UploadTripdata(taxi=self.taxi, month=self.month, force=self.force)
+        return UploadTripdata(taxi=self.taxi, month=self.month, force=self.force, source=self.source)
 
 
 class LoadZonesToBigQuery(ZonesTask, Load):

@@ -8,7 +8,7 @@ import luigi
 
 from pipeline.targets import StoredObject
 from pipeline.tasks.base import PipelineTask, ReleaseTask, TripdataTask, ZonesTask
-from pipeline.tasks.extract import Extract, ExtractTripdata, ExtractZones, load_job
+from pipeline.tasks.extract import Extract, ExtractTripdata, ExtractZones, SourceParameter, load_job
 from pipeline.warehouses import object_store
 
 
@@ -55,8 +55,10 @@ class Upload(ReleaseTask):
 class UploadTripdata(TripdataTask, Upload):
     """A month of trip records in the bucket, e.g. as green_tripdata_2019-01.csv."""
 
+    source = SourceParameter()
+
     def extract(self) -> Extract:
-        return ExtractTripdata(taxi=self.taxi, month=self.month, force=self.force)
+        return ExtractTripdata(taxi=self.taxi, month=self.month, force=self.force, source=self.source)
 
 
 class UploadZones(ZonesTask, Upload):
