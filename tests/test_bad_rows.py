@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import re
+import tracemalloc
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import execute
@@ -29,10 +33,13 @@ BAD_ROWS = {
     "no such day": (trip(50, lpep_dropoff_datetime="2019-02-30 00:00:00"), r"column lpep_dropoff_datetime: .*02-30"),
     "a NUL byte": (trip(50, store_and_fwd_flag="\0"), r"invalid byte sequence.*0x00"),
     "not UTF-8": (GOOD.replace(b",N,", b",\xff\xfe,"), r"invalid byte sequence.*0xff"),
-    "only \\.": (rb"\.", r"missing data for column|only \\\."),
+    "only \\.": (rb"\.", r"missing data for column.*only: \\\."),
     "a blank line": (b"", r"missing data for column"),
     "a number over two lines": (trip(50, fare_amount='"8\r\n5"'), r"column fare_amount: .*8\\r\\n5"),
-    "quotes around two columns": (GOOD.replace(b"41,42", b'"41,42"'), r"column passenger_count: .*integer.*\.79"),
+    "quotes around two columns": (
+        GOOD.replace(b"41,42", b'"41,42"'),
+        r'missing data for column "congestion_surcharge".*41,42',
+    ),
 }
 bad_rows = pytest.mark.parametrize(("row", "message"), BAD_ROWS.values(), ids=BAD_ROWS.keys())
 
@@ -207,3 +214,103 @@ def test_bad_zone_file_changes_nothing_of_the_zones_there(database: PostgresData
 
     assert execute(database, "SELECT * FROM taxi_zone_lookup ORDER BY locationid") == rows
     assert execute(database, "SELECT * FROM load_ledger") == markers
+
+
+# What PostgreSQL reads, but not as what is written: the row is as bad as any.
+LAX = {
+    "now": {"lpep_pickup_datetime": "now"},
+    "today": {"lpep_pickup_datetime": "today"},
+    "infinity": {"lpep_dropoff_datetime": "infinity"},
+    "a semicolon": {"lpep_dropoff_datetime": "2019-01-01 17:37:2;"},
+    "a second of one digit": {"lpep_dropoff_datetime": "2019-01-01 17:37:2"},
+    "a year of three digits": {"lpep_pickup_datetime": "020-04-02 00:00:00"},
+    "a year of five digits": {"lpep_pickup_datetime": "22019-04-02 00:00:00"},
+    "no time": {"lpep_pickup_datetime": "2019-01-01"},
+    "hour 24": {"lpep_pickup_datetime": "2019-01-01 24:00:00"},
+    "second 60": {"lpep_pickup_datetime": "2019-01-01 23:59:60"},
+    "a zone": {"lpep_pickup_datetime": "2019-01-01 00:00:00-05"},
+    "a name of a zone": {"lpep_pickup_datetime": "2019-01-01 00:00:00 EST"},
+    "another order": {"lpep_pickup_datetime": "01/02/2019 00:00:00"},
+    "underscores": {"passenger_count": "1_000"},
+    "a hexadecimal number": {"passenger_count": "0x10"},
+    "a blank before a number": {"passenger_count": " 1"},
+    "a whole double in an integer": {"payment_type": "2.0"},
+    "not a number": {"fare_amount": "NaN"},
+    "infinite": {"tip_amount": "-Infinity"},
+    "beyond what sums hold": {"tip_amount": "1.79e308"},
+    "a vendor that is no number": {"vendorid": "CMT"},
+    "half a zone": {"pulocationid": "41.5"},
+}
+
+
+@pytest.mark.parametrize("values", LAX.values(), ids=LAX.keys())
+def test_value_not_in_the_shape_that_is_written_and_printed_is_a_bad_row(
+    database: PostgresDatabase, tmp_path: Path, values: dict[str, str]
+) -> None:
+    lines = [*trips(30), trip(30, **values), trip(31)]
+    [(column, value)] = values.items()
+
+    with pytest.raises(PipelineError, match=rf", line 32, column {column}: .*{re.escape(value)}"):
+        load(database, job_of(lines, tmp_path), silent)
+    entry = load(database, job_of(lines, tmp_path, max_bad_rows=1), silent)
+
+    assert (entry.rows_loaded, entry.rows_rejected) == (31, 1)
+    [(line,)] = execute(database, "SELECT line FROM load_quarantine")
+    assert line == lines[30].decode()
+
+
+@pytest.mark.parametrize(
+    ("values", "stored"),
+    [
+        ({"trip_distance": ".79"}, ("trip_distance", 0.79)),
+        ({"tip_amount": ".00"}, ("tip_amount", 0.0)),
+        ({"tip_amount": "8.0"}, ("tip_amount", 8.0)),
+        ({"tip_amount": "8."}, ("tip_amount", 8.0)),
+        ({"trip_distance": "1e-05"}, ("trip_distance", 0.00001)),
+        ({"fare_amount": "-0.5"}, ("fare_amount", -0.5)),
+        ({"passenger_count": '"3"'}, ("passenger_count", 3)),
+        ({"passenger_count": "007"}, ("passenger_count", 7)),
+        ({"vendorid": "2.0"}, ("vendorid", "2")),
+        ({"pulocationid": "41.0"}, ("pulocationid", "41")),
+        ({"lpep_pickup_datetime": "2019-01-01T00:07:00"}, ("lpep_pickup_datetime::text", "2019-01-01 00:07:00")),
+        ({"lpep_pickup_datetime": "2019-01-01 00:07:00.25"}, ("lpep_pickup_datetime::text", "2019-01-01 00:07:00.25")),
+        ({"lpep_pickup_datetime": ""}, ("lpep_pickup_datetime", None)),
+        ({"store_and_fwd_flag": "é"}, ("store_and_fwd_flag", "é")),
+    ],
+    ids=str,
+)
+def test_value_in_that_shape_is_taken(
+    database: PostgresDatabase, tmp_path: Path, values: dict[str, str], stored: tuple[str, Any]
+) -> None:
+    load(database, job_of([trip(7, **values)], tmp_path), silent)
+
+    column, value = stored
+    assert execute(database, f"SELECT {column} FROM green_tripdata") == [(value,)]
+
+
+def test_tens_of_thousands_of_bad_rows_are_set_aside_at_once(database: PostgresDatabase, tmp_path: Path) -> None:
+    lines = [trip(number, extra="x") if number % 2 else trip(number) for number in range(40_000)]
+    seen: list[int] = []
+    job = job_of(lines, tmp_path, max_bad_rows=100_000)
+
+    entry = load(database, job, lambda done, total: seen.append(done))
+
+    assert (entry.rows_loaded, entry.rows_rejected, count(database, "load_quarantine")) == (20_000, 20_000, 20_000)
+    assert seen == sorted(seen)
+    assert seen[-1] == 40_000
+
+
+def test_bomb_of_newlines_is_refused_in_little_memory(database: PostgresDatabase, tmp_path: Path) -> None:
+    """A million blank lines in a file of some kilobytes; set aside, they do not fill the memory either."""
+    job = job_of(trips(3), tmp_path)
+    assert job.file
+    file = job.file.with_suffix(".csv.gz")
+    file.write_bytes(gzip.compress(HEADER + b"\n" * 1_000_000))
+
+    for allowed, message in ((0, r"line 2, missing data for column"), (50_000, r"now 50000")):
+        tracemalloc.start()
+        with pytest.raises(PipelineError, match=message):
+            load(database, replace(job, file=file, max_bad_rows=allowed), silent)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert peak < 100 << 20, allowed

@@ -107,10 +107,6 @@ STRAYS = {
         trip(7, lpep_pickup_datetime="", lpep_dropoff_datetime="2019-02-03 04:05:06"),
         trip(7, lpep_pickup_datetime="2019-02-03 04:05:06", lpep_dropoff_datetime=""),
     ),
-    "a far future that reads like vendor 12": (
-        trip(7, vendorid="1", lpep_pickup_datetime="22019-02-03 04:05:06"),
-        trip(7, vendorid="12", lpep_pickup_datetime="2019-02-03 04:05:06"),
-    ),
 }
 
 

@@ -75,7 +75,7 @@ def test_killed_while_indexing(database: PostgresDatabase, tmp_path: Path) -> No
     with held(database, "LOCK TABLE green_tripdata_2019_01_loading IN ROW EXCLUSIVE MODE"):
         process.stdin.write("go on\n")
         process.stdin.flush()
-        until_it_waits(database, "CREATE UNIQUE INDEX")
+        until_it_waits(database, "ALTER TABLE .*DROP EXPRESSION")
         kill(process, database)
 
     assert is_absent(database)

@@ -10,7 +10,7 @@ import pytest
 from conftest import execute
 from row_ids import rows_with_another_id
 
-from pipeline.datasets import Release, dataset_named
+from pipeline.datasets import Release, dataset_named, parse_month
 from pipeline.progress import silent
 from pipeline.warehouses import LoadJob
 from pipeline.warehouses.postgres.connection import PostgresDatabase
@@ -55,6 +55,42 @@ def test_every_row_of_a_yellow_sample_is_loaded(
     assert (entry.rows_read, entry.rows_loaded, entry.rows_duplicate, entry.rows_rejected) == (rows, rows, 0, 0)
     assert execute(database, "SELECT count(*) FROM yellow_tripdata") == [(rows,)]
     assert rows_with_another_id(database, dataset_named("yellow")) == 0
+
+
+# Rows of each Parquet file, and how many of them share their key with a later one in the order of the rows' text.
+GREEN_PARQUET = {"2020-03": (223_496, 0), "2021-01": (76_518, 0), "2022-01": (62_495, 2), "2023-02": (64_809, 5)}
+GREEN_PARQUET |= {"2024-07": (51_837, 2), "2025-11": (46_912, 1)}
+
+
+def parquet_job(releases: Path, month: str) -> LoadJob:
+    file = releases.parent / "trip-data" / f"green_tripdata_{month}.parquet"
+    release = Release(dataset_named("green"), parse_month(month))
+    return LoadJob("LoadTripdata", release, "test", file=file, source_url=file.as_uri())
+
+
+def test_every_row_of_the_parquet_months_is_loaded(database: PostgresDatabase, real_releases: Path) -> None:
+    for month, (rows, _) in GREEN_PARQUET.items():
+        entry = load(database, parquet_job(real_releases, month), silent)
+        assert (entry.rows_read, entry.rows_loaded, entry.rows_duplicate, entry.rows_rejected) == (rows, rows, 0, 0)
+        assert entry.format == "parquet"
+
+    assert rows_with_another_id(database, dataset_named("green")) == sum(n for _, n in GREEN_PARQUET.values())
+    ids = "SELECT count(DISTINCT unique_row_id), count(*) FROM green_tripdata"
+    total = sum(rows for rows, _ in GREEN_PARQUET.values())
+    assert execute(database, ids) == [(total, total)]
+    fee = "SELECT filename FROM green_tripdata WHERE cbd_congestion_fee IS NOT NULL GROUP BY 1"
+    assert execute(database, fee) == [("green_tripdata_2025-11.csv",)]
+
+
+def test_ids_of_a_month_are_the_same_from_csv_and_from_parquet(database: PostgresDatabase, real_releases: Path) -> None:
+    """The Parquet file of 2020-03 has every row of the CSV file, and 90 more."""
+    load(database, job_in(real_releases, "green", datetime.date(2020, 3, 1)), silent)
+    execute(database, "CREATE TABLE from_csv AS SELECT unique_row_id FROM green_tripdata")
+
+    load(database, replace(parquet_job(real_releases, "2020-03"), replace=True), silent)
+
+    query = "SELECT count(a.unique_row_id), count(b.unique_row_id), count(*) FROM green_tripdata AS a"
+    assert execute(database, f"{query} FULL JOIN from_csv AS b USING (unique_row_id)") == [(223_496, 223_406, 223_496)]
 
 
 def test_all_zones_are_loaded(database: PostgresDatabase, real_releases: Path) -> None:

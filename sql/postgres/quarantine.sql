@@ -16,9 +16,7 @@ CREATE TABLE IF NOT EXISTS {quarantine} (
 CREATE INDEX IF NOT EXISTS {index} ON {quarantine} (target_table, filename);
 
 -- name: quarantine_malformed_rows
-INSERT INTO {quarantine} (target_table, filename, reason, detail, line_number, line)
-SELECT %(target_table)s, %(filename)s, 'malformed', detail, line_number, line
-FROM unnest(%(details)s::text[], %(line_numbers)s::bigint[], %(lines)s::text[]) AS bad (detail, line_number, line);
+COPY {quarantine} (target_table, filename, reason, detail, line_number, line) FROM STDIN WITH (FORMAT csv);
 
 -- name: resolve_repeated_ids
 -- Of rows that are equal in every column one stays. Rows that share the key and differ all stay: the last in the order

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import logging
+from typing import TYPE_CHECKING
 
 import psycopg2
 from psycopg2.extensions import connection as Connection
@@ -14,6 +16,7 @@ from pipeline.progress import Progress
 from pipeline.releases import CsvRelease, open_release
 from pipeline.warehouses import LoadJob
 from pipeline.warehouses.ledger import LedgerEntry
+from pipeline.warehouses.postgres.bad_rows import bad_rows_of
 from pipeline.warehouses.postgres.connection import (
     PostgresDatabase,
     lock_session,
@@ -21,7 +24,7 @@ from pipeline.warehouses.postgres.connection import (
     table_exists,
     translate_errors,
 )
-from pipeline.warehouses.postgres.copy_streams import Staged, Stager
+from pipeline.warehouses.postgres.copy_streams import Stager
 from pipeline.warehouses.postgres.ledger import delete_load, find_load, record_load
 from pipeline.warehouses.postgres.partitions import (
     create_loading_table,
@@ -32,6 +35,11 @@ from pipeline.warehouses.postgres.partitions import (
 )
 from pipeline.warehouses.postgres.quarantine import clear_quarantine, quarantine_malformed
 from pipeline.warehouses.postgres.tables import ReleaseTables, ensure_tables
+
+if TYPE_CHECKING:
+    from pipeline.releases.parquet_file import ParquetRelease
+
+logger = logging.getLogger("luigi-interface")
 
 # What a crash may take is a table that nobody has seen yet; the marker's own commit waits for the disk, and for
 # everything written before it.
@@ -100,23 +108,23 @@ def _connect(database: PostgresDatabase) -> Connection:
 def _load_month(
     database: PostgresDatabase, control: Connection, job: LoadJob, tables: ReleaseTables, progress: Progress
 ) -> None:
-    assert job.file
     started_at = datetime.datetime.now(datetime.UTC)
     create_loading_table(control, tables)
     try:
-        with open_release(job.file, job.release, source=job.source) as release, contextlib.ExitStack() as stack:
-            assert isinstance(release, CsvRelease)
-            streams = [
-                stack.enter_context(contextlib.closing(database.connect(**_STREAM_SESSION)))
-                for _ in range(database.copy_streams)
-            ]
-            staged = Stager(release, tables.loading, streams, job.max_bad_rows).run(job.rows_expected, progress)
-        with control, control.cursor() as cursor:
-            _delete_load(cursor, tables)
-            duplicates = index_partition(cursor, tables)
-            duplicates += publish_partition(cursor, tables)
-            quarantine_malformed(cursor, tables, staged.malformed)
-            record_load(cursor, tables.schema, _entry(job, release, staged, duplicates, started_at))
+        with _opened(job) as release, bad_rows_of(job.release, job.max_bad_rows) as bad_rows:
+            with contextlib.ExitStack() as stack:
+                streams = [
+                    stack.enter_context(contextlib.closing(database.connect(**_STREAM_SESSION)))
+                    for _ in range(database.copy_streams)
+                ]
+                staged = Stager(release, tables.loading, streams, bad_rows)
+                staged.run(job.rows_expected, progress)
+            with control, control.cursor() as cursor:
+                _delete_load(cursor, tables)
+                duplicates = index_partition(cursor, tables)
+                duplicates += publish_partition(cursor, tables)
+                quarantine_malformed(cursor, tables, bad_rows)
+                record_load(cursor, tables.schema, _entry(job, release, staged, duplicates, started_at))
     except BaseException:
         with contextlib.suppress(psycopg2.Error), control.cursor() as cursor:
             drop_loading_table(cursor, tables)
@@ -124,14 +132,27 @@ def _load_month(
 
 
 def _load_lookup(control: Connection, job: LoadJob, tables: ReleaseTables, progress: Progress) -> None:
-    assert job.file
     started_at = datetime.datetime.now(datetime.UTC)
-    with open_release(job.file, job.release, source=job.source) as release, control, control.cursor() as cursor:
-        assert isinstance(release, CsvRelease)
+    with (
+        _opened(job) as release,
+        bad_rows_of(job.release, allowed=0) as none,
+        control,
+        control.cursor() as cursor,
+    ):
         _delete_load(cursor, tables)
         cursor.execute(statement("delete_rows", table=tables.table))
-        staged = Stager(release, tables.table, [control], max_bad_rows=0).run(job.rows_expected, progress)
+        staged = Stager(release, tables.table, [control], none)
+        staged.run(job.rows_expected, progress)
         record_load(cursor, tables.schema, _entry(job, release, staged, 0, started_at))
+
+
+def _opened(job: LoadJob) -> CsvRelease | ParquetRelease:
+    assert job.file
+    unknown = job.ignore_unknown_columns
+    release = open_release(job.file, job.release, source=job.source, ignore_unknown_columns=unknown)
+    for note in getattr(release, "notes", ()):
+        logger.warning("%s: %s", release.label, note)
+    return release
 
 
 def _delete_load(cursor: Cursor, tables: ReleaseTables) -> bool:
@@ -140,7 +161,7 @@ def _delete_load(cursor: Cursor, tables: ReleaseTables) -> bool:
 
 
 def _entry(
-    job: LoadJob, release: CsvRelease, staged: Staged, duplicates: int, started_at: datetime.datetime
+    job: LoadJob, release: CsvRelease | ParquetRelease, staged: Stager, duplicates: int, started_at: datetime.datetime
 ) -> LedgerEntry:
     return LedgerEntry(
         task_family=job.task_family,
@@ -152,7 +173,7 @@ def _entry(
         rows_read=staged.rows_read,
         rows_loaded=staged.rows_copied - duplicates,
         rows_duplicate=duplicates,
-        rows_rejected=len(staged.malformed),
+        rows_rejected=staged.bad_rows.count,
         spec_version=job.release.dataset.version,
         started_at=started_at,
         run_id=job.run_id,

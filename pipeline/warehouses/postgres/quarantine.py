@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TextIO, cast
 
 from psycopg2.extensions import cursor as Cursor
 
-from pipeline.warehouses.postgres.bad_rows import MalformedRow
+from pipeline.warehouses.postgres.bad_rows import BadRows
 from pipeline.warehouses.postgres.connection import statement
 from pipeline.warehouses.postgres.tables import ReleaseTables
 
@@ -17,19 +18,12 @@ def clear_quarantine(cursor: Cursor, tables: ReleaseTables) -> None:
     cursor.execute(statement("clear_quarantine", quarantine=tables.quarantine), values)
 
 
-def quarantine_malformed(cursor: Cursor, tables: ReleaseTables, rows: list[MalformedRow]) -> None:
-    """Keeps the rows that PostgreSQL did not take, with their line numbers and what was wrong."""
-    if rows:
-        cursor.execute(
-            statement("quarantine_malformed_rows", quarantine=tables.quarantine),
-            {
-                "target_table": tables.release.table,
-                "filename": tables.release.filename,
-                "details": [row.detail for row in rows],
-                "line_numbers": [row.line_number for row in rows],
-                "lines": [row.line for row in rows],
-            },
-        )
+def quarantine_malformed(cursor: Cursor, tables: ReleaseTables, rows: BadRows) -> None:
+    """Keeps the rows that are not what the spec says, with their line numbers and what was wrong."""
+    if rows.count:
+        rows.lines.seek(0)
+        query = statement("quarantine_malformed_rows", quarantine=tables.quarantine)
+        cursor.copy_expert(query, cast(TextIO, rows.lines))
 
 
 def resolve_repeated_ids(cursor: Cursor, tables: ReleaseTables) -> int:
