@@ -218,6 +218,11 @@ class ScheduleSettings(Section, section="schedule"):
         default="", description="the first month to catch up with, such as 2019-01; empty: what its schedule says"
     )
     workers: int = CountParameter(least=1, default=1, description="how many months to work on side by side")
+    reload: str = luigi.ChoiceParameter(
+        choices=["never", "always"],
+        default="never",
+        description="whether a catch-up loads a month anew that was published again; of either it logs a warning",
+    )
     retry_minutes: float = DurationParameter(
         default=60, description="minutes until a failed catch-up is tried again; 0: at the next firing"
     )

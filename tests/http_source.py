@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import re
 import threading
@@ -20,6 +21,9 @@ class Fault:
     headers: dict[str, str | None] = field(default_factory=dict)  # in the place of the right ones; None: left out
     hang_up: bool = False  # close the connection without an answer
     cut_after: int | None = None  # close the connection after so many bytes of the body
+    drip_head: float | None = None  # send the head a byte at a time, so many seconds apart
+    continues: int = 0  # send so many `100 Continue` before the answer, a hundredth of a second apart
+    drip_body: float | None = None  # send the body a byte at a time, so many seconds apart
     stall_after: int | None = None  # send so many bytes of the body, then nothing, and keep the connection open
     hold: bool = False  # wait for `HttpSource.gate` before answering
     chunked: bool = False  # send the body in chunks, without Content-Length
@@ -52,6 +56,7 @@ class HttpSource:
     afterwards: Fault = FINE  # for every request after those
     etag: str | None = '"first"'
     last_modified: str | None = None
+    absent: int = 404  # the status of what it has not; TLC's site answers 403
     knows_ranges: bool = True
     knows_if_range: bool = True
     requests: list[Request] = field(default_factory=list)
@@ -95,28 +100,41 @@ class Handler(BaseHTTPRequestHandler):
             source.gate.wait(20)
         if fault.hang_up:
             return
+        for _ in range(fault.continues):
+            self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            time.sleep(0.01)
+        if fault.drip_head is not None:
+            self.drip(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 1_000, fault.drip_head)
+            return
         body = source.files.get(self.path)
         if fault.status or body is None:
-            self.head(fault.status or 404, {"Content-Length": "0"}, fault)
+            self.head(fault.status or source.absent, {"Content-Length": "0"}, fault)
             return
         first, last = fault.range_sent or self.asked_range(len(body))
         if first and first >= len(body):
             self.head(416, {"Content-Length": "0", "Content-Range": f"bytes */{len(body)}"}, fault)
             return
         headers = source.validators()
-        if first or fault.range_sent:
+        if first or last + 1 < len(body) or fault.range_sent:
             headers["Content-Range"] = f"bytes {first}-{last}/{len(body)}"
         headers |= {"Transfer-Encoding": "chunked"} if fault.chunked else {"Content-Length": str(last + 1 - first)}
         self.head(206 if "Content-Range" in headers else 200, headers, fault)
         self.send_body(body[first : last + 1], fault)
 
+    def drip(self, data: bytes, seconds: float) -> None:
+        with contextlib.suppress(OSError):
+            for byte in data:
+                self.wfile.write(bytes([byte]))
+                if self.source.closing.wait(seconds):
+                    return
+
     def asked_range(self, size: int) -> tuple[int, int]:
-        asked = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         if_range = self.headers.get("If-Range")
         changed = if_range not in (None, *self.source.validators().values())
         if not asked or not self.source.knows_ranges or (changed and self.source.knows_if_range):
             return 0, size - 1
-        return int(asked[1]), size - 1
+        return int(asked[1]), min(int(asked[2] or size - 1), size - 1)
 
     def head(self, status: int, headers: dict[str, str], fault: Fault) -> None:
         self.send_response(status)
@@ -128,6 +146,9 @@ class Handler(BaseHTTPRequestHandler):
     def send_body(self, body: bytes, fault: Fault) -> None:
         limits = [limit for limit in (fault.cut_after, fault.stall_after) if limit is not None]
         sent = body[: min(limits)] if limits else body
+        if fault.drip_body is not None:
+            self.drip(sent, fault.drip_body)
+            return
         self.wfile.write(b"%x\r\n%b\r\n" % (len(sent), sent) if fault.chunked else sent)
         if fault.chunked and not limits:
             self.wfile.write(b"0\r\n\r\n")

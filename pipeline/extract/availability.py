@@ -14,7 +14,7 @@ import urllib3
 from dateutil.relativedelta import relativedelta
 from requests.adapters import HTTPAdapter
 
-from pipeline.datasets import Release
+from pipeline.datasets import Release, format_month
 from pipeline.errors import PipelineError
 from pipeline.extract.credentials import without_credentials
 from pipeline.extract.download import RETRIED_STATUS, HttpOptions
@@ -55,7 +55,7 @@ def published_months(releases: Sequence[Release], places_of: PlacesOf, options: 
     :raises PipelineError: when a source cannot be asked, or blocks us.
     """
     found: list[datetime.date] = []
-    denied: dict[str, tuple[Release, Place]] = {}
+    denied: list[Place] = []
     answered: set[str] = set()
     with _session(options) as session:
         for release in releases:
@@ -64,15 +64,15 @@ def published_months(releases: Sequence[Release], places_of: PlacesOf, options: 
                     if _look(place.url(release), session, options) is None:
                         continue
                 except _Denied:
-                    denied.setdefault(place.base_url, (release, place))
+                    denied += [place] if place not in denied else []
                     continue
                 answered.add(place.base_url)
                 assert release.month
                 found.append(release.month)
                 break
-        for base_url, (release, place) in denied.items():
-            if base_url not in answered:
-                _check_not_blocked(release, place, session, options)
+        silent = [place for place in denied if place.base_url not in answered]
+        if silent:
+            _check_not_blocked(releases[-1], silent, session, options)
     return found
 
 
@@ -88,26 +88,42 @@ def edition_of(release: Release, place: Place, options: HttpOptions) -> Edition 
             raise PipelineError(_NO_ANSWER.format(without_credentials(place.url(release)), "status 403")) from None
 
 
-def check_not_blocked(release: Release, place: Place, options: HttpOptions) -> None:
-    """Returns when the place, which denied the release, gives another month that it must have: it has no such file.
+def check_not_blocked(release: Release, denied: Sequence[Place], options: HttpOptions) -> None:
+    """Returns when the places, which denied the release, give another month: then they have no such file.
 
-    :raises PipelineError: when it denies those as well.
+    :raises PipelineError: when nothing below one of their base URLs is given, not even months that must be there.
     """
     with _session(options) as session:
-        _check_not_blocked(release, place, session, options)
+        _check_not_blocked(release, denied, session, options)
 
 
-def _check_not_blocked(release: Release, place: Place, session: requests.Session, options: HttpOptions) -> None:
-    months = _months_to_try(release, place)
-    for month in months:
-        with contextlib.suppress(_Denied):
-            if _look(place.url(Release(release.dataset, month)), session, options) is not None:
-                return
-    also = f", and also for {months[0]:%Y-%m}, which must be there" if months else ""
-    raise PipelineError(
-        f"blocked: {without_credentials(place.url(release))} is answered with 403 Forbidden{also}; check the network"
-        " and its proxies, or name another source with --source-base-url or --source-tlc-base-url"
-    )
+def _check_not_blocked(
+    release: Release, denied: Sequence[Place], session: requests.Session, options: HttpOptions
+) -> None:
+    for base_url in {place.base_url for place in denied}:
+        tried = [
+            (place, Release(release.dataset, month))
+            for place in denied
+            if place.base_url == base_url
+            for month in _months_to_try(release, place)
+        ]
+        if any(_is_given(place.url(other), session, options) for place, other in tried):
+            continue
+        shown = without_credentials(next(place for place in denied if place.base_url == base_url).url(release))
+        also = (
+            f", and so is {format_month(tried[0][1].month)}, which must be there" if tried and tried[0][1].month else ""
+        )
+        raise PipelineError(
+            f"blocked: {shown} is answered with 403 Forbidden{also}; check the network and its proxies, or name another"
+            " source with --source-base-url or --source-tlc-base-url"
+        )
+
+
+def _is_given(url: str, session: requests.Session, options: HttpOptions) -> bool:
+    try:
+        return _look(url, session, options) is not None
+    except _Denied:
+        return False
 
 
 def _months_to_try(release: Release, place: Place) -> list[datetime.date]:

@@ -92,6 +92,7 @@ def extract_release(
     :raises PipelineError: when the month is not published, the source fails, the file is wrong or the disk is full.
     """
     absent: list[str] = []
+    denied: list[Place] = []
     for place in places:
         file = folder / release.raw_path(place.source)
         try:
@@ -100,7 +101,8 @@ def extract_release(
                 if not replace and file.exists() and (facts := ExtractedFile.read(file)):
                     return facts
                 facts = _extract(release, place, file, options, progress, allowances)
-        except FileNotPublished:
+        except (FileNotPublished, AccessDenied) as answer:
+            denied += [place] if isinstance(answer, AccessDenied) else []
             absent.append(without_credentials(place.url(release)))
             continue
         except OSError as error:
@@ -110,6 +112,7 @@ def extract_release(
         for other in places[: len(absent)]:  # they have no such file, so an earlier copy is not what they have
             remove_extracted(folder / release.raw_path(other.source))
         return facts
+    check_not_blocked(release, denied, options)
     known = release.dataset.published_months()
     months = f"; months known to be published: {known}" if release.month else ""
     raise PipelineError(f"{release} does not exist at {' or '.join(absent)}{months}")
@@ -137,11 +140,7 @@ def _extract(
     if (local := local_path(url)) is not None:
         edition = _copy(local, place, part)
     else:
-        try:
-            edition = download(url, part, options, progress)
-        except AccessDenied:
-            check_not_blocked(release, place, options)
-            raise FileNotPublished from None
+        edition = download(url, part, options, progress)
     facts = _verify(part, release, place, edition, allowances)
     _put_in_place(part, file, facts)
     return facts

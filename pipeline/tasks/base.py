@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("luigi-interface")
 
 _REPORT_SECONDS = 1.0
+_LOG_SECONDS = 30.0  # where there is no terminal to show a bar on
 RUN_ID = uuid.uuid4().hex  # of this process and the workers that it forks
 
 
@@ -105,9 +106,10 @@ class PipelineTask(luigi.Task):
         """
         bar = self._bar(verb, unit)
         started, reported = time.monotonic(), -math.inf
+        logged = started
 
         def report(done: int, total: int | None) -> None:
-            nonlocal reported
+            nonlocal reported, logged
             now, all_done = time.monotonic(), done == total
             if bar is not None:
                 bar.total = total
@@ -121,6 +123,11 @@ class PipelineTask(luigi.Task):
                 )
                 if total and self.set_progress_percentage is not None:
                     self.set_progress_percentage(min(100, 100 * done // total))
+
+            if bar is None and now - logged >= _LOG_SECONDS and not all_done:
+                logged = now
+                whole = f" of {_amount(total, unit)}" if total else ""
+                logger.info("%s: %s: %s%s", self, verb, _amount(done, unit), whole)
 
         try:
             yield report

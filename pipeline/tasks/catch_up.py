@@ -4,20 +4,28 @@ from __future__ import annotations
 
 import datetime
 import logging
+from typing import Any
 
 import luigi
 from luigi.tools.range import RangeMonthly
 
 from pipeline.datasets import Dataset, Release, dataset_named, format_month
 from pipeline.errors import PipelineError
-from pipeline.extract.availability import published_months
-from pipeline.settings import SourceSettings
+from pipeline.extract.availability import edition_of, published_months
+from pipeline.settings import ScheduleSettings, SourceSettings
+from pipeline.warehouses import WAREHOUSES, warehouse_named
+from pipeline.warehouses.ledger import LedgerEntry
+
+_LOOKED_AT_AGAIN = 3  # of the months that are loaded, the last ones: those are what has been published again
 
 logger = logging.getLogger("luigi-interface")
 
 
 class CatchUpMonthly(RangeMonthly):
-    """RangeMonthly that leaves out what the source does not have: told as a warning if later months are there.
+    """RangeMonthly that leaves out what the source does not have: a warning if later months are there.
+
+    It looks at the last loaded months again. Those that were published anew since are a warning, and are loaded anew
+    with `[schedule] reload = always`.
 
     :raises PipelineError: when the source has none of the months, or cannot be asked.
     """
@@ -28,6 +36,11 @@ class CatchUpMonthly(RangeMonthly):
     param_name: str = luigi.Parameter(  # type: ignore[assignment]
         default="month", positional=False, description="which parameter takes the month"
     )
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        super().__init__(*args, **kwargs)
+        self._required: list[luigi.Task] | None = None
+        self._to_reload: list[datetime.date] = []
 
     def missing_datetimes(self, finite_datetimes: list[datetime.datetime]) -> list[datetime.datetime]:
         """The months that are published and not complete."""
@@ -45,7 +58,26 @@ class CatchUpMonthly(RangeMonthly):
         self._log_absent(
             [month for month in absent if month < max(there)], [month for month in absent if month > max(there)]
         )
+        self._log_republished([moment.date() for moment in finite_datetimes if moment.date() not in missing])
         return [datetime.datetime.combine(month, datetime.time()) for month in published]
+
+    def requires(self) -> list[luigi.Task]:
+        """The missing months that are published, and the months to load anew."""
+        if self._required is None:
+            missing: list[luigi.Task] = super().requires()
+            self._required = [*missing, *(self._forced(month) for month in self._to_reload)]
+        return self._required
+
+    def _log_republished(self, complete: list[datetime.date]) -> None:
+        found = self._republished(complete)
+        reloads = ScheduleSettings().reload == "always" and "force" in dict(self.of_cls.get_params())
+        for month in found:
+            what = "it is loaded anew" if reloads else "load it anew with --force, or set [schedule] reload = always"
+            logger.warning("%s was published again since it was loaded; %s", Release(self._dataset, month), what)
+        self._to_reload = found if reloads else []
+
+    def _forced(self, month: datetime.date) -> luigi.Task:
+        return self.of_cls(**{**self._task_parameters(month), "force": True})
 
     @property
     def _dataset(self) -> Dataset:
@@ -53,11 +85,38 @@ class CatchUpMonthly(RangeMonthly):
             raise PipelineError("""--of-params must name the dataset, such as '{"taxi":"green"}'""")
         return dataset_named(self.of_params["taxi"])
 
+    def _republished(self, months: list[datetime.date]) -> list[datetime.date]:
+        """Those of the last loaded months whose file at the source is another one by now."""
+        found = []
+        for warehouse in self._warehouses():
+            loaded = {entry.partition_key: entry for entry in warehouse_named(warehouse).loaded() if entry.source}
+            releases = [Release(self._dataset, month) for month in sorted(months)]
+            for release in [each for each in releases if each.key in loaded][-_LOOKED_AT_AGAIN:]:
+                if release.month and release.month not in found and _is_republished(release, loaded[release.key]):
+                    found.append(release.month)
+        return found
+
+    def _warehouses(self) -> list[str]:
+        """Those that the task of each month loads."""
+        name = getattr(self.of_cls, "warehouse_name", None) or self.of_params.get("warehouse")
+        return list(WAREHOUSES) if name == "both" else [name] if name in WAREHOUSES else []
+
     def _log_absent(self, holes: list[datetime.date], to_come: list[datetime.date]) -> None:
         if holes:
             logger.warning("%s: the source lacks %s, though it has later months", self._dataset.name, _spelled(holes))
         if to_come:
             logger.info("%s: not published yet: %s", self._dataset.name, _spelled(to_come))
+
+
+def _is_republished(release: Release, entry: LedgerEntry) -> bool:
+    settings = SourceSettings()
+    try:
+        place = settings.places(release, entry.source)[0]
+        edition = edition_of(release, place, settings.http_options())
+    except PipelineError as error:  # which is no reason not to load other months
+        logger.warning("%s: not known whether it was published again: %s", release, error)
+        return False
+    return edition is not None and edition.is_other_than(entry.etag, entry.last_modified, entry.source_bytes)
 
 
 def _spelled(months: list[datetime.date]) -> str:

@@ -1,0 +1,259 @@
+"""Two sources of one month: which is asked, what a 403 means, what is published again, and what is never shown."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from conftest import HASTY, IMPATIENT, Fetch, Run, execute, job_for
+from http_source import Fault, HttpSource
+
+from pipeline.datasets import Release, dataset_named, parse_month
+from pipeline.errors import PipelineError
+from pipeline.extract.availability import Edition, edition_of, published_months
+from pipeline.extract.credentials import without_credentials
+from pipeline.extract.extraction import Allowances, ExtractedFile, extract_release
+from pipeline.extract.places import RELEASE_MIRROR, TLC_SITE, places, source_url
+from pipeline.progress import silent
+from pipeline.sample import write_month
+from pipeline.warehouses.postgres.connection import PostgresDatabase
+
+
+def of(taxi: str, month: str) -> Release:
+    return Release(dataset_named(taxi), parse_month(month))
+
+
+def asked(taxi: str, month: str, base: str = RELEASE_MIRROR, tlc: str = "", source: str = "") -> list[str]:
+    release = of(taxi, month)
+    return [place.url(release) for place in places(release, base, tlc, source)]
+
+
+def publish(site: HttpSource, folder: Path, *months: str) -> None:
+    """Puts made-up months of green on a site laid out as TLC's is, which denies what it has not."""
+    site.absent = 403
+    for month in months:
+        file = write_month(dataset_named("green"), parse_month(month), 50, folder, "tlc")
+        site.files[f"/{file.name}"] = file.read_bytes()
+
+
+def extract(site: HttpSource, month: str, folder: Path, **options: bool) -> ExtractedFile:
+    release = of("green", month)
+    allowances = Allowances(**options)
+    return extract_release(release, places(release, site.url), folder, HASTY, silent, allowances=allowances)
+
+
+def test_mirror_is_asked_for_the_months_that_it_has_and_tlc_for_the_others() -> None:
+    mirror = f"{RELEASE_MIRROR}/green/green_tripdata_2020-04.csv.gz"
+    assert asked("green", "2020-04") == [mirror, f"{TLC_SITE}/green_tripdata_2020-04.parquet"]
+    assert asked("green", "2024-07") == [f"{TLC_SITE}/green_tripdata_2024-07.parquet"]
+    assert asked("green", "2014-01") == [f"{TLC_SITE}/green_tripdata_2014-01.parquet"]
+    assert asked("fhvhv", "2020-04") == [f"{TLC_SITE}/fhvhv_tripdata_2020-04.parquet"]
+    assert asked("green", "2020-04", source="tlc") == [f"{TLC_SITE}/green_tripdata_2020-04.parquet"]
+
+
+def test_base_url_of_ones_own_stands_for_both_unless_tlc_has_one_too() -> None:
+    assert asked("green", "2024-07", "/m") == [
+        "/m/green_tripdata_2024-07.parquet",
+        "/m/green/green_tripdata_2024-07.csv.gz",
+    ]
+    assert asked("green", "2024-07", "/m", "/t")[0] == "/t/green_tripdata_2024-07.parquet"
+    assert asked("green", "2020-04", RELEASE_MIRROR, "/t")[1] == "/t/green_tripdata_2020-04.parquet"
+
+
+def test_early_yellow_months_and_unknown_sources_are_one_line() -> None:
+    with pytest.raises(
+        PipelineError, match=r"yellow 2009-05 is not loaded: .*no taxi zones; the first month is 2011-01"
+    ):
+        asked("yellow", "2009-05")
+    with pytest.raises(PipelineError, match="fhvhv has no source called 'mirror'; it has: tlc"):
+        asked("fhvhv", "2020-04", source="mirror")
+
+
+def test_one_month_has_one_name_whichever_source(tmp_path: Path) -> None:
+    for month in ("2020-04", "2024-07"):
+        release = of("green", month)
+        assert release.filename == f"green_tripdata_{month}.csv"
+        assert release.key == f"green/{month}"
+
+
+def test_parquet_is_extracted_with_what_its_site_says_of_it(site: HttpSource, tmp_path: Path) -> None:
+    publish(site, tmp_path / "made", "2024-07")
+    site.last_modified = "Thu, 17 Sep 2026 13:38:15 GMT"
+    site.faults = [Fault(cut_after=3_000)]
+
+    facts = extract(site, "2024-07", tmp_path)
+    assert (facts.source, facts.format, facts.rows) == ("tlc", "parquet", 50)
+    assert (facts.etag, facts.last_modified) == ('"first"', site.last_modified)
+    assert (tmp_path / "green" / "green_tripdata_2024-07.parquet").exists()
+
+
+def test_cut_parquet_download_goes_on_where_it_stopped(site: HttpSource, tmp_path: Path) -> None:
+    publish(site, tmp_path / "made", "2024-07")
+    site.faults = [Fault(cut_after=3_000)]
+
+    extract(site, "2024-07", tmp_path)
+    assert site.ranges == [None, "bytes=3000-"]
+
+
+def test_403_is_absent_where_other_months_are_given(site: HttpSource, tmp_path: Path) -> None:
+    publish(site, tmp_path / "made", "2024-07")
+
+    with pytest.raises(PipelineError, match=r"green 2024-08 does not exist at .*green_tripdata_2024-08.parquet"):
+        extract(site, "2024-08", tmp_path)
+    months = [of("green", month) for month in ("2024-07", "2024-08")]
+    found = published_months(months, lambda release: places(release, site.url), HASTY)
+    assert found == [datetime.date(2024, 7, 1)]
+
+
+def test_403_is_blocked_where_nothing_is_given(site: HttpSource, tmp_path: Path) -> None:
+    site.absent = 403
+
+    with pytest.raises(PipelineError, match=r"^blocked: .* and so is 2014-01, which must be there"):
+        extract(site, "2024-08", tmp_path)
+    with pytest.raises(PipelineError, match=r"^blocked: "):
+        published_months([of("green", "2024-08")], lambda release: places(release, site.url), HASTY)
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (lambda file: b"<!DOCTYPE html>\n<html>", "not a Parquet file, as it begins with '<!DOCTYPE html>'"),
+        (lambda file: b"", "the file is empty"),
+        (lambda file: file[:-3], "the Parquet file is cut off"),
+        (lambda file: file[: len(file) // 2], "the Parquet file is cut off"),
+        (lambda file: file[:-40] + bytes(36) + file[-4:], "the Parquet file is damaged, its footer cannot be read"),
+        (lambda file: b"PAR1" + bytes(8_000) + file[8_004:], "the Parquet file is damaged"),
+    ],
+    ids=("html", "empty", "end cut off", "half", "footer", "pages"),
+)
+def test_wrong_parquet_file_is_refused_and_nothing_is_kept(
+    site: HttpSource, tmp_path: Path, content: object, problem: str
+) -> None:
+    publish(site, tmp_path / "made", "2024-07")
+    path = "/green_tripdata_2024-07.parquet"
+    site.files[path] = content(site.files[path])  # type: ignore[operator]
+
+    with pytest.raises(PipelineError) as refused:
+        extract(site, "2024-07", tmp_path / "raw")
+    assert problem in str(refused.value) and "\n" not in str(refused.value)
+    assert [file for file in (tmp_path / "raw").rglob("*") if file.is_file() and ".locks" not in file.parts] == []
+
+
+@pytest.mark.parametrize("layout", ["mirror", "tlc"])
+def test_file_of_another_month_is_refused_unless_it_is_allowed(site: HttpSource, tmp_path: Path, layout: str) -> None:
+    may = write_month(dataset_named("green"), parse_month("2020-05"), 500, tmp_path / "made", layout)
+    april = of("green", "2020-04").path_in(of("green", "2020-04").source_named(layout))
+    site.files[f"/{april}"] = may.read_bytes()
+
+    with pytest.raises(
+        PipelineError, match=r"not the file of green 2020-04, as \d of 500 rows lie in 2020-04, 49\d in"
+    ):
+        extract(site, "2020-04", tmp_path)
+    assert extract(site, "2020-04", tmp_path, any_month=True).rows == 500
+
+
+def test_file_of_another_dataset_is_refused(site: HttpSource, tmp_path: Path) -> None:
+    yellow = write_month(dataset_named("yellow"), parse_month("2024-07"), 50, tmp_path / "made", "tlc")
+    site.files["/green_tripdata_2024-07.parquet"] = yellow.read_bytes()
+
+    with pytest.raises(PipelineError, match="the file lacks lpep_pickup_datetime, lacks lpep_dropoff_datetime"):
+        extract(site, "2024-07", tmp_path)
+
+
+def test_edition_is_told_apart_by_etag_then_length_and_date(site: HttpSource, tmp_path: Path) -> None:
+    publish(site, tmp_path / "made", "2024-07")
+    site.last_modified = "Thu, 17 Sep 2026 13:38:15 GMT"
+    release = of("green", "2024-07")
+    size = len(site.files["/green_tripdata_2024-07.parquet"])
+
+    found = edition_of(release, places(release, site.url)[0], HASTY)
+    assert found == Edition('"first"', site.last_modified, size)
+    assert not found.is_other_than('"first"', "", 1)
+    assert found.is_other_than('"second"', site.last_modified, size)
+    assert replace(found, etag="").is_other_than("", site.last_modified, size + 1)
+    assert not replace(found, etag="").is_other_than("", site.last_modified, size)
+
+
+@pytest.mark.parametrize("fault", [Fault(drip_head=0.02), Fault(continues=2_000), Fault(drip_body=0.02)], ids=repr)
+def test_connection_that_dribbles_is_given_up(site: HttpSource, fetch: Fetch, fault: Fault) -> None:
+    site.afterwards = fault
+
+    with pytest.raises(PipelineError, match=r"tried 2 times") as gave_up:
+        fetch(replace(HASTY, retries=1, read_timeout=0.4, minimum_rate=10_000))
+    assert "no complete answer within 0.4 s" in str(gave_up.value) or "less than [source] minimum_rate" in str(
+        gave_up.value
+    )
+
+
+@pytest.mark.parametrize("fault", [Fault(), Fault(chunked=True)], ids=["announced", "chunked"])
+def test_file_larger_than_any_may_be_is_refused(site: HttpSource, fetch: Fetch, fault: Fault) -> None:
+    site.afterwards = fault
+
+    with pytest.raises(PipelineError, match=r"raise .source. largest_file_mb"):
+        fetch(replace(HASTY, largest_file=9_000))
+
+
+@pytest.mark.parametrize("value", ["Fri, 31 Feb 2026 10:00:00 GMT", "Fri, 01 Jan 99999999 10:00:00 GMT", "-1", "1e9"])
+def test_impossible_retry_after_is_no_reason_to_fail(site: HttpSource, fetch: Fetch, value: str) -> None:
+    site.faults = [Fault(status=503, headers={"Retry-After": value})]
+
+    assert fetch(replace(HASTY, longest_wait=0.01))
+
+
+@pytest.mark.parametrize("location", ["http://[::1", "http://\u00e9\u20ac:x/", "http://a:b:c/", "//", "http:///x"])
+def test_redirect_to_no_address_is_one_line(site: HttpSource, fetch: Fetch, location: str) -> None:
+    site.afterwards = Fault(status=302, headers={"Location": location.encode().decode("latin-1")})
+
+    with pytest.raises(PipelineError) as refused:
+        fetch(replace(HASTY, retries=0))
+    assert "\n" not in str(refused.value)
+
+
+def test_credentials_are_in_no_message_and_no_facts(site: HttpSource, tmp_path: Path) -> None:
+    publish(site, tmp_path / "made", "2024-07")
+    site.files = {f"{path}?token=s3cret": content for path, content in site.files.items()}
+    release = of("green", "2024-07")
+    base = site.url.replace("://", "://me:s3cret@") + "/?token=s3cret"
+
+    facts = extract_release(release, places(release, base), tmp_path, HASTY, silent)
+    kept = "".join(file.read_text() for file in tmp_path.rglob("*.json"))
+    assert "s3cret" not in kept and json.loads(kept)["source_url"] == facts.source_url
+    with pytest.raises(PipelineError) as absent:
+        extract_release(of("green", "2024-08"), places(of("green", "2024-08"), base), tmp_path, HASTY, silent)
+    with pytest.raises(PipelineError) as wrong:
+        places(release, "file://me:s3cret@host/mirror")[0].folder()
+    assert "s3cret" not in f"{absent.value} {wrong.value}"
+    assert without_credentials("see https://u:p@h/x?sig=1 and file:///a") == "see https://h/x and file:///a"
+    assert source_url("https://h/x/?sig=1", "a/b") == "https://h/x/a/b?sig=1"
+
+
+def test_catch_up_tells_which_loaded_months_were_published_again(
+    pipeline: Run, database: PostgresDatabase, site: HttpSource, tmp_path: Path
+) -> None:
+    site.absent = 403
+    for month in ("2019-01", "2019-02"):
+        file = write_month(dataset_named("green"), parse_month(month), 50, tmp_path / "made")
+        site.files[f"/green/{file.name}"] = file.read_bytes()
+    catch_up = ("schedule", "--taxi", "green", "--once")
+    first = pipeline(*catch_up, PIPELINE__SOURCE__BASE_URL=site.url)
+    assert first.returncode == 0, first.stderr
+    if not execute(database, "SELECT 1 FROM load_ledger WHERE to_jsonb(load_ledger) ? 'etag'"):
+        pytest.skip("this warehouse keeps no ETag")
+
+    site.etag = '"second"'
+    second = pipeline(*catch_up, PIPELINE__SOURCE__BASE_URL=site.url)
+    assert "green 2019-02 was published again since it was loaded; load it anew with --force" in second.stderr
+    assert "running   LoadTripdata" not in second.stderr
+    third = pipeline(*catch_up, PIPELINE__SOURCE__BASE_URL=site.url, PIPELINE__SCHEDULE__RELOAD="always")
+    assert third.returncode == 0, third.stderr
+    assert execute(database, "SELECT DISTINCT etag FROM load_ledger") == [('"second"',)]
+
+
+def test_job_says_where_its_file_came_from(tmp_path: Path) -> None:
+    write_month(dataset_named("green"), parse_month("2019-01"), 50, tmp_path / "mirror", "tlc")
+    job = job_for(dataset_named("green"), tmp_path / "mirror", tmp_path)
+    assert job.source and (job.source.name, job.source.format) == ("tlc", "parquet")
+    assert IMPATIENT.minimum_rate == 0
