@@ -52,6 +52,7 @@ ALLOWED = {
 }
 KNOW_LUIGI = {
     "",
+    "__main__",
     "configuration",
     "command_line",
     "parameters",

@@ -1,0 +1,104 @@
+"""Installed like a program: sdist and wheel built, and the wheel used in empty folders, with no checkout in sight."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+import subprocess
+import sysconfig
+import tarfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import BIN, CHECKOUT
+
+from pipeline.warehouses.postgres.connection import PostgresDatabase
+
+
+def run(*command: Any, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PIPELINE", "PYTHONPATH"))}
+    return subprocess.run(
+        command, cwd=cwd, env=kept | environment, capture_output=True, text=True, timeout=180, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with the sdist, and the wheel that was built from it."""
+    folder = tmp_path_factory.mktemp("dist")
+    source = tmp_path_factory.mktemp("source") / "tlc"
+    tracked = subprocess.run(["git", "ls-files"], cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout
+    for name in filter(lambda name: (CHECKOUT / name).is_file(), tracked.splitlines()):
+        (source / name).parent.mkdir(parents=True, exist_ok=True)
+        (source / name).write_bytes((CHECKOUT / name).read_bytes())
+    isolation = ["--no-build-isolation"] if importlib.util.find_spec("setuptools") else []
+    done = run(BIN / "uv", "build", "--quiet", *isolation, "--out-dir", folder, ".", cwd=source)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.fixture(scope="module")
+def installed(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The programs of an environment that has the wheel, and sees the libraries of this one, but not the checkout."""
+    environment = tmp_path_factory.mktemp("program") / "venv"
+    python = environment / "bin" / "python"
+    assert run(BIN / "uv", "venv", "--quiet", "--python", BIN / "python", environment, cwd=built).returncode == 0
+    [wheel] = built.glob("*.whl")
+    done = run(BIN / "uv", "pip", "install", "--quiet", "--no-deps", "--no-index", "--python", python, wheel, cwd=built)
+    assert done.returncode == 0, done.stderr
+    site = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=built).stdout.strip())
+    # What is in a folder that a .pth file names is seen, but no .pth file in it, such as that of the checkout.
+    (site / "libraries.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
+    yield environment / "bin"
+
+
+def test_sdist_holds_all_that_the_wheel_is_made_of(built: Path) -> None:
+    [sdist] = built.glob("*.tar.gz")
+    with tarfile.open(sdist) as file:
+        names = {name.partition("/")[2] for name in file.getnames()}
+    for name in ("luigi.cfg", "sql/postgres/ledger.sql", "dbt/dbt_project.yml", "samples/misc/taxi_zone_lookup.csv"):
+        assert name in names
+
+
+def test_demo_runs_in_an_empty_folder(installed: Path, tmp_path: Path) -> None:
+    empty, home = tmp_path / "empty", tmp_path / "share"
+    empty.mkdir()
+    done = run(installed / "pipeline", "demo", cwd=empty, XDG_DATA_HOME=str(home))
+    demo = home / "tlc-pipeline" / "demo"
+    try:
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert re.search(r"^green/2020-04 .* 35,612 ", done.stdout, re.MULTILINE)
+        assert (demo / "data" / "reports" / "postgres" / "index.html").as_uri() in done.stdout
+        assert f"cd {demo}" in done.stdout
+        assert list(empty.iterdir()) == []
+    finally:
+        run(installed / "pipeline", "stop", cwd=demo, XDG_DATA_HOME=str(home))
+
+
+def test_pipeline_and_luigi_load_in_an_empty_folder(
+    installed: Path, tmp_path: Path, database: PostgresDatabase
+) -> None:
+    empty, home = tmp_path / "empty", tmp_path / "share"
+    empty.mkdir()
+    environment = {
+        "XDG_DATA_HOME": str(home),
+        "PIPELINE__POSTGRES__DSN": database.dsn,
+        "PIPELINE__POSTGRES__SCHEMA": database.schema,
+        "PIPELINE__SOURCE__BASE_URL": str(CHECKOUT / "samples"),
+    }
+    done = run(installed / "pipeline", "load", "green", "2020-04", cwd=empty, **environment)
+    assert done.returncode == 0, done.stderr
+    load = ("LoadTripdata", "--taxi", "green", "--month")
+    again = run(installed / "luigi", "--module", "pipeline", *load, "2020-04", cwd=empty, **environment)
+    assert again.returncode == 0 and "Did not run any tasks" in again.stderr, again.stderr
+    # Only with the shipped luigi.cfg is a failure no success.
+    assert run(installed / "luigi", "--module", "pipeline", *load, "2019-01", cwd=empty, **environment).returncode == 30
+    assert list(empty.iterdir()) == []
+    assert (home / "tlc-pipeline" / "data" / "raw" / "green" / "green_tripdata_2020-04.csv.gz").is_file()
+    where = run(
+        installed / "python", "-c", "import pipeline.files as f; print(f.SHIPPED)", cwd=empty, **environment
+    ).stdout
+    assert "site-packages" in where
