@@ -244,11 +244,18 @@ class UiSettings(Section, section="ui"):
         parsing=luigi.BoolParameter.EXPLICIT_PARSING,
         description="allow an address that other machines can reach",
     )
+    hosts: str = luigi.Parameter(
+        default="", description="more names by which browsers and workers call this server, separated by commas"
+    )
     history: str = luigi.Parameter(
         default="",
         significant=False,
         description="SQLAlchemy URL of the task history; empty: an SQLite file below [storage] root",
     )
+
+    def host_names(self) -> list[str]:
+        """The names in `hosts`."""
+        return [name.strip() for name in self.hosts.split(",") if name.strip()]
 
     def folder(self) -> Path:
         """Where the state is kept between two runs, and the history unless it is elsewhere."""

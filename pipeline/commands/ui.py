@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pipeline.errors import PipelineError
 from pipeline.settings import UiSettings
-from pipeline.ui import is_loopback, serve
 
 _ANNOUNCEMENT = """\
-The central scheduler is at {url} (what ran: {url}history, metrics: {url}metrics).
+The pipeline's page is at {url} (Luigi's: {url}static/visualiser/, what ran: {url}history, metrics: {url}metrics).
 To send it work, from another terminal:
   LUIGI_CONFIG_PATH=central.cfg luigi --scheduler-url {url} --module pipeline LoadTripdata --taxi green --month 2019-01
 Ctrl-C stops it; what it knows is kept in {folder}.{warning}"""
@@ -18,6 +17,8 @@ def run(address: str | None, port: int | None, expose: bool) -> int:
 
     :raises PipelineError: when others could reach the address and nobody allowed that, or it cannot be listened on.
     """
+    from pipeline.ui.server import is_loopback, serve  # the web server takes a while to import
+
     settings = UiSettings()
     address, port = address or settings.address, settings.port if port is None else port
     if not 0 < port < 65536:
@@ -34,5 +35,5 @@ def run(address: str | None, port: int | None, expose: bool) -> int:
         warning = "" if local else " Whoever reaches this address can stop and start work: keep it behind a firewall."
         print(_ANNOUNCEMENT.format(url=url, folder=settings.folder(), warning=warning), flush=True)
 
-    serve(address, port, settings.folder(), settings.history, announce)
+    serve(address, port, settings.folder(), settings.history, settings.host_names(), announce)
     return 0

@@ -1,5 +1,1 @@
-"""The central scheduler and its pages: Luigi's own luigid, with this project's settings."""
-
-from pipeline.ui.server import is_loopback, serve
-
-__all__ = ["is_loopback", "serve"]
+"""The page of the pipeline, its HTTP API, and the central scheduler behind them."""

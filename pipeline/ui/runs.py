@@ -1,0 +1,180 @@
+"""Runs that are started from the page or by its API: `luigi` processes, each in a session of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import IO, Any
+
+from dateutil.relativedelta import relativedelta
+
+from pipeline.datasets import dataset_named, format_month, monthly_names, parse_month
+from pipeline.errors import PipelineError
+from pipeline.ui.run_logs import now
+from pipeline.warehouses import WAREHOUSES, warehouse_info
+
+_LONGEST_OUTPUT = 200_000
+_MOST_KEPT = 100
+
+
+@dataclass
+class StartedRun:
+    """A process that this server started; it outlives the server, and is then known by its log alone."""
+
+    title: str
+    arguments: tuple[str, ...]
+    process: subprocess.Popen[bytes]
+    output: IO[bytes]
+    started: str = field(default_factory=now)
+    ended: str = ""
+    cancelled: bool = False
+
+    @property
+    def id(self) -> str:
+        return f"{self.started[:19].replace('-', '').replace(':', '')}-{self.process.pid}"
+
+    @property
+    def is_running(self) -> bool:
+        if self.process.poll() is None:
+            return True
+        self.ended = self.ended or now()
+        return False
+
+    @property
+    def status(self) -> str:
+        if self.is_running:
+            return "stopping" if self.cancelled else "running"
+        if self.cancelled:
+            return "cancelled"
+        return "done" if self.process.returncode == 0 else "failed"
+
+    def text(self) -> str:
+        """The end of what the process wrote."""
+        descriptor = self.output.fileno()
+        size = os.fstat(descriptor).st_size
+        return os.pread(descriptor, _LONGEST_OUTPUT, max(0, size - _LONGEST_OUTPUT)).decode(errors="replace")
+
+
+class Runs:
+    """Starts runs, and stops them. One that is asked for again while it runs is not started again."""
+
+    def __init__(self, scheduler_url: str) -> None:
+        self._scheduler_url = scheduler_url
+        self._started: list[StartedRun] = []
+        self._lock = threading.Lock()
+
+    def start(self, request: Mapping[str, Any]) -> tuple[StartedRun, bool]:
+        """The run that does what is asked for, and whether it is new.
+
+        :raises PipelineError: when the request means nothing; the line names the field.
+        """
+        title, arguments = command_of(request)
+        with self._lock:
+            for run in self._started:
+                if run.arguments == arguments and run.is_running:
+                    return run, False
+            run = StartedRun(title, arguments, *self._launch(arguments))
+            self._started = [*self._started[-_MOST_KEPT:], run]
+            return run, True
+
+    def all(self) -> list[StartedRun]:
+        return list(self._started)
+
+    def find(self, run_id: str) -> StartedRun | None:
+        return next((run for run in self._started if run.id == run_id), None)
+
+    def cancel(self, run: StartedRun) -> bool:
+        """Ends a run at once; what it had in progress leaves nothing behind. Returns whether it ran."""
+        if not run.is_running:
+            return False
+        run.cancelled = True
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(run.process.pid, signal.SIGTERM)
+        return True
+
+    def _launch(self, arguments: tuple[str, ...]) -> tuple[subprocess.Popen[bytes], IO[bytes]]:
+        output = tempfile.TemporaryFile()  # noqa: SIM115 (kept as long as the run is)
+        environment = {
+            **os.environ,
+            "PIPELINE__CORE__LOCAL_SCHEDULER": "false",
+            "PIPELINE__CORE__SCHEDULER_URL": self._scheduler_url,
+        }
+        process = subprocess.Popen(
+            [sys.executable, "-m", "luigi", "--module", "pipeline", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=environment,
+            start_new_session=True,
+        )
+        return process, output
+
+
+def command_of(request: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
+    """What a request is called, and what follows `luigi --module pipeline` for it.
+
+    :raises PipelineError: when it means nothing; the line names the field.
+    """
+    fields = {"action", "dataset", "month", "start", "stop", "warehouse", "workers", "force"}
+    if unknown := set(request) - fields:
+        raise PipelineError(f"{sorted(unknown)[0]}: there is no such field; there are {', '.join(sorted(fields))}")
+    action = _choice(request, "action", ["load", "backfill", "build", "report", "pipeline"])
+    warehouse = _choice({"warehouse": "postgres", **request}, "warehouse", list(WAREHOUSES))
+    where, place = ("--warehouse", warehouse), warehouse_info(warehouse).title
+    if action == "build":
+        return f"Build the models on {place}", ("DbtBuild", *where)
+    if action == "report":
+        return f"Report on {place}", ("Report", *where)
+    force = ("--force",) if request.get("force") is True else ()
+    suffix = warehouse_info(warehouse).load_suffix
+    if action == "load" and request.get("dataset") == "zones":
+        return f"Load zones into {place}", (f"LoadZones{suffix}", *force)
+    dataset = _choice(request, "dataset", monthly_names())
+    if action == "backfill":
+        return _backfill(request, dataset, place, f"LoadTripdata{suffix}")
+    month = format_month(_month(request, "month", dataset))
+    one = ("--taxi", dataset, "--month", month)
+    if action == "pipeline":
+        return f"Load {dataset} {month}, build, report", ("TripdataPipeline", *one, *where)
+    return f"Load {dataset} {month} into {place}", (f"LoadTripdata{suffix}", *one, *force)
+
+
+def _backfill(request: Mapping[str, Any], dataset: str, place: str, task: str) -> tuple[str, tuple[str, ...]]:
+    start, last = _month(request, "start", dataset), _month(request, "stop", dataset)
+    if last < start:
+        raise PipelineError("stop: the last month comes before the first")
+    workers = request.get("workers", 1)
+    if type(workers) is not int or not 1 <= workers <= 16:
+        raise PipelineError("workers: a number from 1 to 16")
+    of = ("--of", task, "--of-params", json.dumps({"taxi": dataset}))
+    stop = format_month(last + relativedelta(months=1))  # Luigi's ends before it
+    between = ("--start", format_month(start), "--stop", stop, "--workers", str(workers))
+    title = f"Backfill {dataset} {format_month(start)} to {format_month(last)} into {place}"
+    return title, ("RangeMonthly", *of, *between)
+
+
+def _choice(request: Mapping[str, Any], name: str, choices: list[str]) -> str:
+    value = request.get(name)
+    if value not in choices:
+        raise PipelineError(f"{name}: one of {', '.join(choices)}")
+    return str(value)
+
+
+def _month(request: Mapping[str, Any], name: str, dataset: str) -> datetime.date:
+    try:
+        month = parse_month(str(request.get(name, "")))
+    except ValueError as error:
+        raise PipelineError(f"{name}: {error}") from None
+    spec = dataset_named(dataset)
+    if spec.first_month and month < spec.first_month:
+        raise PipelineError(f"{name}: {dataset} begins with {format_month(spec.first_month)}")
+    return month

@@ -1,0 +1,232 @@
+"""What the page shows: months by dataset and warehouse, runs, schedules, alerts. Read from ledgers, logs and files."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import json
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from pipeline.datasets import monthly_names
+from pipeline.errors import PipelineError
+from pipeline.schedule.plan import catch_ups
+from pipeline.schedule.record import Record
+from pipeline.settings import ScheduleSettings, StorageSettings
+from pipeline.ui.run_logs import RunLogs, RunSummary, TaskRun
+from pipeline.ui.runs import Runs, StartedRun
+from pipeline.warehouses import configured_warehouses, warehouse_info, warehouse_named
+from pipeline.warehouses.ledger import LedgerEntry
+
+_LEDGER_SECONDS = 2.0  # for which what a ledger said is believed
+
+
+class State:
+    """Safe for several threads, as asking a warehouse may take a while."""
+
+    def __init__(self, runs: Runs) -> None:
+        self.runs = runs
+        self.logs = RunLogs(StorageSettings().folder("logs"))
+        self._ledgers: dict[str, tuple[float, list[LedgerEntry], str]] = {}
+        self._lock = threading.Lock()
+
+    def grid(self) -> dict[str, Any]:
+        """Every month of which something is known, and what the page has to know beside it."""
+        ledgers, problems = {}, {}
+        for name in configured_warehouses():
+            ledgers[name], problem = self._ledger(name)
+            if problem:
+                problems[name] = problem
+        return {
+            "datasets": monthly_names(),
+            "warehouses": {name: warehouse_info(name).title for name in ledgers},
+            "loaded": {name: [_cell(entry) for entry in entries] for name, entries in ledgers.items()},
+            "tries": self._tries(),
+            "problems": problems,
+            "reports": [name for name in ledgers if (_report_folder(name) / "index.html").exists()],
+            "lineage": lineage_file().exists(),
+        }
+
+    def month(self, warehouse: str, key: str) -> dict[str, Any]:
+        """Everything known of a release such as `green/2019-01` in a warehouse."""
+        entries, problem = self._ledger(warehouse)
+        entry = next((entry for entry in entries if entry.partition_key == key), None)
+        dataset, _, month = key.partition("/")
+        tries = [
+            {"run": run.id, **asdict(each)}
+            for run in self.logs.summaries()
+            for each in run.tasks
+            if (each.dataset, each.month) == (dataset, month)
+        ]
+        loaded = {**asdict(entry), "seconds": entry.seconds} if entry else None
+        return {"warehouse": warehouse, "key": key, "entry": loaded, "tries": tries, "problem": problem}
+
+    def run_list(self) -> list[dict[str, Any]]:
+        """The newest runs, newest first, whoever started them."""
+        logs = {_pid(summary.id): summary for summary in reversed(self.logs.summaries())}
+        found = []
+        for run in self.runs.all():
+            summary = logs.get(run.process.pid)
+            if summary and summary.started < run.started:
+                summary = None  # an earlier process had the same number
+            else:
+                logs.pop(run.process.pid, None)
+            found.append(_started(run, summary))
+        found += [_logged(summary) for summary in logs.values()]
+        return sorted(found, key=lambda run: str(run["started"]), reverse=True)
+
+    def run(self, run_id: str) -> dict[str, Any] | None:
+        """One of them, with its tasks and its log."""
+        shown = next((run for run in self.run_list() if run_id in (run["id"], run["log"])), None)
+        if shown is None:
+            return None
+        summary = next((each for each in self.logs.summaries() if each.id == shown["log"]), None)
+        started = self.runs.find(run_id)
+        return {
+            **shown,
+            "tasks": [asdict(each) for each in summary.tasks] if summary else [],
+            "lines": self.logs.lines(str(shown["log"])),
+            "output": started.text() if started and (not summary or shown["status"] == "failed") else "",
+        }
+
+    def schedules(self) -> list[dict[str, Any]]:
+        """When each dataset is caught up with, and was last."""
+        wanted = ScheduleSettings()
+        try:
+            planned = catch_ups(None, wanted.task, wanted.parameters, wanted.start, wanted.workers)
+        except PipelineError as error:
+            return [{"dataset": "", "problem": str(error)}]
+        now = datetime.datetime.now(datetime.UTC)
+        shown = []
+        for each in planned:
+            record = Record(wanted.folder(), each.name)
+            at, last, schedule = each.trigger.get_next_fire_time(None, now), record.last(), each.spec.schedule
+            shown.append(
+                {
+                    "dataset": each.name,
+                    "task": each.task,
+                    "cron": schedule.cron if schedule else "",
+                    "timezone": schedule.timezone if schedule else "",
+                    "next": at.isoformat() if at else "",
+                    "last": last.isoformat() if last else "",
+                }
+            )
+        return shown
+
+    def alerts(self) -> list[dict[str, Any]]:
+        """Open failures, and what has not been delivered yet."""
+        with contextlib.suppress(OSError, ValueError):
+            found = json.loads(StorageSettings().alert_state().read_text())
+            return list(found) if isinstance(found, list) else []
+        return []
+
+    def _ledger(self, warehouse: str) -> tuple[list[LedgerEntry], str]:
+        with self._lock:
+            asked, entries, problem = self._ledgers.get(warehouse, (-_LEDGER_SECONDS, [], ""))
+            if time.monotonic() - asked > _LEDGER_SECONDS:
+                try:
+                    entries, problem = list(warehouse_named(warehouse).loaded()), ""
+                except PipelineError as error:
+                    entries, problem = [], str(error)
+                self._ledgers[warehouse] = (time.monotonic(), entries, problem)
+            return entries, problem
+
+    def _tries(self) -> list[dict[str, str]]:
+        """The last try of each month in each warehouse, by the logs of runs."""
+        last: dict[tuple[str, str, str], tuple[str, TaskRun]] = {}
+        live = {run["log"] for run in self.run_list() if run["status"] in ("running", "stopping")}
+        for run in reversed(self.logs.summaries()):
+            for each in run.tasks:
+                for warehouse in _warehouses_of(each):
+                    if each.month and (each.status != "running" or run.id in live):
+                        last[(warehouse, each.dataset, each.month)] = (run.id, each)
+        return [
+            {
+                "warehouse": warehouse,
+                "key": f"{dataset}/{month}",
+                "status": each.status,
+                "at": each.ended or each.started,
+                "run": run,
+                "error": each.error,
+            }
+            for (warehouse, dataset, month), (run, each) in last.items()
+        ]
+
+
+def lineage_file() -> Path:
+    """dbt's own pages on the models, once `make docs` has written them."""
+    return StorageSettings().dbt_folder() / "target" / "static_index.html"
+
+
+def _report_folder(warehouse: str) -> Path:
+    return StorageSettings().report_folder(warehouse)
+
+
+def _cell(entry: LedgerEntry) -> list[object]:
+    """What the grid shows of a month, short, as there may be thousands: key, rows, rows set aside, finished."""
+    finished = entry.finished_at.isoformat() if entry.finished_at else ""
+    return [entry.partition_key, entry.rows_loaded, entry.rows_duplicate + entry.rows_rejected, finished]
+
+
+def _warehouses_of(each: TaskRun) -> Iterator[str]:
+    """The warehouses whose month a task is about: extracting is about all of them."""
+    for name in configured_warehouses():
+        suffix, loads_objects = warehouse_info(name).load_suffix, warehouse_info(name).loads_objects
+        families = {f"LoadTripdata{suffix}", "ExtractTripdata"} | ({"UploadTripdata"} if loads_objects else set())
+        if each.task in families:
+            yield name
+
+
+def _pid(run_id: str) -> int:
+    return int(run_id.rpartition("-")[2])
+
+
+def _logged(summary: RunSummary) -> dict[str, Any]:
+    months = [each for each in summary.tasks if each.task.startswith(("Load", "Dbt", "Report"))] or summary.tasks
+    names = sorted({f"{each.task} {each.dataset}".strip() for each in months})
+    count = len({(each.dataset, each.month) for each in months if each.month})
+    status = summary.status
+    latest = datetime.datetime.fromisoformat(summary.latest) if summary.latest else None
+    if status == "stopped" and latest and (datetime.datetime.now(datetime.UTC) - latest).total_seconds() < 90:
+        status = "running"
+    return {
+        "id": summary.id,
+        "log": summary.id,
+        "pid": _pid(summary.id),
+        "title": f"{', '.join(names[:3]) or 'nothing done'}{f', {count} months' if count > 1 else ''}",
+        "started": summary.started,
+        "ended": "" if status == "running" else summary.latest,
+        "status": status,
+        "here": False,
+        **_counts(summary),
+    }
+
+
+def _started(run: StartedRun, summary: RunSummary | None) -> dict[str, Any]:
+    return {
+        "id": run.id,
+        "log": summary.id if summary else "",
+        "pid": run.process.pid,
+        "title": run.title,
+        "command": ["luigi", "--module", "pipeline", *run.arguments],
+        "started": run.started,
+        "status": run.status,
+        "ended": run.ended,
+        "exit_code": run.process.returncode,
+        "here": True,
+        **(_counts(summary) if summary else {"done": 0, "failed": 0, "running": 0, "error": ""}),
+    }
+
+
+def _counts(summary: RunSummary) -> dict[str, Any]:
+    last = {(each.task, json.dumps(each.parameters)): each for each in summary.tasks}
+    statuses = [each.status for each in last.values()]
+    errors = [each.error for each in last.values() if each.status == "failed"]
+    return {
+        **{name: statuses.count(name) for name in ("done", "failed", "running")},
+        "error": errors[-1] if errors else "",
+    }

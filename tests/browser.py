@@ -1,0 +1,125 @@
+"""A real Chromium, driven by its own protocol (https://chromedevtools.github.io/devtools-protocol/)."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import requests
+from websockets.sync.client import ClientConnection, connect
+
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
+
+
+class Browser:
+    """One page of it. What the page's console complains of is in `complaints`, what it asks for in `requested`."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self._socket, self._number = socket, 0
+        self.complaints: list[str] = []
+        self.requested: list[str] = []
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.ask(f"{domain}.enable")
+
+    def ask(self, method: str, **parameters: Any) -> Any:
+        self._number += 1
+        self._socket.send(json.dumps({"id": self._number, "method": method, "params": parameters}))
+        while True:
+            message = json.loads(self._socket.recv(timeout=60))
+            if message.get("id") == self._number:
+                assert "error" not in message, message
+                return message["result"]
+            self._note(message)
+
+    def _note(self, message: dict[str, Any]) -> None:
+        if message.get("method") == "Runtime.exceptionThrown":
+            self.complaints.append(str(message["params"]["exceptionDetails"]))
+        elif message.get("method") == "Log.entryAdded" and message["params"]["entry"]["level"] == "error":
+            self.complaints.append(str(message["params"]["entry"]))
+        elif message.get("method") == "Network.requestWillBeSent":
+            self.requested.append(message["params"]["request"]["url"])
+
+    def go(self, url: str) -> None:
+        self.ask("Page.navigate", url=url)
+        self.until("document.readyState === 'complete'")
+
+    def run(self, script: str) -> Any:
+        """The value of an expression, awaited if it is a promise."""
+        result = self.ask("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
+        assert "exceptionDetails" not in result, result["exceptionDetails"]
+        return result["result"].get("value")
+
+    def until(self, script: str, seconds: float = 60) -> Any:
+        """Returns the value of an expression once it is true."""
+        deadline = time.monotonic() + seconds
+        while not (value := self.run(script)):
+            assert time.monotonic() < deadline, f"{script}\n{self.run('document.body.innerText')}\n{self.complaints}"
+            time.sleep(0.1)
+        return value
+
+    def text(self) -> str:
+        return str(self.run("document.body.innerText"))
+
+    def click(self, selector: str, text: str = "") -> None:
+        """Clicks, with the mouse, in the middle of the first element that has the text."""
+        found = f"[...document.querySelectorAll({selector!r})].find((e) => e.innerText.includes({text!r}))"
+        where = f"(() => {{ const e = {found}; if (!e) return null; e.scrollIntoView({{block: 'center'}});"
+        where += " const r = e.getBoundingClientRect(), x = r.x + r.width / 2, y = r.y + r.height / 2;"
+        where += " const hit = document.elementFromPoint(x, y); return hit && e.contains(hit) ? [x, y] : null; })()"
+        self.run("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        x, y = self.until(where)
+        for kind in ("mousePressed", "mouseReleased"):
+            self.ask("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+
+    def fill(self, selector: str, value: str) -> None:
+        """Enters a value, or chooses it."""
+        self.until(f"!!document.querySelector({selector!r})")
+        self.run(
+            f"(() => {{ const e = document.querySelector({selector!r}); e.value = {value!r};"
+            " e.dispatchEvent(new Event('input', {bubbles: true})); })()"
+        )
+
+    def look(self, width: int, height: int, dark: bool = False) -> None:
+        self.ask(
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
+        )
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.ask("Emulation.setEmulatedMedia", features=[scheme])
+
+    def photograph(self, file: Path) -> None:
+        file.write_bytes(base64.b64decode(self.ask("Page.captureScreenshot")["data"]))
+
+
+@contextlib.contextmanager
+def browser() -> Iterator[Browser]:
+    """A browser with an empty profile."""
+    with tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True) as profile:
+        options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"]
+        options += ["--disable-background-networking", "--disable-dev-shm-usage", "--remote-debugging-port=0"]
+        process = subprocess.Popen(
+            [CHROMIUM or "chromium", *options, f"--user-data-dir={profile}", "about:blank"],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            port_file, deadline = Path(profile) / "DevToolsActivePort", time.monotonic() + 60
+            while not (port_file.exists() and port_file.read_text().strip()):
+                assert time.monotonic() < deadline and process.poll() is None
+                time.sleep(0.1)
+            port = port_file.read_text().split()[0]
+            pages = requests.get(f"http://127.0.0.1:{port}/json", timeout=20).json()
+            address = next(page["webSocketDebuggerUrl"] for page in pages if page["type"] == "page")
+            with connect(address, max_size=None, proxy=None) as socket:
+                yield Browser(socket)
+        finally:
+            process.terminate()
+            process.wait(20)

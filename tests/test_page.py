@@ -1,0 +1,220 @@
+"""The page of `pipeline ui` in a real browser, and its API as other systems use it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from browser import CHROMIUM, Browser, browser
+from central import CentralScheduler, central_scheduler
+from conftest import publish, settings
+from waiting import eventually
+
+from pipeline.warehouses.postgres.connection import PostgresDatabase
+
+JANUARY = {"action": "load", "dataset": "green", "month": "2019-01"}
+
+
+@pytest.fixture
+def ui(tmp_path: Path, database: PostgresDatabase, mirror: Path) -> Iterator[CentralScheduler]:
+    with central_scheduler(settings(tmp_path, database, mirror)) as running:
+        yield running
+
+
+@pytest.fixture
+def token(ui: CentralScheduler, tmp_path: Path) -> dict[str, str]:
+    return {"Authorization": f"Bearer {(tmp_path / 'data' / 'ui' / 'token').read_text().strip()}"}
+
+
+@pytest.fixture
+def page(ui: CentralScheduler) -> Iterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("there is no Chromium here")
+    with browser() as running:
+        running.look(1280, 900)
+        running.go(ui.url)
+        yield running
+
+
+def ask(ui: CentralScheduler, path: str, method: str = "GET", **options: Any) -> requests.Response:
+    return requests.request(method, f"{ui.url}api/pipeline/{path}", timeout=30, **options)
+
+
+def ended(ui: CentralScheduler, run: str) -> dict[str, Any]:
+    eventually(lambda: ask(ui, f"runs/{run}").json()["status"] not in ("running", "stopping"))
+    found: dict[str, Any] = ask(ui, f"runs/{run}").json()
+    return found
+
+
+def test_backfill_is_started_watched_repaired_and_seen_green(page: Browser, ui: CentralScheduler, mirror: Path) -> None:
+    page.fill("[name=start]", "2019-01")
+    page.fill("[name=stop]", "2019-02")
+    page.click("form button", "Start")
+    page.until("location.hash.startsWith('#runs/')")
+    page.until("document.querySelector('h2 .tag')?.innerText === 'failed'")
+    assert "green 2019-02 does not exist" in page.text()
+    assert "exit code 30" in page.text() and "LoadTripdata green 2019-01" in page.text()
+
+    page.click("#tabs a", "Months")
+    page.until("document.querySelector('[data-key=\"postgres/green/2019-01\"]')?.classList.contains('ok')")
+    assert page.run("document.querySelector('[data-key=\"postgres/green/2019-01\"]').innerText") == "500"
+    page.click(".cell.failed")
+    page.until("!!document.querySelector('dialog[open]')")
+    assert "green 2019-02 does not exist" in page.text()
+    page.click("dialog a", "log")
+    page.until("document.querySelector('#log')?.innerText.includes('ERROR failed')")
+
+    publish(mirror, "2019-02")
+    page.click("#tabs a", "Months")
+    page.click(".cell.failed")
+    page.click("dialog button", "Run it again")
+    page.until("document.querySelector('h2 .tag')?.innerText === 'done'")
+    page.click("#tabs a", "Months")
+    page.until("document.querySelector('[data-key=\"postgres/green/2019-02\"]')?.classList.contains('ok')")
+    page.click("[data-key='postgres/green/2019-02']")
+    page.until("document.querySelector('dialog[open]')?.innerText.includes('Rows loaded')")
+
+    assert page.complaints == []
+    assert {url.split("/")[2] for url in page.requested if url.startswith("http")} == {f"127.0.0.1:{ui.port}"}
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_no_tab_is_wider_than_the_screen(page: Browser, width: int) -> None:
+    for dark in (False, True):
+        page.look(width, 844, dark)
+        for tab in ("months", "runs", "schedules", "alerts"):
+            page.run(f"location.hash = '#{tab}'")
+            page.until(f"document.querySelector('#tabs [aria-current]')?.hash === '#{tab}'")
+            assert page.run("document.documentElement.scrollWidth") <= width
+    page.until("document.body.innerText.includes('Nothing is loaded yet') || location.hash !== '#months'")
+    assert page.complaints == []
+
+
+def test_status_message_is_text_on_luigis_page(page: Browser, ui: CentralScheduler) -> None:
+    ui.ask("add_task", worker="w", task_id="T", family="T", status="RUNNING", runnable=True)
+    ui.ask("set_task_status_message", task_id="T", status_message="<img src=x onerror=window.harmed=1>")
+    page.go(f"{ui.url}static/visualiser/index.html")
+    page.until("!!document.querySelector('button.statusMessage')")
+    page.click("button.statusMessage")
+    page.until("document.querySelector('#statusMessageModal pre')?.innerText.includes('<img')")
+    page.run("new Promise((done) => setTimeout(done, 1500))")
+    assert not page.run("window.harmed")
+
+
+def test_page_of_another_site_can_do_nothing(page: Browser, ui: CentralScheduler, tmp_path: Path) -> None:
+    ui.ask("add_task", worker="w", task_id="T", family="T", status="RUNNING", runnable=True)
+    url = f"{ui.url}api/set_task_status_message?data=" + '{"task_id":"T","status_message":"harm"}'
+    (tmp_path / "evil.html").write_text("<body>evil")
+    page.go(f"file://{tmp_path}/evil.html")
+    page.run(f"new Promise((done) => {{ const i = new Image(); i.onload = i.onerror = done; i.src = {url!r}; }})")
+    page.run(f"fetch({url!r}, {{method: 'POST', mode: 'no-cors'}}).catch(() => 0).then(() => 0)")
+    assert ui.ask("get_task_status_message", task_id="T")["statusMessage"] is None
+
+
+@pytest.mark.parametrize("path", ["", "api/task_list?data={}", "api/pipeline/runs", "history", "metrics", "static/x"])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Host": "evil.example"},
+        {"Host": "evil.example:8082"},
+        {"Origin": "http://evil.example"},
+        {"Origin": "null"},
+        {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "no-cors"},
+    ],
+    ids=str,
+)
+def test_foreign_host_and_origin_are_refused(ui: CentralScheduler, path: str, headers: dict[str, str]) -> None:
+    assert requests.get(f"{ui.url}{path}", headers=headers, timeout=10).status_code == 403
+
+
+def test_exposed_server_goes_by_addresses_plain_names_and_those_configured(
+    tmp_path: Path, database: PostgresDatabase, mirror: Path
+) -> None:
+    environment = settings(tmp_path, database, mirror) | {"PIPELINE__UI__HOSTS": "pipeline.example.org"}
+    with central_scheduler(environment, "--address", "0.0.0.0", "--expose") as ui:
+        answers = {
+            host: requests.get(ui.url, headers={"Host": host}, timeout=10)
+            for host in ("192.0.2.7:8082", "luigid:8082", "pipeline.example.org", "evil.example")
+        }
+        assert [answer.status_code for answer in answers.values()] == [200, 200, 200, 403]
+        token = (tmp_path / "data" / "ui" / "token").read_text().strip()
+        assert all(token not in answer.text for answer in answers.values())
+
+
+def test_run_is_started_followed_and_read_by_its_api(ui: CentralScheduler, token: dict[str, str]) -> None:
+    started = ask(ui, "runs", "POST", json=JANUARY, headers=token)
+    assert started.status_code == 201, started.text
+    run = ended(ui, started.json()["id"])
+
+    assert (run["status"], run["exit_code"], run["done"], run["failed"]) == ("done", 0, 2, 0)
+    assert [each["task"] for each in run["tasks"]] == ["ExtractTripdata", "LoadTripdata"]
+    assert '"event": "done", "task": "LoadTripdata"' in ask(ui, f"runs/{run['id']}/log").text
+    card = ask(ui, "months/postgres/green/2019-01").json()
+    assert card["entry"]["rows_loaded"] == 500
+    assert [each["status"] for each in card["tries"]] == ["done", "done"]
+    assert ask(ui, "runs").json()[0]["id"] == run["id"]
+
+
+def test_same_task_asked_for_twice_is_one_run_and_can_be_cancelled(ui: CentralScheduler, token: dict[str, str]) -> None:
+    first = ask(ui, "runs", "POST", json=JANUARY, headers=token)
+    again = ask(ui, "runs", "POST", json=JANUARY, headers=token)
+    assert (again.status_code, again.json()["id"]) == (200, first.json()["id"])
+
+    assert ask(ui, f"runs/{first.json()['id']}", "DELETE").status_code == 401
+    cancelled = ask(ui, f"runs/{first.json()['id']}", "DELETE", headers=token)
+    assert cancelled.json()["stopped"]
+    assert ended(ui, first.json()["id"])["status"] == "cancelled"
+    assert not ask(ui, f"runs/{first.json()['id']}", "DELETE", headers=token).json()["stopped"]
+
+
+def test_nothing_is_started_without_the_token(ui: CentralScheduler) -> None:
+    for headers in ({}, {"Authorization": "Bearer wrong"}):
+        assert ask(ui, "runs", "POST", json=JANUARY, headers=headers).status_code == 401
+    assert ask(ui, "runs").json() == []
+
+
+def test_token_is_its_owners_and_stays_the_same(ui: CentralScheduler, token: dict[str, str], tmp_path: Path) -> None:
+    assert (tmp_path / "data" / "ui" / "token").stat().st_mode & 0o777 == 0o600
+    assert token["Authorization"].split()[1] in requests.get(ui.url, timeout=10).text
+    ui.process.terminate()
+    ui.process.wait(20)
+    with central_scheduler(ui.settings) as again:
+        assert ask(again, "runs", "POST", json={"action": "x"}, headers=token).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("request_", "complaint"),
+    [
+        ({}, "action: one of load, backfill, build, report, pipeline"),
+        ({"action": "load", "dataset": "green", "month": "2019-13"}, "month: "),
+        ({"action": "load", "dataset": "green; rm", "month": "2019-01"}, "dataset: one of "),
+        ({"action": "load", "dataset": "green", "month": "2019-01", "taxi": "x"}, "taxi: there is no such field"),
+        ({"action": "backfill", "dataset": "green", "start": "2019-02", "stop": "2019-01"}, "stop: the last month"),
+        ({"action": "backfill", "dataset": "green", "start": "2019-01", "stop": "2019-02", "workers": True}, "workers"),
+        ([], "the body is not a JSON object"),
+    ],
+)
+def test_request_that_means_nothing_is_one_line(
+    ui: CentralScheduler, token: dict[str, str], request_: object, complaint: str
+) -> None:
+    answer = ask(ui, "runs", "POST", json=request_, headers=token)
+    assert answer.status_code == 400
+    assert answer.json()["error"].startswith(complaint) and "\n" not in answer.json()["error"]
+
+
+def test_path_of_a_run_leads_nowhere_else(ui: CentralScheduler) -> None:
+    for run in ("..%2F..%2Fetc%2Fpasswd", "20190101T000000-1", "x"):
+        assert ask(ui, f"runs/{run}").status_code == 404
+        assert ask(ui, f"runs/{run}/log").status_code == 404
+    assert requests.get(f"{ui.url}report/postgres", timeout=10).status_code == 404
+    assert requests.get(f"{ui.url}ui/..%2Fguard.py", timeout=10).status_code in (403, 404)
+
+
+def test_schedules_and_alerts_are_shown(ui: CentralScheduler) -> None:
+    found = ask(ui, "overview").json()
+    assert {each["dataset"] for each in found["schedules"]} >= {"green", "yellow"}
+    assert all(each["next"] > each["last"] for each in found["schedules"])
+    assert found["alerts"] == []
