@@ -9,6 +9,7 @@ from pathlib import Path
 
 import psycopg2
 
+from pipeline.warehouses.postgres.connection import statement
 from pipeline.warehouses.postgres.embedded import last_use_file, locked
 from pipeline.warehouses.postgres.embedded_server import EmbeddedServer
 
@@ -36,10 +37,9 @@ def _is_idle(folder: Path, last_seen: float, idle_minutes: float) -> bool:
 
 def _sessions(dsn: str) -> int:
     """How many sessions there are besides this one; one when the server is too busy to say."""
-    query = "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()"
     try:
         with contextlib.closing(psycopg2.connect(dsn, connect_timeout=5)) as connection, connection.cursor() as cursor:
-            cursor.execute(query)
+            cursor.execute(statement("count_other_sessions"))
             row = cursor.fetchone()
             return int(row[0]) if row else 0
     except psycopg2.Error:
