@@ -170,9 +170,7 @@ class PostgresSettings(Section, section="postgres"):
         description="a libpq URL or key=value string; empty: the embedded PostgreSQL below [storage] root",
     )
     schema: str = luigi.Parameter(default="public", description="the schema to work in; created if missing")
-    copy_streams: int = CountParameter(
-        least=1, default=2, description="how many COPY streams a load uses"
-    )
+    copy_streams: int = CountParameter(least=1, default=2, description="how many COPY streams a load uses")
     idle_minutes: float = DurationParameter(
         default=15, description="minutes after its last use when the embedded server stops itself; 0: never"
     )
