@@ -10,7 +10,8 @@ import contextlib
 import io
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from argparse import ArgumentParser
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,18 @@ def is_luigi() -> bool:
     if "luigi" not in (program.stem, program.parent.name):
         return False
     return any(values[:1] == ["pipeline"] for name, values in _options(sys.argv[1:]) if name == "module")
+
+
+def take_options_as_they_are() -> None:
+    """Lets no option stand for a longer one: `--source` is the task's own, not short for `--source-base-url`."""
+    build: Callable[..., ArgumentParser] = CmdlineParser._build_parser
+
+    def build_without_abbreviations(*arguments: Any, **options: Any) -> ArgumentParser:
+        parser = build(*arguments, **options)
+        parser.allow_abbrev = False
+        return parser
+
+    CmdlineParser._build_parser = staticmethod(build_without_abbreviations)  # type: ignore[method-assign]
 
 
 def check_command_line(argv: Sequence[str]) -> None:

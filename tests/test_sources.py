@@ -257,3 +257,16 @@ def test_job_says_where_its_file_came_from(tmp_path: Path) -> None:
     job = job_for(dataset_named("green"), tmp_path / "mirror", tmp_path)
     assert job.source and (job.source.name, job.source.format) == ("tlc", "parquet")
     assert IMPATIENT.minimum_rate == 0
+
+
+def test_month_is_loaded_from_the_other_source_on_force_only(
+    luigi: Run, database: PostgresDatabase, mirror: Path
+) -> None:
+    write_month(dataset_named("green"), parse_month("2019-01"), 500, mirror, "tlc")
+    load = ("LoadTripdata", "--taxi", "green", "--month", "2019-01")
+    said = [luigi(*load), luigi(*load, "--source", "tlc"), luigi(*load, "--source", "tlc", "--force")]
+
+    assert [run.returncode for run in said] == [0, 0, 0], said[-1].stderr
+    assert "running   LoadTripdata" not in said[1].stderr
+    assert execute(database, "SELECT source, format, rows_loaded FROM load_ledger") == [("tlc", "parquet", 500)]
+    assert execute(database, "SELECT DISTINCT filename FROM green_tripdata") == [("green_tripdata_2019-01.csv",)]
