@@ -3,15 +3,17 @@ TAXI  ?= green
 MONTH ?= 2019-01
 PYTHON ?= python3
 
+# INSTALLER=pip for who prefers it: any versions that setup.cfg allows, where uv installs those of requirements.lock.
+INSTALLER ?= uv
+export INSTALLER
+
 BIN  := .venv/bin
-# The plain kind of editable install, which costs each start of Python 10 ms less.
-PIP  := $(BIN)/pip install --quiet --disable-pip-version-check --config-settings editable_mode=compat --editable
 # SCHEDULER=central sends the work to the `make ui` of another terminal.
 SCHEDULER ?= local
 LOAD  = $(if $(filter central,$(SCHEDULER)),LUIGI_CONFIG_PATH=central.cfg )$(BIN)/luigi --module pipeline LoadTripdata --taxi $(TAXI) --month $(MONTH)
 
 .DEFAULT_GOAL := help
-.PHONY: help load demo docs ui test graph screenshots bench lock clean
+.PHONY: help load demo gcp docs ui test graph screenshots bench lock clean
 
 help:  ## show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +29,8 @@ load: .venv/installed  ## set up, then load a month (TAXI=green MONTH=2019-01) i
 demo: .venv/installed  ## load, model and report on the real months in samples/, apart from anything else, in demo/
 	@$(BIN)/pipeline demo
 
+gcp: .venv/installed-gcp  ## set up what Google Cloud needs besides: its libraries, and dbt's adapter for BigQuery
+
 docs: .venv/installed  ## write dbt's pages on the models, with their lineage, as one file
 	@$(BIN)/pipeline dbt docs generate --static --no-use-colors
 	@echo "The page is $${PIPELINE__STORAGE__ROOT:-data}/dbt/target/static_index.html"
@@ -34,7 +38,7 @@ docs: .venv/installed  ## write dbt's pages on the models, with their lineage, a
 ui: .venv/installed  ## start the central scheduler, whose pages show what runs (then: make load SCHEDULER=central)
 	@$(BIN)/pipeline ui
 
-test: .venv/tested  ## set up, then lint, type-check and run every test
+test: .venv/installed-test  ## set up, then lint, type-check and run every test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
@@ -49,20 +53,21 @@ screenshots: .venv/installed  ## take those of docs/screenshots again (needs Chr
 bench: .venv/installed  ## measure against the yardsticks (some minutes)
 	$(BIN)/python -m benchmarks
 
-lock: .venv/tested  ## pin what the image installs to the newest versions that setup.cfg allows (requirements.lock)
-	$(BIN)/uv pip compile --quiet --upgrade --generate-hashes --python-version 3.13 --python-platform linux \
+lock: .venv/installed-test  ## pin what is installed to the newest versions that setup.cfg allows (requirements.lock)
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --all-extras --generate-hashes \
 		--custom-compile-command 'make lock' --output-file requirements.lock setup.cfg
 
 clean:  ## remove the environment and the demo, not your data
 	rm -rf .venv demo
 
-.venv/installed: setup.cfg pyproject.toml
-	@echo 'Setting up .venv: a minute, once ...'
-	@$(PYTHON) -m venv .venv
-	@$(PIP) .
-	@$(BIN)/python -m compileall -q pipeline  # as pip does for what is not editable
-	@touch $@
+# Whatever made them trustworthy has changed when one of these has.
+.venv/installed .venv/installed-gcp .venv/installed-test: setup.cfg pyproject.toml requirements.lock
 
-.venv/tested: .venv/installed
-	@$(PIP) '.[test]'
-	@touch $@
+.venv/installed:
+	@scripts/set-up $(PYTHON)
+
+.venv/installed-gcp:
+	@scripts/set-up $(PYTHON) gcp
+
+.venv/installed-test:
+	@scripts/set-up $(PYTHON) gcp test

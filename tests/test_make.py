@@ -30,7 +30,7 @@ def test_make_prints_its_own_help(checkout: Path) -> None:
 
     assert all(
         f"make {target} " in shown
-        for target in ("load", "demo", "ui", "test", "graph", "screenshots", "bench", "clean")
+        for target in ("load", "demo", "gcp", "ui", "test", "graph", "screenshots", "bench", "clean")
     )
 
 

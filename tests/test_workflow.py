@@ -39,7 +39,9 @@ def test_workflow_may_only_read_and_runs_what_make_test_runs() -> None:
     assert [action for action in used if not re.fullmatch(r"actions/[\w-]+@v\d+", action)] == []
 
 
-@pytest.mark.parametrize("script", [SCRIPT, CHECKOUT / ".ci" / "run"], ids=lambda path: path.name)
+@pytest.mark.parametrize(
+    "script", [SCRIPT, CHECKOUT / ".ci" / "run", CHECKOUT / "scripts" / "set-up"], ids=lambda path: path.name
+)
 def test_script_keeps_shellchecks_rules(script: object) -> None:
     run("shellcheck", script)
 
