@@ -8,13 +8,11 @@ version that is made as that image makes it.
 from __future__ import annotations
 
 import json
-import os
 import re
 import secrets
 import shutil
 import stat
 import subprocess
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ import pytest
 import yaml
 from central import free_port
 from conftest import BIN, CHECKOUT, start_command
+from password_server import password_server
 from waiting import eventually
 
 from pipeline.warehouses.postgres.embedded import SETTINGS, program
@@ -35,8 +34,6 @@ SERVICES: dict[str, Any] = yaml.safe_load(FILE.read_text())["services"]
 PASSWORDS = re.findall(r"^(\w+)=$", EXAMPLE, re.MULTILINE)
 VARIABLE = re.compile(r"\$\{(\w+):([-?])([^}]*)\}")
 IMAGE_ENTRYPOINT = json.loads(re.findall(r"^ENTRYPOINT (.*)$", (CHECKOUT / "Dockerfile").read_text(), re.MULTILINE)[-1])
-# The embedded server makes this user where the tests run as root, which PostgreSQL refuses.
-AS_SERVER = {"user": "pgserver"} if os.geteuid() == 0 else {}
 
 
 def interpolated(text: str, variables: Mapping[str, str]) -> str:
@@ -104,34 +101,10 @@ def stack(tmp_path: Path, mirror: Path) -> Stack:
 @pytest.fixture
 def postgres(stack: Stack, server: str) -> Iterator[Stack]:
     """A server made and started as the service's image does it, with the service's settings."""
-    folder = Path(tempfile.mkdtemp(prefix="pipeline-test-"))
-    (folder / "password").write_text(stack.variables["POSTGRES_PASSWORD"])
-    scripts = folder / "docker-entrypoint-initdb.d"
-    shutil.copytree(CHECKOUT / "deploy" / "postgres", scripts)
-    for path in (folder, *folder.rglob("*")) if AS_SERVER else ():
-        shutil.chown(path, **AS_SERVER)
-
-    def run(name: str, *arguments: str) -> None:
-        environment = os.environ | stack.services["postgres"]["environment"]
-        subprocess.run(
-            [program(name), *arguments], env=environment, cwd=folder, check=True, stdout=subprocess.DEVNULL, **AS_SERVER
-        )
-
-    data, log = str(folder / "docker"), str(folder / "log")
-    made = ("--username=postgres", f"--pwfile={folder / 'password'}", "--auth-host=scram-sha-256", "--no-sync")
-    run("initdb", f"--pgdata={data}", *made)
-    postgres, *settings = stack.services["postgres"]["command"]
-    assert postgres == "postgres"
-    local = f"-p {stack.postgres_port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder}"
-    run("pg_ctl", "-D", data, "-l", log, "-o", " ".join([*settings, local]), "-w", "start")
-    try:
-        psql = ("-v", "ON_ERROR_STOP=1", "--no-psqlrc", f"--host={folder}", f"--port={stack.postgres_port}")
-        for script in sorted(scripts.glob("*.sql")):
-            run("psql", *psql, "--username=postgres", "--dbname=postgres", f"--file={script}")
+    name, *settings = stack.services["postgres"]["command"]
+    assert name == "postgres"
+    with password_server(stack.services["postgres"]["environment"], settings, stack.postgres_port):
         yield stack
-    finally:
-        run("pg_ctl", "-D", data, "-m", "immediate", "-w", "stop")
-        shutil.rmtree(folder)
 
 
 @pytest.fixture

@@ -99,7 +99,7 @@ class PostgresWarehouse:
         }
         environment = {
             **libpq,
-            **({"PGPASSWORD": password} if password else {}),
+            "DBT_ENV_SECRET_POSTGRES_PASSWORD": password or "",
             "TLC_POSTGRES_HOST": host,
             "TLC_POSTGRES_PORT": str(port),
             "TLC_POSTGRES_USER": user,
