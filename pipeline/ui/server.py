@@ -15,13 +15,13 @@ import tornado.httpserver
 import tornado.netutil
 import tornado.web
 from luigi.metrics import MetricsCollectors
-from luigi.scheduler import Scheduler
 from tornado.httputil import HTTPServerRequest
 from tornado.ioloop import IOLoop, PeriodicCallback
 
 from pipeline.errors import PipelineError
 from pipeline.ui.guard import Guard, new_guard
 from pipeline.ui.history import TaskHistory
+from pipeline.ui.scheduler import WaitingScheduler
 from pipeline.ui.pages import SchedulerApi, page_handlers
 from pipeline.ui.runs import Runs
 from pipeline.ui.state import State
@@ -68,7 +68,7 @@ def serve(address: str, port: int, folder: Path, history: str, hosts: list[str],
     :raises PipelineError: when the port is taken, the address is not this machine's, or the history cannot be used.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    scheduler = Scheduler(
+    scheduler = WaitingScheduler(  # type: ignore[no-untyped-call]
         task_history_impl=TaskHistory(history or f"sqlite:///{folder / 'history.sqlite'}"),
         state_path=str(folder / "state.pickle"),
         record_task_history=True,
