@@ -13,7 +13,7 @@ SCHEDULER ?= local
 LOAD  = $(if $(filter central,$(SCHEDULER)),LUIGI_CONFIG_PATH=central.cfg )$(BIN)/luigi --module pipeline LoadTripdata --taxi $(TAXI) --month $(MONTH)
 
 .DEFAULT_GOAL := help
-.PHONY: help load demo gcp docs ui test graph screenshots bench lock clean
+.PHONY: help load demo gcp docs ui test containers graph screenshots bench lock clean
 
 help:  ## show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -43,6 +43,11 @@ test: .venv/installed-test  ## set up, then lint, type-check and run every test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest -n 2
+
+containers: .venv/installed-test  ## follow docs/containers.md to its end with the container engine that is here
+	@docker compose version >/dev/null 2>&1 && docker info >/dev/null 2>&1 || \
+		{ echo "There is no container engine with Compose here: \`docker info\` says why." >&2; exit 1; }
+	$(BIN)/pytest --confcutdir=tests/containers --override-ini=python_files='check_*.py' --durations=5 -s tests/containers
 
 graph: .venv/installed  ## draw README's graph of the tasks again
 	$(BIN)/python docs/graph.py

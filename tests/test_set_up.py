@@ -1,6 +1,7 @@
 """Setting up .venv: who is refused, what an interrupted run leaves behind, and what each extra is needed for.
 
-Nothing is installed here: a stand-in for Python makes environments whose pip and uv write down what they are told.
+Nothing is installed here: a stand-in for Python makes environments whose pip and uv write down what they are told,
+and uv the index as well, which is that of pip's settings.
 """
 
 from __future__ import annotations
@@ -19,19 +20,21 @@ from packaging.requirements import Requirement
 
 MADE_BY_STAND_IN = r"""#!/bin/sh
 # Takes the version from $VERSION; an installation fails where $BROKEN says so.
-case $1 in
---version) echo "Python $VERSION" ;;
--c) [ "$VERSION" != 3.9.18 ] ;;
--m)
+case "$1 ${2:-}" in
+"--version ") echo "Python $VERSION" ;;
+"-c "*) [ "$VERSION" != 3.9.18 ] ;;
+"-m venv")
     mkdir -p .venv/bin
     cp "$0" .venv/bin/python
-    for name in pip uv; do
-        echo '#!/bin/sh' >.venv/bin/$name
-        echo "[ \$1 = config ] || echo $name \"\$@\" >>installs; [ \"\$BROKEN\" != $name ]" >>.venv/bin/$name
-        chmod +x .venv/bin/$name
-    done ;;
+    echo '#!/bin/sh' >.venv/bin/pip
+    echo 'echo pip "$@" >>installs; [ "$BROKEN" != pip ]' >>.venv/bin/pip
+    chmod +x .venv/bin/pip ;;
+"-m pip") echo ":env:.index-url='$PIP_INDEX_URL'" ;;
+"-m uv") shift; echo "$UV_DEFAULT_INDEX $@" >>installs; [ "$BROKEN" != uv ] ;;
 esac
 """
+
+INDEX = "https://index.invalid/simple"
 
 
 @pytest.fixture
@@ -48,7 +51,7 @@ def make(checkout: Path, target: str, version: str = "3.11.9", **variables: str)
     return subprocess.run(
         ["make", target, f"PYTHON={checkout / 'python-stand-in'}"],
         cwd=checkout,
-        env=os.environ | {"VERSION": version, "BROKEN": "", "INSTALLER": "uv"} | variables,
+        env=os.environ | {"VERSION": version, "BROKEN": "", "INSTALLER": "uv", "PIP_INDEX_URL": INDEX} | variables,
         capture_output=True,
         text=True,
         timeout=60,
@@ -121,12 +124,12 @@ def test_only_one_is_at_work(new_checkout: Path) -> None:
 
 
 def test_uv_installs_what_is_locked_and_is_so_itself(new_checkout: Path) -> None:
-    done = make(new_checkout, ".venv/installed-gcp", PIP_INDEX_URL="https://index.invalid/simple")
+    done = make(new_checkout, ".venv/installed-gcp")
 
     assert done.returncode == 0, done.stderr
     itself, packages = installs(new_checkout)
     assert itself.startswith("pip install ") and "--require-hashes" in itself
-    assert packages.startswith("uv pip install ") and packages.endswith("--editable .[gcp]")
+    assert packages.startswith(f"{INDEX} uv pip install ") and packages.endswith("--editable .[gcp]")
     assert "--constraint requirements.lock" in packages
 
 
@@ -140,7 +143,7 @@ def test_pip_can_be_had_instead(new_checkout: Path) -> None:
 def test_set_up_is_done_once_for_each_set_of_packages(new_checkout: Path) -> None:
     for target in (".venv/installed-test", ".venv/installed", "gcp", ".venv/installed-test"):
         assert make(new_checkout, target).returncode == 0
-    assert [line for line in installs(new_checkout) if line.startswith("uv")] == [installs(new_checkout)[1]]
+    assert [line for line in installs(new_checkout) if line.startswith(INDEX)] == [installs(new_checkout)[1]]
 
     os.utime(new_checkout / "setup.cfg", (time.time() + 5,) * 2)
     assert make(new_checkout, ".venv/installed").returncode == 0

@@ -1,0 +1,171 @@
+"""docs/containers.md, followed to its end with a real engine: `make containers`. The checks build on one another."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from stack import PGADMIN, Stack, eventually, new_stack
+
+LONG_RUNNING = ("postgres", "luigid", "scheduler")
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    with new_stack() as stack:
+        began = time.monotonic()
+        stack.shown("docker compose up --build --detach --wait")
+        size = subprocess.run(
+            ["docker", "image", "inspect", "--format", "{{.Size}}", stack.project], capture_output=True, text=True
+        ).stdout
+        print(f"\nup, with the image of {int(size) / 1e9:.2f} GB built, in {time.monotonic() - began:.0f} s")
+        stack.publish("2019-01")
+        yield stack
+
+
+def test_pages_answer(stack: Stack) -> None:
+    with urllib.request.urlopen(f"http://127.0.0.1:{stack.ports['LUIGID_PORT']}/metrics", timeout=10) as answer:
+        assert answer.status == 200
+    if not stack.has_pgadmin:
+        pytest.skip(f"{PGADMIN} cannot be pulled here")
+    with urllib.request.urlopen(f"http://127.0.0.1:{stack.ports['PGADMIN_PORT']}/misc/ping", timeout=10) as answer:
+        assert answer.read() == b"PING"
+
+
+def test_month_is_loaded_once(stack: Stack) -> None:
+    load = "docker compose run --rm pipeline LoadTripdata --taxi green --month 2019-01"
+    stack.shown(load)
+    assert stack.sql("SELECT count(*) FROM green_tripdata") == "10000"
+    finished = stack.sql("SELECT finished_at FROM load_ledger")
+    stack.shown(load)
+    assert stack.sql("SELECT finished_at FROM load_ledger") == finished
+    assert "10,000" in stack.shown("docker compose exec scheduler pipeline status")
+
+
+def test_month_goes_all_the_way_to_the_report(stack: Stack) -> None:
+    stack.luigi("TripdataPipeline", "--taxi", "green", "--month", "2019-01", "--warehouse", "postgres")
+
+    assert int(stack.sql("SELECT count(*) FROM fact_trips")) > 5000
+    found = stack.compose("exec", "-T", "scheduler", "find", "/data/reports", "-name", "*.html")
+    assert found.strip()
+
+
+def test_two_workers_share_a_range(stack: Stack) -> None:
+    stack.publish("2019-02", "2019-03", "2019-04", "2019-05")
+    months = ("--of-params", '{"taxi":"green"}', "--start", "2019-01", "--stop", "2019-06")
+    run = ("run", "--rm", "-T", "pipeline", "RangeMonthly", "--of", "LoadTripdata", *months)
+    workers = [stack.start(*run) for _ in range(2)]
+    said = [worker.communicate(timeout=300)[0] for worker in workers]
+
+    assert {worker.returncode for worker in workers} <= {0, 10, 25}, said
+    assert stack.sql("SELECT count(*), count(DISTINCT filename) FROM green_tripdata") == "50000|5"
+    stack.compose(*run)
+
+
+def test_run_after_kill_9_finishes_the_job(stack: Stack) -> None:
+    stack.publish("2019-06")
+    load = ("LoadTripdata", "--taxi", "green", "--month", "2019-06")
+    with stack.ledger_held():
+        killed = stack.start("run", "--name", f"{stack.project}-killed", "-T", "pipeline", *load)
+        stack.until_it_waits()
+        subprocess.run(["docker", "kill", f"{stack.project}-killed"], check=True, capture_output=True)
+        killed.communicate(timeout=60)
+    subprocess.run(["docker", "rm", f"{stack.project}-killed"], check=True, capture_output=True)
+    assert killed.returncode == 137
+    assert stack.sql("SELECT count(*) FROM green_tripdata WHERE filename LIKE '%2019-06%'") == "0"
+    time.sleep(3)
+
+    began = time.monotonic()
+    stack.luigi(*load)
+    print(f"\nloaded {time.monotonic() - began:.0f} s after it was started again")
+    assert stack.sql("SELECT count(*) FROM green_tripdata WHERE filename LIKE '%2019-06%'") == "10000"
+
+
+def test_schedule_fires_and_lets_the_month_at_hand_be_finished(stack: Stack) -> None:
+    stack.publish("2019-07")
+    stack.compose("stop", "scheduler")
+    missed = "mkdir -p /data/schedule && echo 2026-01-02T00:00:00+00:00 >/data/schedule/green"
+    stack.compose("run", "--rm", "-T", "--no-deps", "--entrypoint", "sh", "pipeline", "-ec", missed)
+    with stack.ledger_held():
+        stack.compose("start", "scheduler")
+        stack.until_it_waits()
+        stopping = stack.start("stop", "scheduler")
+        time.sleep(2)
+        assert stopping.poll() is None
+    stopping.communicate(timeout=120)
+
+    assert stack.sql("SELECT count(*) FROM green_tripdata WHERE filename LIKE '%2019-07%'") == "10000"
+    (state,) = stack.compose("ps", "--all", "--format", "{{.ExitCode}}", "scheduler").split()
+    assert state == "0"
+    stack.compose("start", "--wait", "scheduler")
+
+
+@pytest.mark.parametrize("service", [*LONG_RUNNING, "pgadmin"])
+def test_service_is_closed(stack: Stack, service: str) -> None:
+    if service == "pgadmin" and not stack.has_pgadmin:
+        pytest.skip(f"{PGADMIN} cannot be pulled here")
+    found = stack.inspect(service)
+    status = dict(re.findall(r"^(\w+):\s+(.*)$", stack.compose("exec", "-T", service, "cat", "/proc/1/status"), re.M))
+
+    assert "0" not in status["Uid"].split()
+    assert int(status["CapEff"], 16) == 0
+    assert status["NoNewPrivs"] == "1"
+    assert found["HostConfig"]["ReadonlyRootfs"] == (service != "pgadmin")
+    given = [binding["HostIp"] for ports in found["NetworkSettings"]["Ports"].values() for binding in ports or []]
+    assert set(given) <= {"127.0.0.1"}
+    del found["Config"]["Env"]
+    assert not [password for password in stack.passwords if password in str(found)]
+
+
+def test_memory_stays_within_its_limit(stack: Stack) -> None:
+    for service in LONG_RUNNING:
+        found = stack.inspect(service)
+        limit = found["HostConfig"]["Memory"]
+        peak = int(stack.compose("exec", "-T", service, "cat", "/sys/fs/cgroup/memory.peak", code=None).split()[0])
+        print(f"\n{service}: {peak / 1e6:.0f} MB at the most, of {limit / 1e6:.0f} MB", end="")
+        assert 0 < peak <= limit
+        assert not found["State"]["OOMKilled"] and found["RestartCount"] == 0
+
+
+def test_backup_is_restored(stack: Stack) -> None:
+    before = stack.sql("SELECT count(*), sum(total_amount) FROM green_tripdata")
+    stack.shown("docker compose exec -T postgres pg_dump --username=postgres --format=custom taxi > taxi.dump")
+    stack.sql("DROP TABLE green_tripdata CASCADE")
+    restore = "pg_restore --username=postgres --dbname=taxi --clean --if-exists < taxi.dump"
+    stack.shown(f"docker compose exec -T postgres {restore}")
+
+    assert stack.sql("SELECT count(*), sum(total_amount) FROM green_tripdata") == before
+    stack.luigi("LoadTripdata", "--taxi", "green", "--month", "2019-01")
+
+
+def test_data_outlive_down_and_up_and_nothing_piles_up(stack: Stack) -> None:
+    before = stack.sql("SELECT count(*) FROM green_tripdata")
+    dangling = ["docker", "image", "ls", "--quiet", "--filter", "dangling=true"]
+    images = subprocess.run(dangling, capture_output=True, text=True, check=True).stdout
+    stack.shown("docker compose down")
+    stack.shown("docker compose up --build --detach --wait")
+
+    assert stack.sql("SELECT count(*) FROM green_tripdata") == before
+    assert subprocess.run(dangling, capture_output=True, text=True, check=True).stdout == images
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a folder that belongs to user 999")
+def test_postgres_works_in_a_folder_of_ones_own(tmp_path: Path, stack: Stack) -> None:
+    folder = Path(f"/var/tmp/{stack.project}")
+    stack.shown("docker compose down")
+    subprocess.run(["install", "-d", "-o", "999", "-g", "999", "-m", "700", folder], check=True)
+    try:
+        stack.set(POSTGRES_FOLDER=str(folder))
+        stack.compose("up", "--detach", "--wait", "postgres")
+        eventually(lambda: stack.sql("SELECT current_database()") == "taxi")
+        assert list(folder.rglob("PG_VERSION"))
+        stack.shown("docker compose down")
+    finally:
+        shutil.rmtree(folder)

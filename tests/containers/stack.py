@@ -1,0 +1,168 @@
+"""The compose file under a project name, an image name, ports and passwords of its own, in a copy of the checkout."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import secrets
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+CHECKOUT = Path(__file__).parents[2]
+PAGES = [CHECKOUT / "docs" / name for name in ("containers.md", "deploy.md")]
+PGADMIN = re.findall(r"image: (dpage/\S+)", (CHECKOUT / "docker-compose.yml").read_text())[0]
+# Built with the network of the machine, which reaches what the machine reaches.
+OVERRIDE = """\
+services:
+  luigid: {{image: {image}, build: {{network: host}}}}
+  scheduler: {{image: {image}}}
+  pipeline: {{image: {image}}}
+"""
+WITHOUT_PGADMIN = "  pgadmin: {profiles: [cannot-be-pulled]}\n"
+
+
+class Stack:
+    """Runs what the pages show, as they show it: with `docker compose` pointed at this project by its environment."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.project = f"tlc-check-{secrets.token_hex(3)}"
+        self.environment = {
+            **{name: value for name, value in os.environ.items() if not name.startswith("PIPELINE__")},
+            "COMPOSE_PROJECT_NAME": self.project,
+            "COMPOSE_FILE": "docker-compose.yml:override.yml",
+        }
+        tracked = subprocess.run(["git", "ls-files"], cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout
+        for name in filter(lambda name: (CHECKOUT / name).exists(), tracked.splitlines()):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(CHECKOUT / name, folder / name)
+        self.has_pgadmin = _can_be_had(PGADMIN)
+        override = OVERRIDE.format(image=self.project) + ("" if self.has_pgadmin else WITHOUT_PGADMIN)
+        (folder / "override.yml").write_text(override)
+        (block,) = re.findall(r"^```sh\n(.*?)^```$", PAGES[0].read_text(), re.MULTILINE | re.DOTALL)
+        subprocess.run(["bash", "-e"], input=block, text=True, cwd=folder, check=True)
+        self.passwords = re.findall(r"_PASSWORD=(\w+)$", (folder / ".env").read_text(), re.MULTILINE)
+        self.ports = {name: _free_port() for name in ("POSTGRES_PORT", "PGADMIN_PORT", "LUIGID_PORT")}
+        self.set(**{name: str(port) for name, port in self.ports.items()})
+        # Made-up releases, which the checks write there.
+        (folder / "pipeline.env").write_text("PIPELINE__SOURCE__BASE_URL=/data/mirror\n")
+
+    def set(self, **variables: str) -> None:
+        with (self.folder / ".env").open("a") as file:
+            file.writelines(f"{name}={value}\n" for name, value in variables.items())
+
+    def shown(self, command: str, code: int | None = 0) -> str:
+        """Runs a command that one of the pages shows, word for word; returns what it prints."""
+        assert any(f"\n$ {command}\n" in page.read_text() for page in PAGES), f"no page shows: {command}"
+        return self._run(["bash", "-c", command], code)
+
+    def compose(self, *arguments: str, code: int | None = 0) -> str:
+        """Runs `docker compose` to its end; returns what it prints. `code` is the exit code; None is any."""
+        return self._run(["docker", "compose", *arguments], code)
+
+    def start(self, *arguments: str) -> subprocess.Popen[str]:
+        """Starts `docker compose` and does not wait for it."""
+        command = ["docker", "compose", *arguments]
+        output: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "stdin": subprocess.DEVNULL}
+        return subprocess.Popen(command, cwd=self.folder, env=self.environment, text=True, **output)
+
+    def luigi(self, *arguments: str, code: int | None = 0) -> str:
+        return self.compose("run", "--rm", "-T", "pipeline", *arguments, code=code)
+
+    def sql(self, statement: str) -> str:
+        """What PostgreSQL answers the role that owns the server, unaligned."""
+        psql = ("psql", "--username=postgres", "--dbname=taxi", "-v", "ON_ERROR_STOP=1", "-qAtc", statement)
+        return self.compose("exec", "-T", "postgres", *psql).strip()
+
+    def publish(self, *months: str) -> None:
+        """Makes up months of green, 10,000 rows each, in the volume."""
+        sample = "python -m pipeline.sample --taxi green --month {} /data/mirror"
+        script = " && ".join(sample.format(month) for month in months)
+        self.compose("run", "--rm", "-T", "--no-deps", "--entrypoint", "sh", "pipeline", "-ec", script)
+
+    def inspect(self, service: str) -> dict[str, Any]:
+        container = self.compose("ps", "--quiet", service).strip()
+        (found,) = json.loads(self._run(["docker", "inspect", container], 0))
+        return dict(found)
+
+    @contextlib.contextmanager
+    def ledger_held(self) -> Iterator[None]:
+        """While it lasts, loads come to the point where they write their marker, and no further."""
+        lock = "BEGIN; LOCK TABLE load_ledger IN EXCLUSIVE MODE; SELECT pg_sleep(600)"
+        psql = ("psql", "--username=postgres", "--dbname=taxi", "-qc", lock)
+        holder = self.start("exec", "-T", "postgres", *psql)
+        eventually(
+            lambda: self.sql("SELECT count(*) FROM pg_locks WHERE mode = 'ExclusiveLock' AND relation > 0") != "0"
+        )
+        yield
+        self.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'BEGIN; LOCK%'")
+        holder.communicate(timeout=60)
+
+    def until_it_waits(self) -> None:
+        """Returns once a load waits for the ledger."""
+        waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'load_ledger'::regclass"
+        eventually(lambda: self.sql(waiting) != "0")
+
+    def remove(self) -> None:
+        """Leaves no container, network, volume or image behind."""
+        self.compose("--profile", "*", "down", "--volumes", "--remove-orphans", "--timeout", "5", code=None)
+        self._run(["docker", "image", "rm", "--force", self.project], None)
+        for kind in ("container", "network", "volume"):
+            label = f"label=com.docker.compose.project={self.project}"
+            assert self._run(["docker", kind, "ls", "--quiet", "--filter", label], 0) == "", kind
+
+    def _run(self, command: list[str], code: int | None) -> str:
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env=self.environment,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=1200,
+            check=False,
+        )
+        assert code in (None, done.returncode), f"{command}: {done.returncode}\n{done.stdout}\n{done.stderr}"
+        return done.stdout if done.returncode == 0 else done.stdout + done.stderr
+
+
+@contextlib.contextmanager
+def new_stack() -> Iterator[Stack]:
+    """A stack that is not up yet; removed at the end, whatever happens."""
+    with tempfile.TemporaryDirectory(prefix="tlc-check-") as folder:
+        stack = Stack(Path(folder))
+        try:
+            yield stack
+        finally:
+            stack.remove()
+
+
+def eventually(holds: Callable[[], bool]) -> None:
+    """Returns once it holds; fails when it does not for two minutes."""
+    deadline = time.monotonic() + 120
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+
+
+def _can_be_had(image: str) -> bool:
+    for what in ("inspect", "pull"):
+        command = ["docker", "image", what, image]
+        if subprocess.run(command, capture_output=True, check=False).returncode == 0:
+            return True
+    return False
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
