@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Lets Google Cloud catch up with every dataset by itself: a Cloud Run job for each, started by Cloud Scheduler when the
-# dataset's own schedule says so. To be run in the checkout, after `gcloud auth login` and `gcloud auth
+# dataset's own schedule says so. To be run in the checkout, after `make gcp`, `gcloud auth login` and `gcloud auth
 # application-default login`, by somebody who may administer the project; to be run again after each change:
 #   PROJECT=… BUCKET=… [DATASET=tlc] [LOCATION=US] [REGION=us-central1] deploy/google-cloud/apply.sh
 set -euo pipefail
@@ -67,7 +67,8 @@ may_write_dataset "${dataset}_staging"
 
 gcloud artifacts repositories describe tlc-pipeline "${on_google[@]}" --location="$region" >/dev/null 2>&1 ||
     gcloud artifacts repositories create tlc-pipeline "${on_google[@]}" --location="$region" --repository-format=docker
-gcloud builds submit "${on_google[@]}" --region="$region" --tag="$image" .
+gcloud builds submit "${on_google[@]}" --region="$region" --config=deploy/google-cloud/build.yaml \
+    --substitutions="_IMAGE=$image" .
 
 .venv/bin/python -c '
 from pipeline.datasets import all_specs
