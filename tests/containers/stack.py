@@ -102,14 +102,19 @@ class Stack:
         eventually(
             lambda: self.sql("SELECT count(*) FROM pg_locks WHERE mode = 'ExclusiveLock' AND relation > 0") != "0"
         )
-        yield
-        self.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'BEGIN; LOCK%'")
-        holder.communicate(timeout=60)
+        try:
+            yield
+        finally:
+            self.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE query LIKE 'BEGIN; LOCK%'")
+            holder.communicate(timeout=60)
 
     def until_it_waits(self) -> None:
         """Returns once a load waits for the ledger."""
         waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'load_ledger'::regclass"
-        eventually(lambda: self.sql(waiting) != "0")
+        try:
+            eventually(lambda: self.sql(waiting) != "0")
+        except AssertionError:
+            raise AssertionError(self.compose("logs", "--tail", "40", "scheduler")) from None
 
     def remove(self) -> None:
         """Leaves no container, network, volume or image behind."""
