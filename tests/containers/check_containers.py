@@ -93,7 +93,7 @@ def test_run_after_kill_9_finishes_the_job(stack: Stack) -> None:
 def test_schedule_fires_and_lets_the_month_at_hand_be_finished(stack: Stack) -> None:
     stack.publish("2019-07")
     stack.compose("stop", "scheduler")
-    missed = "mkdir -p /data/schedule && echo 2026-01-02T00:00:00+00:00 >/data/schedule/green"
+    missed = "mkdir -p /data/schedule && printf 2026-01-02T00:00:00+00:00 >/data/schedule/green"
     stack.compose("run", "--rm", "-T", "--no-deps", "--entrypoint", "sh", "pipeline", "-ec", missed)
     with stack.ledger_held():
         stack.compose("start", "scheduler")
