@@ -13,7 +13,7 @@ SCHEDULER ?= local
 LOAD  = $(if $(filter central,$(SCHEDULER)),LUIGI_CONFIG_PATH=central.cfg )$(BIN)/luigi --module pipeline LoadTripdata --taxi $(TAXI) --month $(MONTH)
 
 .DEFAULT_GOAL := help
-.PHONY: help load demo gcp docs ui test containers graph screenshots bench lock clean
+.PHONY: help load demo gcp docs ui test check faults containers graph screenshots bench lock clean
 
 help:  ## show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,11 +38,16 @@ docs: .venv/installed  ## write dbt's pages on the models, with their lineage, a
 ui: .venv/installed  ## start the central scheduler, whose pages show what runs (then: make load SCHEDULER=central)
 	@$(BIN)/pipeline ui
 
-test: .venv/installed-test  ## set up, then lint, type-check and run every test
+test: check  ## set up, then lint, check types and run every test (some of them: T=tests/test_load.py)
+	$(BIN)/pytest -n 2 --durations=15 $(T)
+
+check: .venv/installed-test  ## lint and check types, in seconds
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	$(BIN)/pytest -n 2
+
+faults: .venv/installed-test  ## a random campaign of faults against the real commands (TRIALS=500 SEED=1)
+	cd tests && PYTHONPATH=. ../$(BIN)/python -m faults --trials $(or $(TRIALS),500) --seed $(or $(SEED),1)
 
 containers: .venv/installed-test  ## follow docs/containers.md to its end with the container engine that is here
 	@docker compose version >/dev/null 2>&1 && docker info >/dev/null 2>&1 || \
