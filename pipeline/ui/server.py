@@ -15,15 +15,16 @@ import tornado.httpserver
 import tornado.netutil
 import tornado.web
 from luigi.metrics import MetricsCollectors
+from luigi.scheduler import Scheduler
 from tornado.httputil import HTTPServerRequest
 from tornado.ioloop import IOLoop, PeriodicCallback
 
 from pipeline.errors import PipelineError
 from pipeline.ui.guard import Guard, new_guard
 from pipeline.ui.history import TaskHistory
-from pipeline.ui.scheduler import WaitingScheduler
 from pipeline.ui.pages import SchedulerApi, page_handlers
 from pipeline.ui.runs import Runs
+from pipeline.ui.scheduler import WaitingScheduler
 from pipeline.ui.state import State
 
 _PRUNE_MILLISECONDS = 60_000
@@ -75,7 +76,7 @@ def serve(address: str, port: int, folder: Path, history: str, hosts: list[str],
         metrics_collector=MetricsCollectors.custom,
         metrics_custom_import="pipeline.monitoring.scheduler_metrics.SchedulerMetrics",
     )
-    scheduler.load()
+    scheduler.load()  # type: ignore[no-untyped-call]
     # Else it tells of every browser without a favicon.
     logging.getLogger("tornado.access").setLevel(logging.ERROR)
     guard = new_guard(address, not is_loopback(address), hosts, folder)
@@ -93,7 +94,7 @@ def serve(address: str, port: int, folder: Path, history: str, hosts: list[str],
     try:
         loop.start()
     finally:
-        scheduler.dump()
+        scheduler.dump()  # type: ignore[no-untyped-call]
 
 
 def is_loopback(address: str) -> bool:
