@@ -85,7 +85,7 @@ def test_status_shows_both_warehouses_and_forget_removes_from_both(pipeline: Run
 
     gone = pipeline("forget", "--taxi", "green", "--month", "2019-01")
 
-    assert "removed from PostgreSQL; removed from BigQuery and gs://" in gone.stdout
+    assert "removed from PostgreSQL; removed from BigQuery; " in gone.stdout
     assert json.loads(pipeline("status", "--json").stdout) == []
     assert google_cloud.rows("SELECT COUNT(*) FROM green_tripdata") == [(0,)]
     assert google_cloud.objects() == []

@@ -1,7 +1,8 @@
--- name: transaction
+-- name: begin_transaction
 -- https://cloud.google.com/bigquery/docs/transactions
 BEGIN TRANSACTION;
-{statements};
+
+-- name: commit_transaction
 COMMIT TRANSACTION;
 
 -- name: take_lock
@@ -52,8 +53,9 @@ DELETE FROM {quarantine} WHERE target_table = @target_table AND filename = @file
 
 -- name: if_rows_are_left
 -- Most files have no duplicate, and to look for none costs as much as to load them.
-IF EXISTS (SELECT 1 FROM {ledger} WHERE load_id = @load_id AND rows_duplicate > 0) THEN
-{statement};
+IF EXISTS (SELECT 1 FROM {ledger} WHERE load_id = @load_id AND rows_duplicate > 0) THEN;
+
+-- name: end_if
 END IF;
 
 -- name: insert_duplicates

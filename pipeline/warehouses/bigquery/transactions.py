@@ -147,7 +147,8 @@ def load_script(rows: FileRows, staged: StagedFile) -> str:
             insert,
             *_entry(rows, loaded_rows),
             statement("delete_quarantined", quarantine=rows.quarantine),
-            statement("if_rows_are_left", ledger=rows.ledger, statement=duplicates),
+            f"{statement('if_rows_are_left', ledger=rows.ledger)}\n{duplicates}",
+            statement("end_if"),
             statement("assert_accounted", ledger=rows.ledger, quarantine=rows.quarantine),
         ],
     )
@@ -164,7 +165,7 @@ def forget_script(rows: FileRows, there: set[str]) -> str:
 def _transaction(rows: FileRows, statements: list[str]) -> str:
     lock = quoted(rows.project.table_id(LOCK))
     locking = [statement("take_lock", lock=lock), statement("assert_lock", lock=lock)]
-    return statement("transaction", statements=";\n".join([*locking, *statements]))
+    return ";\n".join([statement("begin_transaction"), *locking, *statements, statement("commit_transaction")])
 
 
 def _delete(rows: FileRows) -> str:
