@@ -23,7 +23,7 @@ help:  ## show this help
 load: .venv/installed  ## set up, then load a month (TAXI=green MONTH=2019-01) into PostgreSQL
 	@$(LOAD) || { code=$$?; case $$code in \
 	  10|25) echo "Another worker has it in hand, or has just done it: run again to see." >&2 ;; \
-	  *) echo "Not loaded: the line above that begins with ERROR says why." >&2 ;; esac; exit $$code; }
+	  *) echo "Not loaded: the line above with ERROR says why." >&2 ;; esac; exit $$code; }
 	@$(BIN)/pipeline status --taxi $(TAXI) --month $(MONTH)
 
 demo: .venv/installed  ## load, model and report on the real months in samples/, apart from anything else, in demo/

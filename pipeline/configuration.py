@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import configparser
 import gc
-import logging
 import os
 import warnings
 from collections.abc import Iterator, Mapping
@@ -20,7 +19,6 @@ from pipeline.errors import PipelineError
 from pipeline.files import SHIPPED
 from pipeline.monitoring.events import register_events
 from pipeline.nearest import nearest
-from pipeline.tasks.base import OneLineErrors
 from pipeline.worker import register_worker
 
 SHIPPED_CONFIGURATION = SHIPPED / "luigi.cfg"
@@ -44,7 +42,6 @@ def configure() -> None:
     apply_shipped_configuration()
     apply_environment()
     check_sections()
-    logging.getLogger("luigi-interface").addFilter(OneLineErrors())
     register_events()
     register_worker()
     # What is imported by now stays to the end of the process: the collector need not look at it again, least of all

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import traceback
 from types import TracebackType
 from typing import Any, Literal
 
@@ -15,16 +16,20 @@ import luigi.worker
 from luigi.task_status import DONE, FAILED, PENDING
 from luigi.tools.range import RangeBase
 
+from pipeline.monitoring.events import begin_logging, open_log, scheduling_failed
+from pipeline.monitoring.logs import one_line
+
 logger = logging.getLogger("luigi-interface")
 
 _INTERRUPTED = 130  # as a shell reports a command that ctrl-C has ended
 
 
 class Worker(luigi.worker.Worker):
-    """Runs tasks as Luigi does, with four differences.
+    """Runs tasks as Luigi does, with five differences.
 
     - A failure that on_failure() calls permanent is not tried again in this run, whatever `[scheduler]` says.
     - Whatever failed in an earlier run is tried anew when a run asks for it.
+    - What failed is logged once more before Luigi's summary, where other tasks were logged since.
     - With `[worker] keep_alive`, it waits for tasks of its own that another worker is running, and says so.
     - Ctrl-C ends it with one line and exit code 130.
     """
@@ -34,6 +39,8 @@ class Worker(luigi.worker.Worker):
         self._requested: set[str] = set()
         self._awaited: set[tuple[str, str]] = set()
         self._finished: set[str] = set()
+        self._failed: dict[str, str] = {}
+        self._latest = ""
 
     def __exit__(
         self, error_type: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -49,13 +56,27 @@ class Worker(luigi.worker.Worker):
         succeeded = bool(super().run())  # type: ignore[no-untyped-call]
         for answer in self._get_work_response_history:
             answer["running_tasks"] = [one for one in answer["running_tasks"] if one["task_id"] not in self._finished]
+        if list(self._failed) == [self._latest]:
+            return succeeded  # just logged
+        for task_id, error in self._failed.items():
+            logger.error("failed    %s: %s", self._scheduled_tasks[task_id], error)
         return succeeded
+
+    def _log_complete_error(self, task: luigi.Task, trace: str) -> None:
+        scheduling_failed(task, trace)
+
+    def _log_dependency_error(self, task: luigi.Task, trace: str) -> None:
+        scheduling_failed(task, trace)
+
+    def _log_unexpected_error(self, task: luigi.Task) -> None:
+        scheduling_failed(task, traceback.format_exc())
 
     def _add_task(self, *args: Any, **kwargs: Any) -> None:
         """Reports a task's status to the scheduler."""
         task_id, status = kwargs["task_id"], kwargs["status"]
         if status == PENDING and kwargs["runnable"] and task_id not in self._requested:
             self._requested.add(task_id)
+            open_log()
             self._scheduler.re_enable_task(task_id)
         if status == FAILED:
             failure = json.loads(kwargs["expl"])
@@ -63,9 +84,13 @@ class Worker(luigi.worker.Worker):
                 kwargs["expl"] = json.dumps(failure["error"])
                 if failure["permanent"]:
                     self._disable_after_next_failure(task_id)
+            self._failed[task_id] = one_line(json.loads(kwargs["expl"]))
+        if status in (DONE, FAILED) and task_id in self._requested:
+            self._latest = task_id
         super()._add_task(*args, **kwargs)  # type: ignore[no-untyped-call]
         if status == DONE and task_id in self._requested:
             self._finished.add(task_id)
+            self._failed.pop(task_id, None)
             self._log_progress(task_id)
 
     def _disable_after_next_failure(self, task_id: str) -> None:
@@ -114,6 +139,7 @@ class WorkerFactory(luigi.interface._WorkerSchedulerFactory):
     def create_worker(
         self, scheduler: luigi.scheduler.Scheduler, worker_processes: int, assistant: bool = False
     ) -> Worker:
+        begin_logging()
         return Worker(scheduler=scheduler, worker_processes=worker_processes, assistant=assistant)
 
 

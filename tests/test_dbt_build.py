@@ -103,7 +103,7 @@ def test_changed_model_is_built_again_and_its_failure_names_the_line(
     model.write_text(model.read_text().replace("    zone,", "    zoen,"))
     failed = build()
     assert failed.returncode == 30
-    [line] = [line for line in failed.stderr.splitlines() if line.startswith("ERROR") and "Worker" in line]
+    [line] = [line for line in failed.stderr.splitlines() if "ERROR: failed " in line]
     assert "dbt build: Database Error in model dim_zones (models/marts/dim_zones.sql)" in line
     assert 'column "zoen" does not exist' in line and "zoen, ^" in line
     assert "Traceback" not in failed.stderr

@@ -216,7 +216,7 @@ def test_credentials_show_nowhere(google_cloud: GoogleCloud, luigi: Run) -> None
 
 
 def error_line(log: str) -> str:
-    (line,) = [line for line in log.splitlines() if line.startswith("ERROR")]
+    (line,) = [line for line in log.splitlines() if "ERROR: " in line]
     return line
 
 

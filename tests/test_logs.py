@@ -6,12 +6,17 @@ import contextlib
 import json
 import os
 import pty
+import re
+import signal
 import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
+import pytest
 from conftest import BIN, CHECKOUT, Run, publish, settings
+from http_source import Fault, HttpSource
+from waiting import eventually
 
 from pipeline.warehouses.postgres.connection import PostgresDatabase
 
@@ -80,12 +85,12 @@ def test_auto_is_json_where_standard_error_is_no_terminal(
     piped = luigi(*LOAD, "--logs-format", "auto")
     assert [json.loads(line)["level"] for line in piped.stderr.splitlines()]
 
-    command = [BIN / "luigi", "--module", "pipeline", *LOAD, "--logs-format", "auto"]
+    command = [BIN / "luigi", "--module", "pipeline", *LOAD, "--force", "--logs-format", "auto"]
     terminal, its_end = pty.openpty()
     environment = os.environ | settings(tmp_path, database, mirror)
     with subprocess.Popen(command, cwd=CHECKOUT, env=environment, stderr=its_end):
         os.close(its_end)
-        assert os.read(terminal, 1000).startswith(b"INFO: Informed scheduler")
+        assert re.match(rb"\d\d:\d\d:\d\d running   ExtractTripdata", os.read(terminal, 1000))
         with contextlib.suppress(OSError):  # how Linux says that the other end is closed
             while os.read(terminal, 1000):
                 pass
@@ -108,7 +113,7 @@ def test_old_logs_go_and_a_log_that_cannot_be_written_is_one_warning(luigi: Run,
     folder.write_text("in the way")
     done = luigi(*LOAD, "--force")
     assert done.returncode == 0
-    (warning,) = [line for line in done.stderr.splitlines() if line.startswith("WARNING")]
+    (warning,) = [line for line in done.stderr.splitlines() if "WARNING: " in line]
     assert "this run has no log: " in warning and str(folder) in warning
 
 
@@ -117,3 +122,50 @@ def test_wrong_format_is_told_and_the_load_goes_on(luigi: Run) -> None:
 
     assert done.returncode == 0
     assert "[logs] format: " in done.stderr and "Traceback" not in done.stderr
+
+
+def test_lines_have_their_time_and_no_worker_ids_and_count_the_months(luigi: Run, mirror: Path) -> None:
+    publish(mirror, "2019-02", "2019-03")
+    done = luigi(*BACKFILL, "--stop", "2019-04", "--workers", "2")
+    lines, _, summary = done.stderr.partition("\n===== Luigi Execution Summary =====\n")
+
+    assert done.returncode == 0
+    assert all(re.match(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d INFO: ", line) for line in lines.splitlines())
+    assert [line[-18:] for line in lines.splitlines() if "months done" in line] == [
+        f"{number} of 3 months done" for number in (1, 2, 3)
+    ]
+    assert "salt=" not in lines and "Informed scheduler" not in lines
+    assert "* 7 ran successfully:" in summary
+
+
+def test_reason_of_a_failure_stands_right_before_the_summary(luigi: Run, mirror: Path) -> None:
+    publish(mirror, "2019-01", "2019-03")
+    failed = luigi(*BACKFILL, "--stop", "2019-04")
+    last = failed.stderr.partition("\n===== Luigi Execution Summary =====\n")[0].splitlines()[-1]
+
+    assert failed.returncode == 30
+    assert "ERROR: failed    ExtractTripdata(taxi=green, month=2019-02): green 2019-02 does not exist" in last
+
+
+@pytest.mark.parametrize("workers", ["1", "3"])
+def test_ctrl_c_ends_in_one_line(
+    database: PostgresDatabase, mirror: Path, tmp_path: Path, site: HttpSource, workers: str
+) -> None:
+    publish(mirror, "2019-02", "2019-03")
+    for file in (mirror / "green").iterdir():
+        site.files[f"/green/{file.name}"] = file.read_bytes()
+    site.afterwards = Fault(stall_after=100)
+    command = [BIN / "luigi", "--module", "pipeline", *BACKFILL, "--stop", "2019-04", "--workers", workers]
+    environment = os.environ | settings(tmp_path, database, mirror) | {"PIPELINE__SOURCE__BASE_URL": site.url}
+    # In a session of its own, which ctrl-C on a terminal reaches as a whole.
+    process = subprocess.Popen(
+        command, cwd=CHECKOUT, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    eventually(lambda: len(site.requests) >= int(workers))
+    os.killpg(process.pid, signal.SIGINT)
+    _, said = process.communicate(timeout=30)
+
+    assert process.returncode == 130
+    *lines, last = said.splitlines()
+    assert all("INFO: running   ExtractTripdata" in line for line in lines)
+    assert "ERROR: interrupted; what is done stays done: run the same command again" in last

@@ -129,7 +129,7 @@ def test_month_that_does_not_exist_fails_in_one_line(luigi: Run) -> None:
     failed = luigi(*LOAD[:-1], "2031-05")
 
     assert failed.returncode == 30
-    [line] = [line for line in failed.stderr.splitlines() if line.startswith("ERROR")]
+    [line] = [line for line in failed.stderr.splitlines() if "ERROR: " in line]
     assert "green 2031-05 does not exist at" in line and "months known to be published" in line
     assert "Traceback" not in failed.stderr
 
@@ -161,7 +161,7 @@ def test_unreachable_database_is_a_scheduling_error_told_in_one_line_without_the
     failed = luigi(*LOAD, PIPELINE__POSTGRES__DSN="postgresql://me:s3cr%65t@127.0.0.1:1/taxi")
 
     assert failed.returncode == 35
-    [line] = [line for line in failed.stderr.splitlines() if line.startswith("ERROR")]
+    [line] = [line for line in failed.stderr.splitlines() if "ERROR: " in line]
     assert "no connection to PostgreSQL" in line and "port 1 failed" in line
     assert "Traceback" not in failed.stderr
     for secret in ("s3cret", "s3cr%65t"):
@@ -230,7 +230,7 @@ def test_what_means_nothing_is_told_in_a_line(luigi: Run, arguments: tuple[str, 
 
     assert done.returncode == code
     assert "Traceback" not in done.stderr
-    (line,) = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+    (line,) = [line for line in done.stderr.splitlines() if "ERROR: " in line]
     assert said in line
 
 

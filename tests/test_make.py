@@ -75,7 +75,7 @@ def test_load_without_the_release_site_says_what_to_do(checkout: Path, server: s
         PIPELINE__POSTGRES__SCHEMA="never_made",
     )
 
-    errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+    errors = [line for line in done.stderr.splitlines() if "ERROR: " in line]
     assert done.returncode != 0
     assert len(errors) == 1
     assert "make demo" in errors[0]

@@ -79,6 +79,7 @@ def test_luigid_exports_them_with_its_own(tmp_path: Path) -> None:
     MetricsFile(tmp_path / "data" / "metrics" / "pipeline.prom").task_succeeded("LoadTripdata", "green", 0.5, 10)
     collector = "pipeline.monitoring.scheduler_metrics.SchedulerMetrics"
     (tmp_path / "luigi.cfg").write_text(
+        f"[storage]\nroot = {tmp_path / 'data'}\n"
         f"[scheduler]\nmetrics_collector = custom\nmetrics_custom_import = {collector}\n"
     )
     port = free_port()

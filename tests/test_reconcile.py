@@ -70,7 +70,7 @@ def test_what_differs_is_told(
     assert luigi(*RECONCILE).returncode == 0  # these loads have been compared
     done = luigi(*RECONCILE, "--force")
     assert done.returncode == 30
-    (line,) = [line for line in done.stderr.splitlines() if line.startswith("ERROR")]
+    (line,) = [line for line in done.stderr.splitlines() if "ERROR: " in line]
     assert f"green/2019-01 is not the same in PostgreSQL and BigQuery: {day}: " in line
 
 

@@ -1,1 +1,1 @@
-"""What a run tells of itself: its log, the metrics, alerts. Set in motion by Luigi's events; never fails a task."""
+"""What a run reports of itself: its log, the metrics, alerts. None of it ever fails a task."""

@@ -6,7 +6,6 @@ import contextlib
 import datetime
 import logging
 import math
-import re
 import sys
 import time
 import traceback
@@ -15,8 +14,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import luigi
-import luigi.parameter
-import luigi.rpc
 
 from pipeline.datasets import Release, dataset_named, monthly_names, parse_month
 from pipeline.errors import PipelineError, TransientError
@@ -30,37 +27,6 @@ logger = logging.getLogger("luigi-interface")
 _REPORT_SECONDS = 1.0
 _LOG_SECONDS = 30.0  # where there is no terminal to show a bar on
 RUN_ID = uuid.uuid4().hex  # of this process and the workers that it forks
-
-
-class OneLineErrors(logging.Filter):
-    """Turns the traceback of an explained failure into its one line; bugs keep theirs."""
-
-    # Luigi formats the traceback of a failure to schedule into the message itself. Of the exceptions that this package
-    # defines only explained failures leave it; Luigi's own explain themselves, too.
-    _IN_MESSAGE = re.compile(
-        r"\nTraceback \(most recent call last\):\n.*\n(?:pipeline|luigi)\.[\w.]+: (?P<line>[^\n]*)\s*$", re.DOTALL
-    )
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
-        message = record.getMessage()
-        if isinstance(error, PipelineError | luigi.parameter.MissingParameterException | luigi.rpc.RPCError):
-            remedy = "; start it with `pipeline ui`" if isinstance(error, luigi.rpc.RPCError) else ""
-            record.msg, record.args = f"{message}: {error}{remedy}", ()
-            record.exc_info = None
-        elif isinstance(error, ValueError | luigi.parameter.ParameterException) and _is_of_command_line(error):
-            record.msg, record.args = f"the command line means nothing to Luigi: {error}; see --help", ()
-            record.exc_info = None
-        elif found := self._IN_MESSAGE.search(message):
-            record.msg, record.args = f"{message[: found.start()]} {found['line'].strip()}", ()
-            record.levelno, record.levelname = logging.ERROR, logging.getLevelName(logging.ERROR)
-        return True
-
-
-def _is_of_command_line(error: BaseException) -> bool:
-    """Whether Luigi came upon it while it read the command line, before anything of a task had run."""
-    modules = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
-    return "luigi.cmdline_parser" in modules and not any(name.startswith("pipeline.") for name in modules)
 
 
 class PipelineTask(luigi.Task):
@@ -100,7 +66,7 @@ class PipelineTask(luigi.Task):
 
     @contextlib.contextmanager
     def progress(self, verb: str, unit: str, afterwards: str) -> Iterator[Progress]:
-        """Yields a progress that shows in the UI, and as a bar where standard error is a terminal.
+        """Yields a progress that shows in the UI, and as a bar where standard error is a terminal, else in the log.
 
         `unit` is "B" for bytes or what is counted, such as "rows"; `afterwards` is what follows when all is counted.
         """

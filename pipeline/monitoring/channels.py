@@ -1,15 +1,58 @@
-"""E-mail by Luigi's own settings: `[email]`, and `[smtp]` or what else `[email] method` names."""
+"""The channels that alerts are sent by: e-mail, by Luigi's own settings, and a webhook."""
 
 from __future__ import annotations
 
 import sys
 import warnings
-from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 import luigi.notifications
 
-if TYPE_CHECKING:
-    from pipeline.monitoring.messages import Message
+from pipeline.errors import TransientError
+from pipeline.monitoring.alerts import Channel, Message
+
+_WEBHOOK_SECONDS = 5
+# https://docs.slack.dev/messaging/formatting-message-text: what Slack would take for its markup.
+_SLACK_ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
+
+
+def configured_channels(webhook_url: str) -> dict[str, Channel]:
+    """The channels by name; without any, nobody is to be notified."""
+    channels: dict[str, Channel] = {}
+    if (mail := Mail()).is_wanted():
+        channels["e-mail"] = mail.send
+    if webhook_url:
+        channels["webhook"] = Webhook(webhook_url).send
+    return channels
+
+
+class Webhook:
+    """Sends an alert as one POST, in the JSON that Slack takes."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def send(self, message: Message) -> None:
+        """Returns once the receiver has accepted the message.
+
+        :raises TransientError: when it has not; the error does not show the URL, whose path is the receiver's password.
+        """
+        import requests
+
+        body = {"text": message.text.translate(_SLACK_ESCAPES), **message.fields()}
+        try:
+            answer = requests.post(self._url, json=body, timeout=_WEBHOOK_SECONDS, allow_redirects=False)
+        except requests.RequestException as error:
+            raise TransientError(f"the webhook at {self._host} cannot be reached ({type(error).__name__})") from None
+        if answer.status_code // 100 != 2:
+            raise TransientError(f"the webhook at {self._host} answered {answer.status_code}")
+
+    @property
+    def _host(self) -> str:
+        try:
+            return urlsplit(self._url).hostname or "no host"
+        except ValueError:
+            return "no host"
 
 
 class Mail:

@@ -1,0 +1,260 @@
+"""Alerts: one state for each failing task, kept in a small file that the processes of all runs share."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import datetime
+import json
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from pipeline.files import locked, replace_file
+
+_LISTED = 20
+_SEND_SECONDS = 20.0
+_CLAIM_SECONDS = 150.0  # longer than sending a message of each status to each of two channels
+
+
+class Status(StrEnum):
+    """What became of a task."""
+
+    FAILED = "failed"
+    RECOVERED = "recovered"
+    SUCCEEDED = "succeeded"
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A task as an alert names it; its parameters are public ones."""
+
+    task_id: str
+    family: str
+    parameters: dict[str, str]
+    link: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.family}({', '.join(f'{name}={value}' for name, value in self.parameters.items())})"
+
+
+@dataclass
+class Alert:
+    """The state of a task: that it fails, has recovered or succeeded, and which channels have yet to be notified of it.
+
+    `notified` are the channels that know of a failure, and hence will be notified of its end. `run` is the run that
+    reported it last. Times are Unix seconds; until `claimed_until` a process is sending it.
+    """
+
+    subject: Subject
+    status: Status
+    detail: str
+    run: str
+    pending: list[str]
+    notified: list[str] = field(default_factory=list)
+    failures: int = 0
+    since: float = field(default_factory=time.time)
+    latest: float = field(default_factory=time.time)
+    attempted: float = field(default_factory=time.time)
+    claimed_until: float = 0.0
+
+    def fail(self, detail: str, run: str, channels: list[str]) -> None:
+        """Adds a failure to the burst; it is pending for the channels that do not know of the burst yet."""
+        self.notified += self.pending if self.status is Status.RECOVERED else []
+        self.pending = [name for name in channels if name not in self.notified]
+        self.status, self.detail, self.run = Status.FAILED, detail, run
+        self.failures, self.latest = self.failures + 1, time.time()
+
+    def recover(self, detail: str, run: str) -> None:
+        """Ends the burst: the recovery is pending for the channels that were notified of the failure, and no others."""
+        self.pending, self.notified = self.notified, []
+        self.status, self.detail, self.run, self.latest = Status.RECOVERED, detail, run, time.time()
+
+    def delivered(self, channel: str, sent: Status) -> None:
+        """Records that a channel has accepted a message; the task's status may have changed while it was sent."""
+        if sent is self.status:
+            self.pending = [name for name in self.pending if name != channel]
+            self.notified += [channel] if sent is Status.FAILED else []
+        elif sent is Status.FAILED:
+            self.pending.append(channel)
+        elif self.status is Status.FAILED:
+            self.notified = [name for name in self.notified if name != channel]
+            self.pending.append(channel)
+
+
+@dataclass(frozen=True)
+class Message:
+    """One or more alerts of the same status: for people in its text, for programs in its fields."""
+
+    status: Status
+    alerts: Sequence[Alert]
+
+    @property
+    def subject(self) -> str:
+        """One line: what became of which task, or of how many."""
+        what = str(self.alerts[0].subject) if len(self.alerts) == 1 else f"{len(self.alerts)} tasks"
+        return f"{what} {self.status} on {socket.gethostname()}"
+
+    @property
+    def text(self) -> str:
+        """The subject, and a paragraph for each task."""
+        paragraphs = [self._paragraph(alert) for alert in self.alerts[:_LISTED]]
+        more = len(self.alerts) - _LISTED
+        return "\n\n".join([self.subject, *paragraphs, *([f"and {more} more"] if more > 0 else [])]) + "\n"
+
+    def fields(self) -> dict[str, object]:
+        """The same as JSON holds it, all tasks included."""
+        tasks = [
+            {
+                "task": alert.subject.family,
+                "parameters": alert.subject.parameters,
+                "detail": alert.detail,
+                "failures": alert.failures,
+                "since": _iso(alert.since),
+                "link": alert.subject.link,
+                "run": alert.run,
+            }
+            for alert in self.alerts
+        ]
+        return {"status": str(self.status), "host": socket.gethostname(), "tasks": tasks}
+
+    def _paragraph(self, alert: Alert) -> str:
+        lines = [f"{alert.subject}: {alert.detail}" if len(self.alerts) > 1 else alert.detail]
+        if alert.failures > 1:
+            lines.append(f"failed {alert.failures} times since {_iso(alert.since)}")
+        if alert.subject.link:
+            lines.append(alert.subject.link)
+        return "\n".join([*lines, f"log: {alert.run}"])
+
+
+Channel = Callable[[Message], None]
+Channels = Mapping[str, Channel]
+
+
+class AlertState:
+    """Which tasks fail, and which channels have been notified. Safe for several processes; raises OSError at worst.
+
+    A burst is a task's failures until it succeeds, or until none has come for `burst_seconds`. An alert is sent at
+    the end of its run, or during a run that lasts longer than `gather_seconds`, together with what has come meanwhile.
+    Messages are sent while nobody is kept from the state, so that a channel that hangs delays its sender alone.
+    """
+
+    def __init__(self, file: Path, gather_seconds: float, burst_seconds: float):
+        self.file = file
+        self._gather_seconds = gather_seconds
+        self._burst_seconds = burst_seconds
+
+    def is_empty(self) -> bool:
+        """Whether no task fails and nothing is pending; costs next to nothing."""
+        return not self.file.exists()
+
+    def failed(self, subject: Subject, detail: str, run: str, channels: Channels) -> list[str]:
+        """Records a failure, which is pending for the channels that do not know of the burst.
+
+        Where it cannot be recorded, as when the disk is full, it is sent at once: rather too often than not at all.
+        Returns a line for each message that could not be delivered.
+        """
+        alert = Alert(subject, Status.FAILED, detail, run, [])
+        try:
+            with self._opened() as alerts:
+                alerts.setdefault(subject.task_id, alert).fail(detail, run, list(channels))
+            return []
+        except OSError:
+            alert.failures = 1
+            problems = {name: _send(send, Message(Status.FAILED, [alert])) for name, send in channels.items()}
+            return [f"{name}: {problem}" for name, problem in problems.items() if problem]
+
+    def succeeded(self, subject: Subject, detail: str, run: str, channels: Channels) -> None:
+        """Records a success: the end of a burst for channels that know of one, and an alert for the channels given."""
+        if self.is_empty() and not channels:
+            return
+        with self._opened() as alerts:
+            if (alert := alerts.get(subject.task_id)) and alert.status is Status.FAILED:
+                alert.recover(detail, run)
+            if channels and not (alert and alert.pending):
+                alerts[subject.task_id] = Alert(subject, Status.SUCCEEDED, detail, run, list(channels))
+
+    def deliver(self, channels: Channels, ended_run: str | None = None) -> list[str]:
+        """Sends each channel what is pending for it: the alerts of the run that ends, and what has waited long enough.
+
+        Returns a line for each message that could not be delivered; it remains pending.
+        """
+        if self.is_empty() or not (claimed := self._claim(channels, ended_run)):
+            return []
+        problems, delivered = list[str](), list[tuple[str, Alert]]()
+        for name, send in channels.items():
+            for status in Status:
+                group = [alert for alert in claimed if alert.status is status and name in alert.pending]
+                if problem := _send(send, Message(status, group)) if group else None:
+                    problems.append(f"{name}: {problem}")
+                else:
+                    delivered += [(name, alert) for alert in group]
+        with self._opened() as alerts:
+            for name, sent in delivered:
+                if alert := alerts.get(sent.subject.task_id):
+                    alert.delivered(name, sent.status)
+            for sent in claimed:
+                if alert := alerts.get(sent.subject.task_id):
+                    alert.claimed_until = 0.0
+        return problems
+
+    def _claim(self, channels: Channels, ended_run: str | None) -> list[Alert]:
+        """Copies of the alerts that are due, which no other process sends for a while, even if this one is killed."""
+        now, claimed = time.time(), list[Alert]()
+        with self._opened() as alerts:
+            for alert in alerts.values():
+                is_due = alert.run == ended_run or now - alert.attempted >= self._gather_seconds
+                if is_due and alert.claimed_until < now and channels.keys() & set(alert.pending):
+                    alert.attempted, alert.claimed_until = now, now + _CLAIM_SECONDS
+                    claimed.append(copy.deepcopy(alert))
+        return claimed
+
+    @contextlib.contextmanager
+    def _opened(self) -> Iterator[dict[str, Alert]]:
+        """The alerts by task, for one process at a time; what is over or too old to matter is left out at the end."""
+        with locked(self.file):
+            oldest = time.time() - self._burst_seconds
+            alerts = {task_id: alert for task_id, alert in self._read().items() if alert.latest >= oldest}
+            yield alerts
+            kept = [
+                asdict(alert)
+                for alert in alerts.values()
+                if alert.pending or alert.status is Status.FAILED or alert.claimed_until > time.time()
+            ]
+            if kept:
+                replace_file(self.file, json.dumps(kept, indent=2).encode() + b"\n")
+            else:
+                self.file.unlink(missing_ok=True)
+
+    def _read(self) -> dict[str, Alert]:
+        try:
+            entries = json.loads(self.file.read_text())
+            alerts = [Alert(**e | {"subject": Subject(**e["subject"]), "status": Status(e["status"])}) for e in entries]
+        except (FileNotFoundError, ValueError, TypeError, KeyError):
+            return {}  # never written, or by another version: at worst something is sent again
+        return {alert.subject.task_id: alert for alert in alerts}
+
+
+def _send(send: Channel, message: Message) -> str | None:
+    """Returns why the message was not accepted, if it was not; waits for a receiver that hangs or drips for a while."""
+    problems = [f"no answer within {_SEND_SECONDS:.0f} s"]
+
+    def attempt() -> None:
+        try:
+            send(message)
+            problems.clear()
+        except Exception as error:  # whatever a channel's library raises: an alert never fails what it is about
+            problems[:] = [str(error).splitlines()[0] if str(error) else type(error).__name__]
+
+    sender = threading.Thread(target=attempt, daemon=True)
+    sender.start()
+    sender.join(_SEND_SECONDS)
+    return next(iter(problems), None)
+
+
+def _iso(time: float) -> str:
+    return datetime.datetime.fromtimestamp(time, datetime.UTC).isoformat("T", "seconds")
