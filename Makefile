@@ -13,7 +13,7 @@ SCHEDULER ?= local
 LOAD  = $(if $(filter central,$(SCHEDULER)),LUIGI_CONFIG_PATH=central.cfg )$(BIN)/luigi --module pipeline LoadTripdata --taxi $(TAXI) --month $(MONTH)
 
 .DEFAULT_GOAL := help
-.PHONY: help load demo gcp docs ui test check faults containers graph screenshots bench lock clean
+.PHONY: help load demo gcp docs sources ui test check faults containers graph screenshots bench lock clean
 
 help:  ## show this help
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ gcp: .venv/installed-gcp  ## set up what Google Cloud needs besides: its librari
 docs: .venv/installed  ## write dbt's pages on the models, with their lineage, as one file
 	@$(BIN)/pipeline dbt docs generate --static --no-use-colors
 	@echo "The page is $${PIPELINE__STORAGE__ROOT:-data}/dbt/target/static_index.html"
+
+sources: .venv/installed  ## write the models' sources (dbt/models/sources.yml) from the dataset specs again
+	@$(BIN)/python -m pipeline.transform.sources
 
 ui: .venv/installed  ## start the central scheduler, whose pages show what runs (then: make load SCHEDULER=central)
 	@$(BIN)/pipeline ui

@@ -11,7 +11,7 @@ from benchmarks.backfill import measure_backfill
 from benchmarks.contestants import OVERRIDDEN
 from benchmarks.loading import measure_loading
 from benchmarks.memory import measure_memory
-from benchmarks.models import measure_models
+from benchmarks.models import measure_models, measure_whole_month
 from benchmarks.noop import measure_noop
 from benchmarks.options import Options, read_options
 from benchmarks.process import BenchmarkError
@@ -26,6 +26,7 @@ _MEASURES: dict[Callable[[Server, Options], Iterator[Section]], tuple[str, ...]]
     measure_noop: ("noop",),
     measure_memory: ("memory",),
     measure_models: ("models",),
+    measure_whole_month: ("whole-month",),
 }
 
 

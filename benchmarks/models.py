@@ -1,10 +1,11 @@
-"""dbt builds: what the sixth month costs against building all six, and what a build with nothing new costs."""
+"""dbt builds: what a month costs against building all, and what it costs from its file to the report."""
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Iterator
 
-from benchmarks.contestants import Pipeline
+from benchmarks.contestants import Floor, Pipeline
 from benchmarks.data import releases
 from benchmarks.options import Options
 from benchmarks.process import BenchmarkError, installed, run
@@ -47,6 +48,57 @@ def measure_models(server: Server, options: Options) -> Iterator[Section]:
         section.add(name, ratio(median(against)), ratio_range(against), seconds(median(values)))
     yield section
     pipeline.reset()
+
+
+def measure_whole_month(server: Server, options: Options) -> Iterator[Section]:
+    """A new month through TripdataPipeline, where few and where many months are there, interleaved with the floor."""
+    few, many = 3, max(3, 2 * options.months)
+    months = releases("green", options.rows, many + options.rounds, options.cache)
+    write_zones(months.mirror)
+    floor, pipeline = Floor(server, months), Pipeline(server, months, schema="bench_whole_month")
+    names = [f"TripdataPipeline, {there} months there" for there in sorted({few, many})]
+    samples: dict[str, list[float]] = {name: [] for name in ("floor", "load alone", *names)}
+    pipeline.reset()
+    loaded = 0
+    for name, there in zip(names, sorted({few, many}), strict=True):
+        for month in months.months[loaded:there]:
+            pipeline.load(month)
+        _build(server, pipeline)
+        loaded = there
+        for turn in range(options.rounds):
+            month = months.months[loaded]
+            if name == names[0]:
+                samples["floor"].append(floor.load(month))
+                samples["load alone"].append(pipeline.load(month))
+                _forget(pipeline, month)
+                _build(server, pipeline)
+            samples[name].append(_whole_month(server, pipeline, month))
+            _forget(pipeline, month)
+            _build(server, pipeline)
+            tell(f"{name}, {turn + 1} of {options.rounds}: {samples[name][-1]:.2f} s")
+    section = Section(
+        f"A new month of {options.rows:,} rows, loaded, modelled, tested and reported on",
+        ("command", "ratio to the floor", "lowest … highest", "seconds"),
+        notes=["Process start to exit. The floor is `gunzip | psql \\copy` of the same file."],
+        samples=samples,
+    )
+    for name, values in samples.items():
+        against = ratios(values, samples["floor"])
+        section.add(name, ratio(median(against)), ratio_range(against), seconds(median(values)))
+    yield section
+    pipeline.reset()
+
+
+def _whole_month(server: Server, pipeline: Pipeline, month: datetime.date) -> float:
+    pipeline.empty_raw_folder()
+    server.settle()
+    whole = ["TripdataPipeline", "--taxi", "green", "--month", f"{month:%Y-%m}", "--warehouse", "postgres"]
+    return run([*_BUILD[:3], *whole], pipeline.environment).seconds
+
+
+def _forget(pipeline: Pipeline, month: datetime.date) -> None:
+    forget = ["forget", "--taxi", "green", "--month", f"{month:%Y-%m}"]
+    run([str(installed("pipeline")), *forget], pipeline.environment)
 
 
 def _build(server: Server, pipeline: Pipeline, *options: str) -> float:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from benchmarks.data import FOLDER
 
-SECTIONS = ("load", "old-flow", "backfill", "to-sql", "noop", "memory", "models")
+SECTIONS = ("load", "old-flow", "backfill", "to-sql", "noop", "memory", "models", "whole-month")
 
 _FULL = {"rows": 600_000, "months": 12, "rounds": 3, "yellow_rows": 3_000_000}
 _QUICK = {"rows": 50_000, "months": 3, "rounds": 2, "yellow_rows": 200_000}

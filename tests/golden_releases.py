@@ -12,12 +12,14 @@ from typing import Any
 
 from trips import HEADER, trip
 
-from pipeline.datasets import dataset_named
+from pipeline.datasets import Release, dataset_named
 
 MARTS = {
     "dim_zones": "locationid",
     "fact_trips": "tripid",
     "dm_monthly_zone_revenue": "revenue_zone, revenue_month, service_type",
+    "trips_by_hour": "filename, pickup_date, pickup_hour",
+    "file_quality": "filename",
 }
 BLANK = dict.fromkeys(
     [
@@ -62,7 +64,9 @@ ZONES = """\
 
 def write_golden_releases(folder: Path) -> None:
     """Writes a mirror of green 2019-01 and 2019-02, yellow 2019-01 and the zones below `folder`."""
-    header = ",".join(column.source_name for column in dataset_named("yellow").columns).encode()
+    yellow = Release(dataset_named("yellow"), datetime.date(2019, 1, 1))
+    columns = yellow.dataset.columns_of(yellow.month, yellow.source_named())
+    header = ",".join(column.source_name for column in columns).encode()
     write_release(folder / "green/green_tripdata_2019-01.csv.gz", [HEADER, *JANUARY])
     write_release(folder / "green/green_tripdata_2019-02.csv.gz", [HEADER, *FEBRUARY])
     write_release(folder / "yellow/yellow_tripdata_2019-01.csv.gz", [header, *(line.encode() for line in YELLOW)])

@@ -28,7 +28,7 @@ def test_build_runs_when_and_only_when_months_changed(
     luigi(*LOAD)
     first = luigi(*BUILD)
     assert first.returncode == 0, first.stderr
-    assert "OK created sql incremental model" in first.stderr
+    assert "OK created sql by_file model" in first.stderr
     assert execute(database, "SELECT count(*) FROM fact_trips") == [(6,)]
     [run] = (tmp_path / "data" / "dbt" / "runs").iterdir()
     assert {"manifest.json", "run_results.json", "dbt.log"} <= {file.name for file in run.iterdir()}
@@ -119,5 +119,5 @@ def test_selected_model_is_built_in_the_schema_asked_for(luigi: Run, database: P
 
 
 def test_sources_are_in_step_with_the_dataset_specs() -> None:
-    assert [spec.name for spec in modelled_datasets()] == ["green", "yellow", "zones"]
-    assert FILE.read_text() == sources_yaml(), "run: python -m pipeline.transform.sources"
+    assert [spec.name for spec in modelled_datasets()] == ["fhv", "fhvhv", "green", "yellow", "zones"]
+    assert FILE.read_text() == sources_yaml(), "run: make sources"

@@ -59,12 +59,12 @@ def test_incremental_builds_end_where_a_full_refresh_does(
 
 def test_failed_build_is_done_again_by_the_next(built: PostgresDatabase, mirror: Path, tmp_path: Path) -> None:
     load_release(built, mirror, tmp_path, "yellow")
-    execute(built, "ALTER TABLE fact_trips ADD CHECK (service_type = 'Green')")
-    with pytest.raises(PipelineError, match=r"dbt build: Database Error in model fact_trips .*violates check"):
+    execute(built, "ALTER TABLE trips_by_hour ADD CHECK (service_type = 'Green')")
+    with pytest.raises(PipelineError, match=r"dbt build: Database Error in model trips_by_hour .*violates check"):
         build_models(built, tmp_path / "dbt")
-    assert execute(built, "SELECT count(*) FROM fact_trips WHERE service_type = 'Yellow'") == [(0,)]
+    assert execute(built, "SELECT count(*) FROM trips_by_hour WHERE service_type = 'Yellow'") == [(0,)]
 
-    execute(built, "ALTER TABLE fact_trips DROP CONSTRAINT fact_trips_service_type_check")
+    execute(built, "ALTER TABLE trips_by_hour DROP CONSTRAINT trips_by_hour_service_type_check")
     untouched = places(built, "green_tripdata_2019-02.csv")
     build_models(built, tmp_path / "dbt")
     assert execute(built, "SELECT count(*) FROM fact_trips WHERE service_type = 'Yellow'") == [(2,)]

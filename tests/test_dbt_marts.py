@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 from conftest import JANUARY, execute
-from golden_releases import MARTS, as_text, golden_mart
+from golden_releases import MARTS, ZONES, as_text, golden_mart, write_release
 from models import build_models, columns, load_release, mart
-from trips import FEBRUARY
+from trips import FEBRUARY, HEADER, trip, trips
 
+from pipeline.report.page import write_report
 from pipeline.warehouses.postgres.connection import PostgresDatabase
+from pipeline.warehouses.postgres.warehouse import PostgresWarehouse
 
 GREEN_2020 = [datetime.date(2020, month, 1) for month in range(3, 8)]
 
@@ -64,6 +66,65 @@ def test_revenue_of_the_real_months_is_that_of_the_files(
     assert mart(database, "dm_monthly_zone_revenue") == execute(database, INDEPENDENT_REVENUE)
 
 
+@pytest.mark.parametrize(
+    "unknown",
+    [
+        '264,"Unknown","NV","N/A"\n265,"Unknown","NA","N/A"\n',
+        '264,"Unknown","N/A","N/A"\n265,"N/A","Outside of NYC","N/A"\n',
+    ],
+    ids=["until 2024", "since 2024"],
+)
+def test_264_and_265_are_no_known_zones_in_either_edition_of_the_look_up(
+    database: PostgresDatabase, mirror: Path, tmp_path: Path, unknown: str
+) -> None:
+    (mirror / "misc").mkdir(exist_ok=True)
+    (mirror / "misc/taxi_zone_lookup.csv").write_text(ZONES.replace('264,"Unknown","NV","N/A"\n', unknown))
+    lines = [trip(0), trip(1, pulocationid="264"), trip(2, pulocationid="265"), trip(3, dolocationid="265")]
+    write_release(mirror / "green/green_tripdata_2019-01.csv.gz", [HEADER, *lines])
+    for dataset in ("zones", "green"):
+        load_release(database, mirror, tmp_path, dataset)
+
+    build_models(database, tmp_path / "dbt")
+
+    assert execute(database, "SELECT count(*), max(pickup_zone) FROM fact_trips") == [(1, "Central Harlem")]
+    counts = "SELECT trips, reported, unknown_pickup_zones, unknown_dropoff_zones FROM file_quality"
+    assert execute(database, counts) == [(4, 1, 2, 1)]
+
+
+def test_odd_values_that_are_loaded_are_unknown_and_counted(
+    database: PostgresDatabase, golden_mirror: Path, tmp_path: Path
+) -> None:
+    write_release(golden_mirror / "green/green_tripdata_2019-01.csv.gz", [HEADER, *trips(10)])
+    for dataset in ("zones", "green"):
+        load_release(database, golden_mirror, tmp_path, dataset)
+    for number, value in enumerate(ODD_VALUES):
+        dropped_off = datetime.datetime(2019, 1, 1, 0, number + 9)
+        execute(database, f"UPDATE green_tripdata SET {value} WHERE lpep_dropoff_datetime = %s", dropped_off)
+
+    build_models(database, tmp_path / "dbt")
+
+    assert execute(database, "SELECT count(*), count(vendorid), count(fare_amount) FROM fact_trips") == [(7, 5, 6)]
+    paid = "SELECT payment_type_description FROM fact_trips WHERE payment_type = 77"
+    assert execute(database, paid) == [("Unknown",)]
+    reasons = "SELECT exclusion_reason, count(*) FROM excluded_trips GROUP BY 1 ORDER BY 1"
+    assert execute(database, reasons) == [("unknown pickup time", 2), ("unknown pickup zone", 1)]
+    checks = "SELECT trips, reported, unknown_pickup_times, unknown_vendors, unknown_amounts FROM file_quality"
+    assert execute(database, checks) == [(10, 7, 2, 2, 1)]
+    build_models(database, tmp_path / "dbt", name="test")
+    write_report(PostgresWarehouse(database, database.schema), "PostgreSQL", tmp_path / "page.html", "")
+    assert "<td>1 (10.0" in (tmp_path / "page.html").read_text()
+
+
+ODD_VALUES = [
+    "vendorid = '2.0'",
+    "vendorid = 'CMT'",
+    "pulocationid = 'Astoria'",
+    "lpep_pickup_datetime = NULL",
+    "lpep_pickup_datetime = '294276-01-01'",
+    "fare_amount = 1.79e308",
+    "payment_type = 77",
+]
+
 INDEPENDENT_REVENUE = """
     SELECT
         z.zone, make_timestamp(extract(year FROM t.lpep_pickup_datetime)::int,
@@ -72,7 +133,7 @@ INDEPENDENT_REVENUE = """
         sum(tip_amount::text::numeric), sum(tolls_amount::text::numeric), sum(ehail_fee::text::numeric),
         sum(improvement_surcharge::text::numeric), sum(total_amount::text::numeric),
         sum(congestion_surcharge::text::numeric), count(*),
-        round(avg(passenger_count), 6), round(avg(trip_distance::text::numeric), 6)
+        round(avg(passenger_count), 6), round(avg(trip_distance::text::numeric), 6), NULL::numeric, NULL::numeric
     FROM green_tripdata t JOIN taxi_zone_lookup z ON z.locationid = t.pulocationid
     WHERE t.pulocationid NOT IN ('264', '265') AND t.dolocationid NOT IN ('264', '265')
     GROUP BY 1, 2 ORDER BY 1, 2

@@ -2,39 +2,43 @@
 
 from __future__ import annotations
 
+import base64
 import datetime
 import functools
+import hashlib
 import re
 import shutil
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
+from xml.etree import ElementTree
 
-import pandas as pd
 import pytest
-from report_figures import ASTORIA, figures
+from report_rows import ASTORIA, HARLEM, report_data
 
-from pipeline.report.contents import sections_of
-from pipeline.report.drawing import png
-from pipeline.report.figures import Figures
-from pipeline.report.page import render
-from pipeline.report.wording import average, dollars, percent, short, spans
+from pipeline.report.formatting import average, change, dollars, months_between, percent, short, spans
+from pipeline.report.page import make_sections, render
+from pipeline.report.places import zone_outlines
+from pipeline.report.sections import Chart
+from pipeline.report.svg import NARROW, WIDE
 
 NOON = datetime.datetime(2026, 1, 2, 12, tzinfo=datetime.UTC)
 NEW_YEARS_EVE_2008, NEW_YEAR_2041 = datetime.date(2008, 12, 31), datetime.date(2041, 1, 1)
-YEARS = [str(month) for month in pd.period_range("2014-01", "2020-12", freq="M")]
+YEARS = months_between("2014-01", "2020-12")
 CASES = {
-    "nothing": figures({}),
-    "one month": figures({"Green": ["2019-01"]}),
-    "a gap": figures({"Green": ["2019-01", "2019-03"]}),
-    "two services": figures({"Green": ["2019-01"], "Yellow": ["2019-02", "2019-03"]}),
-    "seven years": figures({"Green": YEARS, "Yellow": YEARS}),
-    "unknown zones": figures({"Green": ["2019-01"]}, [("NV", "Unknown"), ("Unknown", "Unknown"), ASTORIA]),
-    "clocks gone wrong": figures(
-        {"Green": ["2019-01"]}, misdated=[datetime.date(2008, 12, 31), datetime.date(2041, 1, 1)]
+    "nothing": report_data({}),
+    "one month": report_data({"Green": ["2019-01"]}),
+    "a gap": report_data({"Green": ["2019-01", "2019-03"]}),
+    "two services": report_data({"Green": ["2019-01"], "Yellow": ["2019-02", "2019-03"]}),
+    "seven years": report_data({"Green": YEARS, "Yellow": YEARS}),
+    "unknown zones": report_data({"Green": ["2019-01"]}, [None, (264, "NV", "Unknown"), ASTORIA]),
+    "clocks gone wrong": report_data({"Green": ["2019-01"]}, misdated=[NEW_YEARS_EVE_2008, NEW_YEAR_2041]),
+    "odd names": report_data(
+        {"Green": ["2019-01"]}, [(7, "A $1 & <b>two</b> $x_y", "Queens"), (8, "Z " * 50, "Bronx")]
     ),
-    "odd names": figures({"Green": ["2019-01"]}, [("A $1 & <b>two</b> $x_y", "Queens"), ("Zone " * 20, "Bronx")]),
-    "only clocks gone wrong": figures({"Green": []}, misdated=[NEW_YEAR_2041]),
+    "a part of a month": report_data({"Green": ["2019-01"]}, days=3),
+    "without fares": report_data({"For-hire": ["2019-01"], "Green": ["2019-01"]}, without_fares=["For-hire"]),
+    "for-hire alone": report_data({"For-hire": ["2019-01"]}, without_fares=["For-hire"]),
 }
 
 
@@ -58,7 +62,12 @@ class Page(HTMLParser):
 
 @functools.cache
 def html_of(case: str) -> str:
-    return render(CASES[case], "PostgreSQL", "build-1", NOON)
+    return render(CASES[case], make_sections(CASES[case]), "PostgreSQL", "build-1", NOON)
+
+
+def chart(case: str, name: str) -> Chart:
+    [found] = [found for section in make_sections(CASES[case]) for found in section.charts if found.name == name]
+    return found
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -68,9 +77,12 @@ def test_page_stands_alone_and_its_labels_lead_somewhere(case: str) -> None:
 
     assert page.references == []
     assert "url(" not in html
-    assert "<script" not in html
+    [policy] = re.findall("script-src '(.*?)'", html)
+    [script] = re.findall("<script>(.*?)</script>", html, re.DOTALL)
+    assert policy == "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert len(html) < 2_000_000
     assert len(set(page.ids)) == len(page.ids)
-    assert set(page.labels) == set(page.ids)
+    assert set(page.labels) == set(page.ids) - {"map-data"}
 
 
 @pytest.mark.parametrize("case", ["nothing", "two services", "odd names"])
@@ -103,12 +115,15 @@ def test_browser_shows_page_without_complaint(case: str, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_each_chart_has_a_sentence_a_table_and_an_image(case: str) -> None:
-    charts = [chart for section in sections_of(CASES[case]) for chart in section.charts]
+def test_each_chart_has_a_sentence_tables_and_a_file(case: str) -> None:
+    charts = [chart for section in make_sections(CASES[case]) for chart in section.charts]
     for chart in charts:
-        assert png(chart.draw).startswith(b"\x89PNG")
         assert chart.sentence.endswith(".")
-        assert {len(row) for row in chart.table.rows} == {len(chart.table.head)}
+        for table in chart.tables:
+            assert {len(row) for row in table.rows} == {len(table.head)}
+        for width in (WIDE, NARROW):
+            ElementTree.fromstring(chart.draw(width).file())
+        assert b"var(" not in chart.draw(WIDE).file()
     assert len({chart.name for chart in charts}) == len(charts)
 
 
@@ -124,53 +139,80 @@ def test_headlines_and_tables_hold_the_figures() -> None:
 
     # 31 days of 40 and 20 trips, a dollar each.
     assert "$1,860.00" in page.text
-    assert "Mon 08:00" in page.text
-    assert "Green taxis are busiest on Mondays from 08:00 (40 trips an hour)" in page.text
+    assert re.search(r"Busiest hour\s+\w{3} 08:00", page.text)
+    assert "from 08:00 (40 trips an hour)" in page.text
     assert re.search(r"Green Jan\s2019\s+1,870\s+3\s+2\s+5\s+1,860", page.text)
     assert "https://releases.example/green" in page.text
     assert "2 January 2026 at 12:00 UTC from PostgreSQL" in page.text
+    assert "The marts were built on 1 January 2026 at 09:00 UTC." in page.text
 
 
 def test_months_that_are_not_loaded_are_gaps_not_zeros() -> None:
-    (chart,) = sections_of(CASES["a gap"])[0].charts
+    months = chart("a gap", "months")
 
-    assert [row[0] for row in chart.table.rows] == ["Green Jan\u00a02019", "Green Mar\u00a02019"]
-    assert "A month without a bar is not loaded, or has no trips." in chart.sentence
-    assert "without a bar" not in sections_of(CASES["one month"])[0].charts[0].sentence
+    assert [row[0] for row in months.tables[0].rows] == ["Green Jan\u00a02019", "Green Mar\u00a02019"]
+    assert "A month without a bar is not loaded, or has no trips." in months.sentence
+    assert "without a bar" not in chart("one month", "months").sentence
+    assert re.search(r"January 2019 and March 2019\s+February 2019\s+none", Page(html_of("a gap")).text)
+
+
+def test_each_month_is_compared_with_the_one_before_and_the_year_before() -> None:
+    changes = chart("seven years", "months").tables[0]
+
+    february = next(row for row in changes.rows if row[0] == "Green Feb\u00a02015")
+    assert [cell.replace("\u202f", "") for cell in february[1:4]] == ["1,680", "-9.7%", "+0.0%"]  # 28 days after 31
+    first = next(row for row in changes.rows if row[0] == "Green Jan\u00a02014")
+    assert first[2:4] == ["-", "-"]
+
+
+def test_incomplete_months_are_marked_and_in_no_average_comparison_or_record() -> None:
+    page = Page(html_of("a part of a month"))
+
+    assert "Green Jan\u00a02019 (incomplete, 3 days)" in page.text
+    assert "Busiest" not in page.text and "busiest on" not in page.text
+    assert "stroke-dasharray" in chart("a part of a month", "months").draw(WIDE).markup()
+    assert "stroke-dasharray" not in chart("one month", "months").draw(WIDE).markup()
 
 
 def test_trips_of_clocks_gone_wrong_are_counted_and_stay_out_of_the_charts_by_time() -> None:
     shown, page = CASES["clocks gone wrong"], Page(html_of("clocks gone wrong"))
 
-    assert shown.by_month()["month"].to_list() == ["2019-01"]
-    assert shown.by_month()["trips"].sum() == 31 * 60
+    assert [(month.month, month.trips) for month in shown.months] == [("2019-01", 31 * 60)]
     assert "1,862" in page.text
     assert "(December 2008 to January 2041; 2 in all)" in page.text
 
 
-def test_an_average_hour_is_over_the_days_with_trips_and_a_weekday_without_any_is_blank() -> None:
-    whole = figures({"Green": ["2019-02"]})
-    shown = Figures(whole.hours[whole.hours["date"] <= "2019-02-03"], whole.zones, whole.files)  # Friday to Sunday
-    week = shown.week(["Green"])
+def test_services_without_fares_lack_the_figures_of_fares() -> None:
+    text = Page(html_of("without fares")).text
 
-    assert week.loc[4, 8] == 40
-    assert week.loc[4, 9] == 0
-    assert week.loc[0].isna().all()
-    assert [row[1] for row in sections_of(shown)[-1].charts[0].table.rows] == ["-"] * 24  # Monday's
+    assert "For-hire taxis: trips a month" in text and "For-hire taxis: revenue" not in text
+    assert [row[1:] for row in chart("without fares", "payments").tables[1].rows] == [
+        ["$930.00", "$186.00", "20.0\u202f%"]
+    ]
+    alone = [found.name for section in make_sections(CASES["for-hire alone"]) for found in section.charts]
+    assert alone == ["months", "map", "boroughs", "zones", "week-for-hire"]
+    assert "$" not in Page(html_of("for-hire alone")).text.partition("How to read this")[0]
 
 
 def test_unknown_zones_are_one_place_by_that_name() -> None:
-    shown = CASES["unknown zones"]
+    [table] = chart("unknown zones", "zones").tables
 
-    assert set(shown.by_zone().index) == {"Unknown", "Astoria, Queens"}
-    assert shown.by_zone().sum().sum() == shown.by_borough().sum().sum() == 31 * 60
+    assert table.rows == [["Unknown", "1,550"], ["Astoria, Queens", "310"]]
 
 
-def test_names_are_text_not_markup_nor_formulas() -> None:
+def test_map_has_every_zone_of_the_shape_file_and_draws_the_others_where_they_lie() -> None:
+    assert set(map(str, range(1, 264))) - zone_outlines()["zones"].keys() == {"57", "104", "105"}
+
+    shown = report_data({"Green": ["2019-01"]}, [(56, "Corona", "Queens"), (57, "Corona", "Queens"), HARLEM])
+    [drawing] = [found for section in make_sections(shown) for found in section.charts if found.name == "map"]
+    assert "<title>Corona, Queens: 1,550 pick-ups</title>" in drawing.draw(WIDE).markup()
+
+
+def test_names_are_text_not_markup() -> None:
     html = html_of("odd names")
 
     assert "<b>two" not in html
-    assert html.count("A $1 &amp; &lt;b&gt;two&lt;/b&gt; $x_y") >= 4  # sentence, table, and both drawings
+    assert html.count("A $1 &amp; &lt;b&gt;two&lt;/b&gt; $x_y") >= 4  # sentence, table, and drawings
 
 
 def test_page_and_drawings_have_the_same_colours() -> None:
@@ -182,8 +224,9 @@ def test_page_and_drawings_have_the_same_colours() -> None:
     assert re.search(r"<svg.*#[0-9a-f]{6}", html, re.DOTALL) is None
 
 
-def test_same_figures_make_the_same_page() -> None:
-    assert render(CASES["one month"], "PostgreSQL", "build-1", NOON) == html_of("one month")
+def test_same_marts_make_the_same_page() -> None:
+    again = render(CASES["one month"], make_sections(CASES["one month"]), "PostgreSQL", "build-1", NOON)
+    assert again == html_of("one month")
 
 
 @pytest.mark.parametrize(
@@ -206,7 +249,8 @@ def test_short_numbers(value: float, words: str) -> None:
 def test_words_for_numbers_and_months() -> None:
     assert (dollars(-1234.5), short(1234, "$")) == ("-$1,234.50", "$1.2k")
     assert [percent(part, 1000).replace("\u202f", "") for part in (0, 0.5, 211)] == ["0.0%", "<0.1%", "21.1%"]
-    assert [average(value) for value in (0, 0.25, 12.4)] == ["0", "0.2", "12"]
+    assert [average(value) for value in (0, 0.25, 12.4, None)] == ["0", "0.2", "12", "-"]
+    assert [change(now, 200).replace("\u202f", "") for now in (100, 250, None)] == ["-50.0%", "+25.0%", "-"]
     assert spans(["2020-03", "2020-04", "2020-06"]) == "March to April 2020 and June 2020"
     assert (
         spans(["2020-12", "2019-12", "2020-01", "2021-01"])

@@ -6,12 +6,17 @@ from pathlib import Path
 
 import pytest
 from conftest import Run, execute
+from waiting import held, until_its_sessions_end
 
 from pipeline.warehouses.postgres.connection import PostgresDatabase
 
 pytestmark = pytest.mark.usefixtures("golden_mirror")
 
 REPORT = ("Report", "--warehouse", "postgres")
+READ = """
+    SELECT relname, seq_scan + coalesce(idx_scan, 0) FROM pg_stat_user_tables
+    WHERE schemaname = %s AND (relname LIKE 'fact_trips%%' OR relname LIKE 'green_tripdata%%') ORDER BY 1
+"""
 
 
 @pytest.fixture
@@ -30,9 +35,9 @@ def test_report_is_of_the_marts_and_made_again_only_when_they_change(
     [(trips, revenue)] = execute(database, "SELECT count(*), sum(total_amount) FROM fact_trips")
     assert f'<dd class="value">{trips}</dd>' in page.read_text()
     assert f"${revenue:.2f}" in page.read_text()
-    charts = ["boroughs", "months", "week-green", "week-yellow", "zones"]
-    assert sorted(file.stem for file in page.parent.glob("*.png")) == charts
-    assert {file.suffix for file in page.parent.iterdir()} == {".html", ".png"}
+    charts = ["boroughs", "map", "months", "payments", "zone-revenue", "zones"]
+    assert sorted(file.stem for file in page.parent.glob("*.svg")) == charts
+    assert {file.suffix for file in page.parent.iterdir()} == {".html", ".svg"}
 
     made = page.stat()
     second = luigi(*REPORT)
@@ -45,3 +50,31 @@ def test_report_is_of_the_marts_and_made_again_only_when_they_change(
     assert third.returncode == 0, third.stderr
     assert "Nothing is loaded yet" in page.read_text()
     assert list(page.parent.iterdir()) == [page]
+
+
+def test_report_reads_no_row_of_trips_and_no_loaded_table(
+    luigi: Run, database: PostgresDatabase, page: Path, tmp_path: Path
+) -> None:
+    assert luigi("LoadTripdata", "--taxi", "green", "--month", "2019-01").returncode == 0
+    built = luigi("DbtBuild", "--warehouse", "postgres")
+    assert built.returncode == 0, built.stderr
+    until_its_sessions_end(database, "dbt")
+    before = execute(database, READ, database.schema)
+    assert len(before) == 4  # the tables and their partitions
+
+    with held(database, "LOCK TABLE fact_trips, green_tripdata IN ACCESS EXCLUSIVE MODE"):  # who reads them now waits
+        made = luigi(*REPORT, PGOPTIONS="-c lock_timeout=2s")
+
+    assert made.returncode == 0, made.stderr
+    assert "New York taxi trips" in page.read_text()
+    assert execute(database, READ, database.schema) == before
+
+
+def test_report_of_marts_that_are_gone_says_so_in_a_line(luigi: Run, database: PostgresDatabase) -> None:
+    assert luigi("DbtBuild", "--warehouse", "postgres").returncode == 0
+    execute(database, "DROP TABLE file_quality")
+
+    failed = luigi(*REPORT)
+
+    assert failed.returncode == 30
+    assert 'the report cannot be made: relation "' in failed.stderr and "Traceback" not in failed.stderr

@@ -6,16 +6,27 @@
         zones.finished_at as zones_loaded_at
     from {{ source('tlc', 'load_ledger') }} as trips
     cross join {{ source('tlc', 'load_ledger') }} as zones
-    where trips.target_table in ('green_tripdata', 'yellow_tripdata') and zones.target_table = 'taxi_zone_lookup'
+    where
+        trips.target_table in ('{{ var("datasets").keys() | join("', '") }}')
+        and zones.target_table = 'taxi_zone_lookup'
         and trips.finished_at is not null and zones.finished_at is not null
+{%- endmacro %}
+
+{#- The files that the build is about, and whether they are loaded; in the order of their names. -#}
+{% macro changed_files() -%}
+    {%- set files = [] -%}
+    {%- if execute and existing_relation('changed_files') is not none -%}
+    {%- set query = 'select filename, loaded_at is not null as loaded from ' ~ existing_relation('changed_files') ~ ' order by 1' -%}
+    {%- for row in run_query(query).rows -%}
+        {%- do files.append({'filename': row[0], 'loaded': row[1]}) -%}
+    {%- endfor -%}
+    {%- endif -%}
+    {{ return(files) }}
 {%- endmacro %}
 
 {#- A condition with the files' names written out, as both warehouses pass over what they need not read only then. -#}
 {% macro is_in_changed_files(column) -%}
-    {%- if execute -%}
-    {%- set changed_files = existing_relation('changed_files') -%}
-    {%- set names = run_query('select filename from ' ~ changed_files ~ ' order by 1').columns[0].values() -%}
-    {%- endif -%}
+    {%- set names = changed_files() | map(attribute='filename') | list -%}
     {%- if names -%}
     {{ column }} in ('{{ names | join("', '") }}')
     {%- else -%}
@@ -37,9 +48,9 @@
     {{ is_in_changed_files(column) if flags.WHICH == 'build' else 'true' }}
 {%- endmacro %}
 
-{% macro some_incremental_model_is_missing() %}
+{% macro some_model_by_file_is_missing() %}
     {%- if execute -%}
-    {%- for node in graph.nodes.values() if node.config.materialized == 'incremental' -%}
+    {%- for node in graph.nodes.values() if node.config.materialized in ('by_file', 'incremental') -%}
         {%- if existing_relation(node.name) is none -%}{{ return(true) }}{%- endif -%}
     {%- endfor -%}
     {%- endif -%}

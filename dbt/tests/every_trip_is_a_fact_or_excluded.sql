@@ -1,8 +1,11 @@
+{{ config(tags=['rows']) }}
 {#- Per file: the trips in staging are those in fact_trips and those in excluded_trips, none lost and none twice. -#}
 with trips as (
-    select filename, 1 as staged, 0 as kept, 0 as excluded from {{ ref('stg_green_tripdata') }} where {{ is_under_test('filename') }}
-    union all
-    select filename, 1, 0, 0 from {{ ref('stg_yellow_tripdata') }} where {{ is_under_test('filename') }}
+    select filename, 1 as staged, 0 as kept, 0 as excluded
+    from (
+        {{- trips_of_all(facts=true, columns=['filename']) }}
+    ) as staged
+    where {{ is_under_test('filename') }}
     union all
     select filename, 0, 1, 0 from {{ ref('fact_trips') }} where {{ is_under_test('filename') }}
     union all

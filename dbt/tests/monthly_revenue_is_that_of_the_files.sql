@@ -1,6 +1,7 @@
 with revenue as (
     select sum(total_amount) as total_amount, sum(trips) as trips
     from {{ ref('int_zone_revenue_by_file') }}
+    where service_type in ('{{ services(facts=true) | join("', '") }}')
 ),
 
 monthly as (

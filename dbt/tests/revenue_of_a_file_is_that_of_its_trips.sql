@@ -1,3 +1,4 @@
+{{ config(tags=['rows']) }}
 with trips as (
     select filename, sum(total_amount) as total_amount, count(*) as trips
     from {{ ref('fact_trips') }}
@@ -8,7 +9,7 @@ with trips as (
 revenue as (
     select filename, sum(total_amount) as total_amount, sum(trips) as trips
     from {{ ref('int_zone_revenue_by_file') }}
-    where {{ is_under_test('filename') }}
+    where service_type in ('{{ services(facts=true) | join("', '") }}') and {{ is_under_test('filename') }}
     group by filename
 )
 

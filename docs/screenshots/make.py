@@ -1,8 +1,8 @@
 """Takes the screenshots: Luigi's page on a backfill by two workers, one of which is killed, and the top of a report.
 
-Run by `make screenshots`; needs Chromium (CHROMIUM names another program than `chromium`). The backfill is of generated
-months. So is the report, unless REPORT_RELEASES names a folder of released months and REPORT_MONTHS which of them are
-there, as START/STOP.
+Run by `make screenshots`; needs Pillow and Chromium (CHROMIUM names another program than `chromium`). The backfill is
+of generated months. So is the report, unless REPORT_RELEASES names a folder of released months and REPORT_MONTHS which
+of them are there, as START/STOP.
 """
 
 from __future__ import annotations

@@ -26,6 +26,6 @@ def report_digest(models_digest: str, loads_digest: str) -> str:
     """The digest of what a page made now is made from: the models, what is loaded, and the report's own sources."""
     digest = hashlib.sha256(f"{models_digest} {loads_digest}".encode())
     for file in sorted([*Path(__file__).parent.rglob("*.*"), *(SQL / "report").glob("*.sql")]):
-        if file.suffix in {".py", ".html", ".css", ".sql"}:
+        if file.suffix in {".py", ".html", ".css", ".js", ".json", ".sql"}:
             digest.update(f"\0{file.name}\0".encode() + file.read_bytes())
     return digest.hexdigest()

@@ -1,81 +1,91 @@
-"""The page: one file that needs nothing beside it and no network."""
+"""The page: one file that needs nothing beside it and no network, and its charts as files to paste elsewhere."""
 
 from __future__ import annotations
 
+import base64
 import datetime
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
 
 import jinja2
 from markupsafe import Markup
 
-from pipeline.report.contents import sections_of
-from pipeline.report.drawing import COLOURS, NARROW, WIDE, Draw, Layout, svg
-from pipeline.report.figures import Figures, hours_by_trips
-from pipeline.report.tables import oddities_table, rows_table
-from pipeline.report.wording import WEEKDAYS, average, dollars, listed, percent, short, spans
+from pipeline.files import replace_file
+from pipeline.report import coverage, months, places, quality, revenue, week
+from pipeline.report.formatting import listed, month_name, spans
+from pipeline.report.sections import ReportData, Section, read_report_data
+from pipeline.report.svg import COLOURS, WIDE
+from pipeline.warehouses import Warehouse
+
+# In the page's order. A new chart is a module with `section`, and its line here.
+SECTIONS: tuple[Callable[[ReportData], Section], ...] = (
+    coverage.section,
+    months.section,
+    places.section,
+    week.section,
+    revenue.section,
+    quality.section,
+)
+_TEMPLATES = Path(__file__).parent / "templates"
 
 
-@dataclass(frozen=True)
-class Headline:
-    """A number to begin with."""
+def write_report(warehouse: Warehouse, title: str, page: Path, digest: str) -> None:
+    """Puts the page in place, complete, once each of its charts is beside it as an SVG file; older charts go.
 
-    name: str
-    value: str
-    note: str
+    :raises PipelineError: when the warehouse cannot be asked.
+    """
+    data = read_report_data(warehouse)
+    sections = make_sections(data)
+    html = render(data, sections, title, digest, datetime.datetime.now(datetime.UTC))
+    charts = {f"{chart.name}.svg": chart for section in sections for chart in section.charts}
+    page.parent.mkdir(parents=True, exist_ok=True)
+    for name, chart in charts.items():
+        replace_file(page.with_name(name), chart.draw(WIDE).file())
+    replace_file(page, html.encode())
+    for file in {*page.parent.glob("*.svg"), *page.parent.glob("*.png")}:
+        if file.name not in charts:
+            file.unlink(missing_ok=True)
 
 
-def render(figures: Figures, warehouse: str, digest: str, made_at: datetime.datetime) -> str:
+def make_sections(data: ReportData) -> list[Section]:
+    """The sections that there is something to show in; none while nothing is loaded."""
+    sections = [make(data) for make in SECTIONS] if data.files else []
+    return [section for section in sections if section.charts or section.tables]
+
+
+def render(data: ReportData, sections: list[Section], warehouse: str, digest: str, made_at: datetime.datetime) -> str:
     """The page as HTML; `digest` is kept in it, to tell later what it was made from."""
     environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("pipeline.report"),
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals |= {"svg": _svg, "wide": WIDE, "narrow": NARROW, "colours": COLOURS}
-    environment.globals |= {"rows_table": rows_table, "oddities_table": oddities_table}
+    script = (_TEMPLATES / "map.js").read_text()
     return environment.get_template("page.html").render(
         digest=digest,
-        files=figures.files,
-        services=listed(sorted({file.service for file in figures.files})),
-        period=spans(file.month for file in figures.files),
-        headlines=_headlines(figures) if len(figures.hours) else [],
-        sections=sections_of(figures),
-        misdated=_misdated(figures),
-        sources=sorted({file.source.rpartition("/")[0] for file in figures.files}),
+        colours=COLOURS,
+        script=Markup(script),  # ours
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        files=data.files,
+        services=listed(sorted({file.service for file in data.files})),
+        period=spans(file.month for file in data.files),
+        headlines=[headline for section in sections for headline in section.headlines],
+        sections=sections,
+        misdated=_misdated(data) if data.files else "",
+        sources=sorted({file.source.rpartition("/")[0] for file in data.files}),
         made_at=f"{made_at:%d %B %Y at %H:%M} UTC".lstrip("0"),
         warehouse=warehouse,
     )
 
 
-def _svg(draw: Draw, layout: Layout) -> Markup:
-    return Markup(svg(draw, layout))
-
-
-def _headlines(figures: Figures) -> list[Headline]:
-    trips, revenue = int(figures.hours["trips"].sum()), float(figures.hours["revenue"].sum())
-    days = figures.dated()["date"].nunique()
-    zones = figures.by_zone().sum(axis="columns")
-    headlines = [
-        Headline("Trips", f"{trips:,}", f"on {days:,} days"),
-        Headline("Revenue", short(revenue, "$"), dollars(revenue)),
-        Headline("Revenue a trip", dollars(revenue / trips), "tips by card, tolls and taxes included"),
-        Headline("Busiest zone", str(zones.index[0]).split(",")[0], f"{percent(zones.iloc[0], trips)} of pick-ups"),
-    ]
-    if days:
-        busiest = hours_by_trips(figures.week(figures.services))[0]
-        when = f"{WEEKDAYS[busiest.weekday][:3]} {busiest.hour:02}:00"
-        headlines.append(Headline("Busiest hour", when, f"{average(busiest.trips)} trips on average"))
-    return headlines
-
-
-def _misdated(figures: Figures) -> str:
+def _misdated(data: ReportData) -> str:
     """What to know about the trips that the charts by time cannot show."""
-    misdated = figures.misdated()
-    if misdated.empty:
+    if not data.misdated:
         return ""
-    first, last = (f"{date:%B %Y}" for date in (misdated["date"].min(), misdated["date"].max()))
-    trips = int(misdated["trips"].sum())
+    first, last = (month_name(find(month.month for month in data.misdated)) for find in (min, max))
+    trips = sum(month.trips for month in data.misdated)
     dates = first if first == last else f"{first} to {last}"
     return f"Trips dated in months that are not loaded ({dates}; {trips:,} in all) are in the totals and places only."

@@ -14,7 +14,7 @@ from pipeline.targets import ModelsMarker, ReportPage
 from pipeline.tasks.base import PipelineTask, ReleaseMonthParameter, TripdataTask
 from pipeline.tasks.load import Load, load_tripdata, load_zones
 from pipeline.transform.build import DbtCommand, build
-from pipeline.transform.dbt_process import LogLine, NodeResult
+from pipeline.transform.dbt_process import LogLine, NodeResult, start_early
 from pipeline.warehouses import WAREHOUSES, warehouse_info, warehouse_named
 
 logger = logging.getLogger("luigi-interface")
@@ -46,6 +46,12 @@ class ModelsTask(PipelineTask):
             self.set_status(f"{line.done} of {line.total}: {line.message}")
             if self.set_progress_percentage is not None:
                 self.set_progress_percentage(100 * line.done // line.total)
+
+
+@ModelsTask.event_handler(luigi.Event.DEPENDENCY_DISCOVERED)  # type: ignore[untyped-decorator]
+def _start_dbt(task: ModelsTask, _: luigi.Task) -> None:
+    # The task is not complete, so dbt will be needed: its imports need not wait for the loads.
+    start_early(task.warehouse)
 
 
 class DbtBuild(ModelsTask):
@@ -105,7 +111,7 @@ class Report(PipelineTask):
         return ReportPage(self.warehouse)
 
     def run(self) -> None:
-        from pipeline.report.writing import write_report  # pandas and the like, for whom there is a report to make
+        from pipeline.report.page import write_report  # Jinja, for whom there is a report to make
 
         page = self.output()
         digest = page.digest()

@@ -34,6 +34,8 @@ class DbtCommand:
     @property
     def words(self) -> list[str]:
         select = ["--select", self.select] if self.select else []
+        if self.builds_everything:
+            select = ["--exclude", "tag:rows"]  # `facts_hold` says the same in one pass over the rows
         return [self.name, *select, *(["--full-refresh"] if self.full_refresh and self.writes else [])]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -65,7 +66,8 @@ def invoke(
         shutil.copy(known, run / _PARSED)  # spares dbt parsing what has not changed
     said: list[LogLine] = []
     options = ["--target", profile.target, "--vars", json.dumps(variables, sort_keys=True)]
-    with _started([*command, *options], {**profile.process_environment(), **dbt_folders(run)}) as process:
+    warehouse = profile.target.split("_")[0]  # as dbt's adapter is called
+    with _started(warehouse, [*command, *options], {**profile.process_environment(), **dbt_folders(run)}) as process:
         for line in _log_lines(process):
             on_line(line)
             said.append(line)
@@ -94,19 +96,38 @@ def dbt_folders(run: Path) -> dict[str, str]:
     }
 
 
-@contextlib.contextmanager
-def _started(arguments: list[str], environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+# A process that has imported dbt, or is about to, and waits for what to do; and the process that started it.
+_waiting: dict[tuple[int, str], subprocess.Popen[str]] = {}
+
+
+def start_early(warehouse: str) -> None:
+    """Lets dbt begin its imports now; the next `invoke` of this process uses it. It ends with this process."""
+    if (os.getpid(), warehouse) not in _waiting:
+        _waiting[os.getpid(), warehouse] = _new_process(warehouse)
+
+
+def _new_process(warehouse: str) -> subprocess.Popen[str]:
     # -P: this folder's modules are not dbt's. Standard input stays open as long as this process lives.
-    process = subprocess.Popen(
-        [sys.executable, "-P", str(_CHILD), "--log-format", "json", "--no-use-colors", *arguments],
+    return subprocess.Popen(
+        [sys.executable, "-P", str(_CHILD), warehouse],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env=environment,
     )
+
+
+@contextlib.contextmanager
+def _started(warehouse: str, arguments: list[str], environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+    # Not one that another process started, of which this one is a fork.
+    process = _waiting.pop((os.getpid(), warehouse), None) or _new_process(warehouse)
+    order = {"arguments": ["--log-format", "json", "--no-use-colors", *arguments], "environment": environment}
     with process:
         try:
+            assert process.stdin
+            with contextlib.suppress(BrokenPipeError):  # it has ended, and said why
+                process.stdin.write(json.dumps(order) + "\n")
+                process.stdin.flush()
             yield process
         except BaseException:
             process.terminate()

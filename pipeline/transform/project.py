@@ -11,6 +11,7 @@ from pipeline.files import SHIPPED
 
 PROJECT = SHIPPED / "dbt"
 _PARTS = {".sql", ".yml", ".csv"}
+_WRITTEN_BY_DBT = {"target", "logs", "dbt_packages", ".user.yml"}  # by a dbt that somebody ran in the folder
 
 
 def modelled_datasets() -> list[Dataset]:
@@ -25,5 +26,7 @@ def models_digest(variables: Mapping[str, object]) -> str:
     """A digest of all that the models are made from: the project's files, and the variables' values."""
     digest = hashlib.sha256(json.dumps(variables, sort_keys=True).encode())
     for file in sorted(file for file in PROJECT.rglob("*") if file.suffix in _PARTS):
+        if file.relative_to(PROJECT).parts[0] in _WRITTEN_BY_DBT:
+            continue
         digest.update(f"\0{file.relative_to(PROJECT)}\0".encode() + file.read_bytes())
     return digest.hexdigest()

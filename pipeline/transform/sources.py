@@ -1,4 +1,4 @@
-"""Writes the models' sources from the dataset specs: `python -m pipeline.transform.sources`."""
+"""Writes the models' sources from the dataset specs: `make sources`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipeline.datasets.spec import LEDGER
 from pipeline.transform.project import PROJECT, modelled_datasets
 
 FILE = PROJECT / "models" / "sources.yml"
-_HEADER = "# Generated from pipeline/datasets: python -m pipeline.transform.sources\n"
+_HEADER = "# Generated from pipeline/datasets: make sources\n"
 _OF_EVERY_TRIP = {
     "unique_row_id": "The md5 of the row's key.",
     "filename": "The release file that the row is from, such as green_tripdata_2019-01.csv.",

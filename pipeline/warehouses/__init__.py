@@ -143,8 +143,8 @@ class Warehouse(Protocol):
     def record_build(self, build: Build) -> None:
         """Notes what the models are being, or were, built from, in the place of what was noted before."""
 
-    def select(self, query: str, marts: Iterable[str] = (), dataset: Dataset | None = None) -> Rows:
-        """The rows of a query in which `{name}` stands for each of the marts, and `{table}` for a dataset's table."""
+    def select(self, query: str, marts: Iterable[str] = ()) -> Rows:
+        """The rows of a query in which `{name}` stands for each of the marts."""
 
 
 class ObjectStore(Protocol):

@@ -1,37 +1,66 @@
--- name: select_trips_by_file
-SELECT filename, COUNT(*) AS trips
-FROM {fact_trips}
-GROUP BY 1;
+-- The report's queries, valid on every warehouse. They read the small marts that are kept by file, and nothing else.
 
--- name: select_trips_by_hour
--- Every hour of every day that had trips: enough for months, weekdays and hours.
+-- name: select_months
 SELECT
     service_type AS service,
-    CAST(pickup_datetime AS DATE) AS date,
-    EXTRACT(HOUR FROM pickup_datetime) AS hour,
-    COUNT(*) AS trips,
-    SUM(total_amount) AS revenue
-FROM {fact_trips}
+    EXTRACT(YEAR FROM pickup_date) AS year,
+    EXTRACT(MONTH FROM pickup_date) AS month,
+    COUNT(DISTINCT pickup_date) AS days,
+    SUM(trips) AS trips,
+    SUM(total_amount) AS revenue,
+    SUM(fare_amount) AS fares,
+    SUM(tip_amount) AS tips,
+    SUM(paid_by_card) AS paid_by_card,
+    SUM(trip_distance) AS distance,
+    SUM(trips_with_distance) AS trips_with_distance,
+    SUM(trip_duration_minutes) AS minutes,
+    SUM(trips_with_duration) AS trips_with_duration
+FROM {trips_by_hour}
 GROUP BY 1, 2, 3;
 
--- name: select_trips_by_zone
+-- name: select_week
 SELECT
     service_type AS service,
-    pickup_borough AS borough,
-    pickup_zone AS zone,
-    COUNT(*) AS trips,
-    SUM(total_amount) AS revenue
-FROM {fact_trips}
-GROUP BY 1, 2, 3;
+    EXTRACT(YEAR FROM pickup_date) AS year,
+    EXTRACT(MONTH FROM pickup_date) AS month,
+    pickup_weekday AS weekday,
+    pickup_hour AS hour,
+    SUM(trips) AS trips
+FROM {trips_by_hour}
+GROUP BY 1, 2, 3, 4, 5;
 
--- name: select_quality_by_file
--- By the year and month of the pick-up, so that the reader can tell which are not the file's own.
+-- name: select_zones
 SELECT
-    filename,
-    EXTRACT(YEAR FROM {event_time}) AS pickup_year,
-    EXTRACT(MONTH FROM {event_time}) AS pickup_month,
-    COUNT(*) AS trips,
-    SUM(CASE WHEN COALESCE(vendorid, '') = '' THEN 1 ELSE 0 END) AS blank_vendors,
-    SUM(CASE WHEN fare_amount < 0 THEN 1 ELSE 0 END) AS negative_fares
-FROM {table}
-GROUP BY 1, 2, 3;
+    service_type AS service,
+    EXTRACT(YEAR FROM revenue_month) AS year,
+    EXTRACT(MONTH FROM revenue_month) AS month,
+    pickup_locationid AS zone_id,
+    MIN(pickup_borough) AS borough,
+    MIN(revenue_zone) AS zone,
+    SUM(trips) AS trips,
+    SUM(total_amount) AS revenue
+FROM {int_zone_revenue_by_file}
+GROUP BY 1, 2, 3, 4;
+
+-- name: select_zone_names
+SELECT locationid AS zone_id, zone, borough
+FROM {dim_zones};
+
+-- name: select_payments
+SELECT
+    service_type AS service,
+    EXTRACT(YEAR FROM revenue_month) AS year,
+    EXTRACT(MONTH FROM revenue_month) AS month,
+    payment_type_description AS payment,
+    SUM(trips) AS trips,
+    SUM(total_amount) AS revenue
+FROM {int_zone_revenue_by_file}
+WHERE payment_type_description IS NOT NULL
+GROUP BY 1, 2, 3, 4;
+
+-- name: select_file_quality
+SELECT
+    filename, service_type AS service, has_fares, trips, reported, unknown_pickup_times, unknown_pickup_zones,
+    unknown_dropoff_zones, outside_month, unknown_vendors, negative_fares, unknown_amounts, zero_distances, no_durations
+FROM {file_quality}
+ORDER BY filename;

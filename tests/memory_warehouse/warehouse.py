@@ -83,7 +83,7 @@ class MemoryWarehouse:
     def record_build(self, build: Build) -> None:
         self.build = build
 
-    def select(self, query: str, marts: Iterable[str] = (), dataset: Dataset | None = None) -> Rows:
+    def select(self, query: str, marts: Iterable[str] = ()) -> Rows:
         return []
 
 

@@ -1,5 +1,5 @@
 {{ config(materialized='table') }}
-{%- set all_files = flags.FULL_REFRESH or some_incremental_model_is_missing() %}
+{%- set all_files = flags.FULL_REFRESH or some_model_by_file_is_missing() %}
 
 with loaded as (
     {{ loaded_files() }}

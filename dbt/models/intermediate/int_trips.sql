@@ -1,21 +1,18 @@
 with trips as (
-    select 'Green' as service_type, green.* from {{ ref('stg_green_tripdata') }} as green
-    union all
-    select 'Yellow' as service_type, yellow.* from {{ ref('stg_yellow_tripdata') }} as yellow
-),
-
-known_zones as (
-    select * from {{ ref('dim_zones') }} where borough <> 'Unknown'
+    {{- trips_of_all(facts=true, columns=trip_columns()) }}
 )
 
 select
     trips.*,
+    {{ vendor_name('trips.vendorid') }} as vendor_name,
+    {{ minutes_between('trips.pickup_datetime', 'trips.dropoff_datetime') }} as trip_duration_minutes,
     pickup.borough as pickup_borough,
     pickup.zone as pickup_zone,
     dropoff.borough as dropoff_borough,
     dropoff.zone as dropoff_zone,
-    payment_types.payment_type_description,
+    coalesce(payment_types.payment_type_description, 'Unknown') as payment_type_description,
     case
+        when trips.pickup_datetime is null then 'unknown pickup time'
         when pickup.locationid is null then 'unknown pickup zone'
         when dropoff.locationid is null then 'unknown dropoff zone'
         {%- if var('known_vendors_only') %}
@@ -23,6 +20,8 @@ select
         {%- endif %}
     end as exclusion_reason
 from trips
-left join known_zones as pickup on trips.pickup_locationid = pickup.locationid
-left join known_zones as dropoff on trips.dropoff_locationid = dropoff.locationid
+left join {{ ref('dim_zones') }} as pickup
+    on trips.pickup_locationid = pickup.locationid and {{ is_known_zone('pickup') }}
+left join {{ ref('dim_zones') }} as dropoff
+    on trips.dropoff_locationid = dropoff.locationid and {{ is_known_zone('dropoff') }}
 left join {{ ref('payment_types') }} as payment_types on trips.payment_type = payment_types.payment_type

@@ -14,6 +14,9 @@ select
     cast(sum(trips) as {{ dbt.type_bigint() }}) as total_monthly_trips,
     round(cast(sum(passengers) as numeric) / nullif(sum(trips_with_passenger_count), 0), 6)
         as avg_monthly_passenger_count,
-    round(sum(distance) / nullif(sum(trips_with_distance), 0), 6) as avg_monthly_trip_distance
+    round(sum(distance) / nullif(sum(trips_with_distance), 0), 6) as avg_monthly_trip_distance,
+    sum(airport_fee) as revenue_monthly_airport_fee,
+    sum(cbd_congestion_fee) as revenue_monthly_cbd_congestion_fee
 from {{ ref('int_zone_revenue_by_file') }}
+where service_type in ('{{ services(facts=true) | join("', '") }}')
 group by 1, 2, 3

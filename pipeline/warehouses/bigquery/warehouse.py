@@ -171,13 +171,8 @@ class BigQueryWarehouse:
     def upload(self, job: LoadJob, progress: Progress) -> ReleaseObject:
         return upload(self.project, job, progress)
 
-    def select(self, query: str, marts: Iterable[str] = (), dataset: Dataset | None = None) -> Rows:
+    def select(self, query: str, marts: Iterable[str] = ()) -> Rows:
         names = {mart: quoted(f"{self.project.project}.{self.marts_dataset}.{mart}") for mart in marts}
-        if dataset:
-            names |= {
-                "table": quoted(self.project.table_id(dataset.table)),
-                "event_time": quoted(dataset.event_time or ""),
-            }
         config = query_config(self.project, {"pipeline": "tlc", "step": "report"})
         with self._asking("the report") as client:
             return [dict(row) for row in client.query_and_wait(query.format(**names), job_config=config)]

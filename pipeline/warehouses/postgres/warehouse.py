@@ -134,11 +134,8 @@ class PostgresWarehouse:
             ensure_schema(cursor, self.marts_schema)
             record_build(cursor, self.marts_schema, build)
 
-    def select(self, query: str, marts: Iterable[str] = (), dataset: Dataset | None = None) -> Rows:
+    def select(self, query: str, marts: Iterable[str] = ()) -> Rows:
         names = {mart: sql.Identifier(self.marts_schema, mart) for mart in marts}
-        if dataset:
-            tables = Tables(self.database.schema, dataset)
-            names |= {"table": tables.table, "event_time": tables.event_time}
         with (
             self._connection("the report cannot be made") as connection,
             connection.cursor(cursor_factory=RealDictCursor) as cursor,

@@ -1,9 +1,8 @@
 {{
     config(
-        materialized='incremental',
-        incremental_strategy='merge' if target.type == 'bigquery' else 'by_file',
-        on_schema_change='fail',
-        indexes=[{'columns': ['filename'], 'type': 'brin'}],
+        partitioned=true,
+        not_null=['tripid', 'filename', 'service_type', 'pickup_locationid', 'dropoff_locationid', 'pickup_datetime'],
+        checks={'known_service': "service_type in ('" ~ services(facts=true) | join("', '") ~ "')"},
         partition_by={'field': 'pickup_datetime', 'data_type': 'timestamp', 'granularity': 'month'},
         cluster_by=['filename'],
     )
@@ -38,11 +37,11 @@ select
     payment_type,
     payment_type_description,
     congestion_surcharge,
-    filename
+    filename,
+    vendor_name,
+    trip_duration_minutes,
+    airport_fee,
+    cbd_congestion_fee,
+    request_source
 from {{ ref('int_trips') }}
-where exclusion_reason is null
-    {%- if is_incremental() %}
-    and {{ is_in_changed_files('filename') }}
-    {%- else %}
-    and filename in (select loaded.filename from ({{ loaded_files() }}) as loaded)
-    {%- endif %}
+where exclusion_reason is null and {{ is_in_changed_files('filename') }}

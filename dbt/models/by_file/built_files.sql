@@ -1,12 +1,7 @@
-{{
-    config(
-        materialized='incremental',
-        incremental_strategy='merge' if target.type == 'bigquery' else 'by_file',
-        on_schema_change='fail',
-    )
-}}
 -- depends_on: {{ ref('fact_trips') }}
 -- depends_on: {{ ref('excluded_trips') }}
+-- depends_on: {{ ref('trips_by_hour') }}
+-- depends_on: {{ ref('file_quality') }}
 -- depends_on: {{ ref('dm_monthly_zone_revenue') }}
 
 select filename, loaded_at, zones_loaded_at

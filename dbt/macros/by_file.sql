@@ -1,0 +1,110 @@
+{#- Models that are kept by file: the rows of every changed file give way to the ones it has now, if any, at once. A model
+    selects the rows of the changed files only (`is_in_changed_files`); in a build of everything all files are changed. -#}
+
+{#- One transaction. With `partitioned`, each file is a partition of its own that is filled beside the table and takes its
+    place at the end; readers wait for that moment only. `not_null` (columns) and `checks` (name: condition) are then
+    constraints, which the database verifies in one pass over the new rows. -#}
+{% materialization by_file, adapter='postgres' %}
+    {%- set target_relation = this.incorporate(type='table') -%}
+    {%- set existing = load_cached_relation(this) -%}
+    {%- set rebuild = existing is none or should_full_refresh() -%}
+    {%- do run_hooks(pre_hooks) -%}
+    {%- call statement('by_parallel_workers') -%}
+        {#- CREATE TABLE AS may use them; by itself the planner thinks that passing rows on costs more than it does. -#}
+        set local parallel_tuple_cost = 0; set local parallel_setup_cost = 0;
+    {%- endcall -%}
+    {%- if config.get('partitioned') -%}
+        {%- do replace_partitions(target_relation, existing, rebuild) -%}
+    {%- else -%}
+        {%- do replace_rows(target_relation, existing, rebuild) -%}
+    {%- endif -%}
+    {%- do persist_docs(target_relation, model) if rebuild -%}
+    {%- do run_hooks(post_hooks) -%}
+    {{ adapter.commit() }}
+    {{ return({'relations': [target_relation]}) }}
+{% endmaterialization %}
+
+{% macro replace_rows(target_relation, existing, rebuild) %}
+    {%- set new_rows = make_temp_relation(target_relation) -%}
+    {%- call statement('new_rows') -%}
+        create temporary table {{ new_rows.include(schema=false, database=false) }} as {{ sql }};
+    {%- endcall -%}
+    {%- call statement('main') -%}
+        {%- if rebuild -%}
+        {%- if existing is not none %} drop {{ existing.type }} {{ existing }} cascade; {%- endif %}
+        create table {{ target_relation }} as select * from {{ new_rows.include(schema=false, database=false) }};
+        {%- else -%}
+        {%- set columns = get_quoted_csv(adapter.get_columns_in_relation(target_relation) | map(attribute='name') | list) %}
+        delete from {{ target_relation }} where {{ is_in_changed_files('filename') }};
+        insert into {{ target_relation }} ({{ columns }})
+        select {{ columns }} from {{ new_rows.include(schema=false, database=false) }};
+        {%- endif %}
+        drop table {{ new_rows.include(schema=false, database=false) }};
+    {%- endcall -%}
+{% endmacro %}
+
+{% macro replace_partitions(target_relation, existing, rebuild) %}
+    {%- set files = changed_files() -%}
+    {%- set table = adapter.quote(target_relation.identifier ~ '_n') if rebuild else target_relation -%}
+    {%- set schema = target_relation.include(database=false, identifier=false) -%}
+    {%- if rebuild -%}
+    {%- call statement('empty_table') -%}
+        drop table if exists {{ schema }}.{{ table }} cascade;
+        create temporary table columns_of_{{ target_relation.identifier }} as {{ sql }} limit 0;
+        create table {{ schema }}.{{ table }} (like columns_of_{{ target_relation.identifier }}) partition by list (filename);
+        drop table columns_of_{{ target_relation.identifier }};
+        alter table {{ schema }}.{{ table }} {{ constraints() }};
+    {%- endcall -%}
+    {%- set table = schema ~ '.' ~ table -%}
+    {%- endif -%}
+    {%- for file in files if file.loaded -%}
+    {%- set filling = partition_relation(target_relation, file.filename, '_n') -%}
+    {%- call statement('fill_' ~ loop.index) -%}
+        drop table if exists {{ filling }};
+        create table {{ filling }} as
+        select * from (
+            {{ sql }}
+        ) as trips where filename = '{{ file.filename }}';
+        alter table {{ filling }} add constraint one_file check (filename = '{{ file.filename }}'), {{ constraints() }};
+        create index on {{ filling }} using brin (pickup_datetime);
+    {%- endcall -%}
+    {%- endfor -%}
+    {%- call statement('main') -%}
+        {%- if rebuild and existing is not none %}
+        drop {{ existing.type }} {{ existing }} cascade;
+        {%- endif %}
+        {%- for file in files %}
+        drop table if exists {{ partition_relation(target_relation, file.filename) }};
+        {%- if file.loaded %}
+        {%- set filling = partition_relation(target_relation, file.filename, '_n') %}
+        alter table {{ table }} attach partition {{ filling }} for values in ('{{ file.filename }}');
+        alter table {{ filling }} drop constraint one_file;
+        alter table {{ filling }} rename to {{ adapter.quote(partition_relation(target_relation, file.filename).identifier) }};
+        {%- endif %}
+        {%- endfor %}
+        {%- if rebuild %}
+        alter table {{ table }} rename to {{ adapter.quote(target_relation.identifier) }};
+        {%- endif %}
+        select 1;
+    {%- endcall -%}
+{% endmacro %}
+
+{% macro partition_relation(relation, filename, suffix='') -%}
+    {{ return(api.Relation.create(
+        database=relation.database, schema=relation.schema,
+        identifier=relation.identifier ~ '_' ~ filename.removesuffix('.csv').replace('-', '_') ~ suffix)) }}
+{%- endmacro %}
+
+{% macro constraints() -%}
+    {%- for column in config.get('not_null', []) -%}
+    alter column {{ column }} set not null {{- ', ' if not loop.last or config.get('checks') -}}
+    {%- endfor -%}
+    {%- for name, condition in config.get('checks', {}).items() -%}
+    add constraint {{ name }} check ({{ condition }}) {{- ', ' if not loop.last -}}
+    {%- endfor -%}
+{%- endmacro %}
+
+{#- dbt-bigquery takes no strategies of a project's own, so this is what 'merge' means here: one atomic statement. -#}
+{% macro bigquery__get_merge_sql(target, source, unique_key, dest_columns, incremental_predicates) %}
+    {{ get_insert_overwrite_merge_sql(target, source, dest_columns, [is_in_changed_files('DBT_INTERNAL_DEST.filename')]) }}
+{% endmacro %}

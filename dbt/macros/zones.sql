@@ -1,0 +1,5 @@
+{#- Numbers 264 and 265 stand for unknown and for outside of New York. Their names changed with TLC's look-up of 2024:
+    "Unknown, NV" and "Unknown, NA" became "Unknown, N/A" and "N/A, Outside of NYC". -#}
+{% macro is_known_zone(zones) -%}
+    {{ zones }}.locationid not in (264, 265) and {{ zones }}.borough not in ('Unknown', 'N/A')
+{%- endmacro %}

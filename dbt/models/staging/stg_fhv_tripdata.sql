@@ -1,0 +1,9 @@
+select
+    {{ tripid() }} as tripid,
+    filename,
+    {{ code('pulocationid') }} as pickup_locationid,
+    {{ code('dolocationid') }} as dropoff_locationid,
+    {{ moment('pickup_datetime') }} as pickup_datetime,
+    {{ moment('dropoff_datetime') }} as dropoff_datetime,
+    cast(null as numeric) as trip_distance  -- not recorded
+from {{ source('tlc', 'fhv_tripdata') }}

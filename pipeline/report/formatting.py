@@ -1,0 +1,102 @@
+"""Numbers and months as people read them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
+MONTHS = (
+    "January", "February", "March", "April", "May", "June",
+    "July", "August", "September", "October", "November", "December",
+)  # fmt: skip
+NONE = "-"
+
+
+def short(value: float, sign: str = "") -> str:
+    """At most four characters and a unit: 475k, 1.7M; the sign, such as $, stands before it."""
+    minus, size = "-" if value < 0 else "", abs(value)
+    for unit, name in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if size >= unit * 0.9995:
+            digits = f"{size / unit:.1f}" if size < unit * 9.95 else f"{size / unit:.0f}"
+            return f"{minus}{sign}{digits.removesuffix('.0')}{name}"
+    return f"{minus}{sign}{size:.0f}" if size >= 9.95 or size == round(size) else f"{minus}{sign}{size:.1f}"
+
+
+def dollars(value: float | None) -> str:
+    """To the cent: $1,722,811.81."""
+    return NONE if value is None else f"{'-' if value < 0 else ''}${abs(value):,.2f}"
+
+
+def percent(part: float, whole: float) -> str:
+    """One decimal, except that what is there is never shown as nothing: 31.2 %, < 0.1 %."""
+    share = 100 * part / whole if whole else 0.0
+    return "<\u202f0.1\u202f%" if 0 < share < 0.1 else f"{share:.1f}\u202f%"
+
+
+def change(now: float | None, before: float | None) -> str:
+    """How much more or less: +12.3 %; a dash where there is nothing to compare with."""
+    if now is None or not before or before < 0:
+        return NONE
+    return f"{100 * (now - before) / before:+.1f}\u202f%"
+
+
+def average(value: float | None) -> str:
+    """To one decimal where that matters; a dash for what there is none of."""
+    if value is None:
+        return NONE
+    return f"{value:,.0f}" if value >= 10 or value == 0 else f"{value:.1f}"
+
+
+def listed(words: Sequence[str]) -> str:
+    """Green, yellow and blue."""
+    return " and ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
+
+
+def month_name(month: str) -> str:
+    """`2020-03` as March 2020."""
+    year, number = _parts(month)
+    return f"{MONTHS[number - 1]} {year}"
+
+
+def month_abbreviation(month: str) -> str:
+    """`2020-03` as Mar 2020, on one line."""
+    year, number = _parts(month)
+    return f"{MONTHS[number - 1][:3]}\u00a0{year}"
+
+
+def month_after(month: str, by: int = 1) -> str:
+    """The month so many months later, or earlier where the number is negative."""
+    year, number = _parts(month)
+    at = 12 * year + number - 1 + by
+    return f"{at // 12:04}-{at % 12 + 1:02}"
+
+
+def months_between(first: str, last: str) -> list[str]:
+    """Every month from the first to the last."""
+    found = [first]
+    while found[-1] < last:
+        found.append(month_after(found[-1]))
+    return found
+
+
+def spans(months: Iterable[str]) -> str:
+    """Months without gaps as spans: March to July 2020 and January 2021."""
+    found: list[list[str]] = []
+    for month in sorted(set(months)):
+        if found and month == month_after(found[-1][-1]):
+            found[-1].append(month)
+        else:
+            found.append([month])
+    return listed([_span(run[0], run[-1]) for run in found])
+
+
+def _span(first: str, last: str) -> str:
+    if first == last:
+        return month_name(last)
+    start = month_name(first)
+    return f"{start.split()[0] if first[:4] == last[:4] else start} to {month_name(last)}"
+
+
+def _parts(month: str) -> tuple[int, int]:
+    year, number = month.split("-")
+    return int(year), int(number)

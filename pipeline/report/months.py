@@ -1,0 +1,168 @@
+"""Trips, revenue, distance and duration month by month, each month against the one before and a year before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from pipeline.report.formatting import (
+    average,
+    change,
+    dollars,
+    month_abbreviation,
+    month_name,
+    months_between,
+    short,
+)
+from pipeline.report.sections import Chart, Month, ReportData, Section, Table
+from pipeline.report.svg import NARROW, Svg, colour_of, round_steps
+
+_PANEL, _TITLE, _NAMES = 150, 42, 52  # pixels: the bars, what is above and what is below them
+_LABELS, _GAP = 44, 40  # pixels: what is left of the bars, and between two panels
+_FEWEST_SLOTS = 4  # bars of a lone month are not the width of the page
+_SLOT_OF_LABEL, _SLOT_OF_MONTH, _WIDTH_OF_YEAR = 36, 24, 26  # pixels that a value, a month, a year needs
+
+
+def section(data: ReportData) -> Section:
+    """The chart of all services, and what a trip is like."""
+    if not data.months:
+        return Section("Month by month")
+    months = data.months
+    sentence = " ".join(_most_and_fewest(data, service) for service in data.services)
+    every = months_between(min(m.month for m in months), max(m.month for m in months))
+    if len(months) < len(every) * len({m.service for m in months}):
+        sentence += " A month without a bar is not loaded, or has no trips."
+    if any(not month.is_complete for month in months):
+        sentence += " Dashed bars are incomplete months."
+    chart = Chart(
+        "months",
+        lambda width: _draw(months, every, width),
+        sentence.strip(),
+        [_changes(data), _trip(months)],
+    )
+    return Section("Month by month", [chart])
+
+
+def _most_and_fewest(data: ReportData, service: str) -> str:
+    months = [month for month in data.months if month.service == service and month.is_complete]
+    if not months:
+        return ""
+    most, fewest = max(months, key=lambda m: m.trips), min(months, key=lambda m: m.trips)
+    sentence = f"{service} taxis made {most.trips:,} trips in {month_name(most.month)}"
+    if most is fewest:
+        return f"{sentence}."
+    return f"{sentence}, the most, and {fewest.trips:,} in {month_name(fewest.month)}, the fewest."
+
+
+def _changes(data: ReportData) -> Table:
+    rows = []
+    for month in data.months:
+        compared = month if month.is_complete else None
+        before = data.month(month.service, month.month, -1) if compared else None
+        year = data.month(month.service, month.month, -12) if compared else None
+        rows.append(
+            [
+                _name(month),
+                f"{month.trips:,}",
+                *(change(month.trips, other.trips if other else None) for other in (before, year)),
+                dollars(month.revenue),
+                *(change(month.revenue, other.revenue if other else None) for other in (before, year)),
+            ]
+        )
+    head = ["Month", "Trips", "Month before", "Year before", "Revenue", "Month before", "Year before"]
+    return Table("Trips and revenue, and their change", head, rows)
+
+
+def _trip(months: Sequence[Month]) -> Table:
+    rows = [
+        [
+            _name(month),
+            f"{month.trips / month.days:,.0f}",
+            dollars(month.revenue / month.trips if month.revenue is not None else None),
+            average(_mean(month.distance, month.trips_with_distance)),
+            average(_mean(month.minutes, month.trips_with_duration)),
+        ]
+        for month in months
+    ]
+    head = ["Month", "Trips a day", "Revenue a trip", "Miles a trip", "Minutes a trip"]
+    return Table("An average day and trip", head, rows)
+
+
+def _mean(total: float, count: int) -> float | None:
+    return total / count if count else None
+
+
+def _name(month: Month) -> str:
+    mark = "" if month.is_complete else f" (incomplete, {month.days} days)"
+    return f"{month.service} {month_abbreviation(month.month)}{mark}"
+
+
+def _draw(months: Sequence[Month], every: Sequence[str], width: int) -> Svg:
+    columns = 1 if width <= NARROW else 2
+    panel = (width - _GAP * (columns - 1)) / columns
+    drawn: list[tuple[str, str, str, Callable[[Month], float | None]]] = []
+    for service in sorted({month.service for month in months}):
+        drawn.append((service, "trips", "", lambda month: month.trips))
+        if any(month.service == service and month.revenue is not None for month in months):
+            drawn.append((service, "revenue", "$", lambda month: month.revenue))
+    places, at = [], 0
+    for number, (_, measure, _, _) in enumerate(drawn):  # a service a row: one without revenue leaves its place free
+        at += at % columns if measure == "trips" and number else 0
+        places.append(at)
+        at += 1
+    row = _TITLE + _PANEL + _NAMES
+    svg = Svg(width, row * (places[-1] // columns + 1))
+    for place, (service, measure, sign, value) in zip(places, drawn, strict=True):
+        left, top = place % columns * (panel + _GAP), place // columns * row + _TITLE
+        svg.text(left, top - 24, f"{service} taxis: {measure} a month", size=13, bold=True)
+        of_service = {month.month: month for month in months if month.service == service}
+        _bars(svg, left + _LABELS, top, panel - _LABELS, [of_service.get(m) for m in every], value, sign)
+        _name_months(svg, left + _LABELS, top + _PANEL, panel - _LABELS, every)
+    return svg
+
+
+def _bars(
+    svg: Svg,
+    left: float,
+    top: float,
+    width: float,
+    months: Sequence[Month | None],
+    value: Callable[[Month], float | None],
+    sign: str,
+) -> None:
+    values = [value(month) or 0.0 if month else 0.0 for month in months]
+    low, high = min(0.0, *values), max(1.0, *values)
+    slot = width / max(len(values), _FEWEST_SLOTS)
+
+    def y(amount: float) -> float:
+        return top + _PANEL * (high - amount) / (high - low)
+
+    for step in round_steps(low, high):
+        svg.line(left, y(step), left + width, y(step))
+        svg.text(left - 6, y(step) + 4, short(step, sign), size=11, colour="muted", anchor="end")
+    for place, (month, amount) in enumerate(zip(months, values, strict=True)):
+        if month is None:
+            continue
+        x, thickness = left + slot * (place + 0.12), slot * 0.76
+        what = dollars(amount) if sign else f"{amount:,.0f} trips"
+        put = svg.rect if month.is_complete else svg.outlined
+        put(x, y(0), thickness, y(amount) - y(0), colour_of(month.service), f"{_name(month)}: {what}")
+        if slot >= _SLOT_OF_LABEL:
+            svg.text(x + thickness / 2, y(max(amount, 0)) - 4, short(amount, sign), size=11, anchor="middle")
+
+
+def _name_months(svg: Svg, left: float, top: float, width: float, every: Sequence[str]) -> None:
+    slot = width / max(len(every), _FEWEST_SLOTS)
+    for place, month in enumerate(every):
+        if slot >= _SLOT_OF_MONTH:
+            name = month_abbreviation(month)[:3]
+            svg.text(left + slot * (place + 0.5), top + 16, name, size=11, colour="muted", anchor="middle")
+    years = sorted({month[:4] for month in every})
+    last_end = 0.0
+    for year in years:
+        places = [place for place, month in enumerate(every) if month.startswith(year)]
+        middle = left + slot * (places[0] + places[-1] + 1) / 2
+        if middle - _WIDTH_OF_YEAR / 2 >= last_end:
+            svg.text(middle, top + 31, year, size=11, colour="muted", anchor="middle")
+            last_end = middle + _WIDTH_OF_YEAR / 2 + 4
+        if places[0] > 0:
+            svg.line(left + slot * places[0], top, left + slot * places[0], top + 36)

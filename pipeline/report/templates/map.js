@@ -1,0 +1,62 @@
+(function () {
+  const element = document.getElementById("map-data");
+  if (!element) return;
+  const data = JSON.parse(element.textContent);
+  const figure = element.closest("figure");
+  const form = figure.querySelector("form"), line = figure.querySelector(".zone");
+  const group = figure.querySelector(".zones"), boxes = figure.querySelectorAll(".legend span");
+  const shades = [0.08, 0.2, 0.34, 0.5, 0.66, 0.83, 1];  // as in places.py
+  const paths = new Map();
+  group.querySelectorAll("path").forEach((path) => paths.set(path.dataset.zone, path));
+
+  function short(value) {
+    for (const [unit, name] of [[1e9, "B"], [1e6, "M"], [1e3, "k"]]) {
+      if (value >= unit) return (value / unit).toFixed(value < 10 * unit ? 1 : 0).replace(/\.0$/, "") + name;
+    }
+    return String(value);
+  }
+
+  function chosen() {
+    const months = data.values[form.service.value];
+    return months[form.month.value] || null;
+  }
+
+  function says(at) {
+    const found = chosen();
+    const name = data.names[data.zones[at]];
+    if (!found) return name + ": not loaded";
+    const trips = found[0][at], revenue = found[1][at];
+    const money = found[1].some(Boolean) ? ", $" + revenue.toLocaleString("en-US") : "";
+    return name + ": " + trips.toLocaleString("en-US") + " pick-ups" + money;
+  }
+
+  function paint() {
+    const found = chosen(), colour = data.colours[form.service.value];
+    const values = found ? found[form.measure.value] : data.zones.map(() => 0);
+    const sorted = values.filter((value) => value > 0).sort((a, b) => a - b);
+    const limits = sorted.length ? shades.map((_, at) => sorted[Math.floor(sorted.length * at / shades.length)]) : [];
+    const sign = form.measure.value === "1" ? "$" : "";
+    group.setAttribute("fill", colour);
+    data.zones.forEach((zone, at) => {
+      let shade = 0;
+      limits.forEach((limit, number) => { if (values[at] > 0 && values[at] >= limit) shade = shades[number]; });
+      const path = paths.get(zone);
+      path.setAttribute("fill-opacity", shade);
+      path.firstChild.textContent = says(at);
+    });
+    boxes.forEach((box, at) => {
+      box.firstChild.style.background = colour;
+      box.lastChild.textContent = limits.length ? sign + short(limits[at]) : "";
+    });
+    line.textContent = found ? "\u00a0" : "This month is not loaded for this service.";
+  }
+
+  function point(event) {
+    const zone = event.target.dataset && event.target.dataset.zone;
+    if (zone) line.textContent = says(data.zones.indexOf(zone));
+  }
+
+  form.addEventListener("change", paint);
+  ["pointerover", "click", "focusin"].forEach((kind) => group.addEventListener(kind, point));
+  paint();
+})();

@@ -1,0 +1,139 @@
+"""Marts made to order, as if a warehouse had been asked: what the report's queries return."""
+
+from __future__ import annotations
+
+import calendar
+import datetime
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline.datasets import parse_month
+from pipeline.report.sections import LoadedFile, ReportData
+from pipeline.warehouses.statements import named_statements
+
+ASTORIA = (7, "Astoria", "Queens")
+HARLEM = (74, "East Harlem North", "Manhattan")
+LOADED_AT = datetime.datetime(2026, 1, 1, 9, tzinfo=datetime.UTC)
+
+
+@dataclass
+class Marts:
+    """The rows of each statement by its name; as a warehouse it answers the report and nobody else."""
+
+    rows: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
+
+    def select(self, query: str, marts: Iterable[str] = ()) -> list[dict[str, Any]]:
+        [name] = [name for name, text in named_statements("report").items() if text == query]
+        return self.rows[name]
+
+
+def report_data(
+    months: Mapping[str, Sequence[str]],
+    zones: Sequence[tuple[int, str, str] | None] = (HARLEM, ASTORIA),
+    misdated: Sequence[datetime.date] = (),
+    days: int = 31,
+    without_fares: Sequence[str] = (),
+) -> ReportData:
+    """Of each service: 40 trips at 08:00 and 20 at 20:00 of the first days of its months, a dollar, a mile, ten minutes
+    each; the first zone has two thirds of them. On each misdated day there is one more."""
+    marts, files, quality = Marts(), [], {}
+    for service, names in months.items():
+        money = service not in without_fares
+        for month in map(parse_month, names):
+            made = min(days, calendar.monthrange(month.year, month.month)[1])
+            _add_month(marts, service, month, made, zones, money)
+            file = _file(service, month, 60 * made)
+            files.append(file)
+            quality[file.filename] = _quality(file, 60 * made, money)
+        for day in misdated:
+            marts.rows["select_months"].append(_month(service, day, 1, 1, money))
+            marts.rows["select_zones"].append(_zone(service, day, zones[0], 1, money))
+    marts.rows["select_zone_names"] = [
+        {"zone_id": zone[0], "zone": zone[1], "borough": zone[2]} for zone in zones if zone
+    ]
+    return ReportData(marts, files, quality, LOADED_AT)  # type: ignore[arg-type]
+
+
+def _add_month(marts: Marts, service: str, month: datetime.date, days: int, zones: Sequence[Any], money: bool) -> None:
+    marts.rows["select_months"].append(_month(service, month, days, 60 * days, money))
+    for day in range(days):
+        for hour, trips in ((8, 40), (20, 20)):
+            of_day = month + datetime.timedelta(days=day)
+            marts.rows["select_week"].append(
+                {**_when(service, of_day), "weekday": of_day.isoweekday(), "hour": hour, "trips": trips}
+            )
+    week: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for row in marts.rows["select_week"]:  # as GROUP BY has it
+        key = tuple(row[name] for name in ("service", "year", "month", "weekday", "hour"))
+        week[key] = {**row, "trips": row["trips"] + (week[key]["trips"] if key in week else 0)}
+    marts.rows["select_week"] = list(week.values())
+    first = 40 * days if len(zones) > 1 else 60 * days
+    shares = [first, *[(60 * days - first) // max(1, len(zones) - 1)] * (len(zones) - 1)]
+    marts.rows["select_zones"] += [
+        _zone(service, month, zone, trips, money) for zone, trips in zip(zones, shares, strict=True)
+    ]
+    if money:
+        marts.rows["select_payments"] += [
+            {**_when(service, month), "payment": payment, "trips": trips, "revenue": trips}
+            for payment, trips in (("Credit card", 40 * days), ("EMPTY", 20 * days))
+        ]
+
+
+def _when(service: str, day: datetime.date) -> dict[str, Any]:
+    return {"service": service, "year": day.year, "month": day.month}
+
+
+def _month(service: str, day: datetime.date, days: int, trips: int, money: bool) -> dict[str, Any]:
+    return {
+        **_when(service, day),
+        "days": days,
+        "trips": trips,
+        "revenue": trips if money else None,
+        "fares": trips / 2 if money else None,
+        "tips": trips / 10 if money else None,
+        "paid_by_card": trips / 2 if money else None,
+        "distance": trips,
+        "trips_with_distance": trips,
+        "minutes": 10 * trips,
+        "trips_with_duration": trips,
+    }
+
+
+def _zone(service: str, day: datetime.date, zone: Any, trips: int, money: bool) -> dict[str, Any]:
+    number, name, borough = zone or (None, None, None)
+    revenue = trips if money else None
+    return {
+        **_when(service, day), "zone_id": number, "zone": name, "borough": borough, "trips": trips, "revenue": revenue,
+    }  # fmt: skip
+
+
+def _file(service: str, month: datetime.date, trips: int) -> LoadedFile:
+    name = service.lower()
+    return LoadedFile(
+        filename=f"{name}_tripdata_{month:%Y-%m}.csv",
+        service=service,
+        month=f"{month:%Y-%m}",
+        source=f"https://releases.example/{name}/{month:%Y-%m}.csv.gz",
+        read=trips + 10,
+        duplicate=3,
+        rejected=2,
+        loaded=trips + 5,
+        loaded_at=LOADED_AT,
+    )
+
+
+def _quality(file: LoadedFile, trips: int, money: bool) -> dict[str, Any]:
+    checks = ("unknown_pickup_times", "unknown_pickup_zones", "unknown_dropoff_zones", "negative_fares")
+    others = ("unknown_amounts", "zero_distances", "no_durations")
+    return {
+        **dict.fromkeys((*checks, *others), 0),
+        "filename": file.filename,
+        "service": file.service,
+        "has_fares": money,
+        "trips": file.loaded,
+        "reported": trips,
+        "outside_month": 1,
+        "unknown_vendors": trips // 4,
+    }
