@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
+import psutil
 import psycopg2
 import pytest
 from conftest import Run, execute, settings, start_command
@@ -24,7 +26,8 @@ from pipeline.datasets import Dataset
 from pipeline.errors import PipelineError
 from pipeline.progress import Progress, silent
 from pipeline.releases import csv_file
-from pipeline.warehouses.postgres.connection import ConnectionLost, PostgresDatabase
+from pipeline.warehouses.postgres import watch
+from pipeline.warehouses.postgres.connection import ConnectionLost, LockTimeout, PostgresDatabase
 from pipeline.warehouses.postgres.embedded import ensure_running, stop
 from pipeline.warehouses.postgres.loading import forget, load
 
@@ -245,3 +248,62 @@ def test_role_that_owns_its_schema_can_do_everything(
     assert load(plain_role, job_of(trips(5), tmp_path, replace=True), silent).rows_loaded == 5
     assert forget(plain_role, job_of([], tmp_path).release)
     assert contents(database) == before
+
+
+def test_frozen_server_is_given_up_in_mid_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "FIRST_LOOK_SECONDS", 0.3)
+    folder = Path(tempfile.mkdtemp()) / "postgres"
+    database = PostgresDatabase(ensure_running(folder), "taxi", answer_timeout=1.5)
+    frozen: list[psutil.Process] = []
+
+    def freeze() -> None:
+        postmaster = psutil.Process(int((folder / "postmaster.pid").read_text().splitlines()[0]))
+        frozen.extend([postmaster, *postmaster.children()])
+        for process in frozen:
+            process.suspend()
+
+    try:
+        load(database, job_of(trips(40, FEBRUARY), tmp_path, FEBRUARY), silent)
+        with pytest.raises(ConnectionLost, match=r"nothing has changed: the server has not answered for 1\.5 s"):
+            load(database, job_of(LINES, tmp_path), once(freeze))
+        for process in frozen:
+            process.resume()
+        eventually(lambda: is_clean(database))
+        completes(database, tmp_path)
+    finally:
+        for process in frozen:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.resume()
+        stop(folder)
+        shutil.rmtree(folder.parent)
+
+
+@pytest.mark.parametrize("work", ["load", "forget"])
+def test_waiting_for_a_lock_is_said_and_ends(
+    database: PostgresDatabase,
+    tmp_path: Path,
+    work: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """An idle transaction that has read the table stands before --force and forget."""
+    monkeypatch.setattr(watch, "FIRST_LOOK_SECONDS", 0.2)
+    load(database, job_of(trips(40, FEBRUARY), tmp_path, FEBRUARY), silent)
+    hasty = replace(database, lock_timeout=2)
+
+    with held(database, "SELECT count(*) FROM green_tripdata"), pytest.raises(LockTimeout, match="nothing has changed"):
+        if work == "load":
+            load(hasty, job_of(trips(41, FEBRUARY), tmp_path, FEBRUARY, replace=True), silent)
+        else:
+            forget(hasty, job_of([], tmp_path, FEBRUARY).release)
+
+    said = (
+        r"green/2019-02: has been waiting for the table .*green_tripdata.* for \d s; it is blocked by pid \d+ \(.*idle"
+    )
+    assert re.search(said, caplog.text)
+    assert is_clean(database)
+
+
+def test_schema_whose_name_postgresql_would_cut_is_refused() -> None:
+    with pytest.raises(PipelineError, match=r"has 64 bytes.*choose a shorter one"):
+        PostgresDatabase("", "s" * 64)

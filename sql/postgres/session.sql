@@ -5,6 +5,19 @@ SELECT set_config(name, value, false) FROM unnest(%(names)s, %(values)s) AS sett
 -- A server process then ends within a second of its client's death; not every platform can do it.
 SELECT set_config('client_connection_check_interval', '1s', false);
 
+-- name: select_blockers
+-- What the sessions wait for, since when, and who is in their way.
+SELECT CASE WHEN wanted.locktype = 'advisory' THEN 'another run of the same work'
+            WHEN wanted.relation IS NOT NULL THEN 'the table ' || wanted.relation::regclass::text
+            ELSE 'another transaction' END,
+       extract(epoch FROM clock_timestamp() - coalesce(wanted.waitstart, waiting.query_start))::float8,
+       blocker.pid, blocker.application_name, blocker.usename::text, blocker.state, blocker.xact_start
+FROM pg_stat_activity AS waiting
+JOIN pg_locks AS wanted ON wanted.pid = waiting.pid AND NOT wanted.granted
+CROSS JOIN LATERAL unnest(pg_blocking_pids(waiting.pid)) AS blocking (pid)
+JOIN pg_stat_activity AS blocker ON blocker.pid = blocking.pid
+WHERE waiting.pid = ANY(%(sessions)s);
+
 -- name: lock_session
 SELECT pg_advisory_lock(hashtextextended(%(name)s, 0));
 

@@ -29,7 +29,18 @@ _SESSION = {
     "client_encoding": "UTF8",
     "statement_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
+    # A server thus notices in a minute that the client's machine is gone, and gives its locks up.
+    "tcp_keepalives_idle": "30",
+    "tcp_keepalives_interval": "10",
+    "tcp_keepalives_count": "3",
 }
+# The other way round: https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
+_KEEPALIVES = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
+_LONGEST_NAME = 63  # bytes; PostgreSQL cuts longer ones, silently
+
+
+class LockTimeout(TransientError):
+    """Another session held a lock for longer than `[postgres] lock_timeout`."""
 
 
 class ConnectionLost(TransientError):
@@ -41,13 +52,25 @@ class PostgresDatabase:
     """A database and the schema in it that the pipeline works in.
 
     `dsn` is a libpq URL or key=value string. Where it is empty, `start_embedded` returns that of the embedded server,
-    which it starts if it does not run.
+    which it starts if it does not run. The timeouts are in seconds; a `lock_timeout` of 0 is none.
+
+    :raises PipelineError: when the schema's name is longer than PostgreSQL's names are.
     """
 
     dsn: str = field(repr=False)  # it may hold a password
     schema: str
     copy_streams: int = 2
     start_embedded: Callable[[], str] | None = field(default=None, repr=False, compare=False)
+    connect_timeout: int = 15
+    lock_timeout: float = 600
+    answer_timeout: float = 120
+
+    def __post_init__(self) -> None:
+        if (length := len(self.schema.encode())) > _LONGEST_NAME:
+            raise PipelineError(
+                f"[postgres] schema: '{self.schema}' has {length} bytes, and PostgreSQL's names have"
+                f" {_LONGEST_NAME} at most; choose a shorter one"
+            )
 
     def connect(self, **session: str) -> Connection:
         """A new connection in autocommit mode, with the settings that loading relies on and any given beside them.
@@ -57,13 +80,13 @@ class PostgresDatabase:
         dsn = self.resolved_dsn()
         try:
             with environment_hidden_from_libpq() if self.is_embedded else contextlib.nullcontext():
-                connection: Connection = psycopg2.connect(dsn, **_defaults(dsn))
+                connection: Connection = psycopg2.connect(dsn, **connection_options(dsn, self))
         except psycopg2.OperationalError as error:
             reason = " ".join(str(error).split())
             raise ConnectionLost(f"no connection to PostgreSQL: {reason}; check [postgres] dsn") from error
         connection.autocommit = True
         with connection.cursor() as cursor:
-            settings = _SESSION | session
+            settings = _SESSION | {"lock_timeout": f"{self.lock_timeout * 1000:.0f}ms"} | session
             cursor.execute(statement("set_settings"), {"names": list(settings), "values": list(settings.values())})
             with contextlib.suppress(psycopg2.errors.InvalidParameterValue):
                 cursor.execute(statement("set_connection_check"))
@@ -125,6 +148,10 @@ def translate_errors(what: str) -> Iterator[None]:
         raise PipelineError(f"{what}: the database server's disk is full ({_primary(error)}); make room") from error
     except psycopg2.errors.InsufficientPrivilege as error:
         raise PipelineError(f"{what}: {_primary(error)}; grant it, or choose another --postgres-schema") from error
+    except psycopg2.errors.LockNotAvailable as error:
+        raise LockTimeout(
+            f"{what}: another session held a lock for longer than [postgres] lock_timeout; end it, or run again later"
+        ) from error
     except psycopg2.errors.UndefinedColumn as error:
         raise PipelineError(
             f"{what}: {_primary(error)}, so there is a load_ledger or load_quarantine that is not the pipeline's;"
@@ -136,14 +163,20 @@ def translate_errors(what: str) -> Iterator[None]:
         raise PipelineError(f"{what}: PostgreSQL says: {_primary(error)}") from error
 
 
-def _defaults(dsn: str) -> dict[str, Any]:
+def connection_options(dsn: str, database: PostgresDatabase) -> dict[str, Any]:
     """What the user may set in the DSN or the environment, and otherwise is this."""
     try:
         given = psycopg2.extensions.parse_dsn(dsn)
     except psycopg2.ProgrammingError:
         raise PipelineError(NOT_A_DSN) from None
-    patience = {} if "connect_timeout" in given or "PGCONNECT_TIMEOUT" in os.environ else {"connect_timeout": 15}
-    return {"fallback_application_name": "pipeline", **patience}
+    patience = (
+        {}
+        if "connect_timeout" in given or "PGCONNECT_TIMEOUT" in os.environ
+        else {"connect_timeout": database.connect_timeout}
+    )
+    options = _KEEPALIVES | {"tcp_user_timeout": round(database.answer_timeout * 1000)}
+    kept = {name: value for name, value in options.items() if name not in given}
+    return {"fallback_application_name": "pipeline", **patience, **kept}
 
 
 def _is_transient(error: psycopg2.Error) -> bool:

@@ -35,6 +35,7 @@ from pipeline.warehouses.postgres.partitions import (
 )
 from pipeline.warehouses.postgres.quarantine import clear_quarantine, quarantine_malformed
 from pipeline.warehouses.postgres.tables import ReleaseTables, ensure_tables
+from pipeline.warehouses.postgres.watch import Watch, watched
 
 if TYPE_CHECKING:
     from pipeline.releases.parquet_file import ParquetRelease
@@ -57,7 +58,12 @@ def load(database: PostgresDatabase, job: LoadJob, progress: Progress) -> Ledger
     """
     tables = ReleaseTables.of(database.schema, job.release)
     what = f"{job.release.key} was not loaded and nothing has changed"
-    with translate_errors(what), contextlib.closing(_connect(database)) as control, control.cursor() as cursor:
+    with (
+        translate_errors(what),
+        contextlib.closing(_connect(database)) as control,
+        watched(database, control, what) as watch,
+        control.cursor() as cursor,
+    ):
         ensure_tables(control, tables)
         lock_session(cursor, tables.lock_name(job.release.key))
         if job.release.month:
@@ -66,7 +72,7 @@ def load(database: PostgresDatabase, job: LoadJob, progress: Progress) -> Ledger
         if done and not job.replace:
             return done
         if job.release.month:
-            _load_month(database, control, job, tables, progress)
+            _load_month(database, control, job, tables, progress, watch)
         else:
             _load_lookup(control, job, tables, progress)
         entry = find_load(control, database.schema, job.task_family, job.release)
@@ -83,6 +89,7 @@ def forget(database: PostgresDatabase, release: Release) -> bool:
     with (
         translate_errors(f"{release.key} was not forgotten and nothing has changed"),
         contextlib.closing(database.connect()) as connection,
+        watched(database, connection, f"{release.key} was not forgotten and nothing has changed"),
         connection.cursor() as cursor,
     ):
         if not table_exists(cursor, tables.table):
@@ -106,7 +113,12 @@ def _connect(database: PostgresDatabase) -> Connection:
 
 
 def _load_month(
-    database: PostgresDatabase, control: Connection, job: LoadJob, tables: ReleaseTables, progress: Progress
+    database: PostgresDatabase,
+    control: Connection,
+    job: LoadJob,
+    tables: ReleaseTables,
+    progress: Progress,
+    watch: Watch,
 ) -> None:
     started_at = datetime.datetime.now(datetime.UTC)
     create_loading_table(control, tables)
@@ -117,6 +129,8 @@ def _load_month(
                     stack.enter_context(contextlib.closing(database.connect(**_STREAM_SESSION)))
                     for _ in range(database.copy_streams)
                 ]
+                for stream in streams:
+                    watch.add(stream)
                 staged = Stager(release, tables.loading, streams, bad_rows)
                 staged.run(job.rows_expected, progress)
             with control, control.cursor() as cursor:

@@ -29,6 +29,7 @@ from pipeline.warehouses.postgres.file_checksums import file_checksums
 from pipeline.warehouses.postgres.ledger import all_loads, find_build, find_load, record_build
 from pipeline.warehouses.postgres.loading import forget, load
 from pipeline.warehouses.postgres.tables import Tables, ensure_schema, ensure_tables
+from pipeline.warehouses.postgres.watch import watched
 
 logger = logging.getLogger("luigi-interface")
 
@@ -47,7 +48,15 @@ def configured_database() -> PostgresDatabase:
     """The configured database. The embedded one is started by connecting, not by asking for it here."""
     settings = PostgresSettings()
     start = functools.partial(embedded.ensure_running, StorageSettings().postgres_folder(), settings.idle_minutes)
-    return PostgresDatabase(settings.dsn, settings.schema, settings.copy_streams, start)
+    return PostgresDatabase(
+        settings.dsn,
+        settings.schema,
+        settings.copy_streams,
+        start,
+        settings.connect_timeout,
+        settings.lock_timeout,
+        settings.answer_timeout,
+    )
 
 
 @dataclass(frozen=True)
@@ -117,7 +126,10 @@ class PostgresWarehouse:
 
     @contextlib.contextmanager
     def build_lock(self) -> Iterator[None]:
-        with self._connection("the models are not locked") as connection, connection.cursor() as cursor:
+        with (
+            self._connection("the models are not locked", lock_timeout="0") as connection,
+            connection.cursor() as cursor,
+        ):
             lock_session(cursor, f"pipeline dbt {self.marts_schema}")
             yield
 
@@ -144,6 +156,10 @@ class PostgresWarehouse:
             return [dict(row) for row in cursor.fetchall()]
 
     @contextlib.contextmanager
-    def _connection(self, failing: str) -> Iterator[Connection]:
-        with translate_errors(failing), contextlib.closing(self.database.connect()) as connection:
+    def _connection(self, failing: str, **session: str) -> Iterator[Connection]:
+        with (
+            translate_errors(failing),
+            contextlib.closing(self.database.connect(**session)) as connection,
+            watched(self.database, connection, failing),
+        ):
             yield connection
