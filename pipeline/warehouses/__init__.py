@@ -36,13 +36,15 @@ class WarehouseInfo:
     """What is known of a warehouse without connecting to it, or importing its libraries.
 
     `load_suffix` ends the names of its load tasks: `LoadTripdata` + `ToBigQuery`. `loads_objects`: it loads what
-    `UploadTripdata` put into Cloud Storage, not the extracted file itself.
+    `UploadTripdata` put into Cloud Storage, not the extracted file itself. `is_there`: whether it can be asked without
+    being made by that.
     """
 
     title: str
     is_configured: Callable[[], bool]
     load_suffix: str = ""
     loads_objects: bool = False
+    is_there: Callable[[], bool] = lambda: True
 
 
 @dataclass(frozen=True)
