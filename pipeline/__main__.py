@@ -128,8 +128,9 @@ def _add_warehouses_option(command: argparse.ArgumentParser) -> None:
 def _add_warehouse_commands(commands: Commands) -> None:
     command = commands.add_parser("status", help="show what is loaded: where, how many rows, when, from what")
     command.add_argument("--json", action="store_true", help="print one JSON list instead of a table")
+    command.add_argument("--grid", action="store_true", help="the months at a glance; as JSON with all else")
     _add_file_options(command, required=False)
-    command.set_defaults(run=lambda a: status.run(a.taxi, a.month, a.json))
+    command.set_defaults(run=lambda a: status.run(a.taxi, a.month, a.json, a.grid))
 
     command = commands.add_parser("psql", help="open psql, with any options of its own, on the configured database")
     command.add_argument("-c", "--command", metavar="SQL", action="append", help="run this and exit; may be repeated")

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import CHECKOUT, Run, execute, run_command
+from conftest import CHECKOUT, Run, execute, publish, run_command
 from trips import HEADER, trip, trips
 
 from pipeline.datasets import dataset_named
@@ -41,7 +41,7 @@ def test_status_shows_what_is_loaded_where_and_from_what(luigi: Run, pipeline: R
     luigi("LoadTripdata", "--taxi", "yellow", "--month", "2020-02")
     luigi("LoadZones")
 
-    lines = pipeline("status").stdout.splitlines()
+    lines = pipeline("status").stdout.partition("\n\n")[0].splitlines()
     assert [line.split()[:3] for line in lines] == [
         ["what", "table", "rows"],
         ["green/2019-01", "green_tripdata", "500"],
@@ -64,6 +64,29 @@ def test_status_shows_what_is_loaded_where_and_from_what(luigi: Run, pipeline: R
     ):
         shown = json.loads(pipeline("status", "--json", *options).stdout)
         assert [entry["partition_key"] for entry in shown] == found
+
+
+def test_status_shows_months_at_a_glance(luigi: Run, pipeline: Run, mirror: Path) -> None:
+    publish(mirror, "2019-04")
+    for month in ("2019-01", "2019-04", "2019-03"):
+        luigi(*LOAD[:-1], month)
+
+    shown = pipeline("status").stdout
+    assert "\ngreen      2019  +   -   !   +\n" in shown
+    assert "models: out of date; report: out of date; rows in quarantine: 0\n" in shown
+    found = json.loads(pipeline("status", "--grid", "--json").stdout)
+    assert found["months"]["postgres"] == {
+        "green": {"2019-01": "loaded", "2019-02": "missing", "2019-03": "failed", "2019-04": "loaded"}
+    }
+    assert [entry["partition_key"] for entry in found["loads"]] == ["green/2019-01", "green/2019-04"]
+
+
+def test_status_and_forget_make_no_database(tmp_path: Path) -> None:
+    root = tmp_path / "none"
+    for command in (("status",), ("status", "--json"), ("forget", "--taxi", "green", "--month", "2019-01")):
+        done = run_command("pipeline", *command, PIPELINE__STORAGE__ROOT=str(root))
+        assert done.returncode == 0, done.stderr
+    assert not (root / "postgres").exists()
 
 
 def test_status_of_one_month_ends_with_how_to_look_at_it(luigi: Run, pipeline: Run) -> None:

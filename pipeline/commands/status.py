@@ -10,10 +10,13 @@ import shutil
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from pipeline.datasets import Release, dataset_named, format_month
+from pipeline.datasets import Release, all_datasets, dataset_named, format_month
 from pipeline.errors import PipelineError
+from pipeline.monitoring.overview import State, month_states, release_news
+from pipeline.settings import StorageSettings
+from pipeline.targets import ModelsMarker, ReportPage
 from pipeline.warehouses import configured_warehouses, warehouse_info, warehouse_named
 from pipeline.warehouses.ledger import LedgerEntry
 
@@ -21,24 +24,31 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _NARROWEST = 130
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+_MARKS = {"": " ", State.LOADED: "+", State.MISSING: "-", State.FAILED: "!", State.REPUBLISHED: "*"}
 
 Entries = dict[str, list[LedgerEntry]]
 
 
-def run(taxi: str | None, month: datetime.date | None, as_json: bool) -> int:
+def run(taxi: str | None, month: datetime.date | None, as_json: bool, grid: bool) -> int:
     """Prints the files that are loaded, those of one dataset or month if asked; a lone one with how to look at it.
 
     :raises PipelineError: after it, when a warehouse that is configured could not be asked.
     """
     ledgers, problem = _ledgers()
     entries = {name: [e for e in ledger if _is_wanted(e, taxi, month)] for name, ledger in ledgers.items()}
-    if as_json:
+    if as_json and grid:
+        print(json.dumps(_overview(entries), default=str, indent=2))
+    elif as_json:
         print(json.dumps([_as_json(name, e) for name, found in entries.items() for e in found], default=str, indent=2))
     elif not any(entries.values()):
         print(_nothing(taxi, month))
     else:
-        _print_table(entries)
-        _print_summary(entries)
+        if not grid:
+            _print_table(entries)
+            _print_summary(entries)
+        if grid or (taxi, month) == (None, None):
+            _print_overview(_overview(entries))
     if problem:
         raise problem
     return 0
@@ -46,6 +56,47 @@ def run(taxi: str | None, month: datetime.date | None, as_json: bool) -> int:
 
 def _as_json(warehouse: str, entry: LedgerEntry) -> dict[str, object]:
     return {"warehouse": warehouse} | asdict(entry) | {"seconds": entry.seconds}
+
+
+def _overview(entries: Entries) -> dict[str, Any]:
+    """All that there is to say: the loads, each month's state, whether models and report are current, what is aside."""
+    news = release_news(StorageSettings().folder("logs"))
+    months: dict[str, dict[str, dict[str, str]]] = {}
+    for name, found in entries.items():
+        loaded = {entry.partition_key: entry.finished_at for entry in found}
+        states = {spec.name: month_states(spec, loaded, news) for spec in all_datasets().values() if spec.is_monthly}
+        months[name] = {
+            dataset: {format_month(month): str(state) for month, state in of_months.items()}
+            for dataset, of_months in states.items()
+            if of_months
+        }
+    return {
+        "loads": [_as_json(name, entry) for name, found in entries.items() for entry in found],
+        "months": months,
+        "models_current": {name: ModelsMarker(name).exists() for name, found in entries.items() if found},
+        "report_current": {name: ReportPage(name).exists() for name, found in entries.items() if found},
+        "rows_in_quarantine": {
+            name: sum(entry.rows_duplicate + entry.rows_rejected for entry in found) for name, found in entries.items()
+        },
+    }
+
+
+def _print_overview(overview: dict[str, Any]) -> None:
+    """A line a year of a dataset, a column a month; and the rest in a line a warehouse."""
+    for name, datasets in overview["months"].items():
+        if not datasets:
+            continue
+        print(f"\n{warehouse_info(name).title:<16}{' '.join(_MONTHS)}")
+        for dataset, states in datasets.items():
+            for year in sorted({month[:4] for month in states}):
+                marks = [_MARKS[states.get(f"{year}-{month:02}", "")] for month in range(1, 13)]
+                print(f"{dataset:<10} {year}  {'   '.join(marks)}".rstrip())
+        current = {True: "current", False: "out of date"}
+        models, report = overview["models_current"].get(name, False), overview["report_current"].get(name, False)
+        aside = overview["rows_in_quarantine"][name]
+        print(f"models: {current[models]}; report: {current[report]}; rows in quarantine: {aside:,}")
+    if any(overview["months"].values()):
+        print("(+ loaded, - missing in between, ! failed, * published again since)")
 
 
 def _nothing(taxi: str | None, month: datetime.date | None) -> str:
@@ -61,6 +112,9 @@ def _ledgers() -> tuple[Entries, PipelineError | None]:
     ledgers: Entries = {}
     problem = None
     for name in configured_warehouses():
+        if not warehouse_info(name).is_there():
+            ledgers[name] = []
+            continue
         try:
             ledgers[name] = list(warehouse_named(name).loaded())
         except PipelineError as error:

@@ -38,7 +38,7 @@ class WarehouseInfo:
 
     `load_suffix` ends the names of its load tasks: `LoadTripdata` + `ToBigQuery`. `loads_objects`: it loads what
     `UploadTripdata` put into Cloud Storage, not the extracted file itself. `missing_libraries`: what to do where the
-    libraries that its adapter imports are not installed.
+    libraries that its adapter imports are not installed. `is_there`: whether it can be asked without being made by that.
     """
 
     title: str
@@ -46,6 +46,7 @@ class WarehouseInfo:
     load_suffix: str = ""
     loads_objects: bool = False
     missing_libraries: str = ""
+    is_there: Callable[[], bool] = lambda: True
 
 
 @dataclass(frozen=True)
