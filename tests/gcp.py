@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from pipeline.warehouses.bigquery.client import GcpProject
+from pipeline.warehouses.bigquery.client import GoogleProject
 
 if TYPE_CHECKING:
     from gcp_emulator.bigquery import Emulator
@@ -43,7 +43,7 @@ def emulators() -> Iterator[Emulators]:
     finally:
         bigquery_server.shutdown()
         bigquery_server.server_close()
-        emulator.con.close()
+        emulator.main.close()
         storage_server.stop()
 
 
@@ -52,7 +52,7 @@ class GoogleCloud:
     """A test's own bucket and dataset, where there is nothing yet: on the emulators, or (None) on Google's servers."""
 
     emulators: Emulators | None
-    place: GcpProject
+    place: GoogleProject
 
     @property
     def wire(self) -> Wire:
@@ -108,5 +108,5 @@ class GoogleCloud:
 def new_google_cloud(emulators: Emulators) -> GoogleCloud:
     """A project of names that nobody else uses."""
     name = uuid.uuid4().hex[:12]
-    place = GcpProject(f"test-{name}", "US", f"test-{name}-taxi", "tlc", maximum_bytes_billed=10**9)
+    place = GoogleProject(f"test-{name}", "US", f"test-{name}-taxi", "tlc", maximum_bytes_billed=10**9)
     return GoogleCloud(emulators, place)

@@ -14,7 +14,7 @@ from typing import Any
 from conftest import CHECKOUT
 from gcp import GoogleCloud
 
-from pipeline.warehouses.bigquery.client import GcpProject
+from pipeline.warehouses.bigquery.client import GoogleProject
 
 
 class Forge:
@@ -62,7 +62,7 @@ def main() -> None:
             continue
         print(os.getpid(), flush=True)
         lines.readline()
-        cloud = GoogleCloud(None, GcpProject(project, "US", bucket, "tlc", 0))
+        cloud = GoogleCloud(None, GoogleProject(project, "US", bucket, "tlc", 0))
         if action == "forget":
             gcp_trips.forget_month(cloud)
         else:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import threading
 import uuid
 from collections.abc import Iterable
 from dataclasses import replace
@@ -16,7 +18,7 @@ from trips import job_of
 from pipeline.datasets import Dataset, Release, dataset_named
 from pipeline.progress import silent
 from pipeline.warehouses import LoadJob, LoadObserver
-from pipeline.warehouses.bigquery.ledger import GcpLedgerEntry
+from pipeline.warehouses.bigquery.ledger import BigQueryEntry, read_plan
 from pipeline.warehouses.bigquery.loading import forget, load
 from pipeline.warehouses.bigquery.objects import ReleaseObject, upload
 
@@ -40,7 +42,7 @@ def upload_lines(
 
 def load_uploaded(
     cloud: GoogleCloud, month: datetime.date | None = JANUARY, spec: Dataset | None = None, **options: Any
-) -> GcpLedgerEntry:
+) -> BigQueryEntry:
     """Loads what is in the bucket."""
     return load(
         cloud.place,
@@ -56,7 +58,7 @@ def load_lines(
     month: datetime.date = JANUARY,
     spec: Dataset | None = None,
     **layout: Any,
-) -> GcpLedgerEntry:
+) -> BigQueryEntry:
     """Uploads and loads a file of these lines in the place of what there was of the month."""
     upload_lines(cloud, lines, folder, month, force=True, spec=spec, **layout)
     return load_uploaded(cloud, month, spec, replace=True)
@@ -64,6 +66,13 @@ def load_lines(
 
 def forget_month(cloud: GoogleCloud, month: datetime.date = JANUARY) -> bool:
     return forget(cloud.place, Release(dataset_named("green"), month))
+
+
+def ledger_entry(cloud: GoogleCloud, month: datetime.date = JANUARY) -> BigQueryEntry | None:
+    """The ledger's row of a month of green, looked up anew."""
+    with contextlib.closing(cloud.place.bigquery()) as client:
+        plan = read_plan(client, cloud.place, Release(dataset_named("green"), month))
+    return plan.entry(FAMILY) if plan else None
 
 
 def trips_in(cloud: GoogleCloud) -> list[tuple[str, str, str]]:
@@ -76,3 +85,15 @@ def trips_in(cloud: GoogleCloud) -> list[tuple[str, str, str]]:
 def set_aside(cloud: GoogleCloud) -> list[tuple[str, str, int]]:
     """What the quarantine keeps: reason, file, how many rows."""
     return cloud.rows("SELECT reason, filename, COUNT(*) FROM load_quarantine GROUP BY 1, 2 ORDER BY 1, 2")
+
+
+class Held:
+    """Keeps a request from being served, or a job or one of its statements from running, until it may."""
+
+    def __init__(self, cloud: GoogleCloud, request: str) -> None:
+        self.came, self.may_go = threading.Event(), threading.Event()
+        cloud.wire.happens(request, meanwhile=self._hold)
+
+    def _hold(self) -> None:
+        self.came.set()
+        self.may_go.wait(60)

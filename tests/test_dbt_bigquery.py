@@ -17,7 +17,8 @@ LOAD = ("LoadTripdataToBigQuery", "--taxi")
 
 def test_marts_hold_the_golden_rows_and_follow_the_months(luigi: Run, google_cloud: GoogleCloud, mirror: Path) -> None:
     for taxi, month in (("green", "2019-01"), ("green", "2019-02"), ("yellow", "2019-01")):
-        assert luigi(*LOAD, taxi, "--month", month).returncode == 0
+        loaded = luigi(*LOAD, taxi, "--month", month)
+        assert loaded.returncode == 0, loaded.stderr
 
     first = luigi(*BUILD)
     assert first.returncode == 0, first.stderr

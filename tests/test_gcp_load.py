@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,9 +14,11 @@ from gcp import GoogleCloud
 from gcp_trips import FILE, forget_month, load_lines, load_uploaded, set_aside, trips_in, upload_lines
 from trips import FEBRUARY, HEADER, job_of, trip, trips
 
-from pipeline.datasets import Dataset, dataset_named
+from pipeline.datasets import Dataset, Release, dataset_named
 from pipeline.errors import PipelineError
 from pipeline.progress import silent
+from pipeline.warehouses.bigquery.loading import forget
+from pipeline.warehouses.bigquery.tables import partitioning
 from pipeline.warehouses.postgres.connection import PostgresDatabase
 from pipeline.warehouses.postgres.loading import load
 
@@ -42,16 +46,18 @@ def test_table_is_partitioned_clustered_and_described(loadable: GoogleCloud, tmp
 def test_jobs_are_named_labelled_and_limited(loadable: GoogleCloud, tmp_path: Path) -> None:
     entry = load_lines(loadable, trips(3), tmp_path)
 
-    jobs = {job["configuration"]["labels"]["step"]: job for job in loadable.jobs()}
-    assert list(jobs) == ["stage", "days", "merge"]
+    labelled = [(job, job["configuration"]["labels"].get("step", "ledger")) for job in loadable.jobs()]
+    jobs = {step: job for job, step in labelled if step != "ledger"}
+    assert list(jobs) == ["stage", "days", "load"]
     for job in jobs.values():
         labels = {"pipeline": "tlc", "dataset": "green", "file": "green_tripdata_2019-01_csv"}
         assert job["configuration"]["labels"].items() >= labels.items()
         assert job["jobReference"]["location"] == "US"
-    for step in ("days", "merge"):
+    for step in ("days", "load"):
         assert jobs[step]["configuration"]["query"]["maximumBytesBilled"] == str(loadable.place.maximum_bytes_billed)
-    assert entry.jobs == tuple(jobs[step]["jobReference"]["jobId"] for step in ("stage", "merge"))
-    assert "DATE '2019-01-01'" in jobs["merge"]["configuration"]["query"]["query"]
+    assert entry.jobs == tuple(jobs[step]["jobReference"]["jobId"] for step in ("stage", "load"))
+    day = "`lpep_pickup_datetime` >= TIMESTAMP '2019-01-01 00:00:00+00'"
+    assert day in jobs["load"]["configuration"]["query"]["query"]
 
 
 def test_marker_tells_what_was_loaded(loadable: GoogleCloud, tmp_path: Path) -> None:
@@ -64,35 +70,104 @@ def test_marker_tells_what_was_loaded(loadable: GoogleCloud, tmp_path: Path) -> 
     facts = ("source_url", "source_bytes", "source_sha256")
     assert [marker[fact] for fact in facts] == [getattr(uploaded, fact) for fact in facts]
     counts = ("rows_read", "rows_loaded", "rows_duplicate", "rows_rejected", "spec_version")
-    assert [marker[count] for count in counts] == [4, 3, 1, 0, 1]
+    assert [marker[count] for count in counts] == [4, 3, 1, 0, dataset_named("green").version]
     assert (marker["target_table"], marker["partition_key"]) == ("green_tripdata", "green/2019-01")
-    assert marker["jobs"] == list(entry.jobs) and len(entry.jobs) == 3
+    assert marker["jobs"] == list(entry.jobs) and len(entry.jobs) == 2
     assert marker["days"] == ["2019-01-01"]
     assert marker["started_at"] < marker["finished_at"]
 
 
-def test_rows_that_repeat_an_id_are_kept_aside_the_same_ones_as_in_postgres(
-    loadable: GoogleCloud, database: PostgresDatabase, tmp_path: Path
-) -> None:
-    february = [*trips(2, FEBRUARY), trip(5, JANUARY, tip_amount="7")]
-    january = [*trips(9), trip(1, tip_amount="2"), trip(1, tip_amount=""), trip(5, tip_amount="9"), trip(3)]
-    for month, lines in ((FEBRUARY, february), (JANUARY, january)):
-        load(database, job_of(lines, tmp_path, month), silent)
-        load_lines(loadable, lines, tmp_path, month)
+def test_rows_that_are_the_same_or_in_another_file_are_kept_aside(loadable: GoogleCloud, tmp_path: Path) -> None:
+    load_lines(loadable, [*trips(2, FEBRUARY), trip(5, JANUARY, tip_amount="7")], tmp_path, FEBRUARY)
+    load_lines(loadable, [*trips(9), trip(1), trip(1), trip(3)], tmp_path)
 
     counts = {key: loadable.marker()[key] for key in ("rows_read", "rows_loaded", "rows_duplicate")}
-    assert counts == {"rows_read": 13, "rows_loaded": 8, "rows_duplicate": 5}
-    assert set_aside(loadable) == [("duplicate_in_file", FILE, 4), ("duplicate_of_other_file", FILE, 1)]
-    kept = "SELECT {id}, filename, CAST(tip_amount AS {text}) FROM green_tripdata ORDER BY 1"
-    assert loadable.rows(kept.format(id="TO_HEX(unique_row_id)", text="STRING")) == execute(
-        database, kept.format(id="unique_row_id", text="text")
+    assert counts == {"rows_read": 12, "rows_loaded": 8, "rows_duplicate": 4}
+    assert set_aside(loadable) == [("duplicate_in_file", FILE, 3), ("duplicate_of_other_file", FILE, 1)]
+    assert len({row_id for row_id, _, _ in trips_in(loadable)}) == 11
+    [(values, detail)] = loadable.rows(
+        "SELECT row_values, detail FROM load_quarantine WHERE reason = 'duplicate_of_other_file'"
     )
-    aside = "SELECT {id}, reason, detail FROM load_quarantine WHERE reason = 'duplicate_of_other_file'"
+    assert json.loads(values)["tip_amount"] == 0
+    assert detail == f"its id is already there from {FEBRUARYS_FILE}"
+
+
+def test_rows_that_share_the_key_and_differ_are_all_loaded_whatever_their_order(
+    loadable: GoogleCloud, database: PostgresDatabase, tmp_path: Path
+) -> None:
+    tips = ["10", "9", "", "-1.5"]
+    key = "2" + "2019-01-01 00:01:00" + "2019-01-01 00:10:00" + "41" + "42" + "8" + "0.79"
+    # As texts, of which the last has the plain id: "9", "10", "-1.5", "".
+    texts = [key, f"{key}#2", f"{key}#3", f"{key}#4"]
+    expected = dict(zip([9, 10, -1.5, None], [hashlib.md5(text.encode()).hexdigest() for text in texts], strict=True))
+    for order in (tips, tips[::-1]):
+        lines = [trip(0), *(trip(1, tip_amount=tip) for tip in order), trip(1, tip_amount="9"), trip(2)]
+
+        entry = load_lines(loadable, lines, tmp_path)
+
+        assert (entry.rows_read, entry.rows_loaded, entry.rows_duplicate) == (7, 6, 1)
+        query = "SELECT CAST(tip_amount AS FLOAT64), TO_HEX(unique_row_id) FROM green_tripdata WHERE fare_amount = 8"
+        at = " AND lpep_pickup_datetime = TIMESTAMP '2019-01-01 00:01:00+00'"
+        assert dict(loadable.rows(query + at)) == expected
+        assert set_aside(loadable) == [("duplicate_in_file", FILE, 1)]
+    load(database, job_of(lines, tmp_path), silent)
+    ids = "SELECT {id}, {tip} FROM green_tripdata ORDER BY 1"
+    assert loadable.rows(ids.format(id="TO_HEX(unique_row_id)", tip="CAST(tip_amount AS FLOAT64)")) == execute(
+        database, ids.format(id="unique_row_id", tip="tip_amount")
+    )
+    aside = "SELECT {id}, reason, detail FROM load_quarantine ORDER BY 1"
     assert loadable.rows(aside.format(id="TO_HEX(unique_row_id)")) == execute(
         database, aside.format(id="unique_row_id")
     )
-    [(values,)] = loadable.rows("SELECT row_values FROM load_quarantine WHERE reason = 'duplicate_of_other_file'")
-    assert json.loads(values)["tip_amount"] == 0  # of the two in the file, the first in the order of their text
+
+
+def test_vendor_counts_as_blank_in_the_key_where_the_spec_says_so(loadable: GoogleCloud, tmp_path: Path) -> None:
+    assert dataset_named("green").key_blanks == {"vendorid": "passenger_count"}
+    load_lines(loadable, [trip(1, passenger_count=""), trip(2)], tmp_path)
+
+    key = "2019-01-01 00:01:00" + "2019-01-01 00:10:00" + "41" + "42" + "8" + "0.79"
+    query = "SELECT vendorid, TO_HEX(unique_row_id) FROM green_tripdata WHERE passenger_count IS NULL"
+    assert loadable.rows(query) == [("2", hashlib.md5(key.encode()).hexdigest())]
+
+
+def test_spec_that_gains_a_column_adds_it_and_reloads_nothing(loadable: GoogleCloud, tmp_path: Path) -> None:
+    green = dataset_named("green")
+    older = replace(green, columns=tuple(c for c in green.columns if c.since is None), version=green.version - 1)
+    load_lines(loadable, trips(3), tmp_path, spec=older)
+    before = trips_in(loadable)
+
+    entry = load_lines(loadable, trips(2, FEBRUARY), tmp_path, FEBRUARY)
+
+    assert entry.rows_loaded == 2
+    added = {c.name for c in green.columns} - {c.name for c in older.columns}
+    assert added
+    for column in added:
+        assert loadable.rows(f"SELECT COUNT(*), COUNT({column}) FROM green_tripdata") == [(5, 0)]
+    assert [row for row in trips_in(loadable) if row[1] == FILE] == before
+
+
+def test_two_datasets_whose_files_have_one_name_do_not_share_an_object(loadable: GoogleCloud, tmp_path: Path) -> None:
+    load_lines(loadable, trips(3), tmp_path)
+    other = replace(dataset_named("green"), name="lime", table="lime_tripdata")
+
+    for attempt in (
+        lambda: load_uploaded(loadable, spec=other),
+        lambda: upload_lines(loadable, [], tmp_path, spec=other),
+    ):
+        with pytest.raises(
+            PipelineError, match="holds a file of the dataset green, and that of lime has the same name"
+        ):
+            attempt()
+    assert not forget(loadable.place, Release(other, JANUARY))
+    assert FILE in loadable.objects()
+
+
+def test_yellow_by_day_would_not_fit_for_years_and_is_partitioned_by_month() -> None:
+    assert {name: partitioning(dataset_named(name)) for name in ("green", "yellow", "fhv")} == {
+        "green": "DAY",
+        "yellow": "MONTH",
+        "fhv": "DAY",
+    }
 
 
 def test_loading_again_what_is_loaded_does_nothing(loadable: GoogleCloud, tmp_path: Path) -> None:
@@ -100,7 +175,8 @@ def test_loading_again_what_is_loaded_does_nothing(loadable: GoogleCloud, tmp_pa
     jobs = len(loadable.jobs())
 
     assert load_uploaded(loadable) == first
-    assert len(loadable.jobs()) == jobs
+    steps = [job["configuration"]["labels"]["step"] for job in loadable.jobs()[jobs:]]
+    assert steps == ["ledger"]  # a look at it
 
 
 def test_republished_file_takes_the_place_of_the_old_on_whatever_days(loadable: GoogleCloud, tmp_path: Path) -> None:
@@ -133,7 +209,7 @@ def test_forgotten_month_is_gone_and_loads_again_the_same(loadable: GoogleCloud,
     again = load_lines(loadable, lines, tmp_path)
     assert (again.rows_read, again.rows_loaded, again.rows_duplicate) == (6, 5, 1)
     assert (trips_in(loadable), set_aside(loadable)) == before
-    assert again.claim != first.claim
+    assert again.load_id != first.load_id
 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"])
@@ -144,7 +220,7 @@ def test_column_order_blanks_quotes_and_line_ends_are_the_files_own(
     order = sorted(range(len(names)), key=lambda index: names[index].lower(), reverse=True)
     odd = [
         trip(1, store_and_fwd_flag='"a ""b"", c"'),
-        trip(2, store_and_fwd_flag='"two\nlines"', vendorid="", congestion_surcharge=""),
+        trip(2, store_and_fwd_flag=" ", vendorid="", congestion_surcharge=""),
         trip(3, store_and_fwd_flag="ß漢", lpep_dropoff_datetime="2019-01-01 00:00:00.5", fare_amount="-3.5"),
     ]
     shuffled = [b",".join(cells(line)[index] for index in order) for line in odd]
@@ -178,7 +254,7 @@ def test_bad_row_fails_the_file_with_its_line_and_the_corrected_file_loads(
         said = str(failure.value)
         assert said.startswith(f"gs://{loadable.place.bucket}/{FILE} was not loaded, and no row of it: BigQuery says: ")
         assert "Could not parse 'far' as NUMERIC" in said and "line_number: 5" in said
-        assert said.endswith("; mend the file at its source and run again with --force") and "\n" not in said
+        assert said.endswith("; correct the file at its source and run again with --force") and "\n" not in said
     assert len(trips_in(loadable)) == 2
     assert "_ledger/LoadTripdataToBigQuery/green/2019-01.json" not in loadable.objects()
 

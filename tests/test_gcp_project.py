@@ -20,13 +20,14 @@ from gcp_trips import forget_month, load_lines, load_uploaded, set_aside, trips_
 from test_gcp_statements import EDGES, texts_in_postgres, texts_query
 from trips import FEBRUARY, trip, trips
 
-from pipeline.datasets import dataset_named
+from pipeline.datasets import Release, dataset_named
 from pipeline.errors import PipelineError
 from pipeline.sample import write_month
-from pipeline.warehouses.bigquery.client import GcpProject
+from pipeline.warehouses.bigquery.client import GoogleProject
 from pipeline.warehouses.bigquery.jobs import query_config
-from pipeline.warehouses.bigquery.merge import FileRows, delete_statement
 from pipeline.warehouses.bigquery.resources import create_resources, missing_resources
+from pipeline.warehouses.bigquery.sql_text import statement
+from pipeline.warehouses.bigquery.transactions import FileRows
 from pipeline.warehouses.postgres.connection import PostgresDatabase
 
 pytestmark = pytest.mark.gcp
@@ -38,7 +39,7 @@ def project() -> Iterator[GoogleCloud]:
     if "TLC_GCP_PROJECT" not in os.environ:
         pytest.skip("TLC_GCP_PROJECT is not set: no Google Cloud project to work in")
     name, location = f"tlc_test_{uuid.uuid4().hex[:12]}", os.environ.get("TLC_GCP_LOCATION", "US")
-    place = GcpProject(os.environ["TLC_GCP_PROJECT"], location, name.replace("_", "-"), name, 10**9)
+    place = GoogleProject(os.environ["TLC_GCP_PROJECT"], location, name.replace("_", "-"), name, 10**9)
     create_resources(place)
     try:
         yield GoogleCloud(None, place)
@@ -88,7 +89,7 @@ def test_month_is_loaded_forced_compared_and_forgotten(
 
 def test_rows_of_all_kinds_are_accounted_for(here: GoogleCloud, tmp_path: Path) -> None:
     odd = [
-        trip(0, store_and_fwd_flag='"two\nlines"', vendorid=""),
+        trip(0, store_and_fwd_flag='"a, b"', vendorid=""),
         trip(1, lpep_pickup_datetime="", congestion_surcharge=""),
         trip(2, JANUARY, lpep_pickup_datetime="2041-01-01 00:00:00.5"),
     ]
@@ -104,7 +105,7 @@ def test_rows_of_all_kinds_are_accounted_for(here: GoogleCloud, tmp_path: Path) 
 
 
 def test_bad_row_is_told_with_where_it_is(here: GoogleCloud, tmp_path: Path) -> None:
-    with pytest.raises(PipelineError, match=r"far.*; mend the file at its source"):
+    with pytest.raises(PipelineError, match=r"far.*; correct the file at its source"):
         load_lines(here, [*trips(3), trip(3, trip_distance="far")], tmp_path)
     forget_month(here)
 
@@ -124,9 +125,10 @@ def test_only_the_partitions_of_a_files_days_are_paid_for(here: GoogleCloud, tmp
     config.dry_run = True
 
     def cost(day: datetime.date) -> int:
-        rows = FileRows(dataset_named("green"), "green_tripdata_2019-01.csv", (day,))
+        rows = FileRows(here.place, Release(dataset_named("green"), JANUARY), (day,))
+        delete = statement("delete_file", table=rows.table, loaded_days=rows.on_days("loaded"))
         with contextlib.closing(here.place.bigquery()) as client:
-            return int(client.query(delete_statement(here.place, rows), job_config=config).total_bytes_processed)
+            return int(client.query(delete, job_config=config).total_bytes_processed)
 
     assert cost(FEBRUARY) == 0 < cost(JANUARY)
     forget_month(here)

@@ -15,8 +15,8 @@ from conftest import Run
 from gcp import GoogleCloud
 
 from pipeline.errors import PipelineError
-from pipeline.warehouses.bigquery import credentials as gcp_credentials
-from pipeline.warehouses.bigquery.ledger import GcpLedger
+from pipeline.warehouses.bigquery import client as gcp_client
+from pipeline.warehouses.bigquery.markers import read_marker
 from pipeline.warehouses.bigquery.resources import create_resources, missing_resources
 
 SECRET = "0ne-t1me-s3cret"
@@ -118,11 +118,11 @@ def test_unset_project_is_told(google_cloud: GoogleCloud, luigi: Run) -> None:
 
 def test_unreachable_service_is_told_soon(google_cloud: GoogleCloud, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:1")
-    monkeypatch.setattr("pipeline.warehouses.bigquery.google_errors._PATIENCE", 0.1)
+    monkeypatch.setattr("pipeline.warehouses.bigquery.google_errors._RETRY_SECONDS", 0.1)
 
     place, looks = google_cloud.place, ThreadPoolExecutor(2)
     resources = looks.submit(missing_resources, place)
-    marker = looks.submit(GcpLedger(place).find, "LoadTripdataToBigQuery", "green/2019-01")
+    marker = looks.submit(read_marker, place, "LoadTripdataToBigQuery", "green/2019-01")
 
     for look in (resources, marker):
         with pytest.raises(PipelineError, match=r"Google Cloud did not answer \(.*\); run again"):
@@ -185,7 +185,7 @@ def test_credentials_that_do_not_serve_are_told_in_one_line_without_them(
         monkeypatch.setenv(name, value)
 
     with pytest.raises(PipelineError) as failure:
-        gcp_credentials.credentials(emulated=False)
+        gcp_client.credentials(emulated=False)
 
     assert said in str(failure.value)
     assert "\n" not in str(failure.value) and "Error(" not in str(failure.value)
@@ -200,7 +200,7 @@ def test_service_account_from_the_environment_is_used(monkeypatch: pytest.Monkey
     broken = "\n".join(encoded[start : start + step] for start in range(0, len(encoded), step))
     monkeypatch.setenv("SECRET_GCP_SERVICE_ACCOUNT", broken)
 
-    found = gcp_credentials.credentials(emulated=False)
+    found = gcp_client.credentials(emulated=False)
 
     assert getattr(found, "service_account_email", None) == KEY["client_email"]
 
@@ -233,3 +233,15 @@ def new_private_key() -> str:
         .private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
         .decode()
     )
+
+
+def test_missing_libraries_are_told_in_one_line(google_cloud: GoogleCloud, luigi: Run, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['google.cloud'] = None\n")
+
+    failed = luigi("LoadTripdataToBigQuery", "--taxi", "green", "--month", "2019-01", PYTHONPATH=str(tmp_path))
+
+    assert failed.returncode == 35
+    assert error_line(failed.stderr).endswith(
+        "Google Cloud needs more packages: run `make gcp`, or pip install 'tlc-pipeline[gcp]'"
+    )
+    assert "Traceback" not in failed.stderr

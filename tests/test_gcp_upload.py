@@ -17,7 +17,7 @@ import pytest
 from conftest import CHECKOUT, JANUARY
 from gcp import GoogleCloud
 from gcp_trips import FILE
-from trips import HEADER, trips
+from trips import COLUMNS, HEADER, trips
 
 from pipeline.datasets import Release, dataset_named
 from pipeline.errors import PipelineError
@@ -42,13 +42,13 @@ from google.cloud import storage
 from pipeline.datasets import Release, dataset_named
 from pipeline.progress import silent
 from pipeline.warehouses import LoadJob
-from pipeline.warehouses.bigquery.client import GcpProject
+from pipeline.warehouses.bigquery.client import GoogleProject
 from pipeline.warehouses.bigquery.objects import upload
 
 before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 project, bucket, file = sys.argv[1:]
 job = LoadJob("UploadTripdata", Release(dataset_named("green"), datetime.date(2019, 1, 1)), "test", file=Path(file))
-print(upload(GcpProject(project, "US", bucket, "tlc", 0), job, silent).bytes)
+print(upload(GoogleProject(project, "US", bucket, "tlc", 0), job, silent).bytes)
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
 """
 
@@ -78,8 +78,8 @@ def test_object_is_the_decompressed_file(loadable: GoogleCloud, tmp_path: Path, 
     assert uploaded.crc32c == base64.b64encode(google_crc32c.Checksum(content).digest()).decode()
     assert (uploaded.bytes, uploaded.rows, uploaded.source_url) == (size, 3, job.source_url)
     assert uploaded.source_bytes == job.file.stat().st_size
-    assert uploaded.columns == dataset_named("green").column_names
-    assert seen[-1] == (uploaded.source_bytes, uploaded.source_bytes)
+    assert uploaded.columns == tuple(column.name for column in COLUMNS)
+    assert seen[-1] == (size, size)
 
 
 def test_content_that_is_there_is_not_uploaded_again(loadable: GoogleCloud, tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ def test_object_of_others_is_left_alone(loadable: GoogleCloud, tmp_path: Path) -
         client.bucket(loadable.place.bucket).blob(FILE).upload_from_string("theirs")
 
     with pytest.raises(PipelineError, match="was not uploaded by this pipeline; remove it, or choose another"):
-        objects.find_object(loadable.place, FILE)
+        objects.find_object(loadable.place, Release(dataset_named("green"), JANUARY))
 
 
 def test_missing_bucket_is_told(google_cloud: GoogleCloud, tmp_path: Path) -> None:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
 import pytest
 from conftest import JANUARY, Run, execute
 from gcp import GoogleCloud
+from gcp_trips import ledger_entry
 
-from pipeline.datasets import dataset_named
+from pipeline.datasets import Release, dataset_named
 from pipeline.warehouses import LoadObserver
-from pipeline.warehouses.bigquery.file_checksums import file_checksums as bigquery_figures
-from pipeline.warehouses.bigquery.ledger import GcpLedger
-from pipeline.warehouses.checksums import differences
+from pipeline.warehouses.bigquery.checksums import file_checksums as checksums_in_bigquery
+from pipeline.warehouses.checksums import FileChecksums, differences
 from pipeline.warehouses.postgres.connection import PostgresDatabase
-from pipeline.warehouses.postgres.file_checksums import file_checksums as postgres_figures
+from pipeline.warehouses.postgres.file_checksums import file_checksums
 
 CHANGES = {
     "DELETE FROM green_tripdata WHERE unique_row_id = {id}": " rows in PostgreSQL, ",
@@ -41,28 +42,29 @@ def test_loads_that_were_compared_are_not_compared_again(luigi: Run, google_clou
 
     assert luigi(*RECONCILE).returncode == 0
 
-    assert len(google_cloud.jobs()) == jobs
+    steps = {job["configuration"]["labels"]["step"] for job in google_cloud.jobs()[jobs:]}
+    assert steps == {"ledger"}
 
 
 @pytest.mark.usefixtures("loaded")
 def test_what_differs_is_told(
     luigi: Run, database: PostgresDatabase, tmp_path: Path, google_cloud: GoogleCloud
 ) -> None:
-    spec, entry = dataset_named("green"), GcpLedger(google_cloud.place).find("LoadTripdataToBigQuery", "green/2019-01")
+    spec, entry = dataset_named("green"), ledger_entry(google_cloud)
     assert entry
-    in_bigquery = bigquery_figures(google_cloud.place, spec, entry, LoadObserver())
+    in_bigquery = checksums_in_bigquery(google_cloud.place, Release(spec, JANUARY), entry, LoadObserver())
     query = "SELECT unique_row_id, lpep_pickup_datetime::date FROM green_tripdata WHERE trip_type IS NOT NULL LIMIT 1"
     ((row_id, day),) = execute(database, query)
 
     for change, told in CHANGES.items():
         execute(database, "CREATE TABLE kept AS SELECT * FROM green_tripdata WHERE unique_row_id = %s", row_id)
         execute(database, change.format(id=f"'{row_id}'"))
-        (line,) = differences(postgres_figures(database, spec, JANUARY), in_bigquery, spec)
+        (line,) = differences(checksums_in_postgres(database), in_bigquery, spec)
         assert line.startswith(f"{day}: ") and told in line
         execute(database, "DELETE FROM green_tripdata WHERE unique_row_id IN (%s, md5('x'))", row_id)
         execute(database, "INSERT INTO green_tripdata SELECT * FROM kept")
         execute(database, "DROP TABLE kept")
-    assert differences(postgres_figures(database, spec, JANUARY), in_bigquery, spec) == []
+    assert differences(checksums_in_postgres(database), in_bigquery, spec) == []
 
     execute(database, "DELETE FROM green_tripdata WHERE unique_row_id = %s", row_id)
     assert luigi(*RECONCILE).returncode == 0  # these loads have been compared
@@ -83,7 +85,7 @@ def test_status_shows_both_warehouses_and_forget_removes_from_both(pipeline: Run
 
     gone = pipeline("forget", "--taxi", "green", "--month", "2019-01")
 
-    assert "removed from PostgreSQL; removed from BigQuery and gs://" in gone.stdout
+    assert "removed from PostgreSQL; removed from BigQuery; " in gone.stdout
     assert json.loads(pipeline("status", "--json").stdout) == []
     assert google_cloud.rows("SELECT COUNT(*) FROM green_tripdata") == [(0,)]
     assert google_cloud.objects() == []
@@ -94,8 +96,23 @@ def test_status_of_one_warehouse_is_shown_when_the_other_cannot_be_reached(
     pipeline: Run, google_cloud: GoogleCloud
 ) -> None:
     google_cloud.wire.requests.clear()
-    shown = pipeline("status", PIPELINE__GCP__BUCKET="nobody-has-this-bucket")
+    shown = pipeline("status", PIPELINE__GCP__LOCATION="EU")
 
     assert shown.returncode == 1
     assert "green/2019-01" in shown.stdout
-    assert shown.stderr.startswith("pipeline: the ledger gs://nobody-has-this-bucket/")
+    assert " is in US and [gcp] location is EU; a bucket and the datasets" in shown.stderr
+    assert len(shown.stderr.splitlines()) == 1
+
+
+@pytest.mark.usefixtures("loaded")
+def test_forget_in_the_wrong_location_removes_nothing_and_says_so(pipeline: Run, google_cloud: GoogleCloud) -> None:
+    gone = pipeline("forget", "--taxi", "green", "--month", "2019-01", PIPELINE__GCP__LOCATION="EU")
+
+    assert gone.returncode == 1
+    assert " is in US and [gcp] location is EU; a bucket and the datasets" in gone.stderr
+    assert google_cloud.rows("SELECT COUNT(*) FROM green_tripdata") == [(500,)]
+
+
+def checksums_in_postgres(database: PostgresDatabase) -> FileChecksums:
+    with contextlib.closing(database.connect()) as connection:
+        return file_checksums(connection, database.schema, Release(dataset_named("green"), JANUARY))

@@ -7,6 +7,7 @@
     from {{ source('tlc', 'load_ledger') }} as trips
     cross join {{ source('tlc', 'load_ledger') }} as zones
     where trips.target_table in ('green_tripdata', 'yellow_tripdata') and zones.target_table = 'taxi_zone_lookup'
+        and trips.finished_at is not null and zones.finished_at is not null
 {%- endmacro %}
 
 {#- A condition with the files' names written out, as both warehouses pass over what they need not read only then. -#}

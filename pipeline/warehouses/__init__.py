@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pipeline.datasets import Dataset, Release, Source
+from pipeline.errors import PipelineError
 from pipeline.progress import Progress, silent
 from pipeline.warehouses.checksums import FileChecksums
 from pipeline.warehouses.ledger import Build, LedgerEntry
@@ -37,7 +38,7 @@ class WarehouseInfo:
 
     `load_suffix` ends the names of its load tasks: `LoadTripdata` + `ToBigQuery`. `loads_objects`: it loads what
     `UploadTripdata` put into Cloud Storage, not the extracted file itself. `is_there`: whether it can be asked without
-    being made by that.
+    being made by that. `missing_libraries`: what to do where the libraries that its adapter imports are not installed.
     """
 
     title: str
@@ -45,6 +46,7 @@ class WarehouseInfo:
     load_suffix: str = ""
     loads_objects: bool = False
     is_there: Callable[[], bool] = lambda: True
+    missing_libraries: str = ""
 
 
 @dataclass(frozen=True)
@@ -174,20 +176,30 @@ def warehouse_info(name: str) -> WarehouseInfo:
 def warehouse_named(name: str) -> Warehouse:
     """The adapter of a registered warehouse, as the settings of now describe it.
 
-    :raises PipelineError: when a setting is missing or cannot be.
+    :raises PipelineError: when a setting is missing or cannot be, or the adapter's libraries are not installed.
     """
-    warehouse: Warehouse = importlib.import_module(f"{WAREHOUSES[name]}.warehouse").configured()
+    warehouse: Warehouse = _adapter(name).configured()
     return warehouse
 
 
 def object_store() -> ObjectStore:
     """The configured bucket.
 
-    :raises PipelineError: when a setting is missing or cannot be.
+    :raises PipelineError: as `warehouse_named`.
     """
     name = next(name for name in WAREHOUSES if warehouse_info(name).loads_objects)
-    store: ObjectStore = importlib.import_module(f"{WAREHOUSES[name]}.warehouse").configured()
+    store: ObjectStore = _adapter(name).configured()
     return store
+
+
+def _adapter(name: str) -> Any:
+    try:
+        return importlib.import_module(f"{WAREHOUSES[name]}.warehouse")
+    except ModuleNotFoundError as error:
+        remedy = warehouse_info(name).missing_libraries
+        if not remedy or (error.name or "").startswith("pipeline"):
+            raise
+        raise PipelineError(remedy) from None
 
 
 def configured_warehouses() -> list[str]:

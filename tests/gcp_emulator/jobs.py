@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 import threading
 import traceback
 import uuid
@@ -17,6 +19,18 @@ from .sql import Sql
 from .values import duck_type, encode, normal, now, q
 
 HIDDEN = "_results"  # dataset of anonymous query results
+
+
+def split(text):
+    """The statements of a script."""
+    found, start = [], 0
+    for token in [*sqlglot.tokenize(text, read="bigquery"), None]:
+        if token is None or token.token_type == sqlglot.TokenType.SEMICOLON:
+            piece = text[start : token.start if token else None]
+            start = token.end + 1 if token else None
+            bare = re.sub(r"^\s*(--[^\n]*\n\s*)*", "", piece).strip()
+            found += [bare] if bare else []
+    return found
 
 
 class Jobs(Sql):
@@ -70,12 +84,11 @@ class Jobs(Sql):
             "configuration.query",
         )
         ctx = self.context(job["jobReference"]["projectId"], job["jobReference"].get("location"), c)
-        parsed = [
-            x for x in sqlglot.parse(c["query"], read="bigquery") if x is not None and not isinstance(x, exp.Semicolon)
-        ]
-        if len(parsed) != 1 or isinstance(parsed[0], (exp.Command, exp.Declare)):
-            raise unsupported("scripting (several statements, DECLARE, SET, IF, ...)")
-        result = self.statement(c["query"].strip().rstrip(";"), parsed[0], ctx, stats, dry)
+        statements = split(c["query"])
+        if len(statements) > 1:
+            result = self.script(job["jobReference"]["jobId"], statements, ctx, stats, dry)
+        else:
+            result = self.one(statements[0], ctx, stats, dry)
         job["jobReference"]["location"] = ctx["location"]
         if "dmlStats" in stats:
             stats["numDmlAffectedRows"] = sum(stats["dmlStats"].values())
@@ -91,6 +104,49 @@ class Jobs(Sql):
             c["destinationTable"] = dict(zip(("projectId", "datasetId", "tableId"), name, strict=True))
         elif result and not dry:
             raise unsupported("destination tables of queries")
+
+    def one(self, text, ctx, stats, dry):
+        """Check and run a statement. `ASSERT condition AS 'why'` is run as the query for its condition."""
+        asserted = re.fullmatch(r"ASSERT(.*)AS '[^']*'", text, re.DOTALL)
+        parsed = sqlglot.parse_one(f"SELECT {asserted[1]}" if asserted else text, read="bigquery")
+        if isinstance(parsed, (exp.Command, exp.Declare)):
+            raise unsupported("scripting (DECLARE, SET, ...)")
+        return self.statement(text, parsed, ctx, stats, dry)
+
+    def script(self, jid, statements, ctx, stats, dry):
+        """Check and run a script of the only shape there is: a transaction of statements, some of them in an IF.
+
+        Each step is noted on the wire as "STEP job_id statement", and other jobs may run between two of them.
+        """
+        if (statements[0], statements[-1]) != ("BEGIN TRANSACTION", "COMMIT TRANSACTION"):
+            raise unsupported("scripts that are not one transaction")
+        with contextlib.nullcontext() if dry else self.in_transaction() as con:
+            applies = True
+            for text in statements[1:-1]:
+                if text == "END IF":
+                    applies = True
+                    continue
+                if condition := re.match(r"IF (.*?) THEN\s", text, re.DOTALL):
+                    text, asked = text[condition.end() :], f"SELECT {condition[1]}"
+                    result = self.step(jid, asked, ctx, stats, dry)
+                    applies = dry or result[1][0][0]
+                if applies:
+                    self.step(jid, text, ctx, stats, dry)
+            if not dry:
+                self.step(jid, "COMMIT TRANSACTION", ctx, stats, dry)
+                con.execute("COMMIT")
+        stats["statementType"] = "SCRIPT"
+        stats.pop("dmlStats", None)
+        ctx.pop("target", None)
+
+    def step(self, jid, text, ctx, stats, dry):
+        incident = None if dry else self.wire.receive(f"STEP {jid} {text}")
+        if incident and incident.status:
+            raise ApiError(incident.status, incident.reason, incident.message)
+        if text != "COMMIT TRANSACTION":
+            with self.lock:
+                return self.one(text, ctx, stats, dry)
+        return None
 
     def write(self, dest, fields, c, fill):
         """Write a load job's rows to its destination, all or none of them."""
@@ -186,7 +242,8 @@ class Jobs(Sql):
 
     def work(self, job, runner):
         incident = self.wire.receive(f"RUN {job['jobReference']['jobId']}")
-        with self.lock:
+        is_script = len(split(job["configuration"].get("query", {}).get("query", ""))) > 1
+        with contextlib.nullcontext() if is_script else self.lock:
             try:
                 if incident and incident.status:
                     raise ApiError(incident.status, incident.reason, incident.message)

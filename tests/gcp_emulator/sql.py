@@ -137,7 +137,7 @@ class Sql(Tables):
             raise unsupported(f"the statement {kind}")
         bytes_ = (
             sum(self.size(r)[1] for r in scanned if r["type"] == "TABLE")
-            if kind in ("Query", "CreateTableAsSelect", "Merge", "Delete")
+            if kind in ("Query", "CreateTableAsSelect", "Merge", "Delete", "Insert", "Update", "Assert")
             else 0
         )
         job["totalBytesProcessed"] = job.get("totalBytesProcessed", 0) + bytes_
@@ -149,6 +149,10 @@ class Sql(Tables):
         ctx["target"] = refs[0] if kind != "Query" else ctx.get("target")
         try:
             return handler(node, tree, raw, ctx, job, refs)
+        except duckdb.TransactionException as e:
+            name = "{}:{}.{}".format(*refs[0])
+            message = f"Transaction is aborted due to concurrent update against table {name}. Transaction ID: 1"
+            raise ApiError(400, "invalidQuery", f"Query error: {message} at [2:1]") from e
         except (
             duckdb.BinderException,
             duckdb.CatalogException,
@@ -353,6 +357,16 @@ class Sql(Tables):
         job.setdefault("dmlStats", {"insertedRowCount": 0, "updatedRowCount": 0, "deletedRowCount": 0})[
             verb + "RowCount"
         ] += n
+
+    def do_insert(self, node, tree, raw, ctx, job, refs):
+        self.dml(tree, ctx, job, "inserted")
+
+    def do_update(self, node, tree, raw, ctx, job, refs):
+        self.dml(tree, ctx, job, "updated")
+
+    def do_assert(self, node, tree, raw, ctx, job, refs):
+        if not self.duck(tree, ctx).fetchall()[0][0]:
+            raise ApiError(400, "invalidQuery", f"Query error: {node.description} at [3:1]")
 
     def do_delete(self, node, tree, raw, ctx, job, refs):
         self.dml(tree, ctx, job, "deleted")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import threading
 import uuid
 
 import duckdb
 
-from .errors import ApiError, not_found, only, unsupported
+from .errors import ApiError, not_found, only
 from .values import MACROS, duck_type, normal, now, q
 
 
@@ -18,10 +19,28 @@ class Tables:
     def __init__(self, gcs_host, wire):
         self.gcs_host, self.wire, self.lock = gcs_host, wire, threading.RLock()
         self.datasets, self.tables, self.jobs, self.requests, self.uploads = {}, {}, {}, {}, {}
-        self.con = duckdb.connect()
-        self.con.execute("SET TimeZone='UTC'")
+        self.main, self.transaction = duckdb.connect(), threading.local()
         self.con.execute("SET threads=1")  # tables are small, and tests run in several processes
         self.con.execute(MACROS)
+        self.con.execute("SET TimeZone='UTC'")
+
+    @property
+    def con(self):
+        """The connection of the transaction that this thread runs, or the one that serves all else."""
+        return getattr(self.transaction, "con", None) or self.main
+
+    @contextlib.contextmanager
+    def in_transaction(self):
+        """Runs what this thread does in a transaction of its own, which sees the tables as they are now."""
+        self.transaction.con = con = self.main.cursor()
+        try:
+            con.execute("SET TimeZone='UTC'")
+            con.execute("BEGIN TRANSACTION")
+            con.execute("SELECT count(*) FROM duckdb_tables()").fetchall()  # or it began with its first statement
+            yield con
+        finally:
+            self.transaction.con = None
+            con.close()
 
     def dataset(self, p, d, location=None):
         ds = self.datasets.get((p, d))
@@ -193,14 +212,25 @@ class Tables:
             if k == "labels" and v:
                 r["labels"] = {n: x for n, x in {**r.get("labels", {}), **v}.items() if x is not None}
             elif k == "schema":
-                new = normal(v["fields"])
-                if [(f["name"], f["type"]) for f in new] != [(f["name"], f["type"]) for f in r["schema"]["fields"]]:
-                    raise unsupported("changes of a table's columns")
-                r["schema"] = {"fields": new}
+                self.change_columns(r, normal(v["fields"]))
             elif k in allowed:
                 r.pop(k, None) if v is None else r.__setitem__(k, v)
         r["etag"], r["lastModifiedTime"] = uuid.uuid4().hex, str(now())
         return r
+
+    def change_columns(self, r, new):
+        """Columns may be added at the end, nullable ones; nothing else of them may change."""
+        old, ref = r["schema"]["fields"], r["tableReference"]
+        if [(f["name"], f["type"]) for f in new[: len(old)]] != [(f["name"], f["type"]) for f in old]:
+            raise ApiError(400, "invalid", f"Provided Schema does not match Table {r['id']}.")
+        for f in new[len(old) :]:
+            if f["mode"] == "REQUIRED":
+                raise ApiError(
+                    400, "invalid", f"Cannot add required fields to an existing schema. (field: {f['name']})"
+                )
+            table = q(ref["projectId"] + "." + ref["datasetId"], ref["tableId"])
+            self.con.execute(f"ALTER TABLE {table} ADD COLUMN {q(f['name'])} {duck_type(f)}")
+        r["schema"] = {"fields": new}
 
     def drop_dataset(self, p, d, with_contents):
         mine = [k for k in self.tables if k[:2] == (p, d)]

@@ -9,4 +9,10 @@ def _is_configured() -> bool:
     return bool(settings.project and settings.bucket)
 
 
-INFO = WarehouseInfo(title="BigQuery", is_configured=_is_configured, load_suffix="ToBigQuery", loads_objects=True)
+INFO = WarehouseInfo(
+    title="BigQuery",
+    is_configured=_is_configured,
+    load_suffix="ToBigQuery",
+    loads_objects=True,
+    missing_libraries="Google Cloud needs more packages: run `make gcp`, or pip install 'tlc-pipeline[gcp]'",
+)

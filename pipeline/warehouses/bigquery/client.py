@@ -1,22 +1,33 @@
-"""Where in Google Cloud the pipeline works, and clients for it; Google's libraries are imported when used."""
+"""Where in Google Cloud the pipeline works, and clients for it with their credentials."""
 
 from __future__ import annotations
 
+import base64
+import binascii
+import json
 import os
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
-from pipeline.warehouses.bigquery.credentials import credentials
+import google.auth
+import google.auth.credentials
+import google.auth.exceptions
+from google.cloud import bigquery, storage
+from google.oauth2 import service_account
 
-if TYPE_CHECKING:
-    from google.cloud import bigquery, storage
+from pipeline.errors import PipelineError
 
 # As Google's own libraries call them.
 _BIGQUERY_EMULATOR, _STORAGE_EMULATOR = "BIGQUERY_EMULATOR_HOST", "STORAGE_EMULATOR_HOST"
+SECRET_VARIABLE = "SECRET_GCP_SERVICE_ACCOUNT"
+_SCOPE = "https://www.googleapis.com/auth/cloud-platform"
+_REMEDY = (
+    "run `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS to the path of a service"
+    f" account's key, or {SECRET_VARIABLE} to its base64"
+)
 
 
 @dataclass(frozen=True)
-class GcpProject:
+class GoogleProject:
     """A bucket and a dataset of a project, both in one location; holds no secret and no connection."""
 
     project: str
@@ -27,7 +38,7 @@ class GcpProject:
 
     @property
     def staging_dataset(self) -> str:
-        """Where files are loaded before they are merged; whatever is left there expires."""
+        """Where files are loaded before they go into their tables; whatever is left there expires."""
         return f"{self.dataset}_staging"
 
     @property
@@ -46,8 +57,6 @@ class GcpProject:
 
         :raises PipelineError: when there are no usable credentials; the message shows nothing of them.
         """
-        from google.cloud import storage
-
         return storage.Client(project=self.project, credentials=credentials(_is_emulated(_STORAGE_EMULATOR)))
 
     def bigquery(self) -> bigquery.Client:
@@ -55,11 +64,59 @@ class GcpProject:
 
         :raises PipelineError: when there are no usable credentials; the message shows nothing of them.
         """
-        from google.cloud import bigquery
-
         return bigquery.Client(
             project=self.project, location=self.location, credentials=credentials(self.is_bigquery_emulated)
         )
+
+
+def credentials(emulated: bool) -> google.auth.credentials.Credentials:
+    """The service account in `SECRET_GCP_SERVICE_ACCOUNT` (base64 of the key's JSON) if set, otherwise the application
+    default credentials; none at all for an emulator.
+
+    https://cloud.google.com/docs/authentication/application-default-credentials
+
+    :raises PipelineError: when there are none, or they are malformed.
+    """
+    if emulated:
+        return google.auth.credentials.AnonymousCredentials()
+    if key := service_account_key():
+        return _service_account(key)
+    try:
+        found, _ = google.auth.default(scopes=[_SCOPE])
+    except google.auth.exceptions.GoogleAuthError as error:
+        reason = str(error.args[0]).split(". ")[0].strip().splitlines()[0].rstrip(".")
+        raise PipelineError(f"no Google Cloud credentials ({reason}); {_REMEDY}") from None
+    return found
+
+
+def service_account_key() -> dict[str, str] | None:
+    """The service account's key in `SECRET_GCP_SERVICE_ACCOUNT`; None when that is not set.
+
+    :raises PipelineError: when it is malformed.
+    """
+    secret = "".join(os.environ.get(SECRET_VARIABLE, "").split())
+    try:
+        return dict(json.loads(base64.b64decode(secret, validate=True))) if secret else None
+    except (binascii.Error, ValueError, TypeError):
+        raise _malformed() from None
+
+
+def _service_account(key: dict[str, str]) -> google.auth.credentials.Credentials:
+    try:
+        account: google.auth.credentials.Credentials = service_account.Credentials.from_service_account_info(
+            key, scopes=[_SCOPE]
+        )
+    except (ValueError, TypeError, AttributeError):
+        raise _malformed() from None
+    return account
+
+
+def _malformed() -> PipelineError:
+    # Neither the value nor the library's message, which may quote from it, may get into a log.
+    return PipelineError(
+        f"{SECRET_VARIABLE} is not the base64 of a service account's JSON key; make it with"
+        " `base64 -w0 key.json`, or unset it"
+    )
 
 
 def _is_emulated(variable: str) -> bool:

@@ -1,28 +1,27 @@
-"""What Google Cloud may fail with, told in one line that says what to do."""
+"""What Google Cloud may fail with, in one line that says what to do."""
 
 from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pipeline.errors import PipelineError
+import google.auth.exceptions
+import requests
+from google.api_core import exceptions
+from google.api_core.exceptions import GoogleAPICallError
+from google.api_core.retry import Retry
+from google.cloud.storage.retry import DEFAULT_RETRY
 
-if TYPE_CHECKING:
-    from google.api_core.exceptions import GoogleAPICallError
-    from google.api_core.retry import Retry
+from pipeline.errors import PipelineError, TransientError
 
-_PATIENCE = 30.0  # seconds
+_RETRY_SECONDS = 30.0
 _GRANT = "grant what is missing (docs/google-cloud.md lists the roles)"
 
 
 @contextlib.contextmanager
 def translate_errors(what: str) -> Iterator[None]:
     """Whatever Google's libraries fail with in here is a PipelineError that begins with `what`."""
-    import google.auth.exceptions
-    import requests
-    from google.api_core import exceptions
-
     try:
         yield
     except google.auth.exceptions.RefreshError as error:
@@ -31,18 +30,18 @@ def translate_errors(what: str) -> Iterator[None]:
             " them with `gcloud auth application-default login`, or use another key"
         ) from None
     except exceptions.RetryError as error:
-        raise PipelineError(f"{what}: Google Cloud did not answer ({_why(error.cause)}); run again") from error
+        raise TransientError(f"{what}: Google Cloud did not answer ({_why(error.cause)}); run again") from error
     except exceptions.GoogleAPICallError as error:
-        raise PipelineError(f"{what}: {message_of(error)}; {_remedy(error)}") from error
+        passes = isinstance(error, exceptions.ServerError | exceptions.TooManyRequests)
+        kind = TransientError if passes else PipelineError
+        raise kind(f"{what}: {message_of(error)}; {_remedy(error)}") from error
     except (requests.ConnectionError, requests.Timeout, google.auth.exceptions.TransportError) as error:
-        raise PipelineError(f"{what}: Google Cloud cannot be reached ({_why(error)}); run again") from error
+        raise TransientError(f"{what}: Google Cloud cannot be reached ({_why(error)}); run again") from error
 
 
 def short_retry() -> Retry:
     """How calls to Cloud Storage are tried again that are the first to find the network, or the service, gone."""
-    from google.cloud.storage.retry import DEFAULT_RETRY
-
-    retry: Retry = DEFAULT_RETRY.with_timeout(_PATIENCE)
+    retry: Retry = DEFAULT_RETRY.with_timeout(_RETRY_SECONDS)
     return retry
 
 
@@ -53,7 +52,7 @@ def message_of(error: GoogleAPICallError) -> str:
 
 
 def first_line(error: Any) -> str:
-    """An error in one line, of a bearable length."""
+    """An error in one line, cut to 500 characters."""
     lines = str(error).strip().splitlines()
     return lines[0][:500] if lines else type(error).__name__
 
@@ -67,8 +66,6 @@ def _why(error: Any) -> str:
 
 
 def _remedy(error: GoogleAPICallError) -> str:
-    from google.api_core import exceptions
-
     if any(detail.get("reason") == "bytesBilledLimitExceeded" for detail in error.errors):
         return "raise [gcp] maximum_bytes_billed if that is meant to be"
     if isinstance(error, exceptions.Unauthorized):

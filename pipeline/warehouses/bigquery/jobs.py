@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import datetime
 import logging
+import random
 import re
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from google.api_core import exceptions
+from google.cloud.bigquery import Client, ScalarQueryParameter
+from google.cloud.bigquery.job import LoadJob, QueryJob, QueryJobConfig
 
 from pipeline.datasets import Dataset
 from pipeline.errors import PipelineError
 from pipeline.warehouses import LoadObserver
-from pipeline.warehouses.bigquery.client import GcpProject
+from pipeline.warehouses.bigquery.client import GoogleProject
 from pipeline.warehouses.bigquery.google_errors import first_line
-
-if TYPE_CHECKING:
-    from google.cloud.bigquery import Client
-    from google.cloud.bigquery.job import LoadJob, QueryJob, QueryJobConfig
 
 logger = logging.getLogger("luigi-interface")
 
@@ -27,7 +29,12 @@ _LONGEST_WAIT = 5.0
 # https://cloud.google.com/bigquery/docs/error-messages
 _PASSING = {"backendError", "internalError", "jobBackendError", "jobInternalError", "rateLimitExceeded", "stopped"}
 _NOT_IN_LABELS = re.compile(r"[^a-z0-9_-]")
-_CONFLICT = "Could not serialize access"  # two statements changed one partition at the same time
+# What BigQuery cancels a transaction, or a statement, with because another changed the same table at the same time.
+_CONFLICTS = ("aborted due to concurrent update", "Could not serialize access")
+_LONGEST_CONFLICT_WAIT = 15.0
+_PARAMETER_TYPES: dict[type, str] = {str: "STRING", int: "INT64", datetime.datetime: "TIMESTAMP"}
+
+Value = str | int | datetime.datetime
 
 
 class JobFailed(PipelineError):
@@ -36,6 +43,7 @@ class JobFailed(PipelineError):
     def __init__(self, job: LoadJob | QueryJob):
         super().__init__(_message(job))
         self.reason = str((job.error_result or {}).get("reason"))
+        self.message = str((job.error_result or {}).get("message"))
 
 
 def job_labels(spec: Dataset, filename: str, step: str) -> dict[str, str]:
@@ -47,13 +55,11 @@ def job_labels(spec: Dataset, filename: str, step: str) -> dict[str, str]:
     return {key: _NOT_IN_LABELS.sub("_", value.lower())[:63] for key, value in labels.items()}
 
 
-def query_config(project: GcpProject, labels: dict[str, str], **values: str) -> QueryJobConfig:
+def query_config(project: GoogleProject, labels: dict[str, str], **values: Value) -> QueryJobConfig:
     """How statements are run: with bound values, and no dearer than the settings allow."""
-    from google.cloud import bigquery
-
-    config = bigquery.QueryJobConfig(
+    config = QueryJobConfig(
         labels=labels,
-        query_parameters=[bigquery.ScalarQueryParameter(name, "STRING", value) for name, value in values.items()],
+        query_parameters=[ScalarQueryParameter(name, _PARAMETER_TYPES[type(v)], v) for name, v in values.items()],
     )
     if project.maximum_bytes_billed:  # the library would send None as a word
         config.maximum_bytes_billed = project.maximum_bytes_billed
@@ -71,16 +77,15 @@ def run_job(
     """Returns the job of that name once it has succeeded, whoever started it and whenever.
 
     The job's id is the name and the attempt's number, so that BigQuery itself refuses a second one (409). An attempt
-    that failed before is followed by another; so is one that fails now by something that passes. `may_join` tells
-    whether a job that was there already still serves, as its result may be gone.
+    that failed before is followed by another; so is one that fails now by something that passes, or conflicts with
+    another change of the same table. `may_join` says whether a job that was there already still serves, as its result
+    may be gone.
 
     https://cloud.google.com/bigquery/docs/running-jobs#generate-jobid
 
     :raises JobFailed: with BigQuery's own message.
     """
-    from google.api_core import exceptions
-
-    retries = 0
+    failures = conflicts = 0
     for attempt in range(1, _ATTEMPTS + 1):
         job_id = f"{name}_{attempt}"
         joined = False
@@ -88,17 +93,22 @@ def run_job(
             job = submit(job_id)
         except exceptions.Conflict:
             job, joined = client.get_job(job_id, timeout=REQUEST_SECONDS), True
-        over = joined and job.state == "DONE"
-        if over and (job.error_result or not may_join()):
+        if joined and job.state == "DONE" and (job.error_result or not may_join()):
             continue
         _wait(client, job, doing, observer)
         if not job.error_result:
             return job
-        if retries == _RETRIES or not _passes(job.error_result):
+        if _is_conflict(job.error_result):
+            conflicts += 1
+            wait = random.uniform(0.5, 1) * min(2**conflicts, _LONGEST_CONFLICT_WAIT)
+            observer.set_status(f"{doing}: waiting for another change of the same tables")
+        elif failures < _RETRIES and job.error_result.get("reason") in _PASSING:
+            wait = 2**failures
+            failures += 1
+            logger.warning("%s: %s; trying again in %s s", doing, _message(job), wait)
+        else:
             raise JobFailed(job)
-        logger.warning("%s: %s; trying again in %s s", doing, _message(job), 2**retries)
-        time.sleep(2**retries)
-        retries += 1
+        time.sleep(wait)
     raise PipelineError(f"{doing} failed {_ATTEMPTS} times; see {_page(client, job_id)}")
 
 
@@ -114,18 +124,6 @@ def run_query(client: Client, doing: str, sql: str, config: QueryJobConfig, obse
     return job
 
 
-def wait_for_jobs(client: Client, name: str) -> None:
-    """Returns when no job of that name is running any more, whose worker may be dead."""
-    from google.api_core import exceptions
-
-    for attempt in range(1, _ATTEMPTS + 1):
-        try:
-            job: Any = client.get_job(f"{name}_{attempt}", timeout=REQUEST_SECONDS)
-        except exceptions.NotFound:
-            return
-        _wait(client, job, f"waiting for {name}", LoadObserver())
-
-
 def _wait(client: Client, job: LoadJob | QueryJob, doing: str, observer: LoadObserver) -> None:
     started, wait = time.monotonic(), 0.1
     observer.set_tracking_url(_page(client, job.job_id))
@@ -136,8 +134,8 @@ def _wait(client: Client, job: LoadJob | QueryJob, doing: str, observer: LoadObs
         job.reload(timeout=REQUEST_SECONDS)
 
 
-def _passes(error: dict[str, Any]) -> bool:
-    return error.get("reason") in _PASSING or _CONFLICT in error.get("message", "")
+def _is_conflict(error: dict[str, Any]) -> bool:
+    return any(conflict in error.get("message", "") for conflict in _CONFLICTS)
 
 
 def _message(job: LoadJob | QueryJob) -> str:

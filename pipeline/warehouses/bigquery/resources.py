@@ -5,8 +5,11 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from pipeline.errors import PipelineError
-from pipeline.warehouses.bigquery.client import GcpProject
+from google.api_core import exceptions
+from google.cloud import bigquery
+
+from pipeline.errors import PipelineError, TransientError
+from pipeline.warehouses.bigquery.client import GoogleProject
 from pipeline.warehouses.bigquery.google_errors import message_of, short_retry, translate_errors
 from pipeline.warehouses.bigquery.jobs import REQUEST_SECONDS
 
@@ -14,7 +17,7 @@ LABELS = {"managed-by": "tlc-pipeline"}
 STAGING_DAYS = 2
 
 
-def missing_resources(project: GcpProject) -> list[str]:
+def missing_resources(project: GoogleProject) -> list[str]:
     """What `create_resources` would create; empty when all is there.
 
     :raises PipelineError: when something cannot be looked at, or lies in another location than the configured one.
@@ -23,7 +26,7 @@ def missing_resources(project: GcpProject) -> list[str]:
     return missing + [f"dataset {name}" for name in _datasets(project) if not _dataset_is_there(project, name)]
 
 
-def create_resources(project: GcpProject) -> list[str]:
+def create_resources(project: GoogleProject) -> list[str]:
     """Creates what is missing and says what it created; harmless to repeat, or to run twice at once.
 
     The bucket has uniform access and cannot be made public; tables of the staging dataset expire after two days.
@@ -41,14 +44,12 @@ def create_resources(project: GcpProject) -> list[str]:
     return made
 
 
-def _datasets(project: GcpProject) -> dict[str, int | None]:
+def _datasets(project: GoogleProject) -> dict[str, int | None]:
     """Their names, each with the days after which its tables expire."""
     return {project.dataset: None, project.staging_dataset: STAGING_DAYS}
 
 
-def _bucket_is_there(project: GcpProject) -> bool:
-    from google.api_core import exceptions
-
+def _bucket_is_there(project: GoogleProject) -> bool:
     with translate_errors(f"bucket gs://{project.bucket}"), contextlib.closing(project.storage()) as client:
         try:
             bucket = client.get_bucket(project.bucket, retry=short_retry())
@@ -60,13 +61,11 @@ def _bucket_is_there(project: GcpProject) -> bool:
                 f" it ({message_of(error)}); choose another [gcp] bucket (names are shared by all the world), or"
                 " grant roles/storage.legacyBucketReader"
             ) from None
-    _check_location(project, f"bucket gs://{project.bucket}", bucket.location or "")
+    check_location(project, f"bucket gs://{project.bucket}", bucket.location)
     return True
 
 
-def _create_bucket(project: GcpProject) -> None:
-    from google.api_core import exceptions
-
+def _create_bucket(project: GoogleProject) -> None:
     with _creating(project, f"bucket gs://{project.bucket}"), contextlib.closing(project.storage()) as client:
         bucket = client.bucket(project.bucket)
         bucket.labels = LABELS
@@ -79,21 +78,17 @@ def _create_bucket(project: GcpProject) -> None:
                 raise
 
 
-def _dataset_is_there(project: GcpProject, name: str) -> bool:
-    from google.api_core import exceptions
-
+def _dataset_is_there(project: GoogleProject, name: str) -> bool:
     with translate_errors(f"dataset {name}"), contextlib.closing(project.bigquery()) as client:
         try:
             dataset = client.get_dataset(f"{project.project}.{name}", retry=short_retry(), timeout=REQUEST_SECONDS)
         except exceptions.NotFound:
             return False
-    _check_location(project, f"dataset {name}", dataset.location or "")
+    check_location(project, f"dataset {name}", dataset.location)
     return True
 
 
-def _create_dataset(project: GcpProject, name: str, days: int | None) -> None:
-    from google.cloud import bigquery
-
+def _create_dataset(project: GoogleProject, name: str, days: int | None) -> None:
     with _creating(project, f"dataset {name}"), contextlib.closing(project.bigquery()) as client:
         dataset = bigquery.Dataset(f"{project.project}.{name}")
         dataset.location = project.location
@@ -105,9 +100,7 @@ def _create_dataset(project: GcpProject, name: str, days: int | None) -> None:
 
 
 @contextlib.contextmanager
-def _creating(project: GcpProject, what: str) -> Iterator[None]:
-    from google.api_core import exceptions
-
+def _creating(project: GoogleProject, what: str) -> Iterator[None]:
     with translate_errors(f"{what} was not created"):
         try:
             yield
@@ -118,9 +111,36 @@ def _creating(project: GcpProject, what: str) -> Iterator[None]:
             ) from None
 
 
-def _check_location(project: GcpProject, what: str, location: str) -> None:
-    if location.lower() != project.location.lower():
+def check_location(project: GoogleProject, what: str, location: str | None) -> None:
+    """Returns when something is where the settings say.
+
+    :raises PipelineError: when it is elsewhere: jobs of the configured location would not find it.
+    """
+    if (location or "").lower() != project.location.lower():
         raise PipelineError(
             f"{what} is in {location} and [gcp] location is {project.location}; a bucket and the datasets loaded from"
             " it must be in one location and cannot move: change [gcp] location, or choose another name"
         )
+
+
+def table_is_there(client: bigquery.Client, project: GoogleProject, table_id: str) -> bool:
+    """Whether there is such a table, looked up itself, wherever it is.
+
+    :raises PipelineError: when it is in another location than the configured one.
+    """
+    try:
+        table = client.get_table(table_id, retry=short_retry(), timeout=REQUEST_SECONDS)
+    except exceptions.NotFound:
+        return False
+    check_location(project, f"table {table_id}", table.location)
+    return True
+
+
+def check_is_gone(client: bigquery.Client, project: GoogleProject, table_id: str) -> None:
+    """Returns when a table that BigQuery did not find is not there.
+
+    :raises TransientError: when it is there all the same.
+    :raises PipelineError: when it is in another location than the configured one.
+    """
+    if table_is_there(client, project, table_id):
+        raise TransientError(f"BigQuery did not find {table_id}, which is there; run again")

@@ -27,6 +27,16 @@ def columns_of(spec: Dataset) -> str:
     return ", ".join(map(quoted, spec.column_names))
 
 
+def staged_columns(spec: Dataset, staged: Collection[str]) -> str:
+    """All columns of the spec, NULL for those that the staged file has not."""
+    return ", ".join(
+        quoted(column.name)
+        if column.name in staged
+        else f"CAST(NULL AS {column.bigquery_type}) AS {quoted(column.name)}"
+        for column in spec.columns
+    )
+
+
 def text_of(column: Column) -> str:
     """The column's value as PostgreSQL writes it as text, which the row id depends on bit for bit; NULL as ''.
 
@@ -43,14 +53,24 @@ def text_of(column: Column) -> str:
     return f"COALESCE({text}, '')"
 
 
-def row_id_text(spec: Dataset) -> str:
-    """What a row's id is the MD5 of."""
+def key_text(spec: Dataset) -> str:
+    """The text of a row's key, whose MD5 its id is unless other rows have the same key."""
     columns = {column.name: column for column in spec.columns}
-    return f"CONCAT({', '.join(text_of(columns[name]) for name in spec.row_key)})"
+
+    def text(name: str) -> str:
+        found = text_of(columns[name])
+        blank_with = spec.key_blanks.get(name)
+        return f"IF({quoted(blank_with)} IS NULL, '', {found})" if blank_with else found
+
+    return f"CONCAT({', '.join(map(text, spec.row_key))})"
 
 
 def row_text(spec: Dataset) -> str:
-    """The whole row as text, in whose order the first of several rows with one id stays, as in PostgreSQL."""
+    """The canonical text of a row: by it rows are the same, and in its order those that share a key are numbered.
+
+    Strings are compared by their code points, which is the order of their bytes in UTF-8.
+    https://cloud.google.com/bigquery/docs/reference/standard-sql/data-types#string_type
+    """
     separated = ", ',', ".join(map(text_of, spec.columns))
     return f"CONCAT({separated})"
 
@@ -58,11 +78,28 @@ def row_text(spec: Dataset) -> str:
 def on_days(spec: Dataset, table: str, days: Collection[datetime.date | None]) -> str:
     """A condition that holds for a table's rows of these days, None standing for rows without a time.
 
-    The days are literals, as BigQuery leaves out partitions by constants only.
-    https://cloud.google.com/bigquery/docs/querying-partitioned-tables#better_performance_with_pseudo-columns
+    Days in a row are one range of constants on the column itself, by which BigQuery leaves out partitions of whatever
+    length. https://cloud.google.com/bigquery/docs/querying-partitioned-tables#better_performance_with_pseudo-columns
     """
     time = f"{quoted(table)}.{quoted(spec.event_time or '')}"
-    literals = [f"DATE '{day.isoformat()}'" for day in sorted(day for day in days if day)]
-    conditions = [f"DATE({time}) IN ({', '.join(literals)})"] if literals else []
+    conditions = [_between(time, first, last) for first, last in _ranges(sorted(day for day in days if day))]
     conditions += [f"{time} IS NULL"] if None in days else []
     return f"({' OR '.join(conditions)})" if conditions else "FALSE"
+
+
+def _ranges(days: list[datetime.date]) -> list[tuple[datetime.date, datetime.date]]:
+    """The first and the last of each run of days without a gap."""
+    ranges: list[tuple[datetime.date, datetime.date]] = []
+    for day in days:
+        if ranges and (day - ranges[-1][1]).days == 1:
+            ranges[-1] = (ranges[-1][0], day)
+        else:
+            ranges.append((day, day))
+    return ranges
+
+
+def _between(time: str, first: datetime.date, last: datetime.date) -> str:
+    condition = f"{time} >= TIMESTAMP '{first.isoformat()} 00:00:00+00'"
+    if last == datetime.date.max:
+        return condition
+    return f"({condition} AND {time} < TIMESTAMP '{(last + datetime.timedelta(days=1)).isoformat()} 00:00:00+00')"

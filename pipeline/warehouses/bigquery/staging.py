@@ -6,12 +6,15 @@ import datetime
 import hashlib
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+from google.api_core import exceptions
+from google.cloud.bigquery import Client, LoadJobConfig, SourceFormat, WriteDisposition
+from google.cloud.bigquery.job import LoadJob
 
 from pipeline.datasets import Dataset, Release
 from pipeline.errors import PipelineError
 from pipeline.warehouses import LoadObserver
-from pipeline.warehouses.bigquery.client import GcpProject
+from pipeline.warehouses.bigquery.client import GoogleProject
 from pipeline.warehouses.bigquery.jobs import (
     REQUEST_SECONDS,
     JobFailed,
@@ -20,30 +23,25 @@ from pipeline.warehouses.bigquery.jobs import (
     run_job,
     run_query,
 )
-from pipeline.warehouses.bigquery.ledger import ConcurrentUpdate
+from pipeline.warehouses.bigquery.ledger import ConcurrentUpdate, Days
 from pipeline.warehouses.bigquery.objects import ReleaseObject, find_object
 from pipeline.warehouses.bigquery.sql_text import quoted, statement
 from pipeline.warehouses.bigquery.tables import staging_fields
 
-if TYPE_CHECKING:
-    from google.cloud.bigquery import Client
-    from google.cloud.bigquery.job import LoadJob, LoadJobConfig
-
-Days = tuple[datetime.date | None, ...]
-
 
 @dataclass(frozen=True)
 class StagedFile:
-    """A staging table, and how many rows it has on which days (UTC; None: without a time)."""
+    """A staging table: how many rows it has on which days (UTC; None: without a time), and which columns."""
 
     table_id: str
     rows: int
     days: Days
+    columns: tuple[str, ...]
     job_id: str
 
 
 def stage(
-    client: Client, project: GcpProject, release: Release, source: ReleaseObject, observer: LoadObserver
+    client: Client, project: GoogleProject, release: Release, source: ReleaseObject, observer: LoadObserver
 ) -> StagedFile:
     """Returns the staging table that holds exactly the object's rows, as typed by the spec.
 
@@ -67,13 +65,13 @@ def stage(
             client, f"tlc_stage_{name}", f"staging {filename}", submit, observer, lambda: _exists(client, table_id)
         )
     except JobFailed as error:
-        _check_unchanged(project, filename, source)
-        remedy = "; mend the file at its source and run again with --force" if error.reason == "invalid" else ""
+        _check_unchanged(project, release, source)
+        remedy = "; correct the file at its source and run again with --force" if error.reason == "invalid" else ""
         raise PipelineError(f"{source.uri} was not loaded, and no row of it: {error}{remedy}") from error
-    _check_unchanged(project, filename, source)
+    _check_unchanged(project, release, source)
     _check_rows(source, int(job.output_rows))
     days = _days(client, project, spec, filename, table_id, observer) if spec.is_monthly else ()
-    return StagedFile(table_id, int(job.output_rows), days, job.job_id)
+    return StagedFile(table_id, int(job.output_rows), days, source.columns, job.job_id)
 
 
 def drop_staged(client: Client, staged: StagedFile) -> None:
@@ -87,21 +85,17 @@ def in_order(days: Collection[datetime.date | None]) -> Days:
 
 
 def _config(spec: Dataset, source: ReleaseObject, labels: dict[str, str]) -> LoadJobConfig:
-    from google.cloud import bigquery
-
-    return bigquery.LoadJobConfig(
+    return LoadJobConfig(
         schema=staging_fields(spec, source.columns),
-        source_format=bigquery.SourceFormat.CSV,
+        source_format=SourceFormat.CSV,
         skip_leading_rows=1,
-        allow_quoted_newlines=True,  # as PostgreSQL reads CSV
-        write_disposition=bigquery.WriteDisposition.WRITE_TRUNCATE,
+        allow_quoted_newlines=spec.lines_in_quotes,
+        write_disposition=WriteDisposition.WRITE_TRUNCATE,
         labels=labels,
     )
 
 
 def _exists(client: Client, table_id: str) -> bool:
-    from google.api_core import exceptions
-
     try:
         client.get_table(table_id, timeout=REQUEST_SECONDS)
     except exceptions.NotFound:
@@ -109,8 +103,8 @@ def _exists(client: Client, table_id: str) -> bool:
     return True
 
 
-def _check_unchanged(project: GcpProject, filename: str, source: ReleaseObject) -> None:
-    now = find_object(project, filename)
+def _check_unchanged(project: GoogleProject, release: Release, source: ReleaseObject) -> None:
+    now = find_object(project, release)
     if now is None or now.generation != source.generation:
         raise ConcurrentUpdate
 
@@ -124,10 +118,8 @@ def _check_rows(source: ReleaseObject, rows: int) -> None:
 
 
 def _days(
-    client: Client, project: GcpProject, spec: Dataset, filename: str, table_id: str, observer: LoadObserver
+    client: Client, project: GoogleProject, spec: Dataset, filename: str, table_id: str, observer: LoadObserver
 ) -> Days:
-    from google.api_core import exceptions
-
     query = statement("select_days", event_time=quoted(spec.event_time or ""), staging=quoted(table_id))
     config = query_config(project, job_labels(spec, filename, "days"))
     try:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from google.cloud.bigquery import Client
 
 from pipeline.datasets import Dataset, Release
 from pipeline.errors import PipelineError
@@ -14,14 +16,13 @@ from pipeline.files import lock_held
 from pipeline.progress import Progress
 from pipeline.settings import DbtSettings, GcpSettings, StorageSettings
 from pipeline.warehouses import DbtProfile, LoadJob, LoadObserver, Rows
-from pipeline.warehouses.bigquery.builds import copy_ledger, find_build, record_build
-from pipeline.warehouses.bigquery.client import GcpProject
-from pipeline.warehouses.bigquery.credentials import service_account_key
-from pipeline.warehouses.bigquery.file_checksums import file_checksums
+from pipeline.warehouses.bigquery.checksums import file_checksums
+from pipeline.warehouses.bigquery.client import GoogleProject, service_account_key
 from pipeline.warehouses.bigquery.google_errors import translate_errors
 from pipeline.warehouses.bigquery.jobs import query_config
-from pipeline.warehouses.bigquery.ledger import GcpLedger, marker_name
-from pipeline.warehouses.bigquery.loading import forget, load
+from pipeline.warehouses.bigquery.ledger import BigQueryEntry, read_finished, read_plan
+from pipeline.warehouses.bigquery.loading import forget, load, prepare_ledger
+from pipeline.warehouses.bigquery.markers import find_build, marker_name, read_marker, read_markers, record_build
 from pipeline.warehouses.bigquery.objects import ReleaseObject, find_object, upload
 from pipeline.warehouses.bigquery.resources import create_resources, missing_resources
 from pipeline.warehouses.bigquery.sql_text import quoted
@@ -49,7 +50,7 @@ def configured() -> BigQueryWarehouse:
     return BigQueryWarehouse(project, dataset, dbt.threads, StorageSettings().dbt_folder() / f"{dataset}.lock")
 
 
-def configured_project() -> GcpProject:
+def configured_project() -> GoogleProject:
     """The configured project, bucket and dataset.
 
     :raises PipelineError: when one is not set, or cannot be a name of such a thing.
@@ -61,8 +62,10 @@ def configured_project() -> GcpProject:
             raise PipelineError(f"[gcp] {key} is not set; set it in luigi.cfg or as PIPELINE__GCP__{key.upper()}")
         if not known.fullmatch(value):
             raise PipelineError(f"[gcp] {key}: {value!r} cannot be the name of a {key}")
-    limit = max(0, settings.maximum_bytes_billed)
-    return GcpProject(settings.project, settings.location, settings.bucket, settings.dataset, limit)
+    limit = settings.maximum_bytes_billed
+    if limit < 0:
+        raise PipelineError(f"[gcp] maximum_bytes_billed: {limit} bytes cannot be; 0 allows any number")
+    return GoogleProject(settings.project, settings.location, settings.bucket, settings.dataset, limit)
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,7 @@ class BigQueryWarehouse:
     Implements `Warehouse` and `ObjectStore`.
     """
 
-    project: GcpProject
+    project: GoogleProject
     marts_dataset: str
     dbt_threads: int
     lock_file: Path
@@ -84,17 +87,35 @@ class BigQueryWarehouse:
         return forget(self.project, release)
 
     def find_load(self, task_family: str, release: Release) -> LedgerEntry | None:
-        entry = GcpLedger(self.project).find(task_family, release.key)
-        return entry if entry and entry.is_finished else None
+        # The ledger is the truth; without its copy there is work left, which takes a moment.
+        marker = read_marker(self.project, task_family, release.key)
+        if marker is None or not marker.finished_at:
+            return None
+        with self._asking(release.key) as client:
+            plan = read_plan(client, self.project, release)
+        if plan is None:  # of a version before this one, when there was no other ledger
+            return marker
+        entry = plan.entry(task_family)
+        return entry if entry and entry.finished_at and entry.load_id == marker.load_id else None
 
     def loaded(self) -> Sequence[LedgerEntry]:
-        return GcpLedger(self.project).finished()
+        with self._asking("what is loaded") as client:
+            entries = read_finished(client, self.project)
+        if entries is None:
+            found = [entry for entry in read_markers(self.project) if entry.finished_at]
+            entries = sorted(found, key=lambda entry: (entry.target_table, entry.partition_key))
+        return entries
+
+    def _asking(self, what: str) -> contextlib.AbstractContextManager[Client]:
+        return _asking(self.project, what)
 
     def marker_address(self, task_family: str, release: Release) -> str:
         return f"gs://{self.project.bucket}/{marker_name(task_family, release.key)}"
 
     def checksums(self, release: Release) -> FileChecksums:
-        entries = [entry for entry in GcpLedger(self.project).of_file(release.key) if entry.is_finished]
+        with self._asking(release.key) as client:
+            plan = read_plan(client, self.project, release)
+        entries: list[BigQueryEntry] = [entry for entry in (plan.entries if plan else ()) if entry.finished_at]
         if not entries:
             raise PipelineError(f"{release.key} is not loaded into BigQuery")
         return file_checksums(self.project, release, entries[0], LoadObserver())
@@ -120,13 +141,10 @@ class BigQueryWarehouse:
         return DbtProfile("bigquery_emulator" if self.project.is_bigquery_emulated else target, environment)
 
     def prepare_build(self, datasets: Iterable[Dataset]) -> None:
-        with (
-            translate_errors("what the models read was not made"),
-            contextlib.closing(self.project.bigquery()) as client,
-        ):
+        with self._asking("what the models read was not made") as client:
+            prepare_ledger(client, self.project)
             for dataset in datasets:
                 ensure_tables(client, self.project, dataset)
-        copy_ledger(self.project, GcpLedger(self.project).finished())
 
     def build_lock(self) -> contextlib.AbstractContextManager[None]:
         # Of this machine's builds; those of others are kept apart by a scheduler, through the task's resource.
@@ -145,7 +163,7 @@ class BigQueryWarehouse:
         return create_resources(self.project)
 
     def find_object(self, release: Release) -> ReleaseObject | None:
-        return find_object(self.project, release.filename)
+        return find_object(self.project, release)
 
     def object_address(self, release: Release) -> str:
         return f"gs://{self.project.bucket}/{release.filename}"
@@ -161,5 +179,11 @@ class BigQueryWarehouse:
                 "event_time": quoted(dataset.event_time or ""),
             }
         config = query_config(self.project, {"pipeline": "tlc", "step": "report"})
-        with translate_errors("the report"), contextlib.closing(self.project.bigquery()) as client:
+        with self._asking("the report") as client:
             return [dict(row) for row in client.query_and_wait(query.format(**names), job_config=config)]
+
+
+@contextlib.contextmanager
+def _asking(project: GoogleProject, what: str) -> Iterator[Client]:
+    with translate_errors(what), contextlib.closing(project.bigquery()) as client:
+        yield client

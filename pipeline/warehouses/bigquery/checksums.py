@@ -1,4 +1,4 @@
-"""A file's figures, as BigQuery computes them."""
+"""The checksums of a file's rows, as BigQuery computes them."""
 
 from __future__ import annotations
 
@@ -6,21 +6,20 @@ import contextlib
 
 from pipeline.datasets import Column, Dataset, Release
 from pipeline.warehouses import LoadObserver
-from pipeline.warehouses.bigquery.client import GcpProject
+from pipeline.warehouses.bigquery.client import GoogleProject
 from pipeline.warehouses.bigquery.google_errors import translate_errors
 from pipeline.warehouses.bigquery.jobs import REQUEST_SECONDS, job_labels, query_config, run_query
-from pipeline.warehouses.bigquery.ledger import GcpLedgerEntry
+from pipeline.warehouses.bigquery.ledger import BigQueryEntry, Days
 from pipeline.warehouses.bigquery.sql_text import on_days, quoted, statement, text_of
-from pipeline.warehouses.bigquery.staging import Days
 from pipeline.warehouses.checksums import FileChecksums, checksums_of, is_summed
 
 
 def file_checksums(
-    project: GcpProject, release: Release, entry: GcpLedgerEntry, observer: LoadObserver
+    project: GoogleProject, release: Release, entry: BigQueryEntry, observer: LoadObserver
 ) -> FileChecksums:
-    """The figures of a loaded file's rows, by the day of the event; only the partitions of its days are read.
+    """The checksums of a loaded file's rows, by the day of the event; only the partitions of its days are read.
 
-    :raises PipelineError: when BigQuery cannot tell.
+    :raises PipelineError: when BigQuery does not answer.
     """
     spec, filename = release.dataset, release.filename
     query = checksums_statement(project, spec, entry.days)
@@ -33,8 +32,8 @@ def file_checksums(
         return checksums_of(spec, [row.values() for row in job.result(timeout=REQUEST_SECONDS)])
 
 
-def checksums_statement(project: GcpProject, spec: Dataset, days: Days) -> str:
-    """The query for a file's figures."""
+def checksums_statement(project: GoogleProject, spec: Dataset, days: Days) -> str:
+    """The query for a file's checksums."""
     return statement(
         "select_file_checksums",
         table=quoted(project.table_id(spec.table)),

@@ -1,0 +1,87 @@
+-- name: begin_transaction
+-- https://cloud.google.com/bigquery/docs/transactions
+BEGIN TRANSACTION;
+
+-- name: commit_transaction
+COMMIT TRANSACTION;
+
+-- name: take_lock
+-- Two transactions that change this row conflict, and BigQuery cancels one of them; it lets inserts run side by side.
+UPDATE {lock} SET token = @load_id WHERE token = @planned;
+
+-- name: assert_lock
+-- Fails, and takes all of the transaction back, when the ledger is not the one that was planned against any more.
+ASSERT EXISTS (SELECT 1 FROM {lock} WHERE token = @load_id) AS 'another load or forget came first';
+
+-- name: delete_file
+DELETE FROM {table} AS loaded WHERE loaded.filename = @filename AND {loaded_days};
+
+-- name: delete_lookup
+DELETE FROM {table} WHERE TRUE;
+
+-- name: identified_rows
+-- The rows of a staged file with their ids. Of rows that are equal in every column all but one have nth > 1. Of rows
+-- that share the key and differ, the last in the order of their text has the plain id, and each other one that of the
+-- key's text with its place in that order, counted from the last.
+SELECT
+    MD5(IF(place = 1, key_text, CONCAT(key_text, '#', CAST(place AS STRING)))) AS unique_row_id,
+    {columns},
+    nth
+FROM (
+    SELECT
+        {columns},
+        key_text,
+        DENSE_RANK() OVER (PARTITION BY key_text ORDER BY row_text DESC) AS place,
+        ROW_NUMBER() OVER (PARTITION BY key_text, row_text) AS nth
+    FROM (SELECT {columns}, {key_text} AS key_text, {row_text} AS row_text FROM (SELECT {staged_columns} FROM {staging}))
+);
+
+-- name: insert_file
+INSERT INTO {table} (unique_row_id, filename, {columns})
+SELECT unique_row_id, @filename, {columns}
+FROM ({identified_rows}) AS identified
+WHERE nth = 1 AND NOT EXISTS (
+    SELECT 1 FROM {table} AS other
+    WHERE other.unique_row_id = identified.unique_row_id AND other.filename != @filename AND {other_days}
+);
+
+-- name: insert_lookup
+INSERT INTO {table} ({columns}) SELECT {columns} FROM (SELECT {staged_columns} FROM {staging});
+
+-- name: delete_quarantined
+DELETE FROM {quarantine} WHERE target_table = @target_table AND filename = @filename;
+
+-- name: if_rows_are_left
+-- Most files have no duplicate, and to look for none costs as much as to load them.
+IF EXISTS (SELECT 1 FROM {ledger} WHERE load_id = @load_id AND rows_duplicate > 0) THEN;
+
+-- name: end_if
+END IF;
+
+-- name: insert_duplicates
+-- Keeps, whole, the rows of a file that are not in its table. Runs after insert_file, so what is there of the file
+-- itself is left out of the comparison by its name.
+INSERT INTO {quarantine} (target_table, filename, reason, detail, unique_row_id, row_values, quarantined_at)
+SELECT
+    @target_table,
+    @filename,
+    IF(nth > 1, 'duplicate_in_file', 'duplicate_of_other_file'),
+    IF(
+        nth > 1,
+        'the same row is in the file more than once',
+        CONCAT('its id is already there from ', other.filename)
+    ),
+    identified.unique_row_id,
+    TO_JSON_STRING(identified),
+    CURRENT_TIMESTAMP()
+FROM ({identified_rows}) AS identified
+LEFT JOIN (
+    SELECT other.unique_row_id, other.filename
+    FROM {table} AS other WHERE other.filename != @filename AND {other_days}
+) AS other ON other.unique_row_id = identified.unique_row_id
+WHERE nth > 1 OR other.filename IS NOT NULL;
+
+-- name: assert_accounted
+ASSERT (SELECT rows_duplicate FROM {ledger} WHERE load_id = @load_id)
+    = (SELECT COUNT(*) FROM {quarantine} WHERE target_table = @target_table AND filename = @filename)
+AS 'rows are neither loaded nor in the quarantine';

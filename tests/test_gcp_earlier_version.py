@@ -1,0 +1,90 @@
+"""What a version that kept its ledger in the bucket alone has loaded: taken over once, and not loaded again."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from conftest import JANUARY
+from gcp import GoogleCloud
+from gcp_trips import FAMILY, FILE, forget_month, ledger_entry, load_lines, load_uploaded, trips_in, upload_lines
+from trips import FEBRUARY, trip, trips
+
+from pipeline.datasets import Release, dataset_named
+from pipeline.warehouses.bigquery.warehouse import BigQueryWarehouse
+
+MARKER = f"_ledger/{FAMILY}/green/2019-01.json"
+NEW_FIELDS = ("load_id", "run_id", "source", "format", "etag", "last_modified")
+
+
+@pytest.fixture
+def earlier(loadable: GoogleCloud, tmp_path: Path) -> GoogleCloud:
+    """January as an earlier version left it: its rows, its marker, and a copy of the ledger that was made for dbt."""
+    load_lines(loadable, trips(4), tmp_path)
+    rewrite_marker(loadable)
+    loadable.rows("DROP TABLE load_lock")
+    loadable.rows(
+        "CREATE OR REPLACE TABLE load_ledger AS"
+        " SELECT task_family, partition_key, target_table, rows_loaded, finished_at FROM load_ledger"
+    )
+    return loadable
+
+
+def rewrite_marker(cloud: GoogleCloud, **changes: object) -> None:
+    marker = cloud.marker()
+    marker = {key: value for key, value in marker.items() if key not in NEW_FIELDS}
+    with contextlib.closing(cloud.place.storage()) as client:
+        blob = client.bucket(cloud.place.bucket).blob(MARKER)
+        blob.upload_from_string(json.dumps(marker | {"claim": "0" * 32} | changes))
+
+
+def warehouse(cloud: GoogleCloud) -> BigQueryWarehouse:
+    return BigQueryWarehouse(cloud.place, cloud.place.dataset, 1, Path())
+
+
+def loads(cloud: GoogleCloud) -> int:
+    """How many files BigQuery was given to load."""
+    return sum(job["jobReference"]["jobId"].startswith("tlc_load") for job in cloud.jobs())
+
+
+def test_month_is_complete_before_and_after_and_is_not_loaded_again(earlier: GoogleCloud, tmp_path: Path) -> None:
+    release, before = Release(dataset_named("green"), JANUARY), loads(earlier)
+    for _ in range(2):
+        found = warehouse(earlier).find_load(FAMILY, release)
+        assert found and (found.rows_loaded, found.load_id) == (4, "0" * 32)
+        assert [entry.partition_key for entry in warehouse(earlier).loaded()] == ["green/2019-01"]
+        assert load_uploaded(earlier) == found
+    assert loads(earlier) == before
+
+    load_lines(earlier, trips(2, FEBRUARY), tmp_path, FEBRUARY)
+    assert len(warehouse(earlier).loaded()) == 2 and len(trips_in(earlier)) == 6
+
+
+def test_two_that_take_over_at_once_lose_nothing(earlier: GoogleCloud, tmp_path: Path) -> None:
+    upload_lines(earlier, trips(2, FEBRUARY), tmp_path, FEBRUARY)
+    with ThreadPoolExecutor(2) as workers:
+        done = [workers.submit(load_uploaded, earlier, month) for month in (JANUARY, FEBRUARY)]
+        assert [work.result(60).rows_loaded for work in done] == [4, 2]
+
+    assert [entry.partition_key for entry in warehouse(earlier).loaded()] == ["green/2019-01", "green/2019-02"]
+
+
+def test_month_is_forgotten(earlier: GoogleCloud) -> None:
+    assert forget_month(earlier)
+
+    assert (trips_in(earlier), earlier.objects(), ledger_entry(earlier)) == ([], [], None)
+
+
+def test_rows_of_a_load_that_was_not_finished_are_replaced_on_whatever_days(
+    earlier: GoogleCloud, tmp_path: Path
+) -> None:
+    rewrite_marker(earlier, finished_at=None, rows_loaded=0)
+    assert not warehouse(earlier).find_load(FAMILY, Release(dataset_named("green"), JANUARY))
+    assert warehouse(earlier).loaded() == []
+
+    load_lines(earlier, [trip(number, FEBRUARY) for number in range(3)], tmp_path)
+
+    assert [(file, time[:7]) for _, file, time in trips_in(earlier)] == [(FILE, "2019-02")] * 3
