@@ -7,7 +7,8 @@ import gzip
 from collections import Counter
 from pathlib import Path
 
-from conftest import JANUARY, Run, execute, settings, start_command
+import pytest
+from conftest import JANUARY, Run, execute, publish, settings, start_command
 from gcp import GoogleCloud
 from gcp_trips import FILE, trips_in
 
@@ -35,7 +36,8 @@ def test_month_is_uploaded_and_loaded_once_and_a_second_run_does_nothing(
     second = luigi(*LOAD)
     assert second.returncode == 0, second.stderr
     assert "1 complete ones were encountered" in second.stderr
-    assert google_cloud.wire.seen(CHANGE) == []
+    looks = google_cloud.wire.seen('^POST .*"step": "ledger"')
+    assert google_cloud.wire.seen(CHANGE) == looks and len(looks) == 1
 
 
 def test_forced_and_forgotten_months_are_loaded_anew(
@@ -84,7 +86,7 @@ def test_two_runs_of_one_month_at_once_load_it_once(
 
     assert len(trips_in(google_cloud)) == 500
     labels = [job["configuration"].get("labels") or {} for job in google_cloud.jobs()]
-    assert [label.get("step") for label in labels].count("merge") == 1
+    assert [label.get("step") for label in labels].count("load") == 1
 
 
 def test_zones_are_loaded(luigi: Run, google_cloud: GoogleCloud, mirror: Path) -> None:
@@ -122,3 +124,22 @@ def test_real_month_has_the_same_rows_in_both_warehouses(
     released = gzip.decompress((real_releases / "green" / "green_tripdata_2020-04.csv.gz").read_bytes())
     assert google_cloud.content("green_tripdata_2020-04.csv") == released
     assert google_cloud.marker("green/2020-04")["rows_loaded"] == 35_612
+
+
+@pytest.mark.parametrize("workers", ["1", "3"])
+def test_raw_file_goes_when_the_last_task_that_reads_it_is_done(
+    luigi: Run, google_cloud: GoogleCloud, tmp_path: Path, workers: str
+) -> None:
+    raw = tmp_path / "data" / "raw"
+    not_kept = {"PIPELINE__STORAGE__KEEP_RAW": "false"}
+    assert luigi(*LOAD, **not_kept).returncode == 0
+    assert [file for file in raw.rglob("*") if file.is_file() and ".locks" not in file.parts] == []
+
+    both = luigi("ReconcileTripdata", *MONTH, "--workers", workers, **not_kept)
+    assert both.returncode == 0, both.stderr
+
+    publish(tmp_path / "mirror", "2019-02")
+    at_once = luigi("ReconcileTripdata", "--taxi", "green", "--month", "2019-02", "--workers", workers, **not_kept)
+    assert at_once.returncode == 0, at_once.stderr
+    assert "was removed before" not in at_once.stderr
+    assert [file for file in raw.rglob("*") if file.is_file() and ".locks" not in file.parts] == []

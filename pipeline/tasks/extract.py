@@ -10,11 +10,14 @@ import luigi
 import luigi.local_target
 
 from pipeline.datasets.spec import MIRROR, TLC
-from pipeline.extract.extraction import ExtractedFile, extract_release, extracted_file
+from pipeline.errors import PipelineError
+from pipeline.extract.extraction import ExtractedFile, extract_release, extracted_file, remove_extracted
 from pipeline.extract.places import Place
 from pipeline.settings import SourceSettings, StorageSettings
 from pipeline.tasks.base import ReleaseTask, TripdataTask, ZonesTask
 from pipeline.warehouses import LoadJob
+
+_READERS: dict[str, dict[str, ReleaseTask]] = {}  # who reads a release's raw file in this run; workers fork later
 
 
 class SourceParameter(luigi.ChoiceParameter[str]):
@@ -77,6 +80,24 @@ class Extract(ReleaseTask):
         except FileNotFoundError:
             return None
         return status.st_ino, status.st_mtime_ns
+
+
+def read_by(reader: ReleaseTask, extract: Extract) -> Extract:
+    """The task whose file the reader needs, which `remove_when_read` then leaves until the reader is complete."""
+    _READERS.setdefault(extract.release.key, {})[reader.task_id] = reader
+    return extract
+
+
+def remove_when_read(reader: ReleaseTask, file: Path) -> None:
+    """Removes a raw file with `[storage] keep_raw` off, once all tasks of this run that read it are complete."""
+    if StorageSettings().keep_raw:
+        return
+    others = [task for name, task in _READERS.get(reader.release.key, {}).items() if name != reader.task_id]
+    try:
+        if all(task.complete() for task in others):
+            remove_extracted(file)
+    except PipelineError:
+        return  # a warehouse does not answer, so the file may be needed
 
 
 def load_job(task: ReleaseTask, file: Path, replace: bool, max_bad_rows: int = 0) -> LoadJob:

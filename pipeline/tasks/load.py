@@ -15,12 +15,18 @@ import luigi
 
 from pipeline.datasets import Dataset
 from pipeline.errors import PipelineError
-from pipeline.extract.extraction import ExtractedFile, remove_extracted
+from pipeline.extract.extraction import ExtractedFile
 from pipeline.parameters import CountParameter
-from pipeline.settings import StorageSettings
 from pipeline.targets import LoadMarker
 from pipeline.tasks.base import ReleaseTask, TripdataTask, ZonesTask
-from pipeline.tasks.extract import ExtractTripdata, ExtractZones, SourceParameter, load_job
+from pipeline.tasks.extract import (
+    ExtractTripdata,
+    ExtractZones,
+    SourceParameter,
+    load_job,
+    read_by,
+    remove_when_read,
+)
 from pipeline.tasks.upload import UploadTripdata, UploadZones
 from pipeline.warehouses import WAREHOUSES, LoadJob, LoadObserver, warehouse_info, warehouse_named
 from pipeline.warehouses.ledger import LedgerEntry
@@ -62,8 +68,8 @@ class Load(ReleaseTask):
             raise PipelineError(f"{error.filename} was removed before it was loaded; run again") from error
         facts = ExtractedFile.read(job.file) if job.file else None
         self._log_load(entry, ratio=facts.ratio if facts else 0.0)
-        if job.file and not StorageSettings().keep_raw:
-            remove_extracted(job.file)
+        if job.file:
+            remove_when_read(self, job.file)
 
     def _log_load(self, entry: LedgerEntry, **facts: object) -> None:
         """Logs and shows what came of the load."""
@@ -109,7 +115,8 @@ class LoadTripdata(TripdataTask, Load):
         return int(self.max_bad_rows)
 
     def requires(self) -> luigi.Task:
-        return ExtractTripdata(taxi=self.taxi, month=self.month, force=self.force, source=self.source)
+        extract = ExtractTripdata(taxi=self.taxi, month=self.month, force=self.force, source=self.source)
+        return read_by(self, extract)
 
 
 class LoadZones(ZonesTask, Load):
@@ -119,7 +126,7 @@ class LoadZones(ZonesTask, Load):
     resources = {"postgres": 1}  # noqa: RUF012
 
     def requires(self) -> luigi.Task:
-        return ExtractZones(force=self.force)
+        return read_by(self, ExtractZones(force=self.force))
 
 
 class LoadTripdataToBigQuery(TripdataTask, Load):

@@ -6,9 +6,18 @@ from pathlib import Path
 
 import luigi
 
+from pipeline.errors import PipelineError
 from pipeline.targets import StoredObject
 from pipeline.tasks.base import PipelineTask, ReleaseTask, TripdataTask, ZonesTask
-from pipeline.tasks.extract import Extract, ExtractTripdata, ExtractZones, SourceParameter, load_job
+from pipeline.tasks.extract import (
+    Extract,
+    ExtractTripdata,
+    ExtractZones,
+    SourceParameter,
+    load_job,
+    read_by,
+    remove_when_read,
+)
 from pipeline.warehouses import object_store
 
 
@@ -35,7 +44,7 @@ class Upload(ReleaseTask):
         raise NotImplementedError
 
     def requires(self) -> dict[str, luigi.Task]:
-        return {"resources": SetupGcp(), "file": self.extract()}
+        return {"resources": SetupGcp(), "file": read_by(self, self.extract())}
 
     def output(self) -> StoredObject:
         return StoredObject(self.release)
@@ -46,10 +55,15 @@ class Upload(ReleaseTask):
 
     def run(self) -> None:
         job = load_job(self, Path(self.input()["file"].path), self.force)
-        with self.progress("upload", "B", "checking the checksum") as progress:
-            uploaded = object_store().upload(job, progress)
+        try:
+            with self.progress("upload", "B", "checking the checksum") as progress:
+                uploaded = object_store().upload(job, progress)
+        except FileNotFoundError as error:
+            raise PipelineError(f"{error.filename} was removed before it was uploaded; run again") from error
         checksum = f"checksum {uploaded.crc32c} (CRC32C)"
         self.log_status(f"{uploaded.uri}: {uploaded.bytes:,} bytes, {checksum}", bytes=uploaded.bytes)
+        if job.file:
+            remove_when_read(self, job.file)
 
 
 class UploadTripdata(TripdataTask, Upload):
