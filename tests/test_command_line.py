@@ -45,7 +45,7 @@ def test_mistake_is_told_in_one_line(tmp_path: Path, arguments: tuple[str, ...],
 @pytest.mark.parametrize(
     "arguments",
     [
-        ("--local-scheduler", "LoadTripdata", "--tax", "green", "--month", "2031-05"),  # the beginning of an option
+        ("--local-scheduler", "LoadTripdata", "--taxi", "green", "--month", "2031-05"),
         ("LoadTripdata", "--taxi", "green", "--month=2031-05", "--postgres-schema=x", "--log-level", "ERROR"),
     ],
 )

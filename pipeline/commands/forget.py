@@ -25,9 +25,15 @@ def run(taxi: str, month: datetime.date | None) -> int:
     raw_files = [StorageSettings().raw_folder() / release.raw_path(source) for source in release.sources()]
     gone = [file for file in raw_files if remove_extracted(file)]  # first, as it may fail; rows are whole without it
     raw = ", ".join(map(str, gone)) or str(raw_files[0])
-    removed = []
+    removed, modelled = list[str](), list[str]()
     for name in configured_warehouses():
         was_there = warehouse_info(name).is_there() and warehouse_named(name).forget(release)
         removed.append(f"{'removed from' if was_there else 'was not in'} {warehouse_info(name).title}")
+        if was_there and warehouse_named(name).last_build():
+            modelled.append(name)
     print(f"{release.key}: {'; '.join(removed)}; {raw} {'removed' if gone else 'was not there'}")
+    for name in modelled:
+        print(
+            f"The models in {warehouse_info(name).title} hold it still. To rebuild: pipeline build --warehouse {name}"
+        )
     return 0

@@ -7,7 +7,6 @@ import datetime
 import json
 import threading
 import time
-from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -139,9 +138,10 @@ class State:
         """The last try of each month in each warehouse, by the logs of runs."""
         last: dict[tuple[str, str, str], tuple[str, TaskRun]] = {}
         live = {run["log"] for run in self.run_list() if run["status"] in ("running", "stopping")}
+        families = {name: _load_families(name) for name in configured_warehouses()}
         for run in reversed(self.logs.summaries()):
             for each in run.tasks:
-                for warehouse in _warehouses_of(each):
+                for warehouse in (name for name, tasks in families.items() if each.task in tasks):
                     if each.month and (each.status != "running" or run.id in live):
                         last[(warehouse, each.dataset, each.month)] = (run.id, each)
         return [
@@ -172,13 +172,12 @@ def _cell(entry: LedgerEntry) -> list[object]:
     return [entry.partition_key, entry.rows_loaded, entry.rows_duplicate + entry.rows_rejected, finished]
 
 
-def _warehouses_of(each: TaskRun) -> Iterator[str]:
-    """The warehouses whose month a task is about: extracting is about all of them."""
-    for name in configured_warehouses():
-        suffix, loads_objects = warehouse_info(name).load_suffix, warehouse_info(name).loads_objects
-        families = {f"LoadTripdata{suffix}", "ExtractTripdata"} | ({"UploadTripdata"} if loads_objects else set())
-        if each.task in families:
-            yield name
+def _load_families(warehouse: str) -> set[str]:
+    """The tasks that are about a month in a warehouse: extracting is about all of them."""
+    info = warehouse_info(warehouse)
+    return {f"LoadTripdata{info.load_suffix}", "ExtractTripdata"} | (
+        {"UploadTripdata"} if info.loads_objects else set()
+    )
 
 
 def _pid(run_id: str) -> int:

@@ -72,11 +72,12 @@ def _build_table(schema: str) -> sql.Identifier:
 
 
 def _select(connection: Connection, query: sql.Composed, values: dict[str, str]) -> list[LedgerEntry]:
-    with connection.cursor(cursor_factory=RealDictCursor) as cursor:
+    with connection.cursor() as cursor:
         try:
             cursor.execute(query, values)
         except _NO_TABLE:
             return []
         # A ledger may be older than some fields, or newer than this code.
         known = {field.name for field in fields(LedgerEntry)}
-        return [LedgerEntry(**{name: row[name] for name in row.keys() & known}) for row in cursor.fetchall()]
+        places = {column.name: place for place, column in enumerate(cursor.description or ()) if column.name in known}
+        return [LedgerEntry(**{name: row[place] for name, place in places.items()}) for row in cursor.fetchall()]
