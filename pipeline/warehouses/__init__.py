@@ -38,7 +38,7 @@ class WarehouseInfo:
 
     `load_suffix` ends the names of its load tasks: `LoadTripdata` + `ToBigQuery`. `loads_objects`: it loads what
     `UploadTripdata` put into Cloud Storage, not the extracted file itself. `missing_libraries`: what to do where the
-    libraries that its adapter imports are not installed. `is_there`: whether it can be asked without being made by that.
+    libraries that its adapter imports are not installed. `is_there`: whether it can be asked without that making it.
     """
 
     title: str
