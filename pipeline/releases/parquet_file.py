@@ -278,7 +278,10 @@ class ParquetRelease:
                 bad, reason = middle, str(error)
             except pa.ArrowException:
                 bad, reason = middle, f"not read as {wanted.column.postgres_type} without a change"
-        shown = str(array[bad - 1])
+        try:
+            shown = str(array[bad - 1])
+        except (OverflowError, ValueError):  # a time that Python has none for
+            shown = str(array[bad - 1].value)
         shown = shown if len(shown) <= _LONGEST_VALUE else shown[:_LONGEST_VALUE] + "…"
         return PipelineError(
             f"{self.label}, row {first_row + bad - 1:,}, column {wanted.column.source_name}: {reason}: {shown!r};"

@@ -81,7 +81,10 @@ def csv_lines(batch: pa.RecordBatch) -> bytes:
 
 
 def number_text(value: float) -> str:
-    """A double as PostgreSQL writes it: the fewest digits that give it back, with an exponent from 1e15 on."""
+    """A double as PostgreSQL writes it: the fewest digits that give it back, with an exponent from 1e15 on.
+
+    Of whole numbers beyond 2^53 PostgreSQL may write one digit more; no amount of a trip is one.
+    """
     if math.isnan(value) or math.isinf(value):
         return {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}[repr(value)]
     text = repr(value).removesuffix(".0")

@@ -1,0 +1,165 @@
+"""Parquet months as TLC has made them over the years: types that drift, columns that come and go."""
+
+from __future__ import annotations
+
+import datetime
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.datasets import Release, dataset_named, parse_month
+from pipeline.errors import PipelineError
+from pipeline.releases import canonical_csv, open_release
+from pipeline.releases.parquet_file import ParquetRelease
+from pipeline.releases.parquet_values import number_text, texts
+from pipeline.sample import write_month
+
+
+def made(folder: Path, taxi: str, month: str, drop: tuple[str, ...] = (), **columns: pa.Array) -> Path:
+    """A made-up Parquet month of three rows, with some columns left out, and some as given or added."""
+    dataset = dataset_named(taxi)
+    file = write_month(dataset, parse_month(month), 3, folder, "tlc")
+    table = pq.read_table(file)
+    for name, values in columns.items():
+        place = table.schema.get_field_index(name)
+        table = table.append_column(name, values) if place < 0 else table.set_column(place, name, values)
+    pq.write_table(table.drop_columns(list(drop)), file)
+    return file
+
+
+def read(file: Path, taxi: str, month: str, **options: Any) -> tuple[ParquetRelease, list[dict[str, Any]]]:
+    with open_release(file, Release(dataset_named(taxi), parse_month(month)), **options) as release:
+        assert isinstance(release, ParquetRelease)
+        assert release.survey().rows == 3
+        return release, pa.Table.from_batches(release.arrow_batches()).to_pylist()
+
+
+def whole(type_: pa.DataType, *values: float | None) -> pa.Array:
+    return pa.array(values or (1, 2, None), type_)
+
+
+NULLS = pa.nulls(3)
+DRIFT: list[tuple[str, str, tuple[str, ...], dict[str, pa.Array]]] = [
+    ("yellow", "2011-01", (), {"congestion_surcharge": NULLS, "airport_fee": NULLS, "VendorID": whole(pa.int64())}),
+    ("yellow", "2020-10", (), {"airport_fee": NULLS, "passenger_count": whole(pa.float64())}),
+    ("yellow", "2023-02", ("airport_fee",), {"Airport_fee": whole(pa.float64()), "VendorID": whole(pa.int32())}),
+    ("yellow", "2025-01", (), {"cbd_congestion_fee": whole(pa.float64())}),
+    ("yellow", "2026-06", (), {"request_source": pa.array(["A", "HV0003", None], pa.large_string())}),
+    ("fhv", "2019-03", (), {"SR_Flag": NULLS, "PUlocationID": whole(pa.float64())}),
+    ("fhv", "2023-02", (), {"SR_Flag": whole(pa.int64()), "PUlocationID": whole(pa.int64())}),
+    ("fhvhv", "2019-03", (), {"wav_match_flag": NULLS, "airport_fee": NULLS, "PULocationID": whole(pa.int64())}),
+    (
+        "fhvhv",
+        "2025-01",
+        (),
+        {"cbd_congestion_fee": whole(pa.float64()), "access_a_ride_flag": pa.array([" ", "N", "Y"])},
+    ),
+    ("green", "2019-10", (), {"ehail_fee": NULLS, "VendorID": pa.array([1, 2, None]).dictionary_encode()}),
+]
+
+
+@pytest.mark.parametrize(("taxi", "month", "drop", "columns"), DRIFT, ids=lambda value: str(value)[:10])
+def test_months_of_every_era_read_as_the_declared_columns(
+    tmp_path: Path, taxi: str, month: str, drop: tuple[str, ...], columns: dict[str, pa.Array]
+) -> None:
+    release, rows = read(made(tmp_path, taxi, month, drop, **columns), taxi, month)
+
+    declared = {column.name: column for column in dataset_named(taxi).columns}
+    assert release.columns == tuple(rows[0]) == tuple(declared)
+    for name, values in columns.items():
+        column = declared[name.lower()]
+        wanted = [value if value is None or not column.whole else str(int(value)) for value in values.to_pylist()]
+        assert [row[name.lower()] for row in rows] == wanted
+    for name, column in declared.items():
+        if not column.is_in(parse_month(month)):
+            assert {row[name] for row in rows} == {None}
+
+
+@pytest.mark.parametrize(
+    ("column", "values", "said"),
+    [
+        ("VendorID", whole(pa.float64(), 1, 2.5, 3), "row 2, column VendorID: .*2.5"),
+        ("passenger_count", whole(pa.float64(), 1, 2, 2.5), "row 3, column passenger_count: .*2.5"),
+        ("passenger_count", whole(pa.int64(), 1, 2**40, 3), "row 2, column passenger_count: .*1099511627776"),
+        (
+            "fare_amount",
+            whole(pa.float64(), 1, float("nan"), 3),
+            "row 2, column fare_amount: not a finite number: 'nan'",
+        ),
+        ("extra", pa.array(["1", "0x10", "2"]), "row 2, column extra: .*0x10"),
+        ("store_and_fwd_flag", pa.array(["N", "N", "a\0b"]), "row 3, column store_and_fwd_flag: .*NUL"),
+        ("extra", pa.array([[1.0], [2.0], []]), "the column extra is of the type list.*not read as double precision"),
+        (
+            "lpep_dropoff_datetime",
+            pa.array([0, 1, 2], pa.timestamp("us", "UTC")),
+            "the column lpep_dropoff_datetime is of the type timestamp.*UTC",
+        ),
+        (
+            "lpep_dropoff_datetime",
+            pa.array([0, 1, 300_000_000_000_000_000], pa.timestamp("us")),
+            "row 3, column lpep_dropoff_datetime: a time outside the years 1 to 9999",
+        ),
+    ],
+)
+def test_value_without_an_equal_fails_with_column_row_and_value(
+    tmp_path: Path, column: str, values: pa.Array, said: str
+) -> None:
+    file = made(tmp_path, "green", "2024-07", **{column: values})
+    with pytest.raises(PipelineError, match=said) as refused:
+        read(file, "green", "2024-07")
+    assert str(refused.value).startswith(str(file)) and "\n" not in str(refused.value)
+
+
+def test_absent_column_fails_inside_its_time_only(tmp_path: Path) -> None:
+    file = made(tmp_path, "yellow", "2025-01", ("cbd_congestion_fee",))
+    with pytest.raises(PipelineError, match="the file lacks cbd_congestion_fee; if the publisher changed it"):
+        read(file, "yellow", "2025-01")
+
+
+def test_undeclared_column_is_left_out_while_it_is_empty_and_has_a_line_to_paste(tmp_path: Path) -> None:
+    empty = made(tmp_path, "green", "2024-07", new_fee=pa.nulls(3, pa.float64()))
+    assert read(empty, "green", "2024-07")[0].notes == (
+        "the column 'new_fee' is not declared and was left out: it has no values",
+    )
+    full = made(tmp_path, "green", "2024-07", new_fee=whole(pa.float64()))
+    line = r'- \{name: new_fee, postgres: double precision, bigquery: NUMERIC, since: 2024-07, description: "…"\}'
+    with pytest.raises(PipelineError, match=line):
+        read(full, "green", "2024-07")
+    notes = read(full, "green", "2024-07", ignore_unknown_columns=True)[0].notes
+    assert notes == ("the column 'new_fee' is not declared and was left out: its 2 values were ignored",)
+
+
+def test_canonical_text_is_csv_as_postgresql_writes_it(tmp_path: Path) -> None:
+    flags = pa.array(["", 'a,"b"', None])
+    file = made(tmp_path, "green", "2024-07", store_and_fwd_flag=flags, fare_amount=whole(pa.float64(), 0.79, 8, -1e-5))
+    with open_release(file, Release(dataset_named("green"), parse_month("2024-07"))) as release:
+        header, *lines = b"".join(canonical_csv(release)).decode().splitlines()
+    assert header == ",".join(column.source_name for column in dataset_named("green").columns)
+    assert [field in line for field, line in zip((',"",', ',"a,""b""",', ",,"), lines, strict=True)] == [True] * 3
+    assert [field in line for field, line in zip((",0.79,", ",8,", ",-1e-05,"), lines, strict=True)] == [True] * 3
+
+
+def test_numbers_and_times_have_postgresqls_text(server: str) -> None:
+    connection = psycopg2.connect(server)
+    connection.autocommit = True
+
+    @settings(max_examples=300, deadline=None)
+    @given(
+        st.floats(-1e15, 1e15, allow_subnormal=False) | st.sampled_from([1e14, 1e15, 1e-4, 9.99e-5, -0.0, 1e10, 1e22]),
+        st.datetimes(datetime.datetime(1, 1, 1)),
+    )
+    def same(number: float, time: datetime.datetime) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT %s::float8::text, %s::timestamp::text", (repr(number), str(time)))
+            expected = cursor.fetchone()
+        assert expected == (number_text(number), texts(pa.array([time], pa.timestamp("us")))[0].as_py())
+        assert texts(pa.array([number, 1.5]))[0].as_py() == (expected[0] if number == number else "NaN")
+
+    same()
+    connection.close()
