@@ -170,14 +170,14 @@ class PostgresSettings(Section, section="postgres"):
         description="a libpq URL or key=value string; empty: the embedded PostgreSQL below [storage] root",
     )
     schema: str = luigi.Parameter(default="public", description="the schema to work in; created if missing")
-    connect_timeout: int = luigi.IntParameter(default=15, description="seconds to wait for a connection")
-    lock_timeout: float = luigi.FloatParameter(
+    copy_streams: int = CountParameter(least=1, default=2, description="how many COPY streams a load uses")
+    connect_timeout: int = CountParameter(least=1, default=15, description="seconds to wait for a connection")
+    lock_timeout: float = DurationParameter(
         default=600, description="seconds to wait for a lock that another session holds; 0: without end"
     )
-    answer_timeout: float = luigi.FloatParameter(
-        default=120, description="seconds after which a server that answers nobody is given up"
+    answer_timeout: float = DurationParameter(
+        default=120, description="seconds after which a server that answers nobody is given up; 0: never"
     )
-    copy_streams: int = CountParameter(least=1, default=2, description="COPY streams a load, each a connection")
     idle_minutes: float = DurationParameter(
         default=15, description="minutes after its last use when the embedded server stops itself; 0: never"
     )

@@ -163,11 +163,10 @@ def small_disk(server: str) -> Iterator[Path]:
     try:
         with contextlib.closing(psycopg2.connect(server)) as connection, connection.cursor() as cursor:
             connection.autocommit = True
-            cursor.execute("SHOW data_directory")
-            owner = Path(*cursor.fetchone()).stat()
+            owner = psutil.Process(connection.info.backend_pid)
             tablespace = folder / "tablespace"
             tablespace.mkdir(mode=0o700)
-            os.chown(tablespace, owner.st_uid, owner.st_gid)
+            os.chown(tablespace, owner.uids().effective, owner.gids().effective)
             cursor.execute("CREATE TABLESPACE small LOCATION %s", (str(tablespace),))
             yield folder
             cursor.execute("DROP TABLESPACE small")

@@ -23,6 +23,7 @@ logger = logging.getLogger("luigi-interface")
 
 FIRST_LOOK_SECONDS = 5.0  # most work is done by then, and costs no look
 _REPEAT_SECONDS = 60.0
+_NEVER = 1e6
 
 
 @contextlib.contextmanager
@@ -74,7 +75,7 @@ class Watch:
 
     def _ask(self, name: str, values: dict[str, Any]) -> list[tuple[Any, ...]]:
         """The rows of a statement, by a connection that never waits for longer than `answer_timeout`."""
-        deadline = time.monotonic() + self._database.answer_timeout
+        deadline = time.monotonic() + (self._database.answer_timeout or _NEVER)
         info = self._connections[0].info  # where it is: asking for the embedded server again might start it
         place: dict[str, Any] = {**info.dsn_parameters, **({"password": info.password} if info.password else {})}
         with contextlib.closing(psycopg2.connect(async_=True, **place)) as asked:
