@@ -99,7 +99,7 @@ def test_load_build_and_report_go_the_whole_way(
     assert reported.stdout == (tmp_path / "data" / "reports" / "postgres" / "index.html").as_uri() + "\n"
     assert execute(database, "SELECT count(*) > 0 FROM fact_trips") == [(True,)]
     forgotten = pipeline("forget", "--taxi", "green", "--month", "2019-01").stdout
-    assert forgotten.endswith("hold it still: pipeline build --warehouse postgres\n")
+    assert forgotten.endswith("hold it still. To rebuild: pipeline build --warehouse postgres\n")
 
 
 def test_every_task_is_listed_with_an_example_that_luigi_understands(pipeline: Run) -> None:
