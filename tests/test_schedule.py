@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import os
 import re
 import signal
@@ -15,6 +16,7 @@ from conftest import Run, execute, publish, settings, start_command
 from http_source import Fault, HttpSource
 from waiting import MARKER, eventually, held, until_it_waits
 
+from pipeline.schedule.record import Record
 from pipeline.warehouses.postgres.connection import PostgresDatabase
 
 NOW = ("schedule", "--taxi", "green", "--once")
@@ -226,6 +228,19 @@ def test_two_catch_ups_do_not_overlap_even_when_the_first_has_lost_its_schedule(
         assert "another process is catching up" in second.stderr
     eventually(lambda: loaded(database) == ["green/2019-01", "green/2019-02"])
     first.communicate(timeout=20)
+
+
+def test_record_is_replaced_as_a_whole_and_stays_locked(tmp_path: Path) -> None:
+    first, second = (datetime.datetime(2024, 1, day, tzinfo=datetime.UTC) for day in (1, 2))
+    record = Record(tmp_path, "green")
+    record.save_success(first)
+    with (tmp_path / "green").open() as reader, record.locked() as lock:
+        record.save_success(second)
+        # Not rewritten in place, so that a crash in between leaves one of the two; the lock is not on what is replaced.
+        assert datetime.datetime.fromisoformat(reader.read()) == first
+        with Record(tmp_path, "green").locked() as other:
+            assert lock is not None and other is None
+    assert record.last_success() == second
 
 
 def test_dry_run_that_ends_before_it_begins_is_refused(pipeline: Run) -> None:

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 from pipeline.errors import PipelineError
 from pipeline.schedule.cron import firings, shown
-from pipeline.schedule.daemon import keep
+from pipeline.schedule.daemon import run_forever
 from pipeline.schedule.plan import CatchUp, catch_ups
 from pipeline.schedule.runner import Runner
 from pipeline.settings import ScheduleSettings
@@ -32,7 +32,7 @@ def run(taxis: list[str] | None, once: bool, dry_run: bool, since: str | None, u
     runner = Runner(settings.folder())
     if once:
         return max(runner.run(catch_up) for catch_up in planned)
-    keep(planned, runner, settings.retry_minutes)
+    run_forever(planned, runner, settings.retry_minutes)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Keeps the schedule: fires what is due, and what was due while nobody kept it, until told to stop."""
+"""Runs the schedule: what is due, and what fell due while it did not run, until it is asked to stop."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipeline.schedule.runner import ALREADY_RUNNING, Runner
 logger = logging.getLogger("pipeline.schedule")
 
 
-def keep(catch_ups: list[CatchUp], runner: Runner, retry_minutes: float) -> None:
+def run_forever(catch_ups: list[CatchUp], runner: Runner, retry_minutes: float) -> None:
     """Fires until SIGTERM or ctrl-C, then returns once the months at hand are done; at the second one, at once.
 
     Catch-ups run one after the other. Several firings that a machine slept through are one, as are those that were
@@ -47,8 +47,8 @@ def keep(catch_ups: list[CatchUp], runner: Runner, retry_minutes: float) -> None
 def _first_run(catch_up: CatchUp, runner: Runner) -> dict[str, datetime.datetime]:
     """When to run for the first time, if not at the next firing: now, if one was missed since the last catch-up."""
     record, now = runner.record(catch_up), datetime.datetime.now(datetime.UTC)
-    if (last := record.last()) is None:
-        record.note(now)  # nothing is missed before the first time that somebody keeps the schedule
+    if (last := record.last_success()) is None:
+        record.save_success(now)  # nothing is missed before the schedule runs for the first time
     elif missed := next(firings(catch_up.trigger, last, now), None):
         logger.info("%s: the firing of %s was missed", catch_up.name, shown(missed))
         return {"next_run_time": now}

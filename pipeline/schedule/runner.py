@@ -32,7 +32,7 @@ class Runner:
         self._folder = folder
         self._luigi: subprocess.Popen[bytes] | None = None
         self._stops = 0
-        self._told: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._stop_requests: queue.SimpleQueue[None] = queue.SimpleQueue()
         for name in (signal.SIGTERM, signal.SIGINT):
             signal.signal(name, self._stop)
 
@@ -41,14 +41,14 @@ class Runner:
         return self._stops > 0
 
     def wait_for_stop(self) -> None:
-        """Returns once it was told to stop."""
-        self._told.get()
+        """Returns once it is asked to stop."""
+        self._stop_requests.get()
 
     def record(self, catch_up: CatchUp) -> Record:
         return Record(self._folder, catch_up.name)
 
     def run(self, catch_up: CatchUp) -> int:
-        """Returns luigi's exit code; 10 if another process is at the same dataset, 25 once told to stop."""
+        """Returns luigi's exit code; 10 if another process is catching up with the dataset, 25 once asked to stop."""
         if self.stopping:
             return _NOT_RUN
         record, began = self.record(catch_up), datetime.datetime.now(datetime.UTC)
@@ -60,22 +60,22 @@ class Runner:
             # In a session of its own, so that ctrl-C reaches this process alone, which then asks it to finish.
             self._luigi = subprocess.Popen(catch_up.command(), pass_fds=[lock.fileno()], start_new_session=True)
             if self.stopping:  # since it was asked above
-                self._pass_on()
+                self._forward_stop()
             code = self._luigi.wait()
-            code = code if code >= 0 else 128 - code  # killed by a signal, as a shell tells it
+            code = code if code >= 0 else 128 - code  # killed by a signal, as a shell reports it
             if self.stopping:
                 return code or _NOT_RUN
             if code == 0:
-                record.note(began)
+                record.save_success(began)
         logger.log(logging.ERROR if code else logging.INFO, "%s: ended with exit code %d", catch_up.name, code)
         return code
 
     def _stop(self, signum: int, frame: FrameType | None) -> None:
         self._stops += 1
-        self._told.put(None)
-        self._pass_on()
+        self._stop_requests.put(None)
+        self._forward_stop()
 
-    def _pass_on(self) -> None:
+    def _forward_stop(self) -> None:
         if self._luigi is None or self._luigi.poll() is not None:
             return
         if self._stops == 1:

@@ -103,7 +103,7 @@ class State:
         shown = []
         for each in planned:
             record = Record(wanted.folder(), each.name)
-            at, last, schedule = each.trigger.get_next_fire_time(None, now), record.last(), each.spec.schedule
+            at, last, schedule = each.trigger.get_next_fire_time(None, now), record.last_success(), each.spec.schedule
             shown.append(
                 {
                     "dataset": each.name,
