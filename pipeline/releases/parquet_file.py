@@ -20,8 +20,8 @@ from pipeline.releases.parquet_values import TYPES, BadValue, WrongType, convert
 from pipeline.releases.survey import Survey
 from pipeline.releases.unknown_columns import left_out, refusal
 
-BATCH_ROWS = 65_536
-_BUFFER_BYTES = 1 << 20  # so that a row group that holds the whole month is read piece by piece
+BATCH_ROWS = 16_384
+_BUFFER_BYTES = 1 << 18  # so that a row group that holds the whole month is read piece by piece
 _MAGIC = b"PAR1"  # https://parquet.apache.org/docs/file-format/: at both ends
 _SHORTEST = 12  # both magics and the footer's length
 _REMEDY = "if it is whole at its source, remove this copy with `pipeline forget` and run again"
@@ -238,7 +238,7 @@ class ParquetRelease:
 
     def _read(self, names: list[str]) -> Iterator[pa.RecordBatch]:
         rows = 0
-        batches = self._file.iter_batches(BATCH_ROWS, columns=names)
+        batches = self._file.iter_batches(BATCH_ROWS, columns=names, use_threads=False)
         while True:
             with self._readable(f"row {rows + 1:,} or one soon after"):
                 batch = next(batches, None)

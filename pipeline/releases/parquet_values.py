@@ -119,7 +119,7 @@ def _to_text(array: pa.Array, whole: bool) -> pa.Array:
     type_ = array.type
     if _is_text(type_) or pa.types.is_binary(type_) or pa.types.is_large_binary(type_):
         values = array.cast(pa.string())
-        if pc.any(pc.match_substring(values, "\0")).as_py():
+        if _has_nul(values):
             raise BadValue("a text with a NUL character")
         return _whole_texts(values) if whole else values
     if pa.types.is_integer(type_):
@@ -133,6 +133,16 @@ def _to_text(array: pa.Array, whole: bool) -> pa.Array:
     if pa.types.is_boolean(type_):
         return array.cast(pa.string())
     raise WrongType(str(type_))
+
+
+def _has_nul(values: pa.Array) -> bool:
+    """Whether a text has a NUL, which PostgreSQL takes in none; looked for in the bytes, which is all but free."""
+    _, offsets, data = values.buffers()
+    if data is None or not len(values):
+        return False
+    bounds = memoryview(offsets).cast("i")
+    first, last = bounds[values.offset], bounds[values.offset + len(values)]
+    return bytes(memoryview(data)[first:last]).find(0) >= 0
 
 
 def _whole_texts(values: pa.Array) -> pa.Array:
@@ -161,7 +171,8 @@ def _to_double(array: pa.Array, type_: pa.DataType) -> pa.Array:
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind) or _is_text(kind)):
         raise WrongType(str(kind))
     values = array.cast(type_)
-    if pc.all(pc.is_finite(values)).as_py() is False:
+    total = pc.sum(values).as_py()  # a single value that is not finite makes the sum so
+    if total is not None and not math.isfinite(total) and pc.all(pc.is_finite(values)).as_py() is False:
         raise BadValue("not a finite number")
     return values
 
