@@ -36,11 +36,11 @@ def create_resources(project: GoogleProject) -> list[str]:
     made = []
     if not _bucket_is_there(project):
         _create_bucket(project)
-        made.append(f"bucket gs://{project.bucket}")
+        made.append(f"bucket gs://{project.bucket} in {project.location}")
     for name, days in _datasets(project).items():
         if not _dataset_is_there(project, name):
             _create_dataset(project, name, days)
-            made.append(f"dataset {name}")
+            made.append(f"dataset {name} in {project.location}")
     return made
 
 
