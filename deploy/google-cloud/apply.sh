@@ -71,8 +71,8 @@ gcloud builds submit "${on_google[@]}" --region="$region" --config=deploy/google
     --substitutions="_IMAGE=$image" .
 
 .venv/bin/python -c '
-from pipeline.datasets import all_specs
-for spec in all_specs().values():
+from pipeline.datasets import all_datasets
+for spec in all_datasets().values():
     if spec.schedule:
         print(spec.name, spec.schedule.cron, spec.schedule.timezone, sep="\t")
 ' | while IFS=$'\t' read -r taxi cron timezone; do
