@@ -73,7 +73,7 @@ def test_stop_in_the_future_ends_with_the_present_month(luigi: Run, database: Po
 def test_unknown_taxi_is_told_in_one_line(luigi: Run) -> None:
     wrong = luigi(*GREEN[:-1], '{"taxi": "geen"}', *FIRST_QUARTER)
     assert wrong.returncode == 35
-    assert "--taxi geen: no monthly dataset is called that; there are: fhv, green, yellow" in wrong.stderr
+    assert "--taxi geen: no monthly dataset is called that; there are: fhv, fhvhv, green, yellow" in wrong.stderr
     assert "Traceback" not in wrong.stderr
 
 

@@ -236,7 +236,10 @@ def test_help_names_every_command_and_so_do_the_pages(pipeline: Run) -> None:
         (("load", "green", "2020-05..2020-03"), "'2020-05..2020-03' is empty"),
         (("load", "green", "2020-05", "--workers", "0"), "'0' is not a whole number from 1 on"),
         ((), "the following arguments are required: COMMAND"),
-        (("status", "--taxi", "geen"), "invalid choice: 'geen' (choose from 'fhv', 'green', 'yellow', 'zones')"),
+        (
+            ("status", "--taxi", "geen"),
+            "invalid choice: 'geen' (choose from 'fhv', 'fhvhv', 'green', 'yellow', 'zones')",
+        ),
         (("forget", "--taxi", "green", "--month", "2019-13"), "'2019-13' is not a month such as 2019-01"),
     ],
 )

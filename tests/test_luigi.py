@@ -240,7 +240,7 @@ def test_file_mended_at_its_source_is_fetched_by_force(luigi: Run, database: Pos
     file.write_bytes(gzip.compress(b"\r\n".join([HEADER, *trips(2, FEBRUARY), trip(3, fare_amount="far"), b""])))
     failed = luigi(*load)
     assert failed.returncode == 30
-    assert "Mend the file at its source and run again with --force" in failed.stderr
+    assert "Fix the file at its source and run again with --force" in failed.stderr
 
     file.write_bytes(gzip.compress(b"\r\n".join([HEADER, *trips(3, FEBRUARY), b""])))
     done = luigi(*load, "--force")
