@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
@@ -15,7 +16,7 @@ from conftest import execute
 from row_ids import rows_with_another_id
 from trips import FEBRUARY, contents, count, job_of, loading_tables, partitions, trip, trips
 
-from pipeline.datasets import Dataset, Release
+from pipeline.datasets import Dataset, Release, dataset_named
 from pipeline.errors import PipelineError
 from pipeline.progress import silent
 from pipeline.releases import csv_file
@@ -129,7 +130,9 @@ def test_line_that_would_silently_end_the_copy_is_a_bad_row(
 
 
 def test_such_a_line_inside_quotes_is_text(on_15: PostgresDatabase, tmp_path: Path) -> None:
-    load(on_15, job_of([*trips(3), trip(3, store_and_fwd_flag='"a\n\\.\nb"'), trip(4)], tmp_path, end=b"\n"), silent)
+    spec = replace(dataset_named("green"), lines_in_quotes=True)
+    lines = [*trips(3), trip(3, store_and_fwd_flag='"a\n\\.\nb"'), trip(4)]
+    load(on_15, job_of(lines, tmp_path, spec=spec, end=b"\n"), silent)
 
     query = "SELECT store_and_fwd_flag FROM green_tripdata ORDER BY lpep_pickup_datetime"
     assert execute(on_15, query) == [("N",), ("N",), ("N",), ("a\n\\.\nb",), ("N",)]
