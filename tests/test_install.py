@@ -6,6 +6,7 @@ import importlib.util
 import os
 import re
 import subprocess
+import sys
 import sysconfig
 import tarfile
 from collections.abc import Iterator
@@ -35,7 +36,9 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (source / name).parent.mkdir(parents=True, exist_ok=True)
         (source / name).write_bytes((CHECKOUT / name).read_bytes())
     isolation = ["--no-build-isolation"] if importlib.util.find_spec("setuptools") else []
-    done = run(BIN / "uv", "build", "--quiet", *isolation, "--out-dir", folder, ".", cwd=source)
+    done = run(
+        BIN / "uv", "build", "--quiet", *isolation, "--python", sys.executable, "--out-dir", folder, ".", cwd=source
+    )
     assert done.returncode == 0, done.stderr
     return folder
 
