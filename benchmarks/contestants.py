@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from benchmarks.data import Releases
 from benchmarks.process import BenchmarkError, Measured, installed, run, run_piped
 from benchmarks.server import Server
-from pipeline.datasets import Release
+from pipeline.datasets import Column, Release
 
 OVERRIDDEN = (
     "PIPELINE__STORAGE__ROOT",
@@ -112,6 +112,14 @@ class Pipeline(Contestant):
 
 def typed_columns(releases: Releases) -> str:
     """The file's columns as SQL, named and typed as the pipeline's."""
+    return ", ".join(f"{column.name} {column.postgres_type}" for column in _columns(releases))
+
+
+def column_names(releases: Releases) -> list[str]:
+    """The names of the file's columns, in its order."""
+    return [column.name for column in _columns(releases)]
+
+
+def _columns(releases: Releases) -> tuple[Column, ...]:
     release = Release(releases.spec, releases.months[0])
-    columns = releases.spec.columns_of(release.month, release.source_named("mirror"))
-    return ", ".join(f"{column.name} {column.postgres_type}" for column in columns)
+    return releases.spec.columns_of(release.month, release.source_named("mirror"))

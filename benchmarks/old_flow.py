@@ -11,7 +11,7 @@ import datetime
 import time
 from dataclasses import dataclass
 
-from benchmarks.contestants import Contestant, typed_columns
+from benchmarks.contestants import Contestant, column_names, typed_columns
 from benchmarks.data import Releases
 from benchmarks.process import run
 from benchmarks.server import Server
@@ -46,9 +46,10 @@ class OldFlow(Contestant):
 
     def _statements(self, month: datetime.date, csv: str) -> list[str]:
         spec = self.releases.spec
-        file_columns = ", ".join(spec.column_names)
+        names = column_names(self.releases)
+        file_columns = ", ".join(names)
         key = " || ".join(f"COALESCE(CAST({name} AS text), '')" for name in spec.row_key)
-        columns = ("unique_row_id", "filename", *spec.column_names)
+        columns = ("unique_row_id", "filename", *names)
         return [
             f"TRUNCATE TABLE {_SCHEMA}.staging",
             f"\\copy {_SCHEMA}.staging ({file_columns}) from '{csv}' csv header",

@@ -54,7 +54,7 @@ def test_debug_is_done_each_time_and_leaves_the_password_in_no_file_and_no_log(
         assert "All checks passed!" in done.stderr
 
     assert PostgresWarehouse(replace(database, dsn=with_password), "marts", 1).dbt_profile().environment.items() >= {
-        ("PGPASSWORD", "hush-hush"),
+        ("DBT_ENV_SECRET_POSTGRES_PASSWORD", "hush-hush"),
         ("PGSSLMODE", "prefer"),
         ("TLC_POSTGRES_USER", "postgres"),
     }

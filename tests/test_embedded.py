@@ -249,6 +249,16 @@ def test_programs_that_the_servers_user_cannot_run_are_copied(tmp_path: Path, mo
     assert (programs[0], said.stdout) == (programs[1], b"runs\n")
 
 
+def test_copied_programs_find_their_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedded_server, "_open_to_all", lambda _: False)
+    with tempfile.TemporaryDirectory() as open_folder:
+        Path(open_folder).chmod(0o755)
+        monkeypatch.setattr(embedded_server, "_ROOTS_PROGRAMS", Path(open_folder) / "programs")
+        initdb = embedded_server._programs(embedded_server._User(65534, 65534)) / "initdb"
+        said = subprocess.run([initdb, "--version"], capture_output=True, check=True).stdout
+    assert initdb.is_relative_to(open_folder) and b"PostgreSQL" in said
+
+
 def test_language_that_is_not_installed_does_not_matter(fresh: Root) -> None:
     _, environment = fresh(LANG="xx_XX.UTF-8", LC_ALL="xx_XX.UTF-8")
     assert run_command("pipeline", *USE, **environment).returncode == 0

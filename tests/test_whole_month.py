@@ -45,10 +45,15 @@ def test_month_in_both_warehouses_makes_the_same_report(luigi: Run, google_cloud
 
     assert done.returncode == 0, done.stderr
     pages = [tmp_path / "data" / "reports" / warehouse / "index.html" for warehouse in ("postgres", "bigquery")]
-    of_postgres, of_bigquery = (re.findall("<main>(.*)</main>", page.read_text(), re.DOTALL) for page in pages)
+    texts = [re.sub(r"The marts were built on [^.]*\.", "", page.read_text()) for page in pages]
+    of_postgres, of_bigquery = (re.findall("<main>(.*)</main>", text, re.DOTALL) for text in texts)
     assert of_postgres == of_bigquery != []
-    jobs = len(google_cloud.jobs())
+    jobs = jobs_that_are_no_look_at_the_ledger(google_cloud)
     again = luigi(*whole)
     assert again.returncode == 0, again.stderr
     assert "Did not run any tasks" in again.stderr
-    assert len(google_cloud.jobs()) == jobs
+    assert jobs_that_are_no_look_at_the_ledger(google_cloud) == jobs
+
+
+def jobs_that_are_no_look_at_the_ledger(cloud: GoogleCloud) -> int:
+    return sum("step" in (job["configuration"].get("labels") or {}) for job in cloud.jobs())

@@ -316,7 +316,12 @@ def _programs(user: _User | None) -> Path:
         copy.parent.mkdir(mode=0o755, exist_ok=True)
         logger.info("copying PostgreSQL to %s: its user cannot run %s", copy, programs)
         part = Path(tempfile.mkdtemp(dir=copy.parent))
-        shutil.copytree(programs.parent, part, ignore=shutil.ignore_patterns("include"), dirs_exist_ok=True)
+        # Side by side as in the wheel, whose programs look for their libraries three folders up.
+        package = programs.parents[1]
+        for source in (programs.parent, package.with_name(f"{package.name}.libs")):
+            if source.exists():
+                target = part / source.relative_to(package.parent)
+                shutil.copytree(source, target, ignore=shutil.ignore_patterns("include"))
         for path in [part, *part.rglob("*")]:
             runs = path.is_dir() or path.stat().st_mode & stat.S_IXUSR
             path.chmod(0o755 if runs else 0o644)
@@ -324,4 +329,4 @@ def _programs(user: _User | None) -> Path:
             part.rename(copy)
         except OSError:  # another process was first
             shutil.rmtree(part)
-    return copy / "bin"
+    return copy / programs.relative_to(programs.parents[2])
