@@ -8,7 +8,6 @@ import re
 import signal
 import sqlite3
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -260,45 +259,6 @@ def test_two_workers_share_a_backfill_and_one_takes_over_when_the_other_is_kille
     begun_by_month = runs(tmp_path, "RUNNING")
     assert set(done_by_month.values()) == {1} and len(done_by_month) == 12
     assert begun_by_month == {month: 2 if month == "2019-06" else 1 for month in done_by_month}
-
-
-def test_run_that_is_started_again_soon_after_kill_9_waits_and_does_the_work(
-    environment: dict[str, str], luigi: Run, database: PostgresDatabase, mirror: Path
-) -> None:
-    publish(mirror, "2019-02")
-    luigi("LoadTripdata", "--taxi", "green", "--month", "2019-02")
-    load = ("--module", "pipeline", "LoadTripdata", "--taxi", "green", "--month", "2019-01")
-    environment |= {"PIPELINE__SCHEDULER__WORKER_DISCONNECT_DELAY": "10"}
-    with central_scheduler(environment) as ui:
-        with held(database, MARKER):
-            killed = start_command("luigi", *load, **environment, **ui.environment)
-            until_it_waits(database, "INSERT INTO")
-            os.kill(killed.pid, signal.SIGKILL)
-            killed.communicate(timeout=20)
-        time.sleep(3.5)  # it may be alive as long as nobody has missed it
-        again = start_command("luigi", *load, **environment, **ui.environment)
-        said, _ = again.communicate(timeout=60)
-
-    assert again.returncode == 0, said
-    assert execute(database, "SELECT rows_loaded FROM load_ledger WHERE partition_key = 'green/2019-01'") == [(500,)]
-
-
-def test_run_waits_for_what_another_one_has_at_hand(
-    ui: CentralScheduler, environment: dict[str, str], luigi: Run, database: PostgresDatabase, mirror: Path
-) -> None:
-    publish(mirror, "2019-02")
-    luigi("LoadTripdata", "--taxi", "green", "--month", "2019-02")
-    load = ("--module", "pipeline", "LoadTripdata", "--taxi", "green", "--month", "2019-01")
-    with held(database, MARKER):
-        first = start_command("luigi", *load, **environment, **ui.environment)
-        until_it_waits(database, "INSERT INTO")
-        second = start_command("luigi", *load, **environment, **ui.environment)
-        with pytest.raises(subprocess.TimeoutExpired):
-            second.communicate(timeout=5)
-    said, _ = second.communicate(timeout=30)
-    first.communicate(timeout=30)
-
-    assert (first.returncode, second.returncode) == (0, 10), said
 
 
 def test_workers_outlive_a_restart_of_the_central_scheduler(

@@ -24,7 +24,6 @@ from pipeline.ui.guard import Guard, new_guard
 from pipeline.ui.history import TaskHistory
 from pipeline.ui.pages import SchedulerApi, page_handlers
 from pipeline.ui.runs import Runs
-from pipeline.ui.scheduler import WaitingScheduler
 from pipeline.ui.state import State
 
 _PRUNE_MILLISECONDS = 60_000
@@ -69,14 +68,14 @@ def serve(address: str, port: int, folder: Path, history: str, hosts: list[str],
     :raises PipelineError: when the port is taken, the address is not this machine's, or the history cannot be used.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    scheduler = WaitingScheduler(  # type: ignore[no-untyped-call]
+    scheduler = Scheduler(
         task_history_impl=TaskHistory(history or f"sqlite:///{folder / 'history.sqlite'}"),
         state_path=str(folder / "state.pickle"),
         record_task_history=True,
         metrics_collector=MetricsCollectors.custom,
         metrics_custom_import="pipeline.monitoring.scheduler_metrics.SchedulerMetrics",
     )
-    scheduler.load()  # type: ignore[no-untyped-call]
+    scheduler.load()
     # Else it tells of every browser without a favicon.
     logging.getLogger("tornado.access").setLevel(logging.ERROR)
     guard = new_guard(address, not is_loopback(address), hosts, folder)
@@ -94,7 +93,7 @@ def serve(address: str, port: int, folder: Path, history: str, hosts: list[str],
     try:
         loop.start()
     finally:
-        scheduler.dump()  # type: ignore[no-untyped-call]
+        scheduler.dump()
 
 
 def is_loopback(address: str) -> bool:
