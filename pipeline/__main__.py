@@ -12,7 +12,7 @@ from typing import NoReturn, TypeAlias
 import psycopg2
 from luigi.task_register import Register
 
-from pipeline.commands import build, dbt, demo, forget, load, psql, report, status, stop, tasks, ui
+from pipeline.commands import INTERRUPTED, adopt, build, dbt, demo, forget, load, psql, report, status, stop, tasks, ui
 from pipeline.datasets import all_datasets, monthly_names, parse_month
 from pipeline.errors import PipelineError
 from pipeline.nearest import nearest
@@ -65,6 +65,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except psycopg2.Error as error:
         print(f"pipeline: PostgreSQL says: {error.diag.message_primary or error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("pipeline: interrupted", file=sys.stderr)
+        return INTERRUPTED
     except BrokenPipeError:
         sys.stderr.close()
         return 1
@@ -139,6 +142,13 @@ def _add_warehouse_commands(commands: Commands) -> None:
     command = commands.add_parser("dbt", help="run dbt, with any words of its own, on the configured warehouse")
     command.add_argument("--warehouse", choices=list(WAREHOUSES), default="postgres", help="which warehouse")
     command.set_defaults(run=lambda a: dbt.run(a.warehouse, a.rest), takes_more=True)
+
+    command = commands.add_parser("adopt", help="make a table that the course's Kestra flows made the pipeline's own")
+    command.add_argument("dataset", choices=monthly_names(), help="whose table: green_tripdata, yellow_tripdata")
+    command.add_argument(
+        "--recompute-ids", action="store_true", help="also rows whose id is another one, with the id computed anew"
+    )
+    command.set_defaults(run=lambda a: adopt.run(a.dataset, a.recompute_ids))
 
     command = commands.add_parser("forget", help="remove a month everywhere, raw file included, so that it runs again")
     _add_file_options(command, required=True)

@@ -75,7 +75,7 @@ def render(data: ReportData, sections: list[Section], warehouse: str, digest: st
         headlines=[headline for section in sections for headline in section.headlines],
         sections=sections,
         misdated=_misdated(data) if data.files else "",
-        sources=sorted({file.source.rpartition("/")[0] for file in data.files}),
+        sources=sorted({file.source.rpartition("/")[0] or file.source for file in data.files}),
         made_at=f"{made_at:%d %B %Y at %H:%M} UTC".lstrip("0"),
         warehouse=warehouse,
     )

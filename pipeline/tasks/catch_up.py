@@ -14,7 +14,7 @@ from pipeline.errors import PipelineError
 from pipeline.extract.availability import edition_of, published_months
 from pipeline.settings import ScheduleSettings, SourceSettings
 from pipeline.warehouses import WAREHOUSES, warehouse_named
-from pipeline.warehouses.ledger import LedgerEntry
+from pipeline.warehouses.ledger import ADOPTED, LedgerEntry
 
 _LOOKED_AT_AGAIN = 3  # of the months that are loaded, the last ones: those are what has been published again
 
@@ -89,7 +89,8 @@ class CatchUpMonthly(RangeMonthly):
         """Those of the last loaded months whose file at the source is another one by now."""
         found = []
         for warehouse in self._warehouses():
-            loaded = {entry.partition_key: entry for entry in warehouse_named(warehouse).loaded() if entry.source}
+            ledger = [entry for entry in warehouse_named(warehouse).loaded() if entry.source not in ("", ADOPTED)]
+            loaded = {entry.partition_key: entry for entry in ledger}
             releases = [Release(self._dataset, month) for month in sorted(months)]
             for release in [each for each in releases if each.key in loaded][-_LOOKED_AT_AGAIN:]:
                 if release.month and release.month not in found and _is_republished(release, loaded[release.key]):

@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime
 from dataclasses import dataclass
 
+ADOPTED = "adopted"
+
 
 @dataclass(frozen=True)
 class LedgerEntry:
@@ -12,7 +14,8 @@ class LedgerEntry:
 
     `run_id` names the run that loaded it: a run with `--force` recognises its own load by it, whatever clocks say.
     `source` and `format` say where the file came from (`mirror`, `tlc`) and what it was (`csv`, `parquet`); `etag` and
-    `last_modified` are what its server said of that edition. All four are empty where they are not known.
+    `last_modified` are what its server said of that edition. All four are empty where they are not known. A `source` of
+    `ADOPTED`: there was no file, the rows were taken over from a table that was there.
     """
 
     task_family: str

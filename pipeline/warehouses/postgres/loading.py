@@ -60,7 +60,7 @@ def load(database: PostgresDatabase, job: LoadJob, progress: Progress) -> Ledger
     what = f"{job.release.key} was not loaded and nothing has changed"
     with (
         translate_errors(what),
-        contextlib.closing(_connect(database)) as control,
+        contextlib.closing(connect_to_load(database)) as control,
         watched(database, control, what) as watch,
         control.cursor() as cursor,
     ):
@@ -105,7 +105,7 @@ def forget(database: PostgresDatabase, release: Release) -> bool:
             return was_loaded
 
 
-def _connect(database: PostgresDatabase) -> Connection:
+def connect_to_load(database: PostgresDatabase) -> Connection:
     """The connection that steers a load and builds its indexes, with as many processes as there are streams."""
     return database.connect(
         maintenance_work_mem=_INDEX_MEMORY, max_parallel_maintenance_workers=str(database.copy_streams - 1)
@@ -121,7 +121,8 @@ def _load_month(
     watch: Watch,
 ) -> None:
     started_at = datetime.datetime.now(datetime.UTC)
-    create_loading_table(control, tables)
+    with control, control.cursor() as cursor:
+        create_loading_table(cursor, tables)
     try:
         with _opened(job) as release, bad_rows_of(job.release, job.max_bad_rows) as bad_rows:
             with contextlib.ExitStack() as stack:

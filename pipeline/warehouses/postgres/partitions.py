@@ -7,7 +7,6 @@ import datetime
 import psycopg2.errors
 from dateutil.relativedelta import relativedelta
 from psycopg2 import sql
-from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
 from pipeline.warehouses.postgres.connection import lock_transaction, statement, table_exists
@@ -17,23 +16,22 @@ from pipeline.warehouses.postgres.tables import ReleaseTables, lock_set_up
 _BEFORE_INDEX = sql.Identifier("before_index")
 
 
-def create_loading_table(connection: Connection, tables: ReleaseTables) -> None:
-    """Makes the table that the release is loaded into, empty and unseen."""
+def create_loading_table(cursor: Cursor, tables: ReleaseTables) -> None:
+    """Makes the table that the release is loaded into, empty and unseen, in the transaction at hand."""
     function = {"function": tables.row_id_function, "argument_types": tables.row_id_argument_types}
-    with connection, connection.cursor() as cursor:
-        lock_set_up(cursor)
-        cursor.execute(statement("declare_row_id_immutable", **function))
-        cursor.execute(
-            statement(
-                "create_loading_table",
-                loading=tables.loading,
-                function=tables.row_id_function,
-                key_values=tables.key_values,
-                filename=tables.filename,
-                columns=tables.column_definitions,
-            )
+    lock_set_up(cursor)
+    cursor.execute(statement("declare_row_id_immutable", **function))
+    cursor.execute(
+        statement(
+            "create_loading_table",
+            loading=tables.loading,
+            function=tables.row_id_function,
+            key_values=tables.key_values,
+            filename=tables.filename,
+            columns=tables.column_definitions,
         )
-        cursor.execute(statement("declare_row_id_stable", **function))
+    )
+    cursor.execute(statement("declare_row_id_stable", **function))
 
 
 def drop_loading_table(cursor: Cursor, tables: ReleaseTables) -> None:

@@ -27,6 +27,11 @@ class FoundTable:
     comment: str
     columns: Mapping[str, str]
 
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is an ordinary table: no partitioned one, no view."""
+        return self.kind == _PLAIN
+
 
 @dataclass(frozen=True)
 class Tables:
@@ -62,6 +67,14 @@ class Tables:
     def is_ours(self, comment: str) -> bool:
         """Whether a table with that comment was made by some version of the spec."""
         return f"(pipeline/datasets/{self.dataset.name}.yaml, version " in comment
+
+    def catalogue_types(self) -> dict[str, str]:
+        """The types of the table's columns, spelt as in the catalogue."""
+        types = {"unique_row_id": "text", "filename": "text"} if self.dataset.is_monthly else {}
+        return types | {
+            column.name: _CATALOGUE_TYPES.get(column.postgres_type, column.postgres_type)
+            for column in self.dataset.columns
+        }
 
     def missing_columns(self, found: FoundTable | None) -> list[Column]:
         """The columns that the spec declares and a table that is there lacks."""
@@ -161,14 +174,14 @@ def ensure_tables(connection: Connection, tables: Tables) -> None:
     :raises PipelineError: when a table of that name is there already and is not the spec's.
     """
     with connection.cursor() as cursor:
-        found = _found_table(cursor, connection, tables)
+        found = found_table(cursor, tables.table)
         if found:
             _check(tables, found)
-        if not found or tables.missing_columns(found) or not _is_set_up(cursor, connection, tables):
+        if not found or tables.missing_columns(found) or not _is_set_up(cursor, tables):
             with connection:
                 lock_set_up(cursor)
-                _create(cursor, connection, tables)
-            _check(tables, _found_table(cursor, connection, tables))
+                create_tables(cursor, tables)
+            _check(tables, found_table(cursor, tables.table))
 
 
 def lock_set_up(cursor: Cursor) -> None:
@@ -183,20 +196,22 @@ def ensure_schema(cursor: Cursor, schema: str) -> None:
         cursor.execute(statement("create_schema", schema=sql.Identifier(schema)))
 
 
-def _is_set_up(cursor: Cursor, connection: Connection, tables: Tables) -> bool:
-    names = {name: getattr(tables, name).as_string(connection) for name in ("table", "ledger", "quarantine")}
+def _is_set_up(cursor: Cursor, tables: Tables) -> bool:
+    names = {name: getattr(tables, name).as_string(cursor) for name in ("table", "ledger", "quarantine")}
     cursor.execute(statement("select_setup"), names | {"comment": tables.comment})
     row = cursor.fetchone()
     return bool(row and row[0])
 
 
-def _found_table(cursor: Cursor, connection: Connection, tables: Tables) -> FoundTable | None:
-    cursor.execute(statement("select_columns"), {"table": tables.table.as_string(connection)})
+def found_table(cursor: Cursor, table: sql.Identifier) -> FoundTable | None:
+    """What the catalogue says of a table, or None where there is none of that name."""
+    cursor.execute(statement("select_columns"), {"table": table.as_string(cursor)})
     rows = cursor.fetchall()
     return FoundTable(rows[0][0], rows[0][1], {name: type_ for _, _, name, type_ in rows}) if rows else None
 
 
-def _create(cursor: Cursor, connection: Connection, tables: Tables) -> None:
+def create_tables(cursor: Cursor, tables: Tables) -> None:
+    """Makes what the dataset lacks of table, ledger and quarantine, in the transaction at hand, under `lock_set_up`."""
     ensure_schema(cursor, tables.schema)
     cursor.execute(statement("create_load_ledger", ledger=tables.ledger))
     cursor.execute(statement("add_ledger_columns", ledger=tables.ledger))
@@ -214,7 +229,7 @@ def _create(cursor: Cursor, connection: Connection, tables: Tables) -> None:
                 "create_lookup_table", table=tables.table, columns=tables.column_definitions, row_key=tables.row_key
             )
         )
-    for column in tables.missing_columns(_found_table(cursor, connection, tables)):
+    for column in tables.missing_columns(found_table(cursor, tables.table)):
         cursor.execute(statement("add_column", table=tables.table, column=_definition(column)))
     _comment(cursor, tables)
 
@@ -254,8 +269,7 @@ def _comment(cursor: Cursor, tables: Tables) -> None:
 def _check(tables: Tables, found: FoundTable | None) -> None:
     """:raises PipelineError: when the table is not one that the spec, or an earlier version of it, declares."""
     dataset = tables.dataset
-    wanted = {"unique_row_id": "text", "filename": "text"} if dataset.is_monthly else {}
-    wanted |= {column.name: _catalogue_type(column) for column in dataset.columns}
+    wanted = tables.catalogue_types()
     kind = _PARTITIONED if dataset.is_monthly else _PLAIN
     if (
         found
@@ -268,10 +282,6 @@ def _check(tables: Tables, found: FoundTable | None) -> None:
         f"the table {tables.schema}.{dataset.table} is there already and is not the one that"
         f" pipeline/datasets/{dataset.name}.yaml declares; rename it, or choose another schema with --postgres-schema"
     )
-
-
-def _catalogue_type(column: Column) -> str:
-    return _CATALOGUE_TYPES.get(column.postgres_type, column.postgres_type)
 
 
 def _definition(column: Column) -> sql.Composed:
