@@ -179,7 +179,7 @@ def test_credentials_that_do_not_serve_are_told_in_one_line_without_them(
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("NO_GCE_CHECK", "true")
-    for name in ("GOOGLE_APPLICATION_CREDENTIALS", "SECRET_GCP_SERVICE_ACCOUNT", "CLOUDSDK_CONFIG"):
+    for name in ("GOOGLE_APPLICATION_CREDENTIALS", "CLOUDSDK_CONFIG", *gcp_client.SECRET_VARIABLES):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment(tmp_path).items():
         monkeypatch.setenv(name, value)
@@ -192,13 +192,20 @@ def test_credentials_that_do_not_serve_are_told_in_one_line_without_them(
     assert_secret_is_kept(str(failure.value))
 
 
-@pytest.mark.parametrize("lines", [1, 20])
-def test_service_account_from_the_environment_is_used(monkeypatch: pytest.MonkeyPatch, lines: int) -> None:
-    """`base64` breaks lines unless told otherwise."""
-    encoded = base64.b64encode(json.dumps(KEY | {"private_key": new_private_key()}).encode()).decode()
+@pytest.mark.parametrize("variable", gcp_client.SECRET_VARIABLES)
+@pytest.mark.parametrize("lines", [0, 1, 20])
+def test_service_account_from_the_environment_is_used(
+    monkeypatch: pytest.MonkeyPatch, lines: int, variable: str
+) -> None:
+    """The JSON itself, or its base64, in lines as `base64` breaks them unless told otherwise."""
+    plain = json.dumps(KEY | {"private_key": new_private_key()})
+    encoded = base64.b64encode(plain.encode()).decode() if lines else plain
+    lines = lines or 1
     step = len(encoded) // lines
     broken = "\n".join(encoded[start : start + step] for start in range(0, len(encoded), step))
-    monkeypatch.setenv("SECRET_GCP_SERVICE_ACCOUNT", broken)
+    for name in gcp_client.SECRET_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, broken)
 
     found = gcp_client.credentials(emulated=False)
 

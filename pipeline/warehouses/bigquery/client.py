@@ -18,11 +18,12 @@ from pipeline.errors import PipelineError
 
 # As Google's own libraries call them.
 _BIGQUERY_EMULATOR, _STORAGE_EMULATOR = "BIGQUERY_EMULATOR_HOST", "STORAGE_EMULATOR_HOST"
-SECRET_VARIABLE = "SECRET_GCP_SERVICE_ACCOUNT"
+# The first that is set. The last two are what Kestra's secret('GCP_CREDS') and kv('GCP_CREDS') are kept as.
+SECRET_VARIABLES = ("SECRET_GCP_SERVICE_ACCOUNT", "SECRET_GCP_CREDS", "GCP_CREDS")
 _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 _REMEDY = (
     "run `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS to the path of a service"
-    f" account's key, or {SECRET_VARIABLE} to its base64"
+    f" account's key, or {SECRET_VARIABLES[0]} to its base64"
 )
 
 
@@ -70,8 +71,8 @@ class GoogleProject:
 
 
 def credentials(emulated: bool) -> google.auth.credentials.Credentials:
-    """The service account in `SECRET_GCP_SERVICE_ACCOUNT` (base64 of the key's JSON) if set, otherwise the application
-    default credentials; none at all for an emulator.
+    """The service account whose key is in one of `SECRET_VARIABLES`, otherwise the application default credentials;
+    none at all for an emulator.
 
     https://cloud.google.com/docs/authentication/application-default-credentials
 
@@ -90,13 +91,14 @@ def credentials(emulated: bool) -> google.auth.credentials.Credentials:
 
 
 def service_account_key() -> dict[str, str] | None:
-    """The service account's key in `SECRET_GCP_SERVICE_ACCOUNT`; None when that is not set.
+    """The service account's key in one of `SECRET_VARIABLES`, as JSON or its base64; None when none is set.
 
     :raises PipelineError: when it is malformed.
     """
-    secret = "".join(os.environ.get(SECRET_VARIABLE, "").split())
+    secret = os.environ.get(_secret_variable(), "").strip()
     try:
-        return dict(json.loads(base64.b64decode(secret, validate=True))) if secret else None
+        text = secret if secret.startswith("{") else base64.b64decode("".join(secret.split()), validate=True)
+        return dict(json.loads(text)) if secret else None
     except (binascii.Error, ValueError, TypeError):
         raise _malformed() from None
 
@@ -111,10 +113,14 @@ def _service_account(key: dict[str, str]) -> google.auth.credentials.Credentials
     return account
 
 
+def _secret_variable() -> str:
+    return next((name for name in SECRET_VARIABLES if os.environ.get(name)), SECRET_VARIABLES[0])
+
+
 def _malformed() -> PipelineError:
     # Neither the value nor the library's message, which may quote from it, may get into a log.
     return PipelineError(
-        f"{SECRET_VARIABLE} is not the base64 of a service account's JSON key; make it with"
+        f"{_secret_variable()} is not the base64 of a service account's JSON key; make it with"
         " `base64 -w0 key.json`, or unset it"
     )
 
