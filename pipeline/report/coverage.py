@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from pipeline.report.formatting import dollars, listed, month_abbreviation, months_between, short, spans
+from pipeline.report.formatting import dollars, listed, month_name, months_between, short, spans
 from pipeline.report.sections import Headline, ReportData, Section, Table
 
 
@@ -34,7 +34,7 @@ def _table(data: ReportData) -> Table:
 
 def _sentence(data: ReportData) -> str:
     newest = max(file.month for file in data.files)
-    sentences = [f"The newest month is {month_abbreviation(newest)}."]
+    sentences = [f"The newest month is {month_name(newest)}."]
     if data.built_at:
         sentences.append(f"The marts were built on {data.built_at:%d %B %Y at %H:%M} UTC.".replace(" on 0", " on "))
     if any(not month.is_complete for month in data.months):

@@ -163,7 +163,7 @@ class Places:
         first = max(trips, key=lambda zone: trips[zone])
         sentence = (
             f"The darker a zone, the more {shown.lower()} taxis were taken there: most in"
-            f" {names.get(int(first), first)}. Point at a zone, or touch it, for its figures."
+            f" {names.get(int(first), first)}."
         )
         return Chart("map", draw, sentence, [], controls, is_scalable=True)
 
@@ -233,7 +233,7 @@ def _controls(
         f'<label>Service <select name="service">{options((service, service) for service in services)}</select></label>'
         f'<label>Months <select name="month">{options([(_ALL, "All months"), *named])}</select></label>'
         f'<label>Shows <select name="measure">{options([("0", "Pick-ups"), ("1", "Revenue")])}</select></label>'
-        f'</form><p class="legend">From {boxes}</p><p class="zone" aria-live="polite">&nbsp;</p>'
+        f'</form><p class="legend">From {boxes}</p><p class="zone" aria-live="polite">Point at a zone, or touch it, for its figures.</p>'
     )
 
 
