@@ -36,7 +36,7 @@ _EVERYWHERE = {**{name: (name,) for name in WAREHOUSES}, "both": ("postgres", "b
 
 
 class Parser(argparse.ArgumentParser):
-    """Tells a mistake in one line, with the word that may have been meant, and exits with 2."""
+    """Reports a mistake in one line, with the nearest known word, and exits with 2."""
 
     def error(self, message: str) -> NoReturn:
         if found := _INVALID_CHOICE.search(message):
@@ -120,7 +120,7 @@ def _add_work_commands(commands: Commands) -> None:
     command = commands.add_parser("tasks", help="list every task with its parameters and an example")
     command.set_defaults(run=lambda a: tasks.run())
 
-    command = commands.add_parser("demo", help="load, model and report on the real months that come along, in demo/")
+    command = commands.add_parser("demo", help="load, model and report on the real months in samples/, in demo/")
     command.set_defaults(run=lambda a: demo.run())
 
 

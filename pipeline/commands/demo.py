@@ -1,4 +1,4 @@
-"""`pipeline demo`: the real months that come along, loaded, modelled and reported on, apart from anything else."""
+"""`pipeline demo`: the real months in samples/, loaded, modelled and reported on, apart from anything else."""
 
 from __future__ import annotations
 

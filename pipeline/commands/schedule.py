@@ -17,7 +17,7 @@ _YEAR = datetime.timedelta(days=365)
 
 
 def run(taxis: list[str] | None, once: bool, dry_run: bool, since: str | None, until: str | None) -> int:
-    """Returns 0 when the schedule was told to stop, and with `once` the highest of the exit codes of `Runner.run`.
+    """Returns 0 when the schedule was asked to stop, and with `once` the highest of the exit codes of `Runner.run`.
 
     :raises PipelineError: when a dataset has no schedule, a schedule or a date means nothing.
     """

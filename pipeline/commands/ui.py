@@ -32,7 +32,7 @@ def run(address: str | None, port: int | None, expose: bool) -> int:
 
     def announce() -> None:
         url = f"http://{f'[{address}]' if ':' in address else address}:{port}/"
-        warning = "" if local else " Whoever reaches this address can stop and start work: keep it behind a firewall."
+        warning = "" if local else " Who reaches this address can stop and start work: keep it behind a firewall."
         print(_ANNOUNCEMENT.format(url=url, folder=settings.folder(), warning=warning), flush=True)
 
     serve(address, port, settings.folder(), settings.history, settings.host_names(), announce)

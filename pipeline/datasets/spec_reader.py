@@ -105,7 +105,7 @@ class _Node:
 
 
 def read_spec(file: Path, taken: Mapping[str, str] = _NO_TABLES) -> Dataset:
-    """Returns the dataset that a YAML file declares; `taken` tells which tables belong to whom already.
+    """Returns the dataset that a YAML file declares; `taken` maps the tables of other datasets to their names.
 
     :raises PipelineError: naming file and line, when the file is not a valid dataset spec.
     """

@@ -83,7 +83,7 @@ class ConnectionWatch:
 
 
 class _WatchedAdapter(HTTPAdapter):
-    """Makes connections that tell a watch what they are at, directly or by a proxy."""
+    """Makes connections, direct or by a proxy, that report their progress to a watch."""
 
     def __init__(self, watch: ConnectionWatch):
         self._pools = _watched_pools(watch)

@@ -171,7 +171,7 @@ def task_fields(task: luigi.Task) -> dict[str, object]:
 
 
 def public_parameters(task: luigi.Task) -> dict[str, str]:
-    """The parameters that tell the task from others of its family, as they would be written on the command line."""
+    """The parameters that distinguish the task from others of its family, as the command line has them."""
     return dict(task.to_str_params(only_significant=True, only_public=True))
 
 

@@ -26,7 +26,7 @@ __all__ = ["Block", "CsvRelease", "Record", "records"]
 BLOCK_BYTES = 1 << 20
 LONGEST_RECORD = 1 << 20  # which keeps memory flat when a stray quote makes one record of all that follows it
 _LONGEST_HEADER = 1 << 16
-_GZIP_MAGIC = b"\x1f\x8b"  # RFC 1952, 2.3.1: told by the content, as names lie
+_GZIP_MAGIC = b"\x1f\x8b"  # RFC 1952, 2.3.1: recognized by the content, as names can be wrong
 _UTF8_BOM = b"\xef\xbb\xbf"
 _CORRUPT: tuple[type[Exception], ...] = (gzip.BadGzipFile, cast(type[Exception], isal_zlib.error), zlib.error)
 
@@ -39,7 +39,7 @@ class CsvRelease:
     After the last block, `sha256` and `bytes_read` tell what the file was, compressed bytes and all, and `text_bytes`
     how long its text was.
 
-    `label` is what messages call the file: its path, unless told otherwise. `remedy` is what they advise to do.
+    `label` is what messages call the file: its path by default. `remedy` is what they advise to do.
 
     :raises PipelineError: from here or while iterating, when the file is not what the dataset's spec says, is
         truncated or corrupt; the message names the file, the line where there is one, and the remedy.

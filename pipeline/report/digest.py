@@ -1,4 +1,4 @@
-"""A digest of what a page is made from, which tells whether it still is what would be made now."""
+"""A digest of what a page is made from: whether it is still what would be made now."""
 
 from __future__ import annotations
 

@@ -233,7 +233,8 @@ def _controls(
         f'<label>Service <select name="service">{options((service, service) for service in services)}</select></label>'
         f'<label>Months <select name="month">{options([(_ALL, "All months"), *named])}</select></label>'
         f'<label>Shows <select name="measure">{options([("0", "Pick-ups"), ("1", "Revenue")])}</select></label>'
-        f'</form><p class="legend">From {boxes}</p><p class="zone" aria-live="polite">Point at a zone, or touch it, for its figures.</p>'
+        f'</form><p class="legend">From {boxes}</p>'
+        '<p class="zone" aria-live="polite">Point at a zone, or touch it, for its figures.</p>'
     )
 
 

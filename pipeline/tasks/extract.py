@@ -40,7 +40,7 @@ class Extract(ReleaseTask):
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        # Workers fork, so that the task is done is told by what every process sees: that the file is another one.
+        # Workers fork, so what every process can see decides that the task is done: the file is another one.
         self._forced_over = self._file_id() if self.force else None
 
     def output(self) -> luigi.LocalTarget:

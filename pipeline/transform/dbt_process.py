@@ -87,7 +87,7 @@ def _new_run_folder(folder: Path, target: str, command: str) -> Path:
 
 
 def dbt_folders(run: Path) -> dict[str, str]:
-    """Where dbt finds the project and, lest it write into the checkout, where it leaves things."""
+    """Where dbt finds the project, and where it writes, which is not the checkout."""
     return {
         "DBT_PROJECT_DIR": str(PROJECT),
         "DBT_PROFILES_DIR": str(PROJECT),

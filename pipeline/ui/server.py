@@ -76,7 +76,7 @@ def serve(address: str, port: int, folder: Path, history: str, hosts: list[str],
         metrics_custom_import="pipeline.monitoring.scheduler_metrics.SchedulerMetrics",
     )
     scheduler.load()
-    # Else it tells of every browser without a favicon.
+    # Otherwise it warns of every browser that asks for a favicon.
     logging.getLogger("tornado.access").setLevel(logging.ERROR)
     guard = new_guard(address, not is_loopback(address), hosts, folder)
     state = State(Runs(f"http://{_reachable(address)}:{port}/"))

@@ -65,7 +65,7 @@ class State:
         return {"warehouse": warehouse, "key": key, "entry": loaded, "tries": tries, "problem": problem}
 
     def run_list(self) -> list[dict[str, Any]]:
-        """The newest runs, newest first, whoever started them."""
+        """The newest runs, newest first, however they were started."""
         logs = {_pid(summary.id): summary for summary in reversed(self.logs.summaries())}
         found = []
         for run in self.runs.all():

@@ -47,7 +47,7 @@ class LedgerEntry:
 class Build:
     """What the models in a warehouse were last built from. No `finished_at`: they are being built, or it failed.
 
-    An empty `models_digest`: a rebuild of everything was begun and not ended, so rows may be of any models.
+    An empty `models_digest`: a rebuild of everything was started and has not ended, so rows may be of any models.
     """
 
     models_digest: str

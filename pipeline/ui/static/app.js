@@ -39,7 +39,7 @@ async function ask(path, method = "GET", body = undefined) {
   return content;
 }
 
-function tell(text) {
+function showProblem(text) {
   const problem = document.getElementById("problem");
   problem.textContent = text;
   problem.hidden = !text;
@@ -185,19 +185,19 @@ function submit(event) {
 }
 
 async function start(request) {
-  tell("");
+  showProblem("");
   try {
     const run = await ask("runs", "POST", request);
     card.close();
     location.hash = `#runs/${run.id}`;
   } catch (error) {
-    tell(error.message);
+    showProblem(error.message);
     card.close();
   }
 }
 
 async function showCard(warehouse, dataset, month) {
-  const found = await ask(`months/${warehouse}/${dataset}/${month}`).catch((error) => tell(error.message));
+  const found = await ask(`months/${warehouse}/${dataset}/${month}`).catch((error) => showProblem(error.message));
   if (!found) return;
   const entry = found.entry;
   const facts = entry ? [
@@ -268,7 +268,7 @@ function runView(run) {
     ...scheduled.running.map((each) => h("div", { class: "box" }, h("strong", {}, each.name), " ",
       h("span", { class: "muted" }, each.message),
       h("progress", each.percent === null ? {} : { max: 100, value: each.percent, "aria-label": each.name }))),
-    live && run.here ? h("p", {}, h("button", { onclick: () => ask(`runs/${run.id}`, "DELETE").then(refresh, (error) => tell(error.message)) }, "Cancel")) : null,
+    live && run.here ? h("p", {}, h("button", { onclick: () => ask(`runs/${run.id}`, "DELETE").then(refresh, (error) => showProblem(error.message)) }, "Cancel")) : null,
     run.error ? h("p", { class: "error" }, run.error) : null,
     run.tasks.length ? h("h3", {}, "Tasks over time") : null,
     run.tasks.length ? timeline(run) : null,
@@ -359,11 +359,11 @@ async function refresh() {
       const found = await ask("overview");
       show(tab === "schedules" ? schedulesView(found) : alertsView(found));
     }
-    if (tell.lost) tell("");
-    tell.lost = false;
+    if (showProblem.lost) showProblem("");
+    showProblem.lost = false;
   } catch (error) {
-    tell.lost = error instanceof TypeError;
-    tell(tell.lost ? "The server does not answer; trying again." : error.message);
+    showProblem.lost = error instanceof TypeError;
+    showProblem(showProblem.lost ? "The server does not answer; trying again." : error.message);
   }
   lastBusy = busy;
   refresh.wanted = false;
@@ -377,6 +377,6 @@ function links() {
     h("a", { href: "/static/visualiser/index.html" }, "Luigi"), h("a", { href: "/history" }, "History"));
 }
 
-addEventListener("hashchange", () => { selectedTask = ""; refresh.wanted = true; tell(""); refresh(); });
+addEventListener("hashchange", () => { selectedTask = ""; refresh.wanted = true; showProblem(""); refresh(); });
 document.addEventListener("visibilitychange", () => { if (!document.hidden) { refresh.wanted = true; refresh(); } });
 ask("grid").then((found) => { grid = found; links(); }).catch(() => {}).finally(refresh);

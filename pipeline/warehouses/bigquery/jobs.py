@@ -1,4 +1,4 @@
-"""Jobs of BigQuery that are done once: each has a name of its own, and whoever comes second joins it."""
+"""Jobs of BigQuery that are done once: each has a name of its own, and a second attempt joins it."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def run_job(
     observer: LoadObserver,
     may_join: Callable[[], bool] = lambda: True,
 ) -> Any:
-    """Returns the job of that name once it has succeeded, whoever started it and whenever.
+    """Returns the job of that name once it has succeeded, no matter which process started it, or when.
 
     The job's id is the name and the attempt's number, so that BigQuery itself refuses a second one (409). An attempt
     that failed before is followed by another; so is one that fails now by something that passes, or conflicts with
