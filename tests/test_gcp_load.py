@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from conftest import JANUARY, execute
 from gcp import GoogleCloud
 from gcp_trips import FILE, forget_month, load_lines, load_uploaded, set_aside, trips_in, upload_lines
 from trips import FEBRUARY, HEADER, job_of, trip, trips
 
-from pipeline.datasets import Dataset, Release, dataset_named
+from pipeline.datasets import Dataset, Release, dataset_named, parse_month
 from pipeline.errors import PipelineError
 from pipeline.progress import silent
+from pipeline.sample import write_month
+from pipeline.warehouses import LoadJob, LoadObserver
+from pipeline.warehouses.bigquery.checksums import file_checksums as bigquery_checksums
 from pipeline.warehouses.bigquery.loading import forget
+from pipeline.warehouses.bigquery.objects import upload
 from pipeline.warehouses.bigquery.tables import partitioning
+from pipeline.warehouses.checksums import differences
 from pipeline.warehouses.postgres.connection import PostgresDatabase
+from pipeline.warehouses.postgres.file_checksums import file_checksums as postgres_checksums
 from pipeline.warehouses.postgres.loading import load
 
 FEBRUARYS_FILE = "green_tripdata_2019-02.csv"
@@ -128,6 +137,36 @@ def test_vendor_counts_as_blank_in_the_key_where_the_spec_says_so(loadable: Goog
     key = "2019-01-01 00:01:00" + "2019-01-01 00:10:00" + "41" + "42" + "8" + "0.79"
     query = "SELECT vendorid, TO_HEX(unique_row_id) FROM green_tripdata WHERE passenger_count IS NULL"
     assert loadable.rows(query) == [("2", hashlib.md5(key.encode()).hexdigest())]
+
+
+def test_parquet_month_is_the_same_in_both_warehouses(
+    loadable: GoogleCloud, database: PostgresDatabase, tmp_path: Path
+) -> None:
+    """With stray days, rows that share their key, vendors that the key does not count, and both new columns."""
+    release = Release(dataset_named("green"), parse_month("2026-06"))
+    file = write_month(release.dataset, parse_month("2026-06"), 400, tmp_path, "tlc")
+    table = pq.read_table(file)
+    voided = table.slice(7, 1)
+    total = voided.schema.get_field_index("total_amount")
+    voided = voided.set_column(total, "total_amount", pa.array([-20.35]))
+    blank = pa.array([1, *([None] * 400)], table.schema.field("passenger_count").type)
+    table = pa.concat_tables([table, voided])
+    place = table.schema.get_field_index("passenger_count")
+    pq.write_table(table.set_column(place, "passenger_count", blank), file)
+    job = LoadJob("LoadTripdata", release, "test", file=file, source=release.source_named("tlc"))
+
+    upload(loadable.place, job, silent)
+    entry = load_uploaded(loadable, release.month)
+    assert load(database, job, silent).rows_loaded == entry.rows_loaded == 401
+
+    assert (entry.source, entry.format) == ("tlc", "parquet")
+    ids = "SELECT {id}, vendorid, request_source FROM green_tripdata ORDER BY 1"
+    assert loadable.rows(ids.format(id="TO_HEX(unique_row_id)")) == execute(database, ids.format(id="unique_row_id"))
+    with contextlib.closing(database.connect()) as connection:
+        ours = postgres_checksums(connection, database.schema, release)
+    theirs = bigquery_checksums(loadable.place, release, entry, LoadObserver())
+    assert sum(day.rows for day in ours.values()) == 401 and len(ours) > 30
+    assert differences(ours, theirs, release.dataset) == []
 
 
 def test_spec_that_gains_a_column_adds_it_and_reloads_nothing(loadable: GoogleCloud, tmp_path: Path) -> None:

@@ -130,6 +130,31 @@ def test_changed_header_says_what_changed_and_where_to_declare_it(write: Write, 
     assert "pipeline/datasets/zones.yaml" in message
 
 
+def test_undeclared_column_is_left_out_while_it_is_empty_and_has_a_line_to_paste(write: Write) -> None:
+    def with_tax(*values: bytes) -> Path:
+        lines = zip((b"1,EWR", b'2,"Que\nens"', b"3,Bronx"), values, strict=True)
+        return write(
+            b"LocationID,Borough,tax,Zone,service_zone\r\n" + b"".join(b"%b,%b,Z,S\r\n" % line for line in lines)
+        )
+
+    def notes(file: Path, ignore: bool) -> tuple[str, ...]:
+        with open_release(file, Release(ZONES), ignore_unknown_columns=ignore) as release:
+            assert joined(list(release.blocks())) == b'1,EWR,Z,S\r\n2,"Que\nens",Z,S\r\n3,Bronx,Z,S\r\n'
+            assert release.header == b"locationid,borough,zone,service_zone\r\n" and not release.notes[1:]
+            return release.notes
+
+    assert notes(with_tax(b"", b"", b""), False) == (
+        "the column 'tax' is not declared and was left out: it has no values",
+    )
+    for value, types in ((b"2.5", "double precision, bigquery: NUMERIC"), (b"x", "text, bigquery: STRING")):
+        said = complaint(with_tax(b"", value, b""))
+        assert f"'tax' is not declared and has values, the first on line 3: '{value.decode()}'; add the line" in said
+        assert f'`- {{name: tax, postgres: {types}, description: "…"}}` to pipeline/datasets/zones.yaml' in said
+    assert notes(with_tax(b"7", b"", b"8"), True) == (
+        "the column 'tax' is not declared and was left out: its 2 values were ignored",
+    )
+
+
 @pytest.mark.parametrize(
     ("content", "shown"),
     [

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from conftest import HASTY, IMPATIENT, Fetch, Run, execute, job_for
 from http_source import Fault, HttpSource
+from receivers import receivers
 
 from pipeline.datasets import Release, dataset_named, parse_month
 from pipeline.errors import PipelineError
@@ -237,19 +238,36 @@ def test_catch_up_tells_which_loaded_months_were_published_again(
     for month in ("2019-01", "2019-02"):
         file = write_month(dataset_named("green"), parse_month(month), 50, tmp_path / "made")
         site.files[f"/green/{file.name}"] = file.read_bytes()
-    catch_up = ("schedule", "--taxi", "green", "--once")
-    first = pipeline(*catch_up, PIPELINE__SOURCE__BASE_URL=site.url)
-    assert first.returncode == 0, first.stderr
-    if not execute(database, "SELECT 1 FROM load_ledger WHERE to_jsonb(load_ledger) ? 'etag'"):
-        pytest.skip("this warehouse keeps no ETag")
 
-    site.etag = '"second"'
-    second = pipeline(*catch_up, PIPELINE__SOURCE__BASE_URL=site.url)
-    assert "green 2019-02 was published again since it was loaded; load it anew with --force" in second.stderr
-    assert "running   LoadTripdata" not in second.stderr
-    third = pipeline(*catch_up, PIPELINE__SOURCE__BASE_URL=site.url, PIPELINE__SCHEDULE__RELOAD="always")
-    assert third.returncode == 0, third.stderr
-    assert execute(database, "SELECT DISTINCT etag FROM load_ledger") == [('"second"',)]
+    def catch_up(**settings: str) -> str:
+        done = pipeline(
+            "schedule", "--taxi", "green", "--once", PIPELINE__SOURCE__BASE_URL=site.url, **told.settings, **settings
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stderr
+
+    def republished() -> list[bool]:
+        return [load["republished"] for load in json.loads(pipeline("status", "--json").stdout)]
+
+    with receivers() as told:
+        catch_up()
+        assert (republished(), told.posts) == ([False, False], [])
+
+        site.etag = '"second"'
+        for _ in range(2):  # of which the second has nothing new to say, but for the log
+            said = catch_up()
+            assert "green 2019-02 was published again since it was loaded; load it anew with --force" in said
+            assert "running   LoadTripdata" not in said and republished() == [True, True]
+        assert "2019  *   *\n" in pipeline("status", "--grid").stdout
+        (post,) = told.posts
+        assert post["status"] == "republished" and "published again since it was loaded; load" in post["text"]
+        assert [task["parameters"]["month"] for task in post["tasks"]] == ["2019-01", "2019-02"]
+        assert told.mails[0]["Subject"].startswith("2 tasks republished on ")
+
+        catch_up(PIPELINE__SCHEDULE__RELOAD="always")
+        assert execute(database, "SELECT DISTINCT etag FROM load_ledger") == [('"second"',)]
+        assert republished() == [False, False] and len(told.posts) == 1
+        assert "published again" not in catch_up()
 
 
 def test_job_says_where_its_file_came_from(tmp_path: Path) -> None:

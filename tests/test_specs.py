@@ -31,6 +31,12 @@ columns:
   - {name: Bell, postgres: text, bigquery: STRING, description: The bell's number.}
   - {name: Started, postgres: timestamp, bigquery: TIMESTAMP, description: When it began.}
 """
+TWO_SOURCES = VALID.replace(
+    "path: tricycles/tricycle_trips_{month}.csv.gz\nfirst_month: 2021-01\n",
+    "sources:\n"
+    "  - {name: mirror, format: csv, path: 'x/tricycle_trips_{month}.csv', first_month: 2021-01}\n"
+    "  - {name: tlc, format: parquet, path: 'tricycle_trips_{month}.parquet', first_month: 2014-01}\n",
+)
 FHVHV = """\
 name: fhvhv
 title: High-volume for-hire vehicle trips
@@ -122,6 +128,32 @@ def test_mistake_is_told_with_its_file_and_line(tmp_path: Path, old: str, new: s
     assert VALID.count(old) >= 1
     with pytest.raises(PipelineError) as raised:
         read(tmp_path, VALID.replace(old, new, 1))
+
+    assert str(raised.value).startswith(f"{tmp_path}/tricycles.yaml, line {line}: ")
+    assert said in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "line", "said"),
+    [
+        ("name: tlc", "name: mirror", 7, "there are two sources called mirror"),
+        ("'tricycle_trips_{month}.parquet'", "'trips_{month}.parquet'", 7, "must be called tricycle_trips_{month}"),
+        ("'tricycle_trips_{month}.parquet'", "'tricycle_trips_{month}.csv'", 7, "the path must end in .parquet"),
+        ("sources:", "last_month: 2021-07\nsources:", 5, "'last_month' belongs to one of the sources"),
+        ("columns:", "key_blanks: {Horn: Bell}\ncolumns:", 10, "'horn', which is not part of row_key"),
+        ("columns:", "key_blanks: {Bell: Horn}\ncolumns:", 10, "'horn', which is not a column"),
+        ("columns:", "month_share: 1.5\ncolumns:", 10, "'1.5' is not a share from 0 to 1"),
+        ("text, bigquery: STRING", "numeric, bigquery: NUMERIC", 11, "numeric is not read from Parquet files"),
+        ("postgres: timestamp,", "postgres: timestamp, whole: true,", 12, "whole is for text, integer and bigint"),
+        ("postgres: text,", "postgres: text, since: 2025-01, until: 2024-12,", 11, "until is before since"),
+        ("postgres: text,", "postgres: text, aliases: [started],", 12, "column 'started' is taken"),
+        ("postgres: text,", "postgres: text, sources: [s3],", 11, "'s3' is not one of mirror, tlc"),
+    ],
+)
+def test_mistake_in_sources_and_columns_is_told_too(tmp_path: Path, old: str, new: str, line: int, said: str) -> None:
+    read(tmp_path, TWO_SOURCES)
+    with pytest.raises(PipelineError) as raised:
+        read(tmp_path, TWO_SOURCES.replace(old, new, 1))
 
     assert str(raised.value).startswith(f"{tmp_path}/tricycles.yaml, line {line}: ")
     assert said in str(raised.value)

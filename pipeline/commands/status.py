@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.datasets import Release, all_datasets, dataset_named, format_month
 from pipeline.errors import PipelineError
-from pipeline.monitoring.overview import State, month_states, release_news
-from pipeline.settings import StorageSettings
+from pipeline.extract.editions import NewEditions
+from pipeline.monitoring.overview import State, failed_releases, month_states
+from pipeline.settings import ScheduleSettings, StorageSettings
 from pipeline.targets import ModelsMarker, ReportPage
 from pipeline.warehouses import configured_warehouses, warehouse_info, warehouse_named
 from pipeline.warehouses.ledger import LedgerEntry
@@ -40,7 +41,7 @@ def run(taxi: str | None, month: datetime.date | None, as_json: bool, grid: bool
     if as_json and grid:
         print(json.dumps(_overview(entries), default=str, indent=2))
     elif as_json:
-        print(json.dumps([_as_json(name, e) for name, found in entries.items() for e in found], default=str, indent=2))
+        print(json.dumps(_loads(entries), default=str, indent=2))
     elif not any(entries.values()):
         print(_nothing(taxi, month))
     else:
@@ -54,30 +55,50 @@ def run(taxi: str | None, month: datetime.date | None, as_json: bool, grid: bool
     return 0
 
 
-def _as_json(warehouse: str, entry: LedgerEntry) -> dict[str, object]:
-    return {"warehouse": warehouse} | asdict(entry) | {"seconds": entry.seconds}
+def _loads(entries: Entries) -> list[dict[str, object]]:
+    loads: list[dict[str, object]] = []
+    for name, found in entries.items():
+        again = _republished(found)
+        loads += [
+            {"warehouse": name, **asdict(e), "seconds": e.seconds, "republished": e.partition_key in again}
+            for e in found
+        ]
+    return loads
 
 
 def _overview(entries: Entries) -> dict[str, Any]:
     """All that there is to say: the loads, each month's state, whether models and report are current, what is aside."""
-    news = release_news(StorageSettings().folder("logs"))
+    failed = failed_releases(StorageSettings().folder("logs"))
     months: dict[str, dict[str, dict[str, str]]] = {}
     for name, found in entries.items():
-        loaded = {entry.partition_key: entry.finished_at for entry in found}
-        states = {spec.name: month_states(spec, loaded, news) for spec in all_datasets().values() if spec.is_monthly}
+        loaded, again = {entry.partition_key for entry in found}, _republished(found)
+        states = {
+            spec.name: month_states(spec, loaded, again, failed) for spec in all_datasets().values() if spec.is_monthly
+        }
         months[name] = {
             dataset: {format_month(month): str(state) for month, state in of_months.items()}
             for dataset, of_months in states.items()
             if of_months
         }
     return {
-        "loads": [_as_json(name, entry) for name, found in entries.items() for entry in found],
+        "loads": _loads(entries),
         "months": months,
         "models_current": {name: ModelsMarker(name).exists() for name, found in entries.items() if found},
         "report_current": {name: ReportPage(name).exists() for name, found in entries.items() if found},
         "rows_in_quarantine": {
             name: sum(entry.rows_duplicate + entry.rows_rejected for entry in found) for name, found in entries.items()
         },
+    }
+
+
+def _republished(entries: list[LedgerEntry]) -> set[str]:
+    """The keys of what its source has published again since, as the last catch-up has seen it."""
+    seen = NewEditions(ScheduleSettings().folder()).read()
+    found = [(entry, seen.get((entry.partition_key, entry.source))) for entry in entries]
+    return {
+        entry.partition_key
+        for entry, edition in found
+        if edition and edition.is_other_than(entry.etag, entry.last_modified, entry.source_bytes)
     }
 
 

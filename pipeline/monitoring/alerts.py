@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -27,6 +27,7 @@ class Status(StrEnum):
     FAILED = "failed"
     RECOVERED = "recovered"
     SUCCEEDED = "succeeded"
+    REPUBLISHED = "republished"  # the month that it loaded
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Subject:
 
 @dataclass
 class Alert:
-    """The state of a task: that it fails, has recovered or succeeded, and which channels have yet to be notified of it.
+    """The state of a task: that it fails, has recovered or the like, and which channels have yet to be notified of it.
 
     `notified` are the channels that know of a failure, and hence will be notified of its end. `run` is the run that
     reported it last. Times are Unix seconds; until `claimed_until` a process is sending it.
@@ -177,6 +178,13 @@ class AlertState:
                 alert.recover(detail, run)
             if channels and not (alert and alert.pending):
                 alerts[subject.task_id] = Alert(subject, Status.SUCCEEDED, detail, run, list(channels))
+
+    def republished(self, subject: Subject, detail: str, run: str, channels: Channels) -> None:
+        """Records for the channels given that the month of a task was published again since it was loaded."""
+        if channels:
+            with self._opened() as alerts:
+                key = f"{subject.task_id} {Status.REPUBLISHED}"  # beside what else there is to alert of the task
+                alerts[key] = Alert(replace(subject, task_id=key), Status.REPUBLISHED, detail, run, list(channels))
 
     def deliver(self, channels: Channels, ended_run: str | None = None) -> list[str]:
         """Sends each channel what is pending for it: the alerts of the run that ends, and what has waited long enough.

@@ -36,6 +36,7 @@ from pipeline.monitoring.logs import (
 from pipeline.monitoring.metrics import MetricsFile
 from pipeline.settings import AlertSettings, LogSettings, StorageSettings
 from pipeline.tasks.base import PipelineTask, ReleaseTask
+from pipeline.tasks.catch_up import REPUBLISHED
 
 logger = logging.getLogger("luigi-interface")
 
@@ -78,6 +79,10 @@ class Monitor:
         self._alerts.succeeded(self._subject(task), message, self._run, self._success_channels)
         self._deliver()
         self._metrics.task_succeeded(task.task_family, _dataset(task), seconds, int(task.facts.get("rows", 0)))
+
+    def republished(self, task: luigi.Task, message: str) -> None:
+        """Alerts of a loaded month that its source has published again."""
+        self._alerts.republished(self._subject(task), message, self._run, self._channels)
 
     def is_complete(self, task: luigi.Task) -> None:
         """Ends the burst of a task that another run has done."""
@@ -138,6 +143,7 @@ def register_events() -> None:
         luigi.Event.PROCESS_FAILURE: _on_failure,
         luigi.Event.TIMEOUT: _on_failure,
         luigi.Event.DEPENDENCY_PRESENT: _on_present,
+        REPUBLISHED: _on_republished,
     }.items():
         luigi.Task.event_handler(event)(handler)
     logger.addFilter(WithoutTaskLines())
@@ -174,6 +180,10 @@ def _on_failure(task: luigi.Task, error: BaseException | str) -> None:
 def _on_present(task: luigi.Task) -> None:
     if StorageSettings().alert_state().exists():
         _monitored(lambda monitoring: monitoring.is_complete(task), opens_log=False)
+
+
+def _on_republished(task: luigi.Task, message: str) -> None:
+    _monitored(lambda monitoring: monitoring.republished(task, message))
 
 
 def _monitored(react: Callable[[Monitor], None], opens_log: bool = True) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import logging
 from typing import Any
@@ -9,14 +10,18 @@ from typing import Any
 import luigi
 from luigi.tools.range import RangeMonthly
 
-from pipeline.datasets import Dataset, Release, dataset_named, format_month
+from pipeline.datasets import Dataset, Release, dataset_named, format_month, parse_month
 from pipeline.errors import PipelineError
-from pipeline.extract.availability import edition_of, published_months
+from pipeline.extract.availability import Edition, edition_of, published_months
+from pipeline.extract.editions import NewEditions
 from pipeline.settings import ScheduleSettings, SourceSettings
 from pipeline.warehouses import WAREHOUSES, warehouse_named
 from pipeline.warehouses.ledger import ADOPTED, LedgerEntry
 
 _LOOKED_AT_AGAIN = 3  # of the months that are loaded, the last ones: those are what has been published again
+
+# Triggered with the task of a loaded month and what there is to say, once for each edition.
+REPUBLISHED = "event.pipeline.republished"
 
 logger = logging.getLogger("luigi-interface")
 
@@ -24,8 +29,8 @@ logger = logging.getLogger("luigi-interface")
 class CatchUpMonthly(RangeMonthly):
     """RangeMonthly that leaves out what the source does not have: a warning if later months are there.
 
-    It looks at the last loaded months again. Those that were published anew since are a warning, and are loaded anew
-    with `[schedule] reload = always`.
+    It looks at the last loaded months again. Those that were published anew since are a warning, an alert and in
+    `pipeline status`, and are loaded anew with `[schedule] reload = always`.
 
     :raises PipelineError: when the source has none of the months, or cannot be asked.
     """
@@ -69,12 +74,19 @@ class CatchUpMonthly(RangeMonthly):
         return self._required
 
     def _log_republished(self, complete: list[datetime.date]) -> None:
-        found = self._republished(complete)
+        seen = self._look_again(complete)
+        news = NewEditions(ScheduleSettings().folder()).record(seen)
+        found = sorted({key for (key, _), edition in seen.items() if edition})
+        months = [parse_month(key.partition("/")[2]) for key in found]
         reloads = ScheduleSettings().reload == "always" and "force" in dict(self.of_cls.get_params())
-        for month in found:
-            what = "it is loaded anew" if reloads else "load it anew with --force, or set [schedule] reload = always"
-            logger.warning("%s was published again since it was loaded; %s", Release(self._dataset, month), what)
-        self._to_reload = found if reloads else []
+        what = "it is loaded anew" if reloads else "load it anew with --force, or set [schedule] reload = always"
+        for key, month in zip(found, months, strict=True):
+            message = f"{Release(self._dataset, month)} was published again since it was loaded; {what}"
+            logger.warning(message)
+            if key in {key for key, _ in news}:
+                task = self.of_cls(**self._task_parameters(month))
+                task.trigger_event(REPUBLISHED, task, message)
+        self._to_reload = months if reloads else []
 
     def _forced(self, month: datetime.date) -> luigi.Task:
         return self.of_cls(**{**self._task_parameters(month), "force": True})
@@ -85,17 +97,20 @@ class CatchUpMonthly(RangeMonthly):
             raise PipelineError("""--of-params must name the dataset, such as '{"taxi":"green"}'""")
         return dataset_named(self.of_params["taxi"])
 
-    def _republished(self, months: list[datetime.date]) -> list[datetime.date]:
-        """Those of the last loaded months whose file at the source is another one by now."""
-        found = []
+    def _look_again(self, months: list[datetime.date]) -> dict[tuple[str, str], Edition | None]:
+        """By key and source of the last loaded months: the edition at the source where that is another one by now."""
+        seen: dict[tuple[str, str], Edition | None] = {}
         for warehouse in self._warehouses():
             ledger = [entry for entry in warehouse_named(warehouse).loaded() if entry.source not in ("", ADOPTED)]
             loaded = {entry.partition_key: entry for entry in ledger}
             releases = [Release(self._dataset, month) for month in sorted(months)]
             for release in [each for each in releases if each.key in loaded][-_LOOKED_AT_AGAIN:]:
-                if release.month and release.month not in found and _is_republished(release, loaded[release.key]):
-                    found.append(release.month)
-        return found
+                entry = loaded[release.key]
+                with contextlib.suppress(_Unknown):
+                    seen[release.key, entry.source] = seen.get((release.key, entry.source)) or _new_edition(
+                        release, entry
+                    )
+        return seen
 
     def _warehouses(self) -> list[str]:
         """Those that the task of each month loads."""
@@ -109,15 +124,20 @@ class CatchUpMonthly(RangeMonthly):
             logger.info("%s: not published yet: %s", self._dataset.name, _spelled(to_come))
 
 
-def _is_republished(release: Release, entry: LedgerEntry) -> bool:
+class _Unknown(Exception):
+    """The source cannot be asked."""
+
+
+def _new_edition(release: Release, entry: LedgerEntry) -> Edition | None:
     settings = SourceSettings()
     try:
         place = settings.places(release, entry.source)[0]
         edition = edition_of(release, place, settings.http_options())
     except PipelineError as error:  # which is no reason not to load other months
         logger.warning("%s: not known whether it was published again: %s", release, error)
-        return False
-    return edition is not None and edition.is_other_than(entry.etag, entry.last_modified, entry.source_bytes)
+        raise _Unknown from error
+    is_new = edition is not None and edition.is_other_than(entry.etag, entry.last_modified, entry.source_bytes)
+    return edition if is_new else None
 
 
 def _spelled(months: list[datetime.date]) -> str:
