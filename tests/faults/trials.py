@@ -12,13 +12,25 @@ from collections.abc import Callable
 
 from http_source import Fault, http_source
 
+from faults import google_trials
+from faults.commands import Outcome
 from faults.invariants import broken
 from faults.world import MONTHS, World
+from pipeline.sample import write_zones
 
 Trial = Callable[[World], list[str]]
 _RETRY_AFTER = ("-1", "x", "1e9", "Fri, 99 Foo 2099 00:00:00 GMT")
 _ODD_BYTES = (b'"', b"\\", b"\r", b"\n", b"\0", b",", b"\\.\n", b"NaN", b"now", b"\xff\xfe", b"-0")
-_EXPLAINED = {10, 20, 25, 30, 35}  # [retcode] in luigi.cfg, but for 40, an error that nobody foresaw
+
+
+_NOT_AS_LOADED = """
+    SELECT filename, loaded.trips, quality.trips, quality.reported, modelled.trips
+    FROM (SELECT filename, count(*) AS trips FROM green_tripdata GROUP BY 1) AS loaded
+    FULL JOIN file_quality AS quality USING (filename)
+    FULL JOIN (SELECT filename, count(*) AS trips FROM fact_trips GROUP BY 1) AS modelled USING (filename)
+    WHERE loaded.trips IS DISTINCT FROM quality.trips
+        OR quality.reported IS DISTINCT FROM coalesce(modelled.trips, 0)
+"""
 
 
 def _recovers(world: World, month: datetime.date, *options: str) -> list[str]:
@@ -33,34 +45,44 @@ def _recovers(world: World, month: datetime.date, *options: str) -> list[str]:
 
 
 def _edition(world: World, month: datetime.date) -> None:
-    world.publish(month, world.chance.randint(200, 4000))
+    world.publish(month, world.chance.randint(200, 4000), repeated=world.chance.choice((0, 0, 3)))
+
+
+def _begin(world: World) -> datetime.date:
+    """A new edition of a month, which may be loaded in an earlier one."""
+    month = world.chance.choice(MONTHS)
+    if world.chance.random() < 0.5:
+        _edition(world, month)
+        if (outcome := world.run(*world.load(month))).code:
+            raise AssertionError(outcome.output)
+    _edition(world, month)
+    return month
+
+
+def _unexplained(outcome: Outcome) -> list[str]:
+    return [] if outcome.is_explained else [f"exit code {outcome.code}: {outcome.output[-1500:]}"]
 
 
 def killed(world: World) -> list[str]:
     """kill -9 of a load, a forced load or a `forget`, at any moment."""
-    month = world.chance.choice(MONTHS)
-    _edition(world, month)
+    month = _begin(world)
     command = world.chance.choice([world.load(month), world.load(month, "--force"), world.forget(month)])
     process = world.start(*command)
     time.sleep(world.chance.uniform(0.1, 1.6))
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.communicate()
+    process.kill()
+    process.outcome()
     return broken(world, at_rest=False) + _recovers(world, month, "--force")
 
 
 def server_killed(world: World) -> list[str]:
     """kill -9 of the database server while a load is under way."""
-    month = world.chance.choice(MONTHS)
-    _edition(world, month)
+    month = _begin(world)
     process = world.start(*world.load(month, "--force"))
     time.sleep(world.chance.uniform(0.3, 1.2))
     with contextlib.suppress(OSError, ValueError, IndexError):
         pid = int((world.root / "postgres" / "postmaster.pid").read_text().split()[0])
         os.kill(pid, signal.SIGKILL)
-    outcome = world.finish(process)
-    wrong = [] if outcome.is_explained else [f"a traceback: {outcome.output[-800:]}"]
-    return wrong + broken(world, at_rest=False) + _recovers(world, month, "--force")
+    return _unexplained(process.outcome()) + broken(world, at_rest=False) + _recovers(world, month, "--force")
 
 
 def at_once(world: World) -> list[str]:
@@ -74,17 +96,14 @@ def at_once(world: World) -> list[str]:
         command = world.chance.choice([world.load(month), world.load(month, "--force"), world.forget(month)])
         started.append(world.start(*command))
         time.sleep(world.chance.uniform(0, 0.4))
-    outcomes = [world.finish(process) for process in started]
-    wrong = [f"a traceback: {outcome.output[-800:]}" for outcome in outcomes if not outcome.is_explained]
-    return (
-        wrong + broken(world, at_rest=False) + [line for month in months for line in _recovers(world, month, "--force")]
-    )
+    outcomes = [process.outcome() for process in started]
+    wrong = [line for outcome in outcomes for line in _unexplained(outcome)] + broken(world, at_rest=False)
+    return wrong + [line for month in months for line in _recovers(world, month, "--force")]
 
 
 def hostile_site(world: World) -> list[str]:
     """A release site that answers wrongly in every way; nothing of it may get in."""
-    month = world.chance.choice(MONTHS)
-    _edition(world, month)
+    month = _begin(world)
     release = world.release(month)
     path = release.path_in(release.source_named("mirror"))
     body = (world.mirror / path).read_bytes()
@@ -97,10 +116,7 @@ def hostile_site(world: World) -> list[str]:
         Fault(headers={"Content-Length": str(len(body) + world.chance.randint(1, 99))}, cut_after=len(body)),
         Fault(chunked=True, cut_after=cut),
         Fault(headers={"Content-Range": "bytes 5-9/10"}),
-        Fault(
-            headers={"Retry-After": world.chance.choice(("-1", "x", "1e9", "Fri, 99 Foo 2099 00:00:00 GMT"))},
-            status=503,
-        ),
+        Fault(headers={"Retry-After": world.chance.choice(_RETRY_AFTER)}, status=503),
         Fault(headers={"Location": "http://[nowhere"}, status=302),
         Fault(headers={"Content-Encoding": "br"}),
     ]
@@ -110,9 +126,7 @@ def hostile_site(world: World) -> list[str]:
         world.base_url = site.url
         outcome = world.run(*world.load(month, "--force"))
         world.base_url = ""
-    wrong = [] if outcome.is_explained else [f"a traceback: {outcome.output[-800:]}"]
-    if outcome.code not in {0, *_EXPLAINED}:
-        wrong.append(f"exit code {outcome.code}: {outcome.output[-600:]}")
+    wrong = _unexplained(outcome)
     if outcome.code == 0 and site.files[f"/{path}"] != body:
         wrong.append("a wrong file was loaded")
     return wrong + broken(world, at_rest=False) + _recovers(world, month, "--force")
@@ -120,8 +134,7 @@ def hostile_site(world: World) -> list[str]:
 
 def damaged_file(world: World) -> list[str]:
     """Bytes changed, cut, doubled or swapped in the CSV: refused in a line, or loaded with every row accounted for."""
-    month = world.chance.choice(MONTHS)
-    _edition(world, month)
+    month = _begin(world)
     text, chance = bytearray(world.text_of(month)), world.chance
     for _ in range(chance.randint(1, 6)):
         at, size = chance.randrange(len(text)), chance.randint(1, 80)
@@ -133,13 +146,11 @@ def damaged_file(world: World) -> list[str]:
         elif damage == 2:
             text[at:at] = text[at : at + size]
         elif damage == 3:
-            text[at:at] = chance.choice(
-                [b'"', b"\\", b"\r", b"\n", b"\0", b",", b"\\.\n", b"NaN", b"now", b"\xff\xfe", b"-0"]
-            )
+            text[at:at] = chance.choice(_ODD_BYTES)
         elif damage == 4:
-            lines = text.split(b"\n")
-            chance.shuffle(lines[1:])
-            text = bytearray(b"\n".join(lines))
+            header, *lines = text.split(b"\n")
+            chance.shuffle(lines)
+            text = bytearray(b"\n".join([header, *lines]))
         else:
             text += text[at:]
     packed = gzip.compress(bytes(text), 1)
@@ -148,18 +159,15 @@ def damaged_file(world: World) -> list[str]:
     world.put(month, packed)
     options = ["--max-bad-rows", str(chance.choice((0, 0, 3, 1000)))]
     outcome = world.run(*world.load(month, "--force", *options))
-    wrong = [] if outcome.is_explained else [f"a traceback: {outcome.output[-800:]}"]
-    if outcome.code not in (0, 30):
-        wrong.append(f"exit code {outcome.code}: {outcome.output[-600:]}")
-    wrong += broken(world, at_rest=True)
+    wrong = [] if outcome.code in (0, 30) else [f"exit code {outcome.code}"]
+    wrong += _unexplained(outcome) + broken(world, at_rest=True)
     _edition(world, month)
     return wrong + _recovers(world, month, "--force")
 
 
 def hurt_storage(world: World) -> list[str]:
     """Files below the storage root removed, cut or replaced between two runs."""
-    month, chance = world.chance.choice(MONTHS), world.chance
-    _edition(world, month)
+    month, chance = _begin(world), world.chance
     files = [file for file in (world.root / "raw").rglob("*") if file.is_file()]
     for file in chance.sample(files, min(len(files), 3)):
         hurt = chance.randrange(3)
@@ -169,9 +177,30 @@ def hurt_storage(world: World) -> list[str]:
             os.truncate(file, chance.randint(0, file.stat().st_size))
         else:
             file.write_bytes(chance.randbytes(100))
-    outcome = world.run(*world.load(month))
-    wrong = [] if outcome.is_explained else [f"a traceback: {outcome.output[-800:]}"]
-    return wrong + broken(world, at_rest=False) + _recovers(world, month, "--force")
+    return (
+        _unexplained(world.run(*world.load(month))) + broken(world, at_rest=False) + _recovers(world, month, "--force")
+    )
+
+
+def models_killed(world: World) -> list[str]:
+    """kill -9 of a build after months came, changed or went; the next build has in the marts what is loaded."""
+    month = _begin(world)
+    write_zones(world.mirror)
+    for other in MONTHS:
+        _edition(world, other)
+    commands = [("pipeline", "build")] if world.chance.random() < 0.5 else []
+    changes = [world.load(month, "--force"), world.load(world.chance.choice(MONTHS)), world.forget(month)]
+    commands.append(world.chance.choice(changes))
+    wrong = [line for command in commands for line in _unexplained(world.run(*command))]
+    process = world.start("pipeline", "build")
+    time.sleep(world.chance.uniform(1, 15))
+    process.kill()
+    process.outcome()
+    built = world.run("pipeline", "build")
+    wrong += [] if built.code == 0 else [f"the next build exits with {built.code}: {built.output[-1500:]}"]
+    if (missing := world.query(_NOT_AS_LOADED)) != []:
+        wrong.append(f"the marts are not what is loaded: {missing}")
+    return wrong + broken(world, at_rest=True)
 
 
 TRIALS: dict[str, Trial] = {
@@ -181,4 +210,9 @@ TRIALS: dict[str, Trial] = {
     "hostile site": hostile_site,
     "damaged file": damaged_file,
     "hurt storage": hurt_storage,
+    "models killed": models_killed,
+    "cloud killed": google_trials.killed,
+    "cloud answers": google_trials.lost_answers,
+    "cloud at once": google_trials.at_once,
 }
+WEIGHTS = {"models killed": 0.2, "hurt storage": 0.5}  # of the others: 1

@@ -7,47 +7,50 @@ import datetime
 import gzip
 import os
 import random
-import subprocess
-import sys
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psycopg2
+from gcp import Emulators, GoogleCloud
 
+from faults.commands import Command, Commands, Outcome
 from pipeline.datasets import Release, dataset_named
 from pipeline.sample import write_month
 from pipeline.warehouses.postgres.embedded import ensure_running
 
-BIN = Path(sys.executable).parent
-CHECKOUT = Path(__file__).parents[2]
 MONTHS = tuple(datetime.date(2019, month, 1) for month in range(1, 5))
 GREEN = dataset_named("green")
-TIMEOUT = 180.0  # seconds after which a command counts as hanging
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a command did."""
-
-    code: int
-    output: str
-
-    @property
-    def is_explained(self) -> bool:
-        """Whether there is no traceback in what it said."""
-        return "Traceback (most recent call last)" not in self.output
 
 
 @dataclass
 class World:
-    """A storage root and a mirror; `rows` are those that the mirror's edition of each month has."""
+    """A storage root and a mirror; `rows` are those that the mirror's edition of each month has.
+
+    `cloud` is the Google Cloud project of a trial that works there.
+    """
 
     folder: Path
-    chance: random.Random
+    commands: Commands
+    emulators: Emulators
+    chance: random.Random = field(default_factory=random.Random)
     rows: dict[datetime.date, int] = field(default_factory=dict)
     base_url: str = ""
+    cloud: GoogleCloud | None = None
+
+    def begin(self, seed: int) -> None:
+        """Makes all as if nothing had ever been loaded, so that a trial depends on its seed alone."""
+        self.chance = random.Random(seed)
+        self.rows.clear()
+        self.cloud = None
+        self.emulators.wire.incidents.clear()
+        self.emulators.wire.requests.clear()
+        for folder in (self.mirror, self.root / "raw", self.root / "dbt"):
+            shutil.rmtree(folder, ignore_errors=True)
+        with self.connection() as connection, connection, connection.cursor() as cursor:
+            cursor.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
 
     @property
     def mirror(self) -> Path:
@@ -59,7 +62,7 @@ class World:
 
     def environment(self) -> dict[str, str]:
         return {
-            **{name: value for name, value in os.environ.items() if not name.startswith("PIPELINE__")},
+            **{name: value for name, value in os.environ.items() if not name.startswith(("PIPELINE__", "PYTHON"))},
             "PIPELINE__STORAGE__ROOT": str(self.root),
             "PIPELINE__SOURCE__BASE_URL": self.base_url or str(self.mirror),
             "PIPELINE__SOURCE__RETRIES": "2",
@@ -67,15 +70,19 @@ class World:
             "PIPELINE__SOURCE__READ_TIMEOUT": "2",
             "PIPELINE__POSTGRES__IDLE_MINUTES": "0",
             "NO_PROXY": "127.0.0.1",
+            **(self.cloud.environment if self.cloud else {}),
         }
 
     def release(self, month: datetime.date) -> Release:
         return Release(GREEN, month)
 
-    def publish(self, month: datetime.date, rows: int) -> Path:
-        """Puts an edition of so many rows on the mirror."""
+    def publish(self, month: datetime.date, rows: int, repeated: int = 0) -> None:
+        """Puts an edition of so many different rows on the mirror, the last of which is in it `repeated` times more."""
         self.rows[month] = rows
-        return write_month(GREEN, month, rows, self.mirror)
+        write_month(GREEN, month, rows, self.mirror)
+        if repeated:
+            text = self.text_of(month)
+            self.put(month, gzip.compress(text + repeated * text.splitlines(keepends=True)[-1], 1))
 
     def text_of(self, month: datetime.date) -> bytes:
         """The CSV that the mirror has of a month."""
@@ -87,48 +94,21 @@ class World:
         release = self.release(month)
         (self.mirror / release.path_in(release.source_named("mirror"))).write_bytes(content)
 
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Starts `luigi` or `pipeline`, in a process group of its own."""
-        return subprocess.Popen(
-            [BIN / arguments[0], *arguments[1:]],
-            cwd=CHECKOUT,
-            env=self.environment(),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            start_new_session=True,
-        )
+    def start(self, *arguments: str) -> Command:
+        """Starts `luigi` or `pipeline`."""
+        return self.commands.start(*arguments, environment=self.environment())
 
     def run(self, *arguments: str) -> Outcome:
         """Runs a command to its end."""
-        return self.finish(self.start(*arguments))
-
-    def finish(self, process: subprocess.Popen[str]) -> Outcome:
-        """What a started command did, once it has ended.
-
-        :raises AssertionError: when it hangs.
-        """
-        try:
-            output, _ = process.communicate(timeout=TIMEOUT)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            raise AssertionError(f"hangs: {process.args}") from None
-        return Outcome(process.returncode, output)
+        return self.start(*arguments).outcome()
 
     def load(self, month: datetime.date, *options: str) -> tuple[str, ...]:
-        """The command that loads a month."""
-        return (
-            "luigi",
-            "--module",
-            "pipeline",
-            "LoadTripdata",
-            "--taxi",
-            "green",
-            "--month",
-            f"{month:%Y-%m}",
-            *options,
-        )
+        """The command that loads a month: into BigQuery in a trial that works there, otherwise into PostgreSQL."""
+        return self.task("LoadTripdataToBigQuery" if self.cloud else "LoadTripdata", month, *options)
+
+    def task(self, name: str, month: datetime.date, *options: str) -> tuple[str, ...]:
+        """The command that runs a task about a month."""
+        return ("luigi", "--module", "pipeline", name, "--taxi", "green", "--month", f"{month:%Y-%m}", *options)
 
     def forget(self, month: datetime.date) -> tuple[str, ...]:
         """The command that removes a month."""
