@@ -135,11 +135,15 @@ def _add_warehouse_commands(commands: Commands) -> None:
     _add_file_options(command, required=False)
     command.set_defaults(run=lambda a: status.run(a.taxi, a.month, a.json, a.grid))
 
-    command = commands.add_parser("psql", help="open psql, with any options of its own, on the configured database")
+    command = commands.add_parser(
+        "psql", add_help=False, help="open psql, with any options of its own, on the configured database"
+    )
     command.add_argument("-c", "--command", metavar="SQL", action="append", help="run this and exit; may be repeated")
     command.set_defaults(run=lambda a: psql.run(a.command or [], a.rest), takes_more=True)
 
-    command = commands.add_parser("dbt", help="run dbt, with any words of its own, on the configured warehouse")
+    command = commands.add_parser(
+        "dbt", add_help=False, help="run dbt, with any words of its own, on the configured warehouse"
+    )
     command.add_argument("--warehouse", choices=list(WAREHOUSES), default="postgres", help="which warehouse")
     command.set_defaults(run=lambda a: dbt.run(a.warehouse, a.rest), takes_more=True)
 

@@ -26,6 +26,7 @@ COMMANDS = (
     "status",
     "psql",
     "dbt",
+    "adopt",
     "forget",
     "stop",
     "schedule",

@@ -43,6 +43,27 @@ def test_build_runs_when_and_only_when_months_changed(
     assert execute(database, "SELECT count(*) FROM fact_trips") == [(0,)]
 
 
+def test_build_by_hand_is_as_good_and_a_test_before_it_is_refused(
+    luigi: Run, pipeline: Run, database: PostgresDatabase
+) -> None:
+    refused = pipeline("dbt", "test")
+    first = "no model has been built yet, so there is nothing to test; first: pipeline build --warehouse postgres"
+    assert (refused.returncode, refused.stderr) == (1, f"pipeline: {first}\n")
+    luigi("LoadZones")
+    luigi(*LOAD)
+
+    built = pipeline("dbt", "build")
+    assert built.returncode == 0, built.stdout
+    assert "Did not run any tasks" in luigi(*BUILD).stderr
+
+    # As docs/new-dataset.md says; the views come back with the next build.
+    dropped = pipeline("psql", "-c", "drop table green_tripdata cascade")
+    assert dropped.returncode == 0, dropped.stderr
+    pipeline("forget", "--taxi", "green", "--month", "2019-01")
+    assert luigi(*BUILD).returncode == 0
+    assert execute(database, "SELECT count(*) FROM stg_green_tripdata") == [(0,)]
+
+
 def test_debug_is_done_each_time_and_leaves_the_password_in_no_file_and_no_log(
     luigi: Run, database: PostgresDatabase, tmp_path: Path
 ) -> None:

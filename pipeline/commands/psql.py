@@ -18,6 +18,9 @@ def run(commands: list[str], rest: list[str]) -> int:
 
     No password is in its arguments, where other users could read it.
     """
+    psql = str(program("psql"))  # by its path, or it would look for itself in PATH
+    if {"--help", "-?", "--version", "-V"} & set(rest):
+        os.execv(psql, [psql, *rest])
     database = configured_database()
     try:
         parts = parse_dsn(database.resolved_dsn())
@@ -28,7 +31,6 @@ def run(commands: list[str], rest: list[str]) -> int:
         environment["PGPASSWORD"] = password
     given = parts.get("options") or environment.get("PGOPTIONS", "")
     parts["options"] = f"{given} -c search_path={_option_value(database.schema)},public".strip()
-    psql = str(program("psql"))  # by its path, or it would look for itself in PATH
     arguments = [psql, "--set=ON_ERROR_STOP=1", make_dsn(**parts)]
     for command in commands:
         arguments += ["--command", command]

@@ -13,7 +13,7 @@ from pipeline.settings import DbtSettings, StorageSettings
 from pipeline.targets import ModelsMarker, ReportPage
 from pipeline.tasks.base import PipelineTask, ReleaseMonthParameter, TripdataTask
 from pipeline.tasks.load import Load, load_tripdata, load_zones
-from pipeline.transform.build import DbtCommand, build
+from pipeline.transform.build import DbtCommand, build, refuse_test_of_nothing
 from pipeline.transform.dbt_process import LogLine, NodeResult, start_early
 from pipeline.warehouses import WAREHOUSES, warehouse_info, warehouse_named
 
@@ -37,6 +37,8 @@ class ModelsTask(PipelineTask):
     def build_models(self, command: DbtCommand) -> None:
         """Runs dbt, and shows on the task's page how far it is and how long each model took."""
         warehouse, folder = warehouse_named(self.warehouse), StorageSettings().dbt_folder()
+        if command.name == "test" and not command.select:
+            refuse_test_of_nothing(warehouse, self.warehouse)
         results = build(warehouse, command, DbtSettings().variables(), folder, self._log_line)
         self.set_status(_timings(results) if results else "another run has just built it")
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pipeline.errors import PipelineError
 from pipeline.transform.dbt_process import LogLine, NodeResult, invoke
 from pipeline.transform.project import modelled_datasets, models_digest
 from pipeline.warehouses import Warehouse
@@ -70,23 +71,48 @@ def build(
     :raises PipelineError: naming the model and the line that failed.
     """
 
-    def run(command: DbtCommand) -> list[NodeResult]:
-        return invoke(command.words, warehouse.dbt_profile(), variables, folder, on_line)
+    results = list[NodeResult]()
+
+    def run(command: DbtCommand) -> bool:
+        results.extend(invoke(command.words, warehouse.dbt_profile(), variables, folder, on_line))
+        return True
 
     if not command.writes:
-        return run(command)
+        run(command)
+    else:
+        build_with(warehouse, command, variables, run, once=True)
+    return results
+
+
+def build_with(
+    warehouse: Warehouse,
+    command: DbtCommand,
+    variables: Mapping[str, object],
+    run: Callable[[DbtCommand], bool],
+    once: bool = False,
+) -> None:
+    """Has `run` do a command that writes models, and records what they are built from if it says that all went well.
+
+    One such command at a time; with `once`, nothing is done where the one before has just done it all.
+    """
     with warehouse.build_lock():
         warehouse.prepare_build(modelled_datasets())
         # First, so that what is loaded while dbt runs is found to be missing afterwards.
         wanted, last = wanted_build(warehouse, variables), warehouse.last_build()
-        if command.builds_everything and not command.full_refresh and last and last.reflects(wanted):
-            return []
+        if once and command.builds_everything and not command.full_refresh and last and last.reflects(wanted):
+            return
         if last is None or last.models_digest != wanted.models_digest:
             command = replace(command, full_refresh=True)
         wanted = replace(wanted, run_id=command.run_id)
         started = replace(wanted, models_digest="" if command.full_refresh else wanted.models_digest)
         warehouse.record_build(started)
-        results = run(command)
-        if command.builds_everything:
+        if run(command) and command.builds_everything:
             warehouse.record_build(replace(wanted, finished_at=datetime.datetime.now(datetime.UTC)))
-        return results
+
+
+def refuse_test_of_nothing(warehouse: Warehouse, name: str) -> None:
+    """:raises PipelineError: when no model was ever built, so that every test would fail for want of its table."""
+    if warehouse.last_build() is None:
+        raise PipelineError(
+            f"no model has been built yet, so there is nothing to test; first: pipeline build --warehouse {name}"
+        )

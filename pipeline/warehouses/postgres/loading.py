@@ -92,7 +92,7 @@ def forget(database: PostgresDatabase, release: Release) -> bool:
         watched(database, connection, f"{release.key} was not forgotten and nothing has changed"),
         connection.cursor() as cursor,
     ):
-        if not table_exists(cursor, tables.table):
+        if not table_exists(cursor, tables.ledger):
             return False
         lock_session(cursor, tables.lock_name(release.key))
         with connection:
@@ -100,7 +100,7 @@ def forget(database: PostgresDatabase, release: Release) -> bool:
             if release.month:
                 drop_partition(cursor, tables)
                 drop_loading_table(cursor, tables)
-            elif was_loaded:
+            elif was_loaded and table_exists(cursor, tables.table):
                 cursor.execute(statement("delete_rows", table=tables.table))
             return was_loaded
 
