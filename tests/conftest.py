@@ -18,6 +18,7 @@ from typing import Any
 
 import psycopg2
 import pytest
+import warm
 from gcp import Emulators, GoogleCloud, emulators, new_google_cloud
 from http_source import HttpSource, http_source
 
@@ -32,6 +33,10 @@ from pipeline.warehouses import LoadJob
 from pipeline.warehouses.bigquery.resources import create_resources
 from pipeline.warehouses.postgres.connection import PostgresDatabase
 from pipeline.warehouses.postgres.embedded import ensure_running, stop
+
+# Where Python may not keep what it compiles, as in many images, each process of a test would compile dbt again: 3 s.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 CHECKOUT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
@@ -195,20 +200,12 @@ def run_copy(checkout: Path, *arguments: str, **environment: str) -> subprocess.
 
 
 def _run(command: list[Any], folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command,
-        cwd=folder,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    return warm.run(command, cwd=folder, env={**os.environ, **environment}, text=True, timeout=120)
 
 
 def start_command(name: str, *arguments: str, **environment: str) -> subprocess.Popen[str]:
     """Starts one of the environment's commands in the checkout and does not wait for it."""
-    return subprocess.Popen(
+    return warm.popen(
         [BIN / name, *arguments],
         cwd=CHECKOUT,
         env={**os.environ, **environment},
