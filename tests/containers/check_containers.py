@@ -148,15 +148,23 @@ def test_memory_stays_within_its_limit(stack: Stack) -> None:
     print(f"\npipeline: {int(stack.compose(*run)) / 1e6:.0f} MB at the most, of 1074 MB, with dbt", end="")
 
 
-def test_backup_is_restored(stack: Stack) -> None:
-    before = stack.sql("SELECT count(*), sum(total_amount) FROM green_tripdata")
+@pytest.mark.parametrize("volume", ["the same", "a new"])
+def test_backup_is_restored_into_volume(stack: Stack, volume: str) -> None:
+    rows = "SELECT (SELECT count(*) FROM green_tripdata), (SELECT sum(total_amount) FROM fact_trips)"
+    before = stack.sql(rows)
+    stack.compose("stop", "scheduler")
     stack.shown("docker compose exec -T postgres pg_dump --username=postgres --format=custom taxi > taxi.dump")
-    stack.sql("DROP TABLE green_tripdata CASCADE")
-    restore = "pg_restore --username=postgres --dbname=taxi --clean --if-exists < taxi.dump"
+    if volume == "a new":
+        stack.compose("down", "--volumes")
+        stack.compose("up", "--detach", "--wait", "postgres", "luigid")
+    else:
+        stack.sql("DROP TABLE green_tripdata CASCADE")
+    restore = "pg_restore --username=postgres --dbname=taxi --clean --if-exists --single-transaction < taxi.dump"
     stack.shown(f"docker compose exec -T postgres {restore}")
 
-    assert stack.sql("SELECT count(*), sum(total_amount) FROM green_tripdata") == before
+    assert stack.sql(rows) == before
     stack.luigi("LoadTripdata", "--taxi", "green", "--month", "2019-01")
+    assert stack.sql(rows) == before
 
 
 def test_data_outlive_down_and_up_and_nothing_piles_up(stack: Stack) -> None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 CHECKOUT = Path(__file__).parents[2]
-PAGES = [CHECKOUT / "docs" / name for name in ("containers.md", "deploy.md")]
+PAGE = CHECKOUT / "docs" / "containers.md"
 PGADMIN = re.findall(r"image: (dpage/\S+)", (CHECKOUT / "docker-compose.yml").read_text())[0]
 # Built with the network of the machine, which reaches what the machine reaches.
 OVERRIDE = """\
@@ -30,7 +30,7 @@ WITHOUT_PGADMIN = "  pgadmin: {profiles: [cannot-be-pulled]}\n"
 
 
 class Stack:
-    """Runs what the pages show, as they show it: with `docker compose` pointed at this project by its environment."""
+    """Runs what the page shows, as it shows it: with `docker compose` pointed at this project by its environment."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -47,7 +47,7 @@ class Stack:
         self.has_pgadmin = _can_be_had(PGADMIN)
         override = OVERRIDE.format(image=self.project) + ("" if self.has_pgadmin else WITHOUT_PGADMIN)
         (folder / "override.yml").write_text(override)
-        (block,) = re.findall(r"^```sh\n(.*?)^```$", PAGES[0].read_text(), re.MULTILINE | re.DOTALL)
+        (block,) = re.findall(r"^```sh\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
         subprocess.run(["bash", "-e"], input=block, text=True, cwd=folder, check=True)
         self.passwords = re.findall(r"_PASSWORD=(\w+)$", (folder / ".env").read_text(), re.MULTILINE)
         self.ports = {name: _free_port() for name in ("POSTGRES_PORT", "PGADMIN_PORT", "LUIGID_PORT")}
@@ -60,8 +60,8 @@ class Stack:
             file.writelines(f"{name}={value}\n" for name, value in variables.items())
 
     def shown(self, command: str, code: int | None = 0) -> str:
-        """Runs a command that one of the pages shows, word for word; returns what it prints."""
-        assert any(f"\n$ {command}\n" in page.read_text() for page in PAGES), f"no page shows: {command}"
+        """Runs a command that the page shows, word for word; returns what it prints."""
+        assert f"\n$ {command}\n" in PAGE.read_text(), f"the page does not show: {command}"
         return self._run(["bash", "-c", command], code)
 
     def compose(self, *arguments: str, code: int | None = 0) -> str:
