@@ -16,7 +16,7 @@ from luigi.parameter import UnconsumedParameterWarning
 from luigi.task_register import Register
 
 from pipeline.errors import PipelineError
-from pipeline.files import SHIPPED
+from pipeline.files import SHIPPED, data_home
 from pipeline.monitoring.events import register_events
 from pipeline.nearest import nearest
 from pipeline.worker import register_worker
@@ -30,6 +30,9 @@ _LUIGI_SECTIONS = {
     *("s3", "execution_summary", "batch_notifier", "gcs", "bigquery", "kubernetes", "ftp", "salesforce", "scalding"),
 }
 
+# Settings that may name a folder; a relative one is not below the folder that a command happens to run in.
+_FOLDERS = (("storage", "root"), ("source", "base_url"), ("source", "tlc_base_url"))
+
 
 def configure() -> None:
     """Sets Luigi up as the project needs it: settings, one-line errors, monitoring. Called once, by the entry points.
@@ -38,7 +41,7 @@ def configure() -> None:
     """
     # Luigi reads these, and then warns that nobody does.
     warnings.filterwarnings("ignore", r".*'rpc_\w+' with value", UnconsumedParameterWarning)
-    fix_relative_root()
+    fix_relative_folders()
     apply_shipped_configuration()
     apply_environment()
     check_sections()
@@ -49,13 +52,21 @@ def configure() -> None:
     gc.freeze()
 
 
-def fix_relative_root() -> None:
-    """Makes a relative `[storage] root` one below the folder of the configuration file that names it."""
+def fix_relative_folders() -> None:
+    """Makes a relative folder in a configuration file one below the folder of that file."""
     config = luigi.configuration.get_config()
     for file, given in _given_files():
-        root = given.get("storage", "root", fallback="")
-        if root and not root.startswith(("/", "~", "$")):
-            config.set("storage", "root", f"{file.absolute().parent}/".replace("%", "%%") + root)
+        for section, key in _FOLDERS:
+            if _is_relative(value := given.get(section, key, fallback="")):
+                config.set(section, key, _below(file.absolute().parent, value))
+
+
+def _is_relative(value: str) -> bool:
+    return bool(value) and not value.startswith(("/", "~", "$")) and "://" not in value
+
+
+def _below(folder: Path, value: str) -> str:
+    return f"{folder}/".replace("%", "%%") + value
 
 
 def _given_files() -> Iterator[tuple[Path, configparser.RawConfigParser]]:
@@ -105,7 +116,10 @@ def apply_environment() -> None:
             hint = nearest(section.lower(), families, "did you mean {}?", start="; ")
             raise PipelineError(f"{name}: there is no section and no task '{section.lower()}'{hint}")
         # By reference: the parser would expand a % or ${ in the value, and show it where it cannot.
-        config.set(families[section.lower()], key.lower(), f"${{{name}}}")
+        reference = f"${{{name}}}"
+        if (section.lower(), key.lower()) in _FOLDERS and _is_relative(value):
+            reference = _below(data_home(), reference)
+        config.set(families[section.lower()], key.lower(), reference)
 
 
 def _check_misspelt(name: str, families: Mapping[str, str]) -> None:

@@ -139,6 +139,7 @@ def test_relative_root_is_below_the_checkout_wherever_the_command_runs(
     del environment["PIPELINE__STORAGE__ROOT"]
     if how == "environment":
         environment["PIPELINE__STORAGE__ROOT"] = "kept/here"
+        environment["PIPELINE__SOURCE__BASE_URL"] = os.path.relpath(mirror, checkout)
     command = [sys.executable, "-m", "luigi", "--module", "pipeline", *LOAD]
     done = subprocess.run(
         command, cwd=elsewhere, env=os.environ | environment, check=False, stderr=subprocess.PIPE, text=True
@@ -150,14 +151,14 @@ def test_relative_root_is_below_the_checkout_wherever_the_command_runs(
     assert (root / "raw" / "green" / "green_tripdata_2019-01.csv.gz").is_file()
 
 
-def test_relative_root_is_below_the_file_that_names_it(
+def test_relative_folders_are_below_the_file_that_names_them(
     database: PostgresDatabase, mirror: Path, tmp_path: Path
 ) -> None:
     named = tmp_path / "100% mine" / "named.cfg"
     named.parent.mkdir()
-    named.write_text("[storage]\nroot = kept\n")
+    named.write_text("[storage]\nroot = kept\n[source]\nbase_url = ../mirror\n")
     environment = settings(tmp_path, database, mirror) | {"LUIGI_CONFIG_PATH": str(named)}
-    del environment["PIPELINE__STORAGE__ROOT"]
+    del environment["PIPELINE__STORAGE__ROOT"], environment["PIPELINE__SOURCE__BASE_URL"]
     loaded = run_command("luigi", "--module", "pipeline", *LOAD, **environment)
 
     assert loaded.returncode == 0, loaded.stderr

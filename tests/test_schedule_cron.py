@@ -6,7 +6,7 @@ import datetime
 from zoneinfo import ZoneInfo
 
 import pytest
-from conftest import Run
+from conftest import CHECKOUT, Run
 
 from pipeline.datasets import Schedule, all_datasets
 from pipeline.schedule.cron import cron_trigger, firings
@@ -128,3 +128,15 @@ def test_dry_run_is_of_the_datasets_and_times_asked_for(pipeline: Run) -> None:
         "pipeline: 'yesterday' is not a date such as 2026-01-01, with a time if you like\n",
     )
     assert "--dry-run" in pipeline("schedule", "--from", "2026-01-01").stderr
+
+
+def test_systemd_timers_fire_when_the_specs_say() -> None:
+    timers = {}
+    for spec in all_datasets().values():
+        if spec.schedule:
+            minute, hour, *days = spec.schedule.cron.split()
+            assert days == ["*", "*", "*"]
+            timers[spec.name] = f"OnCalendar=*-*-* {int(hour):02}:{int(minute):02}:00 {spec.schedule.timezone}\n"
+    shipped = {file.stem.partition("@")[2]: file for file in (CHECKOUT / "deploy" / "systemd").glob("*.timer")}
+    assert shipped.keys() == timers.keys()
+    assert [name for name, line in timers.items() if line not in shipped[name].read_text()] == []
