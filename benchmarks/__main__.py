@@ -14,6 +14,7 @@ from benchmarks.memory import measure_memory
 from benchmarks.models import measure_models, measure_whole_month
 from benchmarks.noop import measure_noop
 from benchmarks.options import Options, read_options
+from benchmarks.parquet import measure_parquet
 from benchmarks.process import BenchmarkError
 from benchmarks.report import Section, machine_facts, print_facts, print_section, save, tell
 from benchmarks.server import Server, running_server
@@ -21,6 +22,7 @@ from benchmarks.to_sql import measure_to_sql
 
 _MEASURES: dict[Callable[[Server, Options], Iterator[Section]], tuple[str, ...]] = {
     measure_loading: ("load", "old-flow"),
+    measure_parquet: ("parquet",),
     measure_backfill: ("backfill",),
     measure_to_sql: ("to-sql",),
     measure_noop: ("noop",),

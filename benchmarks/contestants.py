@@ -122,4 +122,4 @@ def column_names(releases: Releases) -> list[str]:
 
 def _columns(releases: Releases) -> tuple[Column, ...]:
     release = Release(releases.spec, releases.months[0])
-    return releases.spec.columns_of(release.month, release.source_named("mirror"))
+    return releases.spec.columns_of(release.month, release.source_named(releases.source))

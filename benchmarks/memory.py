@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from benchmarks.contestants import Pipeline
-from benchmarks.data import Releases, releases
+from benchmarks.data import Releases, one_row_group, releases
 from benchmarks.options import Options
 from benchmarks.process import BenchmarkError
 from benchmarks.report import Section, rows_per_second, seconds, tell
@@ -13,7 +13,7 @@ from benchmarks.server import Server
 
 
 def measure_memory(server: Server, options: Options) -> Iterator[Section]:
-    """One load each of a small, a green and a yellow month, extract included; the kernel keeps the peak."""
+    """One load each of a small, a green, a yellow and a large Parquet month, extract included, by the kernel's peak."""
     section = Section(
         "Peak memory of the pipeline's process",
         ("month", "MB", "seconds", "rows/s"),
@@ -23,6 +23,7 @@ def measure_memory(server: Server, options: Options) -> Iterator[Section]:
         releases("green", 1000, 1, options.cache),
         releases("green", options.rows, 1, options.cache),
         releases("yellow", options.yellow_rows, 1, options.cache),
+        one_row_group("fhvhv", options.fhvhv_rows, options.cache),
     ):
         _measure(server, month, section)
     yield section

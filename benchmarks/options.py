@@ -8,10 +8,10 @@ from pathlib import Path
 
 from benchmarks.data import FOLDER
 
-SECTIONS = ("load", "old-flow", "backfill", "to-sql", "noop", "memory", "models", "whole-month")
+SECTIONS = ("load", "old-flow", "parquet", "backfill", "to-sql", "noop", "memory", "models", "whole-month")
 
-_FULL = {"rows": 600_000, "months": 12, "rounds": 3, "yellow_rows": 3_000_000}
-_QUICK = {"rows": 50_000, "months": 3, "rounds": 2, "yellow_rows": 200_000}
+_FULL = {"rows": 600_000, "months": 12, "rounds": 3, "yellow_rows": 3_000_000, "fhvhv_rows": 20_000_000}
+_QUICK = {"rows": 50_000, "months": 3, "rounds": 2, "yellow_rows": 200_000, "fhvhv_rows": 200_000}
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class Options:
     rounds: int
     noop_rounds: int
     yellow_rows: int
+    fhvhv_rows: int
     sections: tuple[str, ...]
     cache: Path
     json: Path | None
@@ -35,6 +36,7 @@ def read_options() -> Options:
     parser.add_argument("--months", type=_count, help="months loaded into one table (default 12)")
     parser.add_argument("--rounds", type=_count, help="how often all of it is repeated (default 3)")
     parser.add_argument("--yellow-rows", type=_count, help="rows of the month whose memory is taken (default 3000000)")
+    parser.add_argument("--fhvhv-rows", type=_count, help="rows of the Parquet month, the same (default 20000000)")
     parser.add_argument("--old-flow-months", type=_count, help="stop the older flow, which grows, after so many months")
     parser.add_argument("--noop-rounds", type=_count, default=15, help="reruns of what is loaded (default 15)")
     parser.add_argument("--only", type=_sections, default=SECTIONS, help=f"some of: {','.join(SECTIONS)}")
@@ -51,6 +53,7 @@ def read_options() -> Options:
         rounds=given.rounds or sizes["rounds"],
         noop_rounds=given.noop_rounds,
         yellow_rows=given.yellow_rows or sizes["yellow_rows"],
+        fhvhv_rows=given.fhvhv_rows or sizes["fhvhv_rows"],
         sections=given.only,
         cache=given.cache.resolve(),
         json=given.json,

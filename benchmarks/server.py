@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 import psycopg2
 
 from benchmarks.process import BenchmarkError
@@ -37,6 +38,19 @@ class Server:
         """Returns the name once there is an empty schema of that name."""
         self.execute(f"SET client_min_messages = warning; DROP SCHEMA IF EXISTS {name} CASCADE; CREATE SCHEMA {name}")
         return name
+
+    def cpu_seconds(self) -> float:
+        """What the server's processes have used so far, those that have ended included."""
+        with contextlib.closing(psycopg2.connect(self.dsn)) as connection:
+            parent = psutil.Process(connection.info.backend_pid).parent()
+        assert parent
+        own = parent.cpu_times()
+        used = own.user + own.system + own.children_user + own.children_system
+        for child in parent.children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                times = child.cpu_times()
+                used += times.user + times.system
+        return float(used)
 
     def settle(self) -> None:
         """Returns when the server is done with what the contestant before left to do in the background."""

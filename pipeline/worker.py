@@ -25,12 +25,13 @@ _INTERRUPTED = 130  # as a shell reports a command that ctrl-C has ended
 
 
 class Worker(luigi.worker.Worker):
-    """Runs tasks as Luigi does, with five differences.
+    """Runs tasks as Luigi does, with six differences.
 
     - A failure that on_failure() calls permanent is not tried again in this run, whatever `[scheduler]` says.
     - Whatever failed in an earlier run is tried anew when a run asks for it.
     - What failed is logged once more before Luigi's summary, where other tasks were logged since.
     - With `[worker] keep_alive`, it waits for tasks of its own that another worker is running, and says so.
+    - What tasks are slow to import is imported before it forks.
     - Ctrl-C ends it with one line and exit code 130.
     """
 
@@ -61,6 +62,12 @@ class Worker(luigi.worker.Worker):
         for task_id, error in self._failed.items():
             logger.error("failed    %s: %s", self._scheduled_tasks[task_id], error)
         return succeeded
+
+    def _create_task_process(self, task: luigi.Task) -> Any:
+        """Lets a task import here, once for all of its kind, what its process would import anew after the fork."""
+        if prepare := getattr(task, "before_fork", None):
+            prepare()
+        return super()._create_task_process(task)  # type: ignore[no-untyped-call]
 
     def _log_complete_error(self, task: luigi.Task, trace: str) -> None:
         scheduling_failed(task, trace)

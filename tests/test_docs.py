@@ -49,6 +49,7 @@ def test_commands_of_page_run(
         spec = dataset_named(taxi)
         for month in range(1, 13):
             write_month(spec, datetime.date(2019, month, 1), 50, releases)
+    write_month(dataset_named("green"), datetime.date(2024, 7, 1), 50, releases)
 
     done = subprocess.run(
         ["bash", "-e"],

@@ -10,15 +10,20 @@ import psycopg2
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import execute
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.datasets import Release, dataset_named, parse_month
 from pipeline.errors import PipelineError
+from pipeline.progress import silent
 from pipeline.releases import canonical_csv, open_release
 from pipeline.releases.parquet_file import ParquetRelease
 from pipeline.releases.parquet_values import number_text, texts
 from pipeline.sample import write_month
+from pipeline.warehouses import LoadJob
+from pipeline.warehouses.postgres.connection import PostgresDatabase
+from pipeline.warehouses.postgres.loading import load
 
 
 def made(folder: Path, taxi: str, month: str, drop: tuple[str, ...] = (), **columns: pa.Array) -> Path:
@@ -143,6 +148,25 @@ def test_canonical_text_is_csv_as_postgresql_writes_it(tmp_path: Path) -> None:
     assert header == ",".join(column.source_name for column in dataset_named("green").columns)
     assert [field in line for field, line in zip((',"",', ',"a,""b""",', ",,"), lines, strict=True)] == [True] * 3
     assert [field in line for field, line in zip((",0.79,", ",8,", ",-1e-05,"), lines, strict=True)] == [True] * 3
+
+
+@pytest.mark.parametrize("rows", [1, 8_191, 20_000])
+def test_rows_are_all_copied_however_few_bytes_a_batch_has(
+    database: PostgresDatabase, tmp_path: Path, rows: int
+) -> None:
+    """The encoder returns nothing for a batch of few bytes, and all of it in the end."""
+    release = Release(dataset_named("fhv"), parse_month("2023-02"))
+    file = write_month(release.dataset, parse_month("2023-02"), 1, tmp_path, "tlc")
+    one = pq.read_table(file)
+    trip = one.schema.get_field_index("dispatching_base_num")
+    names = pa.array([str(n) for n in range(rows)], pa.large_string())
+    many = pa.concat_tables([one] * rows).set_column(trip, one.schema.field(trip), names)
+    pq.write_table(many, file)
+
+    entry = load(database, LoadJob("LoadTripdata", release, "test", file=file), silent)
+    assert (entry.rows_read, entry.rows_loaded) == (rows, rows)
+    ids = "SELECT count(DISTINCT unique_row_id), max(dispatching_base_num::int) FROM fhv_tripdata"
+    assert execute(database, ids) == [(rows, rows - 1)]
 
 
 def test_numbers_and_times_have_postgresqls_text(server: str) -> None:

@@ -118,6 +118,24 @@ def test_403_is_blocked_where_nothing_is_given(site: HttpSource, tmp_path: Path)
         published_months([of("green", "2024-08")], lambda release: places(release, site.url), HASTY)
 
 
+def test_range_loads_what_is_published_and_names_what_is_not(
+    luigi: Run, database: PostgresDatabase, site: HttpSource, tmp_path: Path
+) -> None:
+    publish(site, tmp_path / "made", "2024-06", "2024-08")
+    months = ("--start", "2024-06", "--stop", "2024-09", "--workers", "2")
+    load = ("RangeMonthly", "--of", "LoadTripdata", "--of-params", '{"taxi":"green"}', *months)
+
+    done = luigi(*load, PIPELINE__SOURCE__BASE_URL=site.url)
+    assert done.returncode == 30
+    assert f"green 2024-07 does not exist at {site.url}/green_tripdata_2024-07.parquet" in done.stderr
+    loaded = "SELECT partition_key, format, rows_loaded FROM load_ledger ORDER BY 1"
+    assert execute(database, loaded) == [("green/2024-06", "parquet", 50), ("green/2024-08", "parquet", 50)]
+
+    publish(site, tmp_path / "made", "2024-07")
+    assert luigi(*load, PIPELINE__SOURCE__BASE_URL=site.url).returncode == 0
+    assert len(execute(database, loaded)) == 3
+
+
 @pytest.mark.parametrize(
     ("content", "problem"),
     [

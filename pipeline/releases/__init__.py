@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from pipeline.releases.csv_records import Block, Record, records
 if TYPE_CHECKING:
     from pipeline.releases.parquet_file import ParquetRelease
 
-__all__ = ["Block", "CsvRelease", "Record", "canonical_csv", "open_release", "records"]
+__all__ = ["Block", "CsvRelease", "Record", "canonical_csv", "import_reader", "open_release", "records"]
 
 
 def open_release(
@@ -40,6 +41,12 @@ def open_release(
     from pipeline.releases.parquet_file import ParquetRelease  # pyarrow, for whom there is a Parquet file to read
 
     return ParquetRelease(path, release, source, label, remedy, ignore_unknown_columns)
+
+
+def import_reader(format_: str) -> None:
+    """Imports what `open_release` needs for files of that format."""
+    if format_ == "parquet":
+        importlib.import_module("pipeline.releases.parquet_file")
 
 
 def canonical_csv(file: CsvRelease | ParquetRelease) -> Iterator[bytes]:

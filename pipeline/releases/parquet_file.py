@@ -20,7 +20,7 @@ from pipeline.releases.parquet_values import TYPES, BadValue, WrongType, convert
 from pipeline.releases.survey import Survey
 from pipeline.releases.unknown_columns import left_out, refusal
 
-BATCH_ROWS = 16_384
+BATCH_ROWS = 8_192
 _BUFFER_BYTES = 1 << 18  # so that a row group that holds the whole month is read piece by piece
 _MAGIC = b"PAR1"  # https://parquet.apache.org/docs/file-format/: at both ends
 _SHORTEST = 12  # both magics and the footer's length

@@ -13,6 +13,7 @@ from pipeline.datasets.spec import MIRROR, TLC
 from pipeline.errors import PipelineError
 from pipeline.extract.extraction import ExtractedFile, extract_release, extracted_file, remove_extracted
 from pipeline.extract.places import Place
+from pipeline.releases import import_reader
 from pipeline.settings import SourceSettings, StorageSettings
 from pipeline.tasks.base import ReleaseTask, TripdataTask, ZonesTask
 from pipeline.warehouses import LoadJob
@@ -49,6 +50,10 @@ class Extract(ReleaseTask):
     def complete(self) -> bool:
         found = self._file_id()
         return found is not None and found != self._forced_over
+
+    def before_fork(self) -> None:
+        """Imports what reads the file: for 153 short Parquet months anew it would be most of their work."""
+        import_reader(self._places()[0].source.format)
 
     def run(self) -> None:
         settings = SourceSettings()

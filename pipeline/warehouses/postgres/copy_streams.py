@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from pipeline.releases.parquet_file import ParquetRelease
 
 _COPY_CHUNK_BYTES = 1 << 18
-_ENCODED_ROWS = 8192  # of a Parquet file at a time, so that memory stays flat
 
 
 class _NotAllowed(Exception):
@@ -215,8 +214,11 @@ class _Encoded(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        if not self._piece:
-            self._piece = memoryview(next(self._pieces, b""))
+        while not self._piece:
+            piece = next(self._pieces, None)
+            if piece is None:
+                return 0
+            self._piece = memoryview(piece)  # empty while the encoder keeps a short batch to itself: not the end
         size = min(len(buffer), len(self._piece))
         buffer[:size], self._piece = self._piece[:size], self._piece[size:]
         return size
@@ -227,6 +229,5 @@ class _Encoded(io.RawIOBase):
 
         encoder = pgpq.ArrowToPostgresBinaryEncoder(batch.schema)
         yield encoder.write_header()
-        for start in range(0, batch.num_rows, _ENCODED_ROWS):
-            yield encoder.write_batch(batch.slice(start, _ENCODED_ROWS))
+        yield encoder.write_batch(batch)
         yield encoder.finish()
