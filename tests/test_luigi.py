@@ -103,6 +103,7 @@ def test_two_runs_of_one_month_at_once_load_it_once(database: PostgresDatabase, 
     outputs = [run.communicate(timeout=60)[0] for run in runs]
 
     assert [run.returncode for run in runs] == [0, 0], outputs
+    assert sum("500 rows loaded into" in output for output in outputs) == 1
     assert execute(database, "SELECT count(*) FROM green_tripdata") == [(500,)]
     assert execute(database, "SELECT rows_loaded, rows_duplicate FROM load_ledger") == [(500, 0)]
 

@@ -72,7 +72,10 @@ class Load(ReleaseTask):
             remove_when_read(self, job.file)
 
     def _log_load(self, entry: LedgerEntry, **facts: object) -> None:
-        """Logs and shows what came of the load."""
+        """Logs and shows what came of the load; one that another run has just done is not claimed."""
+        if entry.run_id != self.run_id:
+            self.log_status(f"{entry.partition_key}: another run has just loaded its {entry.rows_loaded:,} rows")
+            return
         rate = entry.rows_read / max(entry.seconds, 1e-3)
         message = (
             f"{entry.partition_key}: {entry.rows_loaded:,} rows loaded into {entry.target_table}"
