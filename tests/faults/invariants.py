@@ -53,6 +53,7 @@ def _broken_in_postgres(world: World, at_rest: bool) -> list[str]:
 def _broken_in_google_cloud(world: World, at_rest: bool) -> list[str]:
     assert world.cloud
     cloud, project = world.cloud, world.cloud.place.project
+    cloud.wire.incidents.clear()  # those that did not come are not for what follows
     for (of, _), job in [*cloud.emulators.bigquery.jobs.items()]:  # those of killed commands go on
         if of == project and not job["_done"].wait(60):
             return [f"job {job['jobReference']['jobId']} does not end"]
