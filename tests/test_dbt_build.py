@@ -38,6 +38,17 @@ def test_build_runs_when_and_only_when_months_changed(
     assert second.returncode == 0, second.stderr
     assert "Did not run any tasks" in second.stderr
 
+    # Another dbt project with the same names takes a mart's place, then that of the look-up.
+    for name, columns in (("dim_zones", "1 AS locationid"), ("taxi_zone_lookup", "*")):
+        execute(database, f"ALTER TABLE {name} RENAME TO ours")
+        execute(database, f"CREATE TABLE {name} AS SELECT {columns} FROM ours")
+        replaced = luigi(*BUILD)
+        assert replaced.returncode == 30 and "Traceback" not in replaced.stderr, replaced.stderr
+        assert f"{database.schema}.{name}; nothing was built. Rename or drop it" in replaced.stderr
+        assert execute(database, "SELECT count(*) FROM dbt_build WHERE finished_at IS NOT NULL") == [(1,)]
+        execute(database, f"DROP TABLE {name}; ALTER TABLE ours RENAME TO {name}")
+        assert "Did not run any tasks" in luigi(*BUILD).stderr
+
     pipeline("forget", "--taxi", "green", "--month", "2019-01")
     assert luigi(*BUILD).returncode == 0
     assert execute(database, "SELECT count(*) FROM fact_trips") == [(0,)]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pipeline.errors import PipelineError
 from pipeline.transform.dbt_process import LogLine, NodeResult, invoke
-from pipeline.transform.project import modelled_datasets, models_digest
+from pipeline.transform.project import model_names, modelled_datasets, models_digest
 from pipeline.warehouses import Warehouse
 from pipeline.warehouses.ledger import Build
 
@@ -54,7 +54,9 @@ def wanted_build(warehouse: Warehouse, variables: Mapping[str, object]) -> Build
 def current_build(warehouse: Warehouse, variables: Mapping[str, object]) -> Build | None:
     """The last build, if the models reflect exactly what is loaded and their own sources; otherwise None."""
     last = warehouse.last_build()
-    return last if last and last.reflects(wanted_build(warehouse, variables)) else None
+    if last is None or not last.reflects(wanted_build(warehouse, variables)):
+        return None
+    return None if last.is_marked and warehouse.relations_of_others(model_names()) else last
 
 
 def build(
@@ -96,18 +98,32 @@ def build_with(
     One such command at a time; with `once`, nothing is done where the one before has just done it all.
     """
     with warehouse.build_lock():
+        last = warehouse.last_build()
+        is_marked = last is None or last.is_marked
+        if is_marked:
+            _check_relations(warehouse)
         warehouse.prepare_build(modelled_datasets())
         # First, so that what is loaded while dbt runs is found to be missing afterwards.
-        wanted, last = wanted_build(warehouse, variables), warehouse.last_build()
+        wanted = wanted_build(warehouse, variables)
         if once and command.builds_everything and not command.full_refresh and last and last.reflects(wanted):
             return
         if last is None or last.models_digest != wanted.models_digest:
             command = replace(command, full_refresh=True)
-        wanted = replace(wanted, run_id=command.run_id)
+        wanted = replace(wanted, run_id=command.run_id, is_marked=is_marked)
         started = replace(wanted, models_digest="" if command.full_refresh else wanted.models_digest)
         warehouse.record_build(started)
         if run(command) and command.builds_everything:
-            warehouse.record_build(replace(wanted, finished_at=datetime.datetime.now(datetime.UTC)))
+            warehouse.record_build(replace(wanted, finished_at=datetime.datetime.now(datetime.UTC), is_marked=True))
+
+
+def _check_relations(warehouse: Warehouse) -> None:
+    """:raises PipelineError: when another program's table or view has a name that the models need."""
+    if others := warehouse.relations_of_others(model_names()):
+        raise PipelineError(
+            f"not made by this pipeline, but named like a model or a loaded table: {', '.join(others)}; nothing was"
+            " built. Rename or drop it, or set [dbt] schema to a schema for the models alone; a model comes again by"
+            " itself, a loaded table with --force"
+        )
 
 
 def refuse_test_of_nothing(warehouse: Warehouse, name: str) -> None:

@@ -22,6 +22,11 @@ def modelled_datasets() -> list[Dataset]:
     ]
 
 
+def model_names() -> list[str]:
+    """The names of the models, each of which is a table or view of that name."""
+    return sorted(file.stem for file in (PROJECT / "models").rglob("*.sql"))
+
+
 def models_digest(variables: Mapping[str, object]) -> str:
     """A digest of all that the models are made from: the project's files, and the variables' values."""
     digest = hashlib.sha256(json.dumps(variables, sort_keys=True).encode())

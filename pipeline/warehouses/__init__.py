@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -140,6 +140,12 @@ class Warehouse(Protocol):
 
     def last_build(self) -> Build | None:
         """What the models were last built from, or None where they never were."""
+
+    def relations_of_others(self, models: Collection[str]) -> list[str]:
+        """Tables and views that have the name of a model, or of a loaded table that the models read, and are not it.
+
+        They are recognised by the mark that the pipeline leaves in what it makes.
+        """
 
     def record_build(self, build: Build) -> None:
         """Notes what the models are being, or were, built from, in the place of what was noted before."""

@@ -48,6 +48,8 @@ class Build:
     """What the models in a warehouse were last built from. No `finished_at`: they are being built, or it failed.
 
     An empty `models_digest`: a rebuild of everything was started and has not ended, so rows may be of any models.
+    `is_marked`: every relation of the models carries the mark by which `relations_of_others` recognises it, which
+    builds of earlier versions did not set.
     """
 
     models_digest: str
@@ -55,6 +57,7 @@ class Build:
     started_at: datetime.datetime
     finished_at: datetime.datetime | None = None
     run_id: str = ""
+    is_marked: bool = False
 
     def reflects(self, other: Build) -> bool:
         """Whether it is complete, and was made from the same models and the same loads."""

@@ -6,22 +6,34 @@ CREATE TABLE IF NOT EXISTS {dbt_build} (
     loads_digest     text NOT NULL,
     started_at       timestamptz NOT NULL,
     finished_at      timestamptz,
-    run_id           text NOT NULL DEFAULT ''
+    run_id           text NOT NULL DEFAULT '',
+    is_marked        boolean NOT NULL DEFAULT false
 );
 
 -- name: add_dbt_build_columns
 -- Of tables that were made before these columns were.
-ALTER TABLE {dbt_build} ADD COLUMN IF NOT EXISTS run_id text NOT NULL DEFAULT '';
+ALTER TABLE {dbt_build}
+    ADD COLUMN IF NOT EXISTS run_id text NOT NULL DEFAULT '',
+    ADD COLUMN IF NOT EXISTS is_marked boolean NOT NULL DEFAULT false;
 
 -- name: select_dbt_build
 SELECT * FROM {dbt_build};
 
 -- name: record_dbt_build
-INSERT INTO {dbt_build} (models_digest, loads_digest, started_at, finished_at, run_id)
-VALUES (%(models_digest)s, %(loads_digest)s, %(started_at)s, %(finished_at)s, %(run_id)s)
+INSERT INTO {dbt_build} (models_digest, loads_digest, started_at, finished_at, run_id, is_marked)
+VALUES (%(models_digest)s, %(loads_digest)s, %(started_at)s, %(finished_at)s, %(run_id)s, %(is_marked)s)
 ON CONFLICT (only_row) DO UPDATE SET
     models_digest = excluded.models_digest,
     loads_digest = excluded.loads_digest,
     started_at = excluded.started_at,
     finished_at = excluded.finished_at,
-    run_id = excluded.run_id;
+    run_id = excluded.run_id,
+    is_marked = excluded.is_marked;
+
+-- name: select_relations_of_others
+-- Tables and views of all kinds; not indexes, sequences and types.
+SELECT relname::text FROM pg_class
+WHERE relnamespace = to_regnamespace(quote_ident(%(schema)s)) AND relname = ANY(%(names)s)
+    AND relkind IN ('r', 'p', 'v', 'm', 'f')
+    AND strpos(coalesce(obj_description(oid, 'pg_class'), ''), %(mark)s) = 0
+ORDER BY relname;

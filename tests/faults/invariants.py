@@ -28,6 +28,7 @@ _IN_THE_MAKING = "SELECT count(*) FROM pg_tables WHERE tablename LIKE '%\\_loadi
 _TABLES = """
     SELECT count(*) FROM pg_tables WHERE tablename IN ('green_tripdata', 'load_ledger', 'load_quarantine')
 """
+_TOKEN = "SELECT token FROM load_lock"  # changes with each transaction
 _MARKERS = "_ledger/LoadTripdataToBigQuery/"
 
 
@@ -63,8 +64,12 @@ def _broken_in_google_cloud(world: World, at_rest: bool) -> list[str]:
         return []
     if not {"green_tripdata", "load_quarantine", "load_ledger"} <= {*tables}:
         return []
-    ledger = cloud.rows(_LEDGER)
-    found = _unaccounted(cloud.rows(_LOADED), ledger, cloud.rows(_QUARANTINE))
+    while True:  # until nothing changed meanwhile: a request of a killed command may be on its way
+        token = cloud.rows(_TOKEN)
+        ledger = cloud.rows(_LEDGER)
+        found = _unaccounted(cloud.rows(_LOADED), ledger, cloud.rows(_QUARANTINE))
+        if cloud.rows(_TOKEN) == token:
+            break
     if cloud.rows(_REPEATED) != [(0,)]:
         found.append("an id is in the table more than once")
     with contextlib.closing(cloud.place.bigquery()) as client:

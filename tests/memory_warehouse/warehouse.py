@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 from pipeline.datasets import Dataset, Release
 from pipeline.releases import open_release
@@ -79,6 +79,9 @@ class MemoryWarehouse:
 
     def last_build(self) -> Build | None:
         return self.build
+
+    def relations_of_others(self, models: Collection[str]) -> list[str]:
+        return []
 
     def record_build(self, build: Build) -> None:
         self.build = build

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from google.api_core import exceptions
 from google.cloud import bigquery
+from google.cloud.bigquery.table import TableListItem
 
 from pipeline.errors import PipelineError, TransientError
 from pipeline.warehouses.bigquery.client import GoogleProject
@@ -134,6 +135,14 @@ def table_is_there(client: bigquery.Client, project: GoogleProject, table_id: st
         return False
     check_location(project, f"table {table_id}", table.location)
     return True
+
+
+def tables_in(client: bigquery.Client, project: GoogleProject, dataset: str) -> list[TableListItem]:
+    """The tables and views of a dataset; none where it is missing."""
+    try:
+        return [*client.list_tables(f"{project.project}.{dataset}", timeout=REQUEST_SECONDS)]
+    except exceptions.NotFound:
+        return []
 
 
 def check_is_gone(client: bigquery.Client, project: GoogleProject, table_id: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from pipeline.warehouses.bigquery.ledger import BigQueryEntry, read_finished, re
 from pipeline.warehouses.bigquery.loading import forget, load, prepare_ledger
 from pipeline.warehouses.bigquery.markers import find_build, marker_name, read_marker, read_markers, record_build
 from pipeline.warehouses.bigquery.objects import ReleaseObject, find_object, upload
-from pipeline.warehouses.bigquery.resources import create_resources, missing_resources
+from pipeline.warehouses.bigquery.resources import LABELS, create_resources, missing_resources, tables_in
 from pipeline.warehouses.bigquery.sql_text import quoted
 from pipeline.warehouses.bigquery.tables import ensure_tables
 from pipeline.warehouses.checksums import FileChecksums
@@ -152,6 +152,18 @@ class BigQueryWarehouse:
 
     def last_build(self) -> Build | None:
         return find_build(self.project, self.marts_dataset)
+
+    def relations_of_others(self, models: Collection[str]) -> list[str]:
+        loads, marts = self.project.dataset, self.marts_dataset
+        loaded = {(loads, entry.target_table) for entry in self.loaded()}
+        ours = loaded | {(marts, name) for name in models}
+        with self._asking("the models' tables") as client:
+            return [
+                f"{dataset}.{table.table_id}"
+                for dataset in sorted({loads, marts})
+                for table in tables_in(client, self.project, dataset)
+                if (dataset, table.table_id) in ours and not LABELS.items() <= table.labels.items()
+            ]
 
     def record_build(self, build: Build) -> None:
         record_build(self.project, self.marts_dataset, build)

@@ -3,6 +3,7 @@ dbt models were built from."""
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict, fields
 
 import psycopg2
@@ -17,6 +18,8 @@ from pipeline.datasets.spec import LEDGER
 from pipeline.warehouses.ledger import Build, LedgerEntry
 from pipeline.warehouses.postgres.connection import statement
 
+MADE_BY_US = "(made by tlc-pipeline)"  # as dbt/macros/marks.sql has it
+_LOADED_BY_US = "(pipeline/datasets/"  # as `Tables.comment` has it
 _NO_TABLE = (psycopg2.errors.UndefinedTable, psycopg2.errors.InvalidSchemaName)
 
 
@@ -65,6 +68,19 @@ def record_build(cursor: Cursor, schema: str, build: Build) -> None:
     cursor.execute(statement("create_dbt_build", dbt_build=_build_table(schema)))
     cursor.execute(statement("add_dbt_build_columns", dbt_build=_build_table(schema)))
     cursor.execute(statement("record_dbt_build", dbt_build=_build_table(schema)), asdict(build))
+
+
+def relations_of_others(
+    connection: Connection, loads_schema: str, marts_schema: str, models: Collection[str]
+) -> list[str]:
+    """Relations that have the name of a model or of a loaded table, and whose comment does not say that they are it."""
+    loaded = {entry.target_table for entry in all_loads(connection, loads_schema)}
+    with connection.cursor() as cursor:
+        found = list[str]()
+        for schema, names, mark in ((loads_schema, loaded, _LOADED_BY_US), (marts_schema, models, MADE_BY_US)):
+            cursor.execute(statement("select_relations_of_others"), {"schema": schema, "names": [*names], "mark": mark})
+            found += [f"{schema}.{name}" for (name,) in cursor.fetchall()]
+    return found
 
 
 def _build_table(schema: str) -> sql.Identifier:

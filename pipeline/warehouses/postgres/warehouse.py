@@ -6,7 +6,7 @@ import contextlib
 import functools
 import logging
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from psycopg2 import sql
@@ -26,7 +26,7 @@ from pipeline.warehouses.postgres.connection import (
     translate_errors,
 )
 from pipeline.warehouses.postgres.file_checksums import file_checksums
-from pipeline.warehouses.postgres.ledger import all_loads, find_build, find_load, record_build
+from pipeline.warehouses.postgres.ledger import all_loads, find_build, find_load, record_build, relations_of_others
 from pipeline.warehouses.postgres.loading import forget, load
 from pipeline.warehouses.postgres.tables import Tables, ensure_schema, ensure_tables
 from pipeline.warehouses.postgres.watch import watched
@@ -136,6 +136,10 @@ class PostgresWarehouse:
     def last_build(self) -> Build | None:
         with self._connection("the models' marker cannot be read") as connection:
             return find_build(connection, self.marts_schema)
+
+    def relations_of_others(self, models: Collection[str]) -> list[str]:
+        with self._connection("the models' relations cannot be looked at") as connection:
+            return relations_of_others(connection, self.database.schema, self.marts_schema, models)
 
     def record_build(self, build: Build) -> None:
         with (
