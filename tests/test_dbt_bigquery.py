@@ -29,6 +29,12 @@ def test_marts_hold_the_golden_rows_and_follow_the_months(luigi: Run, google_clo
     again = luigi(*BUILD)
     assert "Did not run any tasks" in again.stderr, again.stderr
 
+    google_cloud.rows("CREATE OR REPLACE TABLE dim_zones AS SELECT 1 AS locationid")  # by another dbt project
+    replaced = luigi(*BUILD)
+    assert replaced.returncode == 30 and "Traceback" not in replaced.stderr, replaced.stderr
+    assert "tlc.dim_zones; nothing was built. Rename or drop it" in replaced.stderr
+    google_cloud.rows("DROP TABLE dim_zones")
+
     write_release(mirror / "green/green_tripdata_2019-01.csv.gz", [HEADER, trip(0, total_amount="1"), trip(9)])
     assert luigi(*LOAD, "green", "--month", "2019-01", "--force").returncode == 0
     second = luigi(*BUILD)

@@ -62,7 +62,7 @@ def _broken_in_google_cloud(world: World, at_rest: bool) -> list[str]:
         tables = cloud.tables()
     except NotFound:
         return []
-    if not {"green_tripdata", "load_quarantine", "load_ledger"} <= {*tables}:
+    if not {"green_tripdata", "load_quarantine", "load_ledger", "load_lock"} <= {*tables}:
         return []
     while True:  # until nothing changed meanwhile: a request of a killed command may be on its way
         token = cloud.rows(_TOKEN)
