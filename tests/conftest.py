@@ -60,11 +60,37 @@ def server() -> Iterator[str]:
 
 
 @pytest.fixture
-def database(server: str) -> Iterator[PostgresDatabase]:
+def database(request: pytest.FixtureRequest, server: str) -> Iterator[PostgresDatabase]:
     """A database with a schema that only this test uses, which is there once something is loaded."""
+    if request.node.get_closest_marker("models"):
+        yield request.getfixturevalue("database_for_models")
+        return
     database = PostgresDatabase(server, f"test_{uuid.uuid4().hex[:12]}")
     yield database
     execute(replace(database, schema="public"), f"DROP SCHEMA IF EXISTS {database.schema} CASCADE")
+
+
+@pytest.fixture
+def database_for_models(
+    server: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[PostgresDatabase]:
+    """A database of this test's own, called as ever, and what dbt has parsed of the project there: it parses the whole
+    project again, for seconds, where the database or the schema is called otherwise."""
+    create, drop = "CREATE DATABASE models", "DROP DATABASE IF EXISTS models WITH (FORCE)"
+    parsed = tmp_path_factory.getbasetemp() / "postgres.partial_parse.msgpack"
+    folders = [tmp_path / "dbt", tmp_path / "data" / "dbt"]
+    for folder in folders if parsed.exists() else []:
+        folder.mkdir(parents=True)
+        shutil.copy(parsed, folder)
+    with contextlib.closing(psycopg2.connect(server)) as connection:
+        connection.autocommit = True
+        for statement in (drop, create):
+            connection.cursor().execute(statement)
+        yield PostgresDatabase(server.replace("/postgres?", "/models?"), "taxi")
+        connection.cursor().execute(drop)
+    for folder in folders if not parsed.exists() else []:
+        if (folder / parsed.name).exists():
+            shutil.copy(folder / parsed.name, parsed)
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from pipeline.transform.sources import FILE, sources_yaml
 from pipeline.warehouses.postgres.connection import PostgresDatabase
 from pipeline.warehouses.postgres.warehouse import PostgresWarehouse
 
-pytestmark = pytest.mark.usefixtures("golden_mirror")
+pytestmark = [pytest.mark.models, pytest.mark.usefixtures("golden_mirror")]
 
 BUILD = ("DbtBuild", "--warehouse", "postgres")
 LOAD = ("LoadTripdata", "--taxi", "green", "--month", "2019-01")

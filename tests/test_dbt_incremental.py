@@ -18,6 +18,7 @@ from pipeline.warehouses.postgres.connection import PostgresDatabase
 from pipeline.warehouses.postgres.loading import forget
 
 MARCH = datetime.date(2019, 3, 1)
+pytestmark = pytest.mark.models
 
 
 @pytest.fixture

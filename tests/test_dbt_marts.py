@@ -15,6 +15,7 @@ from pipeline.report.page import write_report
 from pipeline.warehouses.postgres.connection import PostgresDatabase
 from pipeline.warehouses.postgres.warehouse import PostgresWarehouse
 
+pytestmark = pytest.mark.models
 GREEN_2020 = [datetime.date(2020, month, 1) for month in range(3, 8)]
 
 

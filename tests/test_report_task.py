@@ -10,7 +10,7 @@ from waiting import held, until_its_sessions_end
 
 from pipeline.warehouses.postgres.connection import PostgresDatabase
 
-pytestmark = pytest.mark.usefixtures("golden_mirror")
+pytestmark = [pytest.mark.models, pytest.mark.usefixtures("golden_mirror")]
 
 REPORT = ("Report", "--warehouse", "postgres")
 READ = """

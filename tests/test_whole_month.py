@@ -11,7 +11,7 @@ from gcp import GoogleCloud
 
 from pipeline.warehouses.postgres.connection import PostgresDatabase
 
-pytestmark = pytest.mark.usefixtures("golden_mirror")
+pytestmark = [pytest.mark.models, pytest.mark.usefixtures("golden_mirror")]
 
 RANGE = ("RangeMonthly", "--of", "TripdataPipeline", "--of-params", '{"taxi": "green", "warehouse": "postgres"}')
 FILES = "SELECT filename, count(*) FROM fact_trips GROUP BY 1 ORDER BY 1"
