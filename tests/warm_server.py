@@ -22,6 +22,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -152,6 +153,9 @@ def _run(entry_point: Callable[[], int | None]) -> NoReturn:
         code = entry_point()
     except SystemExit as error:
         code = error.code
+    except Exception:
+        traceback.print_exc()  # and not on into what this is a fork of
+        code = 1
     if isinstance(code, str):
         print(code, file=sys.stderr)
     threading._shutdown()  # type: ignore[attr-defined]
@@ -189,6 +193,7 @@ def _become_dbt(arguments: list[str], descriptors: tuple[int, ...]) -> NoReturn:
         if descriptor != -1:
             os.dup2(descriptor, at)
     os.closerange(3, 1024)
+    sys.stdin = open(0, closefd=False)  # noqa: SIM115  that of a forked worker of Luigi's is another descriptor
     sys.argv = list(map(str, arguments))
     _run(lambda: runpy.run_path(sys.argv[0], run_name="__main__") and None)
 
