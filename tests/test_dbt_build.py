@@ -49,9 +49,13 @@ def test_build_runs_when_and_only_when_months_changed(
         execute(database, f"DROP TABLE {name}; ALTER TABLE ours RENAME TO {name}")
         assert "Did not run any tasks" in luigi(*BUILD).stderr
 
+    for number in range(25):
+        (run.parent / f"20200101T0000{number:02}.000000Z-postgres-build").mkdir()
     pipeline("forget", "--taxi", "green", "--month", "2019-01")
     assert luigi(*BUILD).returncode == 0
     assert execute(database, "SELECT count(*) FROM fact_trips") == [(0,)]
+    kept = sorted(folder.name for folder in run.parent.iterdir())
+    assert len(kept) == 20 and run.name in kept and "20200101T000006.000000Z-postgres-build" not in kept
 
 
 def test_build_by_hand_is_as_good_and_a_test_before_it_is_refused(

@@ -21,6 +21,7 @@ from pipeline.warehouses import DbtProfile
 _CHILD = Path(__file__).with_name("dbt_child.py")
 _PARSED = "partial_parse.msgpack"
 _FAILED = {"error", "fail", "runtime error"}
+_RUNS_KEPT = 20
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def invoke(
 ) -> list[NodeResult]:
     """Returns what became of every node once dbt has ended well.
 
-    Its artifacts and its whole log are kept below `folder`/runs, a folder for each call.
+    Its artifacts and its whole log are kept below `folder`/runs, a folder for each of the last 20 calls.
 
     :raises PipelineError: naming the node and the line, when one fails or dbt cannot begin.
     """
@@ -83,6 +84,8 @@ def _new_run_folder(folder: Path, target: str, command: str) -> Path:
     started = datetime.datetime.now(datetime.UTC)
     run = folder / "runs" / f"{started:%Y%m%dT%H%M%S.%fZ}-{target}-{command}"
     run.mkdir(parents=True)
+    for earlier in sorted(run.parent.iterdir(), reverse=True)[_RUNS_KEPT:]:  # their names begin with the time
+        shutil.rmtree(earlier, ignore_errors=True)
     return run
 
 
