@@ -23,7 +23,11 @@ _WHOLE_TEXT = r"^-?[0-9]+(\.0*)?$"
 _FRACTION = r"^-?[0-9]*\.[0-9]*[1-9][0-9]*$"
 # Between these Arrow writes a double as PostgreSQL does; beyond, only one of the two uses an exponent.
 _SMALLEST_PLAIN, _LARGEST_PLAIN = 1e-4, 1e10
-_FIRST_TIME, _LAST_TIME = datetime.datetime(1, 1, 1), datetime.datetime(9999, 12, 31, 23, 59, 59, 999_999)
+# Microseconds since 1970; as Arrow's own scalars, they would make it import pandas where that is installed.
+_FIRST_TIME, _LAST_TIME = (
+    (time - datetime.datetime(1970, 1, 1)) // datetime.timedelta(microseconds=1)
+    for time in (datetime.datetime(1, 1, 1), datetime.datetime(9999, 12, 31, 23, 59, 59, 999_999))
+)
 
 
 class BadValue(Exception):
@@ -185,7 +189,7 @@ def _to_time(array: pa.Array, type_: pa.DataType) -> pa.Array:
         raise WrongType(str(kind))
     values = array.cast(type_)
     first, last = pc.min_max(values.cast(pa.int64())).as_py().values()
-    if first is not None and (first < _FIRST.value or last > _LAST.value):
+    if first is not None and (first < _FIRST_TIME or last > _LAST_TIME):
         raise BadValue("a time outside the years 1 to 9999")
     return values
 
@@ -220,7 +224,6 @@ def _time_texts(values: pa.Array) -> pa.Array:
         return pc.replace_substring_regex(values.cast(pa.string()), r"\.?0*$", "")
 
 
-_FIRST, _LAST = (pa.scalar(time, pa.timestamp("us")) for time in (_FIRST_TIME, _LAST_TIME))
 _CONVERTERS: dict[pa.DataType, Callable[[pa.Array, pa.DataType], pa.Array]] = {
     pa.int32(): _to_integer,
     pa.int64(): _to_integer,
