@@ -82,12 +82,9 @@ def database_for_models(
     for folder in folders if parsed.exists() else []:
         folder.mkdir(parents=True)
         shutil.copy(parsed, folder)
-    with contextlib.closing(psycopg2.connect(server)) as connection:
-        connection.autocommit = True
-        for statement in (drop, create):
-            connection.cursor().execute(statement)
-        yield PostgresDatabase(server.replace("/postgres?", "/models?"), "taxi")
-        connection.cursor().execute(drop)
+    _execute_alone(server, drop, create)
+    yield PostgresDatabase(server.replace("/postgres?", "/models?"), "taxi")
+    _execute_alone(server, drop)
     for folder in folders if not parsed.exists() else []:
         if (folder / parsed.name).exists():
             shutil.copy(folder / parsed.name, parsed)
@@ -265,6 +262,14 @@ def execute(database: PostgresDatabase, query: str, *values: Any) -> list[tuple[
         cursor.execute("SELECT set_config('search_path', %s, false)", (database.schema,))
         cursor.execute(query, values or None)
         return cursor.fetchall() if cursor.description else []
+
+
+def _execute_alone(dsn: str, *statements: str) -> None:
+    """Runs statements that PostgreSQL refuses to run inside a transaction."""
+    with contextlib.closing(psycopg2.connect(dsn)) as connection:
+        connection.autocommit = True
+        for statement in statements:
+            connection.cursor().execute(statement)
 
 
 @pytest.fixture

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import re
+import signal
 from pathlib import Path
 
+import psutil
 import pytest
-from conftest import Run, execute
-from waiting import held, until_its_sessions_end
+from conftest import Run, execute, settings, start_command
+from waiting import held, until_it_waits, until_its_sessions_end
 
 from pipeline.warehouses.postgres.connection import PostgresDatabase
+from pipeline.warehouses.postgres.embedded import ensure_running
 
 pytestmark = [pytest.mark.models, pytest.mark.usefixtures("golden_mirror")]
 
@@ -70,12 +74,32 @@ def test_report_reads_no_row_of_trips_and_no_loaded_table(
     assert execute(database, READ, database.schema) == before
 
 
-def test_report_of_marts_that_are_gone_says_so_in_a_line(luigi: Run, database: PostgresDatabase) -> None:
+def test_report_of_marts_that_are_gone_says_so_in_a_line(
+    luigi: Run, database: PostgresDatabase, mirror: Path, tmp_path: Path
+) -> None:
     assert luigi("DbtBuild", "--warehouse", "postgres").returncode == 0
+
+    with held(database, "LOCK TABLE file_quality"):
+        reading = start_command("luigi", "--module", "pipeline", *REPORT, **settings(tmp_path, database, mirror))
+        until_it_waits(database, ".*file_quality")
+        crash_server(database)
+    output, _ = reading.communicate(timeout=30)
+    assert reading.returncode == 30, output
+    assert re.search(r"ERROR: failed .*: the report cannot be made: the database connection broke", output), output
+    assert "Traceback" not in output
+
     execute(database, "DROP TABLE file_quality")
-
     failed = luigi(*REPORT)
-
     assert failed.returncode == 30
     assert "the report cannot be made" in failed.stderr and "file_quality" in failed.stderr, failed.stderr
     assert "Traceback" not in failed.stderr
+
+
+def crash_server(database: PostgresDatabase) -> None:
+    """Lets the server crash, which leaves its locks as they are, and starts it again."""
+    [(checkpointer,)] = execute(database, "SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'")
+    postmaster = psutil.Process(checkpointer).parent()
+    folder = Path(postmaster.cwd())
+    postmaster.send_signal(signal.SIGQUIT)
+    postmaster.wait(60)
+    assert ensure_running(folder) == database.dsn.replace("/models?", "/postgres?")

@@ -129,7 +129,7 @@ def test_luigi_tries_again_after_a_killed_connection(
     assert count(database) == 540
 
 
-def test_server_crashes_and_restarts_in_mid_load(tmp_path: Path) -> None:
+def test_server_crashes_in_mid_load_and_while_a_marker_is_asked_for(tmp_path: Path, mirror: Path) -> None:
     folder = Path(tempfile.mkdtemp()) / "postgres"
     database = PostgresDatabase(ensure_running(folder), "taxi")
 
@@ -148,6 +148,17 @@ def test_server_crashes_and_restarts_in_mid_load(tmp_path: Path) -> None:
         assert ensure_running(folder) == database.dsn
         assert is_clean(database)
         completes(database, tmp_path)
+
+        with_password = replace(database, dsn=database.dsn.replace("postgres@", "postgres:s3cret@"))
+        january = ("--module", "pipeline", "LoadTripdata", "--taxi", "green", "--month", "2019-01")
+        with held(database, "LOCK TABLE load_ledger"):
+            asking = start_command("luigi", *january, **settings(tmp_path, with_password, mirror))
+            until_it_waits(database, "SELECT .*load_ledger")
+            crash()
+        output, _ = asking.communicate(timeout=30)
+        assert asking.returncode == 35, output
+        assert re.search(r"cannot schedule LoadTripdata.*: the ledger cannot be read: the database connection", output)
+        assert "Traceback" not in output and "s3cret" not in output
     finally:
         stop(folder)
         shutil.rmtree(folder.parent)
