@@ -3,23 +3,31 @@
 from __future__ import annotations
 
 import datetime
+import io
 import json
+import logging
+import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import HASTY, IMPATIENT, Fetch, Run, execute, job_for
+from conftest import CONTENT, HASTY, IMPATIENT, JANUARY, Fetch, Run, execute, job_for
 from http_source import Fault, HttpSource
 from receivers import receivers
 
 from pipeline.datasets import Release, dataset_named, parse_month
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, TransientError
 from pipeline.extract.availability import Edition, edition_of, published_months
 from pipeline.extract.credentials import without_credentials
+from pipeline.extract.download import download
 from pipeline.extract.extraction import Allowances, ExtractedFile, extract_release
+from pipeline.extract.partial_download import PartialDownload
 from pipeline.extract.places import RELEASE_MIRROR, TLC_SITE, places, source_url
 from pipeline.progress import silent
 from pipeline.sample import write_month
+from pipeline.tasks import base
+from pipeline.tasks.extract import ExtractTripdata
 from pipeline.warehouses.postgres.connection import PostgresDatabase
 
 
@@ -213,6 +221,35 @@ def test_file_larger_than_any_may_be_is_refused(site: HttpSource, fetch: Fetch, 
 
     with pytest.raises(PipelineError, match=r"raise .source. largest_file_mb"):
         fetch(replace(HASTY, largest_file=9_000))
+
+
+def test_download_that_takes_too_long_ends_and_the_next_run_goes_on(site: HttpSource, fetch: Fetch) -> None:
+    site.afterwards = Fault(drip_body=0.01)
+    with pytest.raises(
+        TransientError, match=r"not done after 1 s; run again .* raise .source. longest_download"
+    ) as slow:
+        fetch(replace(HASTY, retries=0, longest_download=0.6))
+    assert "\n" not in str(slow.value)
+
+    site.afterwards = Fault()
+    assert fetch() == CONTENT
+    assert re.fullmatch(r"bytes=[1-9]\d*-", site.ranges[-1] or "")
+
+
+def test_slow_download_writes_progress_to_the_log(
+    site: HttpSource, part: PartialDownload, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(base, "_LOG_SECONDS", 0.05)
+    monkeypatch.setattr(sys, "stderr", io.StringIO())  # which is no terminal
+    caplog.set_level(logging.INFO, "luigi-interface")
+    site.files["/file"], site.afterwards = CONTENT[:60], Fault(drip_body=0.005)
+
+    with ExtractTripdata(taxi="green", month=JANUARY).progress("extract", "B", "verifying") as progress:
+        download(f"{site.url}/file", part, HASTY, progress)
+
+    lines = [line for line in caplog.messages if "extract: 0.0 MB of 0.0 MB" in line]
+    assert len(lines) > 1
+    assert all(line.startswith("ExtractTripdata(taxi=green, month=2019-01") for line in lines)
 
 
 @pytest.mark.parametrize("value", ["Fri, 31 Feb 2026 10:00:00 GMT", "Fri, 01 Jan 99999999 10:00:00 GMT", "-1", "1e9"])

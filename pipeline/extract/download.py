@@ -87,15 +87,11 @@ def download(url: str, part: PartialDownload, options: HttpOptions, progress: Pr
     :raises PipelineError: when the source refuses, or fails `retries` times over without any progress.
     """
     failures = farthest = 0
-    shown, started = without_credentials(url), time.monotonic()
+    shown, give_up_at = without_credentials(url), time.monotonic() + options.longest_download
     while True:
-        if time.monotonic() - started > options.longest_download:
-            raise TransientError(
-                f"cannot fetch {shown}: not done after {options.longest_download:,.0f} s; run again to go on with it,"
-                " or raise [source] longest_download"
-            )
+        _check_time(give_up_at, shown, options)
         try:
-            return _attempt(url, part, options, progress)
+            return _attempt(url, part, options, give_up_at, progress)
         except _StartOver as reason:
             logger.info("%s: %s; starting over", shown, reason)
             part.discard()
@@ -120,7 +116,9 @@ def _gave_up(url: str, reason: object, failures: int) -> TransientError:
     )
 
 
-def _attempt(url: str, part: PartialDownload, options: HttpOptions, progress: Progress) -> tuple[str, str]:
+def _attempt(
+    url: str, part: PartialDownload, options: HttpOptions, give_up_at: float, progress: Progress
+) -> tuple[str, str]:
     shown, headers = without_credentials(url), {"Accept-Encoding": "identity"}
     validator = part.validator(shown)
     offset = part.size if validator else 0
@@ -140,7 +138,7 @@ def _attempt(url: str, part: PartialDownload, options: HttpOptions, progress: Pr
             else:
                 offset = 0
                 part.begin(shown, response.headers)
-            _receive(response, part, offset, options, watch, progress)
+            _receive(response, part, offset, options, give_up_at, watch, progress)
             edition = part.edition()
             part.complete()
             return edition
@@ -174,11 +172,12 @@ def _receive(
     part: PartialDownload,
     offset: int,
     options: HttpOptions,
+    give_up_at: float,
     watch: ConnectionWatch,
     progress: Progress,
 ) -> None:
     done, total = offset, _announced_size(response, offset)
-    started, shown = time.monotonic(), without_credentials(response.url)
+    shown = without_credentials(response.url)
     _check_size(total or 0, shown, options)
     with part.path.open("ab") as file:
         # read1 returns what has arrived and flush passes it on, so that a stall or a kill costs none of it.
@@ -191,8 +190,8 @@ def _receive(
             if done > options.largest_file:
                 part.discard()
                 _check_size(done, shown, options)
-            if time.monotonic() - started > options.longest_download:
-                raise _TryAgain(f"not done after {options.longest_download:,.0f} s")
+            if done != total:
+                _check_time(give_up_at, shown, options)
     if watch.reason:  # a body of no announced length ends like one that is complete
         raise _TooSlow(watch.reason)
     if total is not None and done != total:
@@ -204,6 +203,14 @@ def _check_size(size: int, url: str, options: HttpOptions) -> None:
         raise PipelineError(
             f"cannot fetch {url}: {size / 1e6:,.0f} MB or more, and no file may have more than"
             f" {options.largest_file / 1e6:,.0f} MB; check --source-base-url, or raise [source] largest_file_mb"
+        )
+
+
+def _check_time(give_up_at: float, url: str, options: HttpOptions) -> None:
+    if time.monotonic() > give_up_at:
+        raise TransientError(
+            f"cannot fetch {url}: not done after {options.longest_download:,.0f} s; run again to go on with it, or"
+            " raise [source] longest_download"
         )
 
 
