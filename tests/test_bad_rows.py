@@ -121,6 +121,13 @@ def test_first_bad_row_in_the_file_is_the_one_told(database: PostgresDatabase, t
         load(database, job_of(lines, tmp_path), silent)
 
 
+def test_bad_row_is_reported_with_how_many_more_there_are(database: PostgresDatabase, tmp_path: Path) -> None:
+    lines = [trip(number, extra="x") if number in (7, 20, 50, 59) else trip(number) for number in range(60)]
+    for allowed, message in ((0, r"line 9, .* \(and 3 more of the 52 rows after it\);"), (3, r'line 61, .*: "x";')):
+        with pytest.raises(PipelineError, match=message):
+            load(database, job_of(lines, tmp_path, max_bad_rows=allowed), silent)
+
+
 @pytest.mark.usefixtures("block_bytes")
 @pytest.mark.parametrize("allowed", [0, 5])
 def test_quote_that_is_never_closed_fails_the_file_at_its_own_line(

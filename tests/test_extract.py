@@ -18,6 +18,7 @@ from http_source import Fault, HttpSource
 
 from pipeline.datasets import Dataset, Release, dataset_named
 from pipeline.errors import PipelineError
+from pipeline.extract import places as extract_places
 from pipeline.extract.extraction import ExtractedFile, extract_release, remove_extracted
 from pipeline.extract.places import places
 from pipeline.progress import Progress, silent
@@ -218,23 +219,28 @@ def test_copy_from_a_folder_is_not_mixed_with_a_broken_download(
     assert file.read_bytes() == release
 
 
-@pytest.mark.parametrize("status", [404, 410])
-def test_unpublished_month_is_named_with_the_months_that_are(extract: Extract, site: HttpSource, status: int) -> None:
-    site.afterwards = Fault(status=status)
+@pytest.mark.parametrize("status", [404, 410, None], ids=["404", "410", "a folder"])
+def test_of_a_source_of_somebodys_own_no_months_are_claimed(
+    extract: Extract, site: HttpSource, mirror: Path, release: bytes, status: int | None
+) -> None:
+    site.afterwards = Fault(status=status or 404)
+    (mirror / PATH).unlink()
+    base_url = site.url if status else mirror
 
-    assert complaint(extract) == (
-        f"green 2019-01 does not exist at {site.url}/{PATH} or {site.url}/{PARQUET}; months known to be published:"
-        " 2014-01 onwards"
+    assert complaint(lambda: extract(base_url)) == (
+        f"green 2019-01 does not exist at {base_url}/{PATH} or {base_url}/{PARQUET};"
+        " check --source-base-url and --source-tlc-base-url"
     )
 
 
-def test_file_missing_from_a_folder_is_named_with_the_months_that_are(
-    extract: Extract, mirror: Path, release: bytes
+def test_unpublished_month_is_named_with_the_months_that_are(
+    site: HttpSource, green: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (mirror / PATH).unlink()
+    monkeypatch.setattr(extract_places, "RELEASE_MIRROR", site.url)
+    monkeypatch.setattr(extract_places, "TLC_SITE", site.url)
 
-    assert complaint(lambda: extract(mirror)) == (
-        f"green 2019-01 does not exist at {mirror}/{PATH} or {mirror}/{PARQUET}; months known to be published:"
+    assert complaint(lambda: extract_from(site.url, Release(green, JANUARY), tmp_path)) == (
+        f"green 2019-01 does not exist at {site.url}/{PATH} or {site.url}/{PARQUET}; months known to be published:"
         " 2014-01 onwards"
     )
 
@@ -325,7 +331,8 @@ def test_zones_are_extracted_without_a_month(site: HttpSource, tmp_path: Path) -
     assert extract_from(site.url, zones, tmp_path).rows == 1
     site.files.clear()
     assert complaint(lambda: extract_from(site.url, zones, tmp_path, replace=True)) == (
-        f"zones does not exist at {site.url}/misc/taxi_zone_lookup.csv"
+        f"zones does not exist at {site.url}/misc/taxi_zone_lookup.csv; check --source-base-url and"
+        " --source-tlc-base-url"
     )
 
 

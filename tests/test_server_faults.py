@@ -76,6 +76,28 @@ def test_connection_killed_in_mid_load(database: PostgresDatabase, tmp_path: Pat
     completes(database, tmp_path)
 
 
+def test_connection_killed_in_the_middle_of_a_block_is_one_line(
+    database: PostgresDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """psycopg2 prints a SystemError of its own then, and raises "invalid socket"."""
+    monkeypatch.setattr(csv_file, "BLOCK_BYTES", 1 << 20)
+    mine = PostgresDatabase(f"{database.dsn}&application_name={database.schema}", database.schema)
+    copying = "FROM pg_stat_activity WHERE application_name = %s AND query ~ 'FROM STDIN' AND state = 'active'"
+
+    def kill() -> None:
+        backends = [psutil.Process(pid) for (pid,) in execute(database, f"SELECT pid {copying}", database.schema)]
+        for backend in backends:
+            backend.suspend()  # so that the rest of its block is on the way when it ends
+        execute(database, f"SELECT pg_terminate_backend(pid) {copying}", database.schema)
+        for backend in backends:
+            backend.resume()
+
+    with pytest.raises(ConnectionLost, match=r"connection broke \((terminating|server closed)"):
+        load(mine, job_of(trips(60_000), tmp_path), once(kill))
+
+    assert "SystemError" not in capfd.readouterr().err
+
+
 def test_cancelled_statement_is_not_tried_again(database: PostgresDatabase, tmp_path: Path) -> None:
     load(database, job_of(trips(40, FEBRUARY), tmp_path, FEBRUARY), silent)
     cancel = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query ~ %s"

@@ -91,7 +91,7 @@ def edition_of(release: Release, place: Place, options: HttpOptions) -> Edition 
 def check_not_blocked(release: Release, denied: Sequence[Place], options: HttpOptions) -> None:
     """Returns when the places, which denied the release, give another month: then they have no such file.
 
-    :raises PipelineError: when nothing below one of their base URLs is given, not even months that must be there.
+    :raises PipelineError: when no month that was tried is given below one of their base URLs.
     """
     with _session(options) as session:
         _check_not_blocked(release, denied, session, options)
@@ -110,13 +110,17 @@ def _check_not_blocked(
         if any(_is_given(place.url(other), session, options) for place, other in tried):
             continue
         shown = without_credentials(next(place for place in denied if place.base_url == base_url).url(release))
-        also = (
-            f", and so is {format_month(tried[0][1].month)}, which must be there" if tried and tried[0][1].month else ""
-        )
+        also = _also_denied(*tried[0]) if tried else ""
         raise PipelineError(
             f"blocked: {shown} is answered with 403 Forbidden{also}; check the network and its proxies, or name another"
             " source with --source-base-url or --source-tlc-base-url"
         )
+
+
+def _also_denied(place: Place, other: Release) -> str:
+    assert other.month
+    known = ", which must be there" if place.is_publishers else ""
+    return f", and so is {format_month(other.month)}{known}"
 
 
 def _is_given(url: str, session: requests.Session, options: HttpOptions) -> bool:
@@ -127,7 +131,7 @@ def _is_given(url: str, session: requests.Session, options: HttpOptions) -> bool
 
 
 def _months_to_try(release: Release, place: Place) -> list[datetime.date]:
-    """Months that the place must have, the surest first; a folder of somebody's own may lack the first one."""
+    """Months that the publisher has, the surest first; a source of somebody's own may lack the first one."""
     month, first, today = release.month, place.source.first_month, datetime.date.today().replace(day=1)
     if month is None:
         return []

@@ -113,9 +113,11 @@ def extract_release(
             remove_extracted(folder / release.raw_path(other.source))
         return facts
     check_not_blocked(release, denied, options)
-    known = release.dataset.published_months()
-    months = f"; months known to be published: {known}" if release.month else ""
-    raise PipelineError(f"{release} does not exist at {' or '.join(absent)}{months}")
+    hint = "; check --source-base-url and --source-tlc-base-url"
+    if all(place.is_publishers for place in places):
+        known = release.dataset.published_months()
+        hint = f"; months known to be published: {known}" if release.month else ""
+    raise PipelineError(f"{release} does not exist at {' or '.join(absent)}{hint}")
 
 
 def extracted_file(release: Release, places: Sequence[Place], folder: Path) -> Path:

@@ -26,6 +26,11 @@ class Place:
         """Where the release's file is; may hold credentials."""
         return source_url(self.base_url, release.path_in(self.source))
 
+    @property
+    def is_publishers(self) -> bool:
+        """Whether the publisher is known to have months here; of a base of somebody's own, nothing is known."""
+        return self.base_url in (RELEASE_MIRROR, TLC_SITE)
+
     def folder(self) -> Path | None:
         """The folder that the base is; None for what is fetched over HTTP."""
         return local_path(self.base_url)

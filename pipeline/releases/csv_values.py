@@ -8,8 +8,9 @@ as a whole by RE2, at the speed of reading them; only others are looked at recor
 from __future__ import annotations
 
 import datetime
+import itertools
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import re2
@@ -43,6 +44,8 @@ _LARGE_NUMBER = re.compile(r"-?(?:\d+\.?\d*|\.\d+)(?:[eE][-+]?\d+)?", re.ASCII)
 _WHOLE = re.compile(r"(-?\d{1,18})(?:\.0*)?", re.ASCII)
 _END_OF_COPY = "\\."  # where PostgreSQL stops reading, silently, before version 18
 _LIMITS = {"integer": 2**31, "bigint": 2**63}
+_LONGEST_VALUE = 200
+_LOOKED_AT = 10_000
 _FIELD = re.compile(r'((?:[^",]|"[^"]*")*)(,|$)', re.DOTALL)
 
 
@@ -53,6 +56,14 @@ class Problem:
     column: str
     message: str
     value: str
+
+    @property
+    def detail(self) -> str:
+        """All of it in one line, of a long value its beginning."""
+        where = f"column {self.column}: " if self.column else ""
+        shown = self.value if len(self.value) <= _LONGEST_VALUE else self.value[:_LONGEST_VALUE] + "…"
+        detail = f"{where}{self.message}" + (f": {shown}" if shown and shown not in self.message else "")
+        return detail.replace("\r", "\\r").replace("\n", "\\n")
 
 
 class CsvValues:
@@ -94,6 +105,12 @@ class CsvValues:
         if len(fields) > len(self._columns):
             return Problem("", "extra data after last expected column", bare)
         return self._judge_fields(record, fields, text[len(bare) :])
+
+    def more_problems(self, following: Iterable[Record]) -> str:
+        """How many of the first records that follow a bad one are bad as well, in words; nothing where none is."""
+        verdicts = [self.judge(record) for record in itertools.islice(following, _LOOKED_AT)]
+        bad = sum(isinstance(verdict, Problem) for verdict in verdicts)
+        return f" (and {bad:,} more of the {len(verdicts):,} rows after it)" if bad else ""
 
     def _judge_fields(self, record: Record, fields: list[str], end: str) -> Record | Problem:
         changed = False

@@ -14,13 +14,13 @@ import psycopg2.errors
 
 from pipeline.datasets import Release
 from pipeline.releases import Record
+from pipeline.releases.csv_values import Problem
 
 # What PostgreSQL raises for a row that it does not take; anything else is no fault of the row.
 RowError = (psycopg2.DataError, psycopg2.IntegrityError)
 
 # COPY's context reads «COPY table, line 3, column fare_amount: "abc"», the words in the server's language.
 _COPY_PLACE = re.compile(r"\S+ .*?, \D*(?P<line>\d+)(?:, \S+ (?P<column>\w+))?(?:: (?P<value>.*))?", re.DOTALL)
-_LONGEST_VALUE = 200
 _KEPT_IN_MEMORY = 1 << 20
 _END_OF_COPY = b"\\."
 
@@ -89,10 +89,7 @@ def end_marker(row: Record) -> MalformedRow | None:
 
 def malformed_row(row: Record, column: str, problem: str, value: str) -> MalformedRow:
     """The row with what is wrong with it in one line."""
-    where = f"column {column}: " if column else ""
-    shown = value if len(value) <= _LONGEST_VALUE else value[:_LONGEST_VALUE] + "…"
-    detail = f"{where}{problem}" + (f": {shown}" if shown and shown not in problem else "")
-    return MalformedRow(row.line_number, row.text, detail.replace("\r", "\\r").replace("\n", "\\n"))
+    return MalformedRow(row.line_number, row.text, Problem(column, problem, value).detail)
 
 
 def _index_of_line(rows: Sequence[Record], line: int) -> int:

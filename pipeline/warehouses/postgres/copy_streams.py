@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 import queue
+import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
+import psycopg2
 from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
 
@@ -36,9 +38,9 @@ _COPY_CHUNK_BYTES = 1 << 18
 
 
 class _NotAllowed(Exception):
-    def __init__(self, row: MalformedRow):
+    def __init__(self, row: MalformedRow, more: str):
         super().__init__(row.detail)
-        self.row = row
+        self.row, self.more = row, more
 
 
 class Stager:
@@ -66,6 +68,7 @@ class Stager:
             self._idle.put(connection)
         self._streams = len(connections)
         self._lock = threading.Lock()
+        self._first_reason = threading.local()
         self.bad_rows = bad_rows
         self.rows_copied = 0
 
@@ -79,14 +82,16 @@ class Stager:
         :raises PipelineError: naming file, line, column and value, when more rows are malformed than are allowed.
         """
         pool = ThreadPoolExecutor(self._streams, thread_name_prefix="copy")
+        printed, sys.excepthook = sys.excepthook, self._note_first_reason
         try:
             for done in self._copied_blocks(pool):
                 done.result()
                 progress(self.rows_read, rows_expected)
         except _NotAllowed as error:
-            raise self._explain(error.row) from error
+            raise self._explain(error.row, error.more) from error
         finally:
             pool.shutdown(cancel_futures=True)
+            sys.excepthook = printed
 
     def _copied_blocks(self, pool: ThreadPoolExecutor) -> Iterator[Future[None]]:
         # In file order, so that of several bad rows the first in the file is the one reported; and few at a time,
@@ -140,10 +145,11 @@ class Stager:
         """Copies a block of which some rows are not plain, after those that are bad have been set aside."""
         good = list[Record]()
         try:
-            for record in records(block):
+            following = records(block)
+            for record in following:
                 verdict = self._values.judge(record)
                 if isinstance(verdict, Problem):
-                    self._set_aside(malformed_row(record, verdict.column, verdict.message, verdict.value))
+                    self._set_aside(malformed_row(record, verdict.column, verdict.message, verdict.value), following)
                 else:
                     good.append(verdict)
         finally:
@@ -174,14 +180,29 @@ class Stager:
         return self._send(connection, copy, io.BytesIO(data))
 
     def _send(self, connection: Connection, copy: str, data: BinaryIO) -> int:
-        with connection.cursor() as cursor:
-            cursor.copy_expert(self._copy[copy], data, size=_COPY_CHUNK_BYTES)
-            return int(cursor.rowcount)
+        try:
+            with connection.cursor() as cursor:
+                cursor.copy_expert(self._copy[copy], data, size=_COPY_CHUNK_BYTES)
+                return int(cursor.rowcount)
+        except psycopg2.OperationalError as error:
+            raise getattr(self._first_reason, "error", error) from error
 
-    def _set_aside(self, row: MalformedRow) -> None:
+    def _note_first_reason(self, kind: type[BaseException], error: BaseException, *trace: Any) -> None:
+        """Stands in for `sys.excepthook`, by which psycopg2 prints a SystemError when a server breaks a COPY off.
+
+        It then raises the second of two errors, "invalid socket"; the cause of what it prints is the first, which says
+        why. Both happen in the thread of the COPY.
+        """
+        if isinstance(error, SystemError) and isinstance(error.__cause__, psycopg2.Error):
+            self._first_reason.error = error.__cause__
+        else:
+            sys.__excepthook__(kind, error, *trace)
+
+    def _set_aside(self, row: MalformedRow, following: Iterable[Record] = ()) -> None:
         with self._lock:
-            if row.is_open or not self.bad_rows.add(row):
-                raise _NotAllowed(row)
+            is_kept = not row.is_open and self.bad_rows.add(row)
+        if not is_kept:
+            raise _NotAllowed(row, "" if row.is_open else self._values.more_problems(following))
 
     def _miscounted(self, line: int, copied: int, rows: int) -> PipelineError:
         return PipelineError(
@@ -189,14 +210,14 @@ class Stager:
             " was loaded"
         )
 
-    def _explain(self, row: MalformedRow) -> PipelineError:
+    def _explain(self, row: MalformedRow, more: str) -> PipelineError:
         allowed = f" (now {self.bad_rows.allowed})" if self.bad_rows.allowed else ""
         hint = f", or let some such rows be set aside: --LoadTripdata-max-bad-rows N{allowed}"
         if row.is_open or not self._release.dataset.is_monthly:
             hint = ""
         return PipelineError(
-            f"{self._release.label}, line {row.line_number}, {row.detail}; nothing was loaded. Fix the file at its"
-            f" source and run again with --force{hint}"
+            f"{self._release.label}, line {row.line_number}, {row.detail}{more}; nothing was loaded. Fix the file at"
+            f" its source and run again with --force{hint}"
         )
 
 
