@@ -60,7 +60,7 @@ containers: .venv/installed-test  ## follow docs/containers.md to its end with t
 graph: .venv/installed  ## draw README's graph of the tasks again
 	$(BIN)/python docs/graph.py
 
-screenshots: .venv/installed  ## take those of docs/screenshots again (needs Chromium)
+screenshots: .venv/installed-test  ## take those of docs/screenshots again (needs Chromium)
 	$(BIN)/python docs/screenshots/make.py
 
 bench: .venv/installed  ## measure against the yardsticks (some minutes)

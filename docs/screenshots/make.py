@@ -1,14 +1,15 @@
-"""Takes the screenshots: Luigi's page on a backfill by two workers, one of which is killed, and the top of a report.
+"""Takes the screenshots: the page on a backfill with a broken month, Luigi's on one whose worker is killed, a report.
 
-Run by `make screenshots`; needs Pillow and Chromium (CHROMIUM names another program than `chromium`). The backfill is
-of generated months. So is the report, unless REPORT_RELEASES names a folder of released months and REPORT_MONTHS which
-of them are there, as START/STOP.
+Run by `make screenshots`; needs the tests' packages, Pillow, and Chromium (CHROMIUM names another program than
+`chromium`). The backfills are of generated months. So is the report, unless REPORT_RELEASES names a folder of released
+months and REPORT_MONTHS which of them are there, as START/STOP. Arguments name some of page, backfill and report.
 """
 
 from __future__ import annotations
 
 import contextlib
 import datetime
+import gzip
 import os
 import signal
 import subprocess
@@ -25,6 +26,10 @@ from pipeline.datasets import dataset_named
 from pipeline.sample import write_month, write_zones
 
 HERE = Path(__file__).parent
+sys.path.append(str(HERE.parents[1] / "tests"))
+
+from browser import Browser, browser  # noqa: E402
+
 BIN = Path(sys.executable).parent
 PORT = 8099
 URL = f"http://127.0.0.1:{PORT}/"
@@ -38,8 +43,57 @@ CHROMIUM = [
 
 def main() -> None:
     """Leaves PNG files beside this one."""
-    backfill()
-    report()
+    steps = {"page": page, "backfill": backfill, "report": report}
+    for name in sys.argv[1:] or steps:
+        steps[name]()
+
+
+def page() -> None:
+    """The pipeline's page: a backfill that is started from the form and meets a broken month, and what it leaves."""
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
+        root = Path(folder)
+        for month in range(1, 13):
+            write_month(dataset_named("green"), datetime.date(2019, month, 1), 2_000 * month, root / "releases")
+        july = root / "releases" / "green" / "green_tripdata_2019-07.csv.gz"
+        july.write_bytes(gzip.compress(gzip.decompress(july.read_bytes()).replace(b",N,", b",N,seven", 1)))
+        environment = os.environ | {
+            "PIPELINE__STORAGE__ROOT": f"{folder}/data",
+            "PIPELINE__SOURCE__BASE_URL": f"{folder}/releases",
+        }
+        stack.callback(subprocess.run, [BIN / "pipeline", "stop"], env=environment, check=True)
+        with central_scheduler(environment), browser() as chromium:
+            look_at_page(chromium)
+    for name in ("form", "run", "months", "months-dark", "card", "phone"):
+        shrink(HERE / f"{name}.png")
+
+
+def look_at_page(chromium: Browser) -> None:
+    """Goes through the page as a person would."""
+    chromium.look(1200, 620)
+    chromium.go(URL)
+    chromium.fill("[name=start]", "2019-01")
+    chromium.fill("[name=stop]", "2019-12")
+    chromium.look(1200, 260)
+    chromium.photograph(HERE / "form.png")
+    chromium.look(1200, 620)
+    chromium.click("#start button", "Start")
+    chromium.until("document.body.innerText.includes('exit code 30')", 240)
+    chromium.look(1200, 1250)
+    chromium.photograph(HERE / "run.png")
+    chromium.look(1200, 620)
+    chromium.go(URL)
+    chromium.until("!!document.querySelector('.cell.failed')")
+    chromium.photograph(HERE / "months.png")
+    chromium.look(1200, 620, dark=True)
+    chromium.photograph(HERE / "months-dark.png")
+    chromium.look(1200, 720)
+    chromium.click(".cell.failed")
+    chromium.until("document.getElementById('card').open")
+    chromium.photograph(HERE / "card.png")
+    chromium.look(390, 844, dark=True)
+    chromium.go(URL)
+    chromium.until("!!document.querySelector('.cell.failed')")
+    chromium.photograph(HERE / "phone.png")
 
 
 def backfill() -> None:
@@ -73,7 +127,12 @@ def report() -> None:
         stack.callback(subprocess.run, [BIN / "pipeline", "stop"], env=environment, check=True)
         for command in ([*BACKFILL[:-1], start, "--stop", stop], ["Report", "--warehouse", "postgres"]):
             subprocess.run([BIN / "luigi", "--module", "pipeline", *command], env=environment, check=True)
-        photograph(f"file://{folder}/data/reports/postgres/index.html", HERE / "report.png", 1700, folder)
+        with browser() as chromium:
+            for name, width, height, dark in (("report", 1400, 1700, False), ("report-dark-phone", 390, 1500, True)):
+                chromium.look(width, height, dark)
+                chromium.go(f"file://{folder}/data/reports/postgres/index.html")
+                chromium.photograph(HERE / f"{name}.png")
+                shrink(HERE / f"{name}.png")
 
 
 @contextlib.contextmanager
@@ -115,6 +174,11 @@ def photograph(url: str, file: Path, height: int, folder: str) -> None:
     """Saves a page as Chromium shows it."""
     options = [f"--user-data-dir={folder}/chromium", f"--window-size=1400,{height}", f"--screenshot={file}"]
     subprocess.run([*CHROMIUM, *options, url], check=True, capture_output=True, timeout=120)
+    shrink(file)
+
+
+def shrink(file: Path) -> None:
+    """128 colours are enough."""
     Image.open(file).convert("RGB").quantize(128).save(file, optimize=True)
 
 

@@ -3,7 +3,7 @@
   if (!element) return;
   const data = JSON.parse(element.textContent);
   const figure = element.closest("figure");
-  const form = figure.querySelector("form"), line = figure.querySelector(".zone");
+  const form = figure.querySelector("form"), line = figure.querySelector(".zone"), hint = line.textContent;
   const group = figure.querySelector(".zones"), boxes = figure.querySelectorAll(".legend span");
   const shades = [0.08, 0.2, 0.34, 0.5, 0.66, 0.83, 1];  // as in places.py
   const paths = new Map();
@@ -48,7 +48,7 @@
       box.firstChild.style.background = colour;
       box.lastChild.textContent = limits.length ? sign + short(limits[at]) : "";
     });
-    line.textContent = found ? "\u00a0" : "This month is not loaded for this service.";
+    line.textContent = found ? hint : "This month is not loaded for this service.";
   }
 
   function point(event) {

@@ -210,22 +210,24 @@ async function showCard(warehouse, dataset, month) {
       entry.source_sha256 && `sha256 ${entry.source_sha256.slice(0, 12)}…`].filter(Boolean).join(", ")],
   ] : [];
   const failed = found.tries.find((each) => each.status === "failed");
-  const newest = found.tries[0];
+  const hasFailed = failed && found.tries[0].run === failed.run
+    && !(entry && new Date(entry.finished_at) > new Date(failed.ended));
+  // A file that could not be loaded is fetched anew, in case that it was fixed at its source.
+  const force = entry || (hasFailed && failed.task.startsWith("Load")) ? { force: true } : {};
   card.replaceChildren(
     h("header", {}, h("h2", {}, `${dataset} ${month} `, h("span", { class: "muted" }, grid.warehouses[warehouse])),
       h("button", { onclick: () => card.close(), "aria-label": "Close" }, "Close")),
     entry ? h("dl", {}, ...facts.flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]))
       : h("p", { class: "muted" }, "It is not loaded."),
-    newest && failed && newest.run === failed.run && !(entry && new Date(entry.finished_at) > new Date(failed.ended))
-      ? h("p", { class: "error" }, failed.error) : null,
+    hasFailed ? h("p", { class: "error" }, failed.error) : null,
     found.tries.length ? h("h3", {}, "Runs") : null,
     found.tries.length ? h("table", {}, h("tbody", {}, ...found.tries.slice(0, 12).map((each) => h("tr", {},
       h("td", {}, h("span", { class: `tag ${each.status}` }, each.status)),
       h("td", {}, each.task), h("td", {}, when(each.started)),
       h("td", { class: "number" }, each.ended ? lasting(between(each.started, each.ended)) : ""),
       h("td", {}, h("a", { href: `#runs/${each.run}`, onclick: () => card.close() }, "log")))))) : null,
-    h("p", {}, h("button", { class: "main", onclick: () => start({ action: "load", dataset, month, warehouse, ...(entry ? { force: true } : {}) }) },
-      entry ? "Load it again" : newest && newest.status === "failed" ? "Run it again" : "Load it")));
+    h("p", {}, h("button", { class: "main", onclick: () => start({ action: "load", dataset, month, warehouse, ...force }) },
+      hasFailed ? "Run it again" : entry ? "Load it again" : "Load it")));
   if (!card.open) card.showModal();
 }
 
