@@ -359,7 +359,6 @@ def test_command_says_in_one_line_that_a_month_is_not_published(site: HttpSource
 
     assert run.returncode == 30
     (line,) = [line for line in run.stderr.splitlines() if "does not exist" in line]
-    assert "green 2031-01 does not exist" in line
-    assert "2014-01 onwards" in line
+    assert "green 2031-01 does not exist" in line and "onwards" not in line
     assert "Traceback" not in run.stderr
     assert not any(path.is_file() for path in (tmp_path / "raw" / "green").iterdir())
