@@ -176,7 +176,8 @@ class PostgresSettings(Section, section="postgres"):
         default=600, description="seconds to wait for a lock that another session holds; 0: without end"
     )
     answer_timeout: float = DurationParameter(
-        default=120, description="seconds after which a server that answers nobody is given up; 0: never"
+        default=120,
+        description="seconds after which a server, or a process of it, that does not answer is given up; 0: never",
     )
     idle_minutes: float = DurationParameter(
         default=15, description="minutes after its last use when the embedded server stops itself; 0: never"

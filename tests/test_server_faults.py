@@ -15,12 +15,13 @@ from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
+import loading_process
 import psutil
 import psycopg2
 import pytest
 from conftest import Run, execute, settings, start_command
 from trips import FEBRUARY, contents, count, job_of, loading_tables, trip, trips
-from waiting import MARKER, eventually, held, until_it_waits
+from waiting import MARKER, eventually, held, until_it_waits, until_its_sessions_end
 
 from pipeline.datasets import Dataset
 from pipeline.errors import PipelineError
@@ -282,7 +283,16 @@ def test_role_that_owns_its_schema_can_do_everything(
     assert contents(database) == before
 
 
-def test_frozen_server_is_given_up_in_mid_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def one_stream(database: PostgresDatabase) -> list[psutil.Process]:
+    """One of the server's processes that copy rows."""
+    copying = "SELECT pid FROM pg_stat_activity WHERE query ~ 'FROM STDIN' AND pid <> pg_backend_pid() LIMIT 1"
+    return [psutil.Process(pid) for (pid,) in execute(database, copying)]
+
+
+@pytest.mark.parametrize("frozen_part", ["server", "one process"])
+def test_frozen_server_is_given_up_in_mid_load(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, frozen_part: str
+) -> None:
     monkeypatch.setattr(watch, "FIRST_LOOK_SECONDS", 0.3)
     folder = Path(tempfile.mkdtemp()) / "postgres"
     database = PostgresDatabase(ensure_running(folder), "taxi", answer_timeout=1.5)
@@ -290,7 +300,7 @@ def test_frozen_server_is_given_up_in_mid_load(tmp_path: Path, monkeypatch: pyte
 
     def freeze() -> None:
         postmaster = psutil.Process(int((folder / "postmaster.pid").read_text().splitlines()[0]))
-        frozen.extend([postmaster, *postmaster.children()])
+        frozen.extend([postmaster, *postmaster.children()] if frozen_part == "server" else one_stream(database))
         for process in frozen:
             process.suspend()
 
@@ -298,6 +308,8 @@ def test_frozen_server_is_given_up_in_mid_load(tmp_path: Path, monkeypatch: pyte
         load(database, job_of(trips(40, FEBRUARY), tmp_path, FEBRUARY), silent)
         with pytest.raises(ConnectionLost, match=r"nothing has changed: the server has not answered for 1\.5 s"):
             load(database, job_of(LINES, tmp_path), once(freeze))
+        if frozen_part == "one process":
+            assert f"green/2019-01: has been waiting for the server's process {frozen[0].pid} for" in caplog.text
         for process in frozen:
             process.resume()
         eventually(lambda: is_clean(database))
@@ -334,6 +346,31 @@ def test_waiting_for_a_lock_is_said_and_ends(
     )
     assert re.search(said, caplog.text)
     assert is_clean(database)
+
+
+def test_load_says_who_has_vanished_with_its_lock(
+    database: PostgresDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of a machine that is gone without a word the server knows no more than of a process that is stopped."""
+    monkeypatch.setattr(watch, "FIRST_LOOK_SECONDS", 0.2)
+    load(database, job_of(trips(40, FEBRUARY), tmp_path, FEBRUARY), silent)
+    with loading_process.start(database, LINES, tmp_path, "hold") as vanished:
+        try:
+            assert vanished.stdout and vanished.stdout.readline() == "staging\n"
+            vanished.send_signal(signal.SIGSTOP)
+            with pytest.raises(LockTimeout, match="nothing has changed: another session held a lock"):
+                load(replace(database, lock_timeout=1.5), job_of(LINES, tmp_path), silent)
+        finally:
+            vanished.kill()
+
+    said = (
+        r"green/2019-01: has been waiting for another run of the same work for \d s; it is blocked by pid \d+"
+        rf" \({database.schema}, user postgres, idle since [-0-9]+ [:0-9]+\)"
+    )
+    assert re.search(said, caplog.text), caplog.text
+    until_its_sessions_end(database, database.schema)
+    assert is_clean(database)
+    completes(database, tmp_path)
 
 
 def test_schema_whose_name_postgresql_would_cut_is_refused() -> None:

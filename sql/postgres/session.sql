@@ -11,12 +11,19 @@ SELECT CASE WHEN wanted.locktype = 'advisory' THEN 'another run of the same work
             WHEN wanted.relation IS NOT NULL THEN 'the table ' || wanted.relation::regclass::text
             ELSE 'another transaction' END,
        extract(epoch FROM clock_timestamp() - coalesce(wanted.waitstart, waiting.query_start))::float8,
-       blocker.pid, blocker.application_name, blocker.usename::text, blocker.state, blocker.xact_start
+       blocker.pid, blocker.application_name, blocker.usename::text, blocker.state,
+       coalesce(blocker.xact_start, blocker.state_change)
 FROM pg_stat_activity AS waiting
 JOIN pg_locks AS wanted ON wanted.pid = waiting.pid AND NOT wanted.granted
 CROSS JOIN LATERAL unnest(pg_blocking_pids(waiting.pid)) AS blocking (pid)
 JOIN pg_stat_activity AS blocker ON blocker.pid = blocking.pid
 WHERE waiting.pid = ANY(%(sessions)s);
+
+-- name: select_quick_sessions
+-- Those of the sessions that should be done at once, as they have no work or copy one block of rows.
+SELECT pid, query_start FROM pg_stat_activity
+WHERE pid = ANY(%(sessions)s)
+  AND (state <> 'active' OR query ~ '^(--[^\n]*\n)*COPY ' AND wait_event_type IS DISTINCT FROM 'Lock');
 
 -- name: lock_session
 SELECT pg_advisory_lock(hashtextextended(%(name)s, 0));

@@ -131,7 +131,7 @@ def _load_month(
                     for _ in range(database.copy_streams)
                 ]
                 for stream in streams:
-                    watch.add(stream)
+                    stack.enter_context(watch.added(stream))
                 staged = Stager(release, tables.loading, streams, bad_rows)
                 staged.run(job.rows_expected, progress)
             with control, control.cursor() as cursor:
