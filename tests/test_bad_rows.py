@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from conftest import execute
-from trips import FEBRUARY, HEADER, contents, count, job_of, trip, trips
+from trips import FEBRUARY, HEADER, LAX, contents, count, job_of, trip, trips
 
 from pipeline.datasets import dataset_named
 from pipeline.errors import PipelineError
@@ -224,33 +224,6 @@ def test_bad_zone_file_changes_nothing_of_the_zones_there(database: PostgresData
 
     assert execute(database, "SELECT * FROM taxi_zone_lookup ORDER BY locationid") == rows
     assert execute(database, "SELECT * FROM load_ledger") == markers
-
-
-# What PostgreSQL reads, but not as what is written: the row is as bad as any.
-LAX = {
-    "now": {"lpep_pickup_datetime": "now"},
-    "today": {"lpep_pickup_datetime": "today"},
-    "infinity": {"lpep_dropoff_datetime": "infinity"},
-    "a semicolon": {"lpep_dropoff_datetime": "2019-01-01 17:37:2;"},
-    "a second of one digit": {"lpep_dropoff_datetime": "2019-01-01 17:37:2"},
-    "a year of three digits": {"lpep_pickup_datetime": "020-04-02 00:00:00"},
-    "a year of five digits": {"lpep_pickup_datetime": "22019-04-02 00:00:00"},
-    "no time": {"lpep_pickup_datetime": "2019-01-01"},
-    "hour 24": {"lpep_pickup_datetime": "2019-01-01 24:00:00"},
-    "second 60": {"lpep_pickup_datetime": "2019-01-01 23:59:60"},
-    "a zone": {"lpep_pickup_datetime": "2019-01-01 00:00:00-05"},
-    "a name of a zone": {"lpep_pickup_datetime": "2019-01-01 00:00:00 EST"},
-    "another order": {"lpep_pickup_datetime": "01/02/2019 00:00:00"},
-    "underscores": {"passenger_count": "1_000"},
-    "a hexadecimal number": {"passenger_count": "0x10"},
-    "a blank before a number": {"passenger_count": " 1"},
-    "a whole double in an integer": {"payment_type": "2.0"},
-    "not a number": {"fare_amount": "NaN"},
-    "infinite": {"tip_amount": "-Infinity"},
-    "beyond what sums hold": {"tip_amount": "1.79e308"},
-    "a vendor that is no number": {"vendorid": "CMT"},
-    "half a zone": {"pulocationid": "41.5"},
-}
 
 
 @pytest.mark.parametrize("values", LAX.values(), ids=LAX.keys())

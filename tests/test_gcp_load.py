@@ -288,11 +288,11 @@ def test_bad_row_fails_the_file_with_its_line_and_the_corrected_file_loads(
 ) -> None:
     load_lines(loadable, trips(2, FEBRUARY), tmp_path, FEBRUARY)
     for _ in range(2):  # the failed job's name is taken when it is tried again
-        with pytest.raises(PipelineError) as failure:
-            load_lines(loadable, [*trips(3), trip(3, trip_distance="far")], tmp_path)
+        with pytest.raises(PipelineError) as failure:  # a number that PostgreSQL would take
+            load_lines(loadable, [*trips(3), trip(3, trip_distance="1e35")], tmp_path)
         said = str(failure.value)
         assert said.startswith(f"gs://{loadable.place.bucket}/{FILE} was not loaded, and no row of it: BigQuery says: ")
-        assert "Could not parse 'far' as NUMERIC" in said and "line_number: 5" in said
+        assert "Could not parse '1e35' as NUMERIC" in said and "line_number: 5" in said
         assert said.endswith("; correct the file at its source and run again with --force") and "\n" not in said
     assert len(trips_in(loadable)) == 2
     assert "_ledger/LoadTripdataToBigQuery/green/2019-01.json" not in loadable.objects()

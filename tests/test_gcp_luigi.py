@@ -106,8 +106,8 @@ def test_bad_row_fails_the_task_in_one_line(luigi: Run, google_cloud: GoogleClou
     failed = luigi(*LOAD)
 
     assert failed.returncode == 30
-    assert "line_number: 4" in failed.stderr and "Traceback" not in failed.stderr
-    assert trips_in(google_cloud) == []
+    assert f"{FILE}.gz, line 4, column lpep_pickup_datetime: " in failed.stderr and "Traceback" not in failed.stderr
+    assert google_cloud.objects() == []
 
 
 def test_real_month_has_the_same_rows_in_both_warehouses(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import gzip
-import random
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,7 +17,7 @@ import pytest
 from conftest import CHECKOUT, JANUARY
 from gcp import GoogleCloud
 from gcp_trips import FILE
-from trips import COLUMNS, HEADER, trips
+from trips import COLUMNS, HEADER, LAX, trip, trips
 
 from pipeline.datasets import Release, dataset_named
 from pipeline.errors import PipelineError
@@ -62,8 +62,13 @@ def released(folder: Path, content: bytes) -> LoadJob:
 
 
 def content_of(size: int) -> bytes:
-    """So many bytes, whose first line is green's header; no two chunks are alike."""
-    return (HEADER + b"\r\n" + random.Random(size).randbytes(size))[:size]
+    """A file of so many bytes, without a newline at its end; no two chunks are alike."""
+    start = HEADER + b"\r\n"
+    rows = max(0, (size - len(start)) // (len(trip(0)) + 2) - 1)
+    start = b"\r\n".join([HEADER, *trips(rows), b""])
+    if len(start) == size:
+        return start
+    return start + trip(rows, store_and_fwd_flag="N" * (size - len(start) - len(trip(0)) + 1))
 
 
 @pytest.mark.parametrize("size", [len(HEADER) + 2, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK])
@@ -73,7 +78,7 @@ def test_object_is_the_decompressed_file(loadable: GoogleCloud, tmp_path: Path, 
 
     uploaded = upload(loadable.place, job, lambda done, total: seen.append((done, total)))
 
-    assert loadable.content(FILE) == content
+    assert loadable.content(FILE) == content and len(content) == size
     assert uploaded.uri == f"gs://{loadable.place.bucket}/{FILE}"
     assert uploaded.crc32c == base64.b64encode(google_crc32c.Checksum(content).digest()).decode()
     assert (uploaded.bytes, uploaded.rows, uploaded.source_url) == (size, 3, job.source_url)
@@ -133,6 +138,17 @@ def test_file_that_changes_while_it_is_uploaded_is_refused(loadable: GoogleCloud
 
     with pytest.raises(PipelineError, match=f"gs://{loadable.place.bucket}/{FILE} was not uploaded: .*"):
         upload(loadable.place, job, silent)
+    assert loadable.objects() == []
+
+
+@pytest.mark.parametrize(("column", "value"), [each for values in LAX.values() for each in values.items()])
+def test_value_that_postgresql_would_not_take_is_refused_before_the_upload(
+    loadable: GoogleCloud, tmp_path: Path, column: str, value: str
+) -> None:
+    content = b"\r\n".join([HEADER, *trips(30), trip(30, **{column: value}), trip(31), b""])
+
+    with pytest.raises(PipelineError, match=rf"{FILE}\.gz, line 32, column {column}: .*{re.escape(value)}.*--force"):
+        upload(loadable.place, released(tmp_path, content), silent)
     assert loadable.objects() == []
 
 

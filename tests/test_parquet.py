@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from pipeline.datasets import Release, dataset_named, parse_month
 from pipeline.errors import PipelineError
 from pipeline.progress import silent
-from pipeline.releases import canonical_csv, open_release
+from pipeline.releases import open_release
 from pipeline.releases.parquet_file import ParquetRelease
 from pipeline.releases.parquet_values import number_text, texts
 from pipeline.sample import write_month
@@ -144,7 +144,7 @@ def test_canonical_text_is_csv_as_postgresql_writes_it(tmp_path: Path) -> None:
     flags = pa.array(["", 'a,"b"', None])
     file = made(tmp_path, "green", "2024-07", store_and_fwd_flag=flags, fare_amount=whole(pa.float64(), 0.79, 8, -1e-5))
     with open_release(file, Release(dataset_named("green"), parse_month("2024-07"))) as release:
-        header, *lines = b"".join(canonical_csv(release)).decode().splitlines()
+        header, *lines = b"".join(release.csv_text()).decode().splitlines()
     assert header == ",".join(column.source_name for column in dataset_named("green").columns)
     assert [field in line for field, line in zip((',"",', ',"a,""b""",', ",,"), lines, strict=True)] == [True] * 3
     assert [field in line for field, line in zip((",0.79,", ",8,", ",-1e-05,"), lines, strict=True)] == [True] * 3

@@ -37,6 +37,31 @@ _TRIP = {
     "trip_type": "1",
     "congestion_surcharge": "0",
 }
+# What PostgreSQL reads, but not as what is written: the row is as bad as any.
+LAX = {
+    "now": {"lpep_pickup_datetime": "now"},
+    "today": {"lpep_pickup_datetime": "today"},
+    "infinity": {"lpep_dropoff_datetime": "infinity"},
+    "a semicolon": {"lpep_dropoff_datetime": "2019-01-01 17:37:2;"},
+    "a second of one digit": {"lpep_dropoff_datetime": "2019-01-01 17:37:2"},
+    "a year of three digits": {"lpep_pickup_datetime": "020-04-02 00:00:00"},
+    "a year of five digits": {"lpep_pickup_datetime": "22019-04-02 00:00:00"},
+    "no time": {"lpep_pickup_datetime": "2019-01-01"},
+    "hour 24": {"lpep_pickup_datetime": "2019-01-01 24:00:00"},
+    "second 60": {"lpep_pickup_datetime": "2019-01-01 23:59:60"},
+    "a zone": {"lpep_pickup_datetime": "2019-01-01 00:00:00-05"},
+    "a name of a zone": {"lpep_pickup_datetime": "2019-01-01 00:00:00 EST"},
+    "another order": {"lpep_pickup_datetime": "01/02/2019 00:00:00"},
+    "underscores": {"passenger_count": "1_000"},
+    "a hexadecimal number": {"passenger_count": "0x10"},
+    "a blank before a number": {"passenger_count": " 1"},
+    "a whole double in an integer": {"payment_type": "2.0"},
+    "not a number": {"fare_amount": "NaN"},
+    "infinite": {"tip_amount": "-Infinity"},
+    "beyond what sums hold": {"tip_amount": "1.79e308"},
+    "a vendor that is no number": {"vendorid": "CMT"},
+    "half a zone": {"pulocationid": "41.5"},
+}
 
 
 def trip(number: int, month: datetime.date = JANUARY, **values: str) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +13,7 @@ from pipeline.releases.csv_records import Block, Record, records
 if TYPE_CHECKING:
     from pipeline.releases.parquet_file import ParquetRelease
 
-__all__ = ["Block", "CsvRelease", "Record", "canonical_csv", "import_reader", "open_release", "records"]
+__all__ = ["Block", "CsvRelease", "Record", "import_reader", "open_release", "records"]
 
 
 def open_release(
@@ -47,14 +46,6 @@ def import_reader(format_: str) -> None:
     """Imports what `open_release` needs for files of that format."""
     if format_ == "parquet":
         importlib.import_module("pipeline.releases.parquet_file")
-
-
-def canonical_csv(file: CsvRelease | ParquetRelease) -> Iterator[bytes]:
-    """An open release file as CSV text, in pieces of whole lines, the header first.
-
-    A CSV file is as it is; the rows of a Parquet file are written with PostgreSQL's text of their values.
-    """
-    return file.csv_text()
 
 
 def _source_of(path: Path, release: Release) -> Source:

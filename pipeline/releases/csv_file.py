@@ -34,7 +34,8 @@ _CORRUPT: tuple[type[Exception], ...] = (gzip.BadGzipFile, cast(type[Exception],
 class CsvRelease:
     """A release file on disk, open for one pass; `columns` are the warehouse names in the file's own order.
 
-    `header` is its first line as it stands; `blocks()` or `read()` gives what follows.
+    `header` is its first line as it stands; `blocks()` gives what follows, the last line with a newline; if the file
+    lacks that, it is in `added_newline`.
 
     After the last block, `sha256` and `bytes_read` tell what the file was, compressed bytes and all, and `text_bytes`
     how long its text was.
@@ -65,6 +66,7 @@ class CsvRelease:
         self._lines = self._decompressed()
         with self._readable():
             self.header = self._lines.readline(_LONGEST_HEADER)
+        self.added_newline = b""
         self._newline = b"\r\n" if self.header.endswith(b"\r\n") else b"\n"
         self.text_bytes = len(self.header)
         names = self._match_header(self.header)
@@ -173,12 +175,6 @@ class CsvRelease:
 
         return count
 
-    def csv_text(self) -> Iterator[bytes]:
-        """The file's text: the header, then blocks of whole records."""
-        yield self.header
-        for block in self.blocks():
-            yield block.data
-
     def _rest_of_record(self, chunk: bytes, first_line: int) -> bytes:
         """What the record that the chunk breaks off in goes on with, and the newline that the file may lack."""
         rest, size, last = list[bytes](), 0, chunk
@@ -192,19 +188,11 @@ class CsvRelease:
                     f" that is never closed; {self._remedy}"
                 )
             if not (piece := self._read_line()):
-                return b"".join(rest) + (b"" if last.endswith(b"\n") else self._newline.removeprefix(last[-1:]))
+                self.added_newline = b"" if last.endswith(b"\n") else self._newline.removeprefix(last[-1:])
+                return b"".join(rest) + self.added_newline
             rest.append(piece)
             size, last, quoted = size + len(piece), piece, (quoted + piece.count(b'"')) % 2 * spans_lines
         return b"".join(rest)
-
-    def read(self, size: int) -> bytes:
-        """The next bytes of what follows the header, decompressed; fewer than `size` only at the file's end.
-
-        :raises PipelineError: also when the file has columns that the spec does not declare, as those would be in it.
-        """
-        if self._unknown:
-            raise PipelineError(f"{self.label}: the column '{next(iter(self._unknown))}' is not declared")
-        return self._read(size)
 
     def _read(self, size: int) -> bytes:
         with self._readable():

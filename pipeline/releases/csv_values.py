@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import re2
 
-from pipeline.datasets import Column
+from pipeline.datasets import Column, Dataset
 from pipeline.releases.csv_records import Record
 
 _TIME = r"(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d{1,6})?"
@@ -67,10 +67,11 @@ class Problem:
 
 
 class CsvValues:
-    """Judges the records of a file whose columns these are, in the file's order."""
+    """Judges the records of a file that has these columns of the dataset, in this order."""
 
-    def __init__(self, columns: Sequence[Column]):
-        self._columns = columns
+    def __init__(self, dataset: Dataset, names: Sequence[str]):
+        declared = {column.name: column for column in dataset.columns}
+        self._columns = columns = [declared[name] for name in names]
         options = re2.Options()
         options.encoding = re2.Options.Encoding.LATIN1  # bytes; whether they are UTF-8 is for the database to say
         options.never_capture = True
@@ -86,12 +87,14 @@ class CsvValues:
 
         Whole numbers that are written as `2.0` become `2`. A record whose quote is never closed is left as it is.
         """
-        if self.are_plain(record.data) or record.data.count(b'"') % 2:
+        if record.data.count(b'"') % 2:
             return record
         try:
             text = record.data.decode()
         except UnicodeDecodeError as error:
             return _not_text(record, f"0x{record.data[error.start]:02x}")
+        if self.are_plain(record.data):
+            return record
         if "\0" in text:
             return _not_text(record, "0x00")
         bare = text.rstrip("\r\n")

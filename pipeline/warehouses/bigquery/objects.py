@@ -16,7 +16,8 @@ from google.cloud.storage import Blob, Client
 from pipeline.datasets import Release
 from pipeline.errors import PipelineError
 from pipeline.progress import Progress
-from pipeline.releases import CsvRelease, canonical_csv, open_release
+from pipeline.releases import Block, CsvRelease, open_release, records
+from pipeline.releases.csv_values import CsvValues, Problem
 from pipeline.warehouses import LoadJob
 from pipeline.warehouses.bigquery.client import GoogleProject
 from pipeline.warehouses.bigquery.google_errors import translate_errors
@@ -67,14 +68,14 @@ class _Facts:
 def upload(project: GoogleProject, job: LoadJob, progress: Progress) -> ReleaseObject:
     """Returns the object once it is there and its checksum (CRC32C) is that of the release's text.
 
-    The text goes into a resumable upload, 8 MiB at a time: a CSV file as it is, decompressed; the rows of a Parquet
-    file as canonical CSV. Content that is there already is not uploaded again. Of two uploads at once one wins, and the
-    other looks again. An upload that breaks leaves nothing.
+    The text goes into a resumable upload, 8 MiB at a time: a CSV file decompressed, its values judged as on the way to
+    PostgreSQL; the rows of a Parquet file as canonical CSV. Content that is there already is not uploaded again. Of two
+    uploads at once one wins, and the other looks again. An upload that breaks leaves nothing.
 
     https://cloud.google.com/storage/docs/resumable-uploads, https://cloud.google.com/storage/docs/request-preconditions
 
-    :raises PipelineError: when the file is not what it was, when the object is another dataset's, or when Cloud Storage
-        refuses.
+    :raises PipelineError: when the file is not what it was, when a row is malformed, naming its line and column, when
+        the object is another dataset's, or when Cloud Storage refuses.
     """
     what = f"gs://{project.bucket}/{job.release.filename} was not uploaded"
     facts, crc32c, size = _read_through(job)
@@ -136,13 +137,40 @@ def _open(job: LoadJob) -> Any:
 
 
 def _text(file: Any) -> Iterator[bytes]:
-    """A CSV file's text byte for byte, whether or not its last line is ended; the canonical text of any other."""
+    """A CSV file's text byte for byte, but a whole number such as `2.0` as `2`; the canonical text of any other.
+
+    :raises PipelineError: when a value is not in the shape that PostgreSQL takes, too: BigQuery refuses some of these
+        and reads others as something else.
+    """
     if not isinstance(file, CsvRelease):
-        yield from canonical_csv(file)
+        yield from file.csv_text()
         return
     yield file.header
-    while piece := file.read(CHUNK_BYTES):
-        yield piece
+    values = CsvValues(file.dataset, file.columns)
+    for block in file.blocks():
+        is_plain = values.are_plain(block.data) and _is_utf8(block.data)
+        text = block.data if is_plain else _judged(file.label, values, block)
+        yield text.removesuffix(file.added_newline)
+
+
+def _judged(label: str, values: CsvValues, block: Block) -> bytes:
+    good, following = list[bytes](), records(block)
+    for record in following:
+        verdict = values.judge(record)
+        if isinstance(verdict, Problem):
+            raise PipelineError(
+                f"{label}, line {record.line_number}, {verdict.detail}{values.more_problems(following)}; nothing was"
+                " uploaded. Fix the file at its source and run again with --force"
+            )
+        good.append(verdict.data)
+    return b"".join(good)
+
+
+def _is_utf8(data: bytes) -> bool:
+    try:
+        return data.isascii() or bool(data.decode())
+    except UnicodeDecodeError:
+        return False
 
 
 def _read_through(job: LoadJob) -> tuple[_Facts, str, int]:

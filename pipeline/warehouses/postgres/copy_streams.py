@@ -106,8 +106,7 @@ class Stager:
     def _blocks(self) -> Iterator[tuple[Callable[[Any], None], Any]]:
         """What there is to copy, each with what copies it."""
         if isinstance(self._release, CsvRelease):
-            columns = {column.name: column for column in self._release.dataset.columns}
-            self._values = CsvValues([columns[name] for name in self._release.columns])
+            self._values = CsvValues(self._release.dataset, self._release.columns)
             yield from ((self._copy_block, block) for block in self._release.blocks())
         else:
             yield from ((self._copy_batch, batch) for batch in self._release.arrow_batches())
