@@ -11,6 +11,7 @@ import pytest
 import requests
 from central import central_scheduler, free_port
 from conftest import CHECKOUT, Run, publish, run_command, settings
+from http_source import HttpSource
 from receivers import WEBHOOK_PATH, Receivers, receivers
 
 from pipeline.warehouses.postgres.connection import PostgresDatabase
@@ -91,6 +92,36 @@ def test_database_that_is_down_while_scheduling_is_told_without_the_password(lui
     assert luigi(*LOAD, **told.settings).returncode == 0
     assert told.counts() == (2, 2)
     assert told.posts[1]["status"] == "recovered"
+
+
+@pytest.mark.parametrize(
+    "base_url",
+    [
+        "file://user:{secret}@host/data",
+        "http://user:{secret}@{site}/data?token={secret}",
+        "http://{secret}@127.0.0.1:1/data/?token={secret}",
+        "ftp://user:{secret}@host/data?token={secret}",
+        "http://user:pa/{secret}@{site}/?token={secret}",
+    ],
+    ids=["a file URL", "absent", "nobody answers", "no such scheme", "a slash in the password"],
+)
+def test_credentials_in_a_base_url_reach_neither_log_nor_alert_nor_mail(
+    luigi: Run, told: Receivers, site: HttpSource, tmp_path: Path, base_url: str
+) -> None:
+    base_url = base_url.format(secret="hunter2", site=site.url.removeprefix("http://"))
+    failed = luigi(
+        *MISSING,
+        *("--source-base-url", base_url, "--log-level", "DEBUG"),
+        PIPELINE__SOURCE__RETRIES="1",
+        **told.settings,
+    )
+
+    assert failed.returncode == 30, failed.stderr
+    assert told.counts() == (1, 1)
+    sent = json.dumps(told.posts) + told.mails[0].as_string() + told.mails[0].get_content()
+    kept = {path.name: path.read_text("latin-1") for path in (tmp_path / "data").rglob("*") if path.is_file()}
+    assert any(name.endswith(".jsonl") for name in kept) and (tmp_path / "data" / "alerts").exists()
+    assert "hunter2" not in sent + failed.stdout + failed.stderr + "".join(kept.values())
 
 
 def test_backfill_that_cannot_be_scheduled_is_told_once(luigi: Run, told: Receivers) -> None:

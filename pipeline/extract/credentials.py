@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-_USER = re.compile(r"(?<=://)[^/?#\s]*@")
+# The second way is that of a password with a slash or the like in it as it is: what looks like a port is no number.
+_USER = re.compile(r"(?<=://)(?:[^/?#\s]*@|[^/?#\s@\[]*:(?!\d*(?:[/?#\s'\"]|$))[^\s'\"]*@)")
 _QUERY = re.compile(r"(?P<kept>\w+://[^\s?#'\"]*)[?#][^\s'\"]*")
 
 
