@@ -7,6 +7,7 @@ import datetime
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -18,7 +19,6 @@ from typing import Any
 
 import psycopg2
 import pytest
-import warm
 from gcp import Emulators, GoogleCloud, emulators, new_google_cloud
 from http_source import HttpSource, http_source
 
@@ -37,6 +37,9 @@ from pipeline.warehouses.postgres.embedded import ensure_running, stop
 # Where Python may not keep what it compiles, as in many images, each process of a test would compile dbt again: 3 s.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+# A shell without job control, as under cron, lets what it starts in the background ignore ctrl-C, and so on down.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 CHECKOUT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
@@ -223,12 +226,20 @@ def run_copy(checkout: Path, *arguments: str, **environment: str) -> subprocess.
 
 
 def _run(command: list[Any], folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    return warm.run(command, cwd=folder, env={**os.environ, **environment}, text=True, timeout=120)
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
 
 
 def start_command(name: str, *arguments: str, **environment: str) -> subprocess.Popen[str]:
     """Starts one of the environment's commands in the checkout and does not wait for it."""
-    return warm.popen(
+    return subprocess.Popen(
         [BIN / name, *arguments],
         cwd=CHECKOUT,
         env={**os.environ, **environment},

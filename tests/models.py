@@ -6,13 +6,12 @@ import datetime
 from pathlib import Path
 from typing import Any
 
-import warm
 from conftest import JANUARY, execute, job_for
 from golden_releases import MARTS
 
 from pipeline.datasets import dataset_named
 from pipeline.progress import silent
-from pipeline.transform.build import DbtCommand
+from pipeline.transform.build import DbtCommand, build
 from pipeline.transform.dbt_process import NodeResult
 from pipeline.warehouses.postgres.connection import PostgresDatabase
 from pipeline.warehouses.postgres.loading import load
@@ -33,7 +32,7 @@ def build_models(database: PostgresDatabase, folder: Path, **options: Any) -> di
     """Builds the models beside what they are made from; returns what became of each node."""
     variables = options.pop("variables", VARIABLES)
     models = PostgresWarehouse(database, database.schema, dbt_threads=4)
-    results = warm.build(models, DbtCommand(**options), variables, folder)
+    results = build(models, DbtCommand(**options), variables, folder, lambda line: None)
     return {result.name: result for result in results}
 
 
