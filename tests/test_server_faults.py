@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import os
 import re
 import shutil
@@ -32,6 +33,7 @@ from pipeline.warehouses.postgres.connection import ConnectionLost, LockTimeout,
 from pipeline.warehouses.postgres.embedded import ensure_running, stop
 from pipeline.warehouses.postgres.loading import forget, load
 
+MARCH = datetime.date(2019, 3, 1)
 LINES = [*trips(3000), trip(9)]
 
 
@@ -172,6 +174,12 @@ def test_server_crashes_in_mid_load_and_while_a_marker_is_asked_for(tmp_path: Pa
         assert is_clean(database)
         completes(database, tmp_path)
 
+        before = execute(database, "SELECT pg_current_wal_insert_lsn()")[0][0]
+        load(database, job_of(trips(60_000, MARCH), tmp_path, MARCH), silent)
+        written = "SELECT pg_current_wal_insert_lsn() - %s::pg_lsn, pg_table_size('green_tripdata_2019_03')"
+        [(logged, stored)] = execute(database, written, before)
+        assert logged < stored, "the index is not logged, but on disk before the marker is"
+
         with_password = replace(database, dsn=database.dsn.replace("postgres@", "postgres:s3cret@"))
         january = ("--module", "pipeline", "LoadTripdata", "--taxi", "green", "--month", "2019-01")
         with held(database, "LOCK TABLE load_ledger"):
@@ -182,6 +190,10 @@ def test_server_crashes_in_mid_load_and_while_a_marker_is_asked_for(tmp_path: Pa
         assert asking.returncode == 35, output
         assert re.search(r"cannot schedule LoadTripdata.*: the ledger cannot be read: the database connection", output)
         assert "Traceback" not in output and "s3cret" not in output
+
+        assert ensure_running(folder) == database.dsn
+        by_index = "SET enable_seqscan = off; SELECT count(*) FROM green_tripdata WHERE unique_row_id > ''"
+        assert execute(database, by_index) == [(63_040,)]
     finally:
         stop(folder)
         shutil.rmtree(folder.parent)
