@@ -35,14 +35,32 @@ def test_marts_hold_the_golden_rows_and_follow_the_months(luigi: Run, google_clo
     assert "tlc.dim_zones; nothing was built. Rename or drop it" in replaced.stderr
     google_cloud.rows("DROP TABLE dim_zones")
 
-    write_release(mirror / "green/green_tripdata_2019-01.csv.gz", [HEADER, trip(0, total_amount="1"), trip(9)])
+    odd = [trip(number, **values) for number, values in enumerate(ODD_VALUES, 20)]
+    write_release(mirror / "green/green_tripdata_2019-01.csv.gz", [HEADER, trip(0, total_amount="1"), trip(9), *odd])
     assert luigi(*LOAD, "green", "--month", "2019-01", "--force").returncode == 0
     second = luigi(*BUILD)
     assert second.returncode == 0, second.stderr
     assert google_cloud.rows("SELECT filename, COUNT(*) FROM fact_trips GROUP BY 1 ORDER BY 1") == [
-        ("green_tripdata_2019-01.csv", 2),
+        ("green_tripdata_2019-01.csv", 7),
         ("green_tripdata_2019-02.csv", 2),
         ("yellow_tripdata_2019-01.csv", 2),
     ]
     merges = [job for job in google_cloud.jobs() if job["statistics"].get("query", {}).get("statementType") == "MERGE"]
     assert "filename in ('green_tripdata_2019-01.csv')" in merges[-3]["configuration"]["query"]["query"]
+    checks = "trips, reported, unknown_pickup_times, unknown_pickup_zones, unknown_vendors, unknown_amounts"
+    of_january = f"SELECT {checks} FROM file_quality WHERE filename = 'green_tripdata_2019-01.csv'"
+    assert google_cloud.rows(of_january) == [(9, 7, 1, 1, 0, 1)]
+    report = luigi("Report", "--warehouse", "bigquery")
+    assert report.returncode == 0 and "Traceback" not in report.stderr, report.stderr
+
+
+# What the load takes; texts in codes, 1.79e308 and years of six digits it refuses: test_gcp_upload.
+ODD_VALUES: list[dict[str, str]] = [
+    {"vendorid": "2.0"},
+    {"pulocationid": "999"},
+    {"lpep_pickup_datetime": ""},
+    {"lpep_pickup_datetime": "9999-12-31 23:59:59"},
+    {"fare_amount": "99999999999999999999999999999"},
+    {"payment_type": "77"},
+    {"store_and_fwd_flag": "?"},
+]

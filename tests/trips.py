@@ -60,6 +60,8 @@ LAX = {
     "infinite": {"tip_amount": "-Infinity"},
     "beyond what sums hold": {"tip_amount": "1.79e308"},
     "a vendor that is no number": {"vendorid": "CMT"},
+    "a zone that is text": {"pulocationid": "Astoria"},
+    "the last year of PostgreSQL": {"lpep_pickup_datetime": "294276-01-01 00:00:00"},
     "half a zone": {"pulocationid": "41.5"},
 }
 
