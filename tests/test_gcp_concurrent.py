@@ -66,7 +66,7 @@ def test_worker_that_was_overtaken_changes_nothing(
     held = Held(loadable, BEFORE_THE_LOCK[moment])
     with ThreadPoolExecutor(1) as worker:
         older = worker.submit(load_uploaded, loadable)
-        assert held.came.wait(30)
+        assert held.came.wait(120)
         run_later(loadable, later, tmp_path)
         held.may_go.set()
         if later == "forget":
@@ -84,7 +84,7 @@ def test_job_of_a_dead_worker_that_was_overtaken_changes_nothing(
     loadable: GoogleCloud, tmp_path: Path, moment: str, later: str
 ) -> None:
     held, job = Held(loadable, BEFORE_THE_LOCK[moment]), dead_workers_job(loadable, tmp_path)
-    assert held.came.wait(30)
+    assert held.came.wait(120)
     run_later(loadable, later, tmp_path)
     held.may_go.set()
     eventually(job)
@@ -98,7 +98,7 @@ def test_dead_workers_transaction_that_is_under_way_is_waited_for(
     loadable: GoogleCloud, tmp_path: Path, moment: str, later: str
 ) -> None:
     held, job = Held(loadable, HOLDING_THE_LOCK[moment]), dead_workers_job(loadable, tmp_path)
-    assert held.came.wait(30)
+    assert held.came.wait(120)
     with ThreadPoolExecutor(1) as worker:
         second = worker.submit(run_later, loadable, later, tmp_path)
         eventually(lambda: conflicts(loadable))
@@ -114,7 +114,7 @@ def test_forget_that_was_overtaken_by_a_load_forgets_that(loadable: GoogleCloud,
     held = Held(loadable, "^POST /bigquery.*tlc_forget")
     with ThreadPoolExecutor(1) as worker:
         forgotten = worker.submit(forget_month, loadable)
-        assert held.came.wait(30)
+        assert held.came.wait(120)
         load_lines(loadable, NEW, tmp_path)
         held.may_go.set()
         assert forgotten.result(60)
@@ -157,7 +157,7 @@ def test_two_months_with_one_stray_id_at_the_same_moment_put_it_in_once(loadable
     held = Held(loadable, "^STEP tlc_load[^ ]* COMMIT")
     with ThreadPoolExecutor(2) as workers:
         january = workers.submit(load_uploaded, loadable)
-        assert held.came.wait(30)
+        assert held.came.wait(120)
         february = workers.submit(load_uploaded, loadable, FEBRUARY)
         eventually(lambda: conflicts(loadable))
         held.may_go.set()

@@ -21,7 +21,7 @@ from pipeline.ui.runs import Runs, StartedRun
 from pipeline.warehouses import configured_warehouses, warehouse_info, warehouse_named
 from pipeline.warehouses.ledger import LedgerEntry
 
-_LEDGER_SECONDS = 2.0  # for which what a ledger said is believed
+_LEDGER_SECONDS = 2.0  # for which what a ledger said is believed, if no run has logged anything since
 
 
 class State:
@@ -30,7 +30,7 @@ class State:
     def __init__(self, runs: Runs) -> None:
         self.runs = runs
         self.logs = RunLogs(StorageSettings().folder("logs"))
-        self._ledgers: dict[str, tuple[float, list[LedgerEntry], str]] = {}
+        self._ledgers: dict[str, tuple[float, str, list[LedgerEntry], str]] = {}
         self._lock = threading.Lock()
 
     def grid(self) -> dict[str, Any]:
@@ -124,14 +124,16 @@ class State:
         return []
 
     def _ledger(self, warehouse: str) -> tuple[list[LedgerEntry], str]:
+        # What a run has done since is not missed: it is logged after it is in the ledger.
+        logged = max((run.latest for run in self.logs.summaries()), default="")
         with self._lock:
-            asked, entries, problem = self._ledgers.get(warehouse, (-_LEDGER_SECONDS, [], ""))
-            if time.monotonic() - asked > _LEDGER_SECONDS:
+            asked, known, entries, problem = self._ledgers.get(warehouse, (-_LEDGER_SECONDS, "", [], ""))
+            if time.monotonic() - asked > _LEDGER_SECONDS or known != logged:
                 try:
                     entries, problem = list(warehouse_named(warehouse).loaded()), ""
                 except PipelineError as error:
                     entries, problem = [], str(error)
-                self._ledgers[warehouse] = (time.monotonic(), entries, problem)
+                self._ledgers[warehouse] = (time.monotonic(), logged, entries, problem)
             return entries, problem
 
     def _tries(self) -> list[dict[str, str]]:
