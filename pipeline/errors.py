@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+INTERRUPTED = 130  # the exit code by which a shell reports a command that ctrl-C has ended
+
 
 class PipelineError(Exception):
     """A failure explained in one line: what happened, where, and what to do next. Trying again alone does not help.

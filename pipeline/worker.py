@@ -16,12 +16,11 @@ import luigi.worker
 from luigi.task_status import DONE, FAILED, PENDING
 from luigi.tools.range import RangeBase
 
+from pipeline.errors import INTERRUPTED
 from pipeline.monitoring.events import begin_logging, open_log, scheduling_failed
 from pipeline.monitoring.logs import one_line
 
 logger = logging.getLogger("luigi-interface")
-
-_INTERRUPTED = 130  # as a shell reports a command that ctrl-C has ended
 
 
 class Worker(luigi.worker.Worker):
@@ -49,7 +48,7 @@ class Worker(luigi.worker.Worker):
         super().__exit__(error_type, error, trace)  # type: ignore[no-untyped-call]
         if error_type is KeyboardInterrupt:
             logger.error("interrupted; what is done stays done: run the same command again to go on from there")
-            raise SystemExit(_INTERRUPTED) from None
+            raise SystemExit(INTERRUPTED) from None
         return False
 
     def run(self) -> bool:

@@ -8,8 +8,6 @@ from collections.abc import Iterable
 
 from luigi.retcodes import run_with_retcodes
 
-INTERRUPTED = 130  # as a shell reports a command that ctrl-C has ended
-
 
 def luigi_line(arguments: Iterable[str]) -> str:
     """What to type to have Luigi do the same."""

@@ -8,9 +8,8 @@ import psycopg2.errors
 import psycopg2.extensions
 import psycopg2.extras
 
-from pipeline.commands import INTERRUPTED
 from pipeline.datasets import dataset_named
-from pipeline.errors import PipelineError
+from pipeline.errors import INTERRUPTED, PipelineError
 from pipeline.settings import StorageSettings
 from pipeline.tasks.load import load_task
 from pipeline.warehouses import warehouse_info
