@@ -128,9 +128,24 @@ def test_folder_removed_under_a_running_server_gets_a_new_server(fresh: Root) ->
     shutil.rmtree(root / "postgres")
 
     assert run_command("pipeline", *USE, **environment).returncode == 0
-    assert postmaster(root) != old
-    # By itself, it looks for its folder once a minute.
+    new = postmaster(root)
+    assert new != old
+    # By itself, it looks for its folder once a minute. Its end must not take the new server's socket along.
     os.kill(old, signal.SIGQUIT)
+    eventually(lambda: not psutil.pid_exists(old))
+    assert run_command("pipeline", *USE, **environment).returncode == 0
+    assert postmaster(root) == new
+
+
+def test_server_whose_socket_is_gone_is_started_again(fresh: Root) -> None:
+    root, environment = fresh()
+    run_command("luigi", *LOAD, **environment)
+    old = postmaster(root)
+    (root / "postgres" / ".s.PGSQL.5432").unlink()
+
+    again = run_command("pipeline", *COUNT, **environment)
+    assert again.returncode == 0 and "500" in again.stdout, again.stderr
+    assert postmaster(root) != old
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import functools
 import importlib.metadata
 import importlib.util
 import logging
+import math
 import os
 import pwd
 import shlex
@@ -39,6 +40,7 @@ SETTINGS = {
     "shared_buffers": "256MB",
 }
 START_SECONDS = 600  # a crashed server first replays what it had logged
+_SAID_AFTER_SECONDS = 3.0
 # The order of text is that of its bytes, on every machine and whatever LANG says.
 _LOCALE = ("--no-locale", "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
 _ROOTS_SERVER_USER = "pgserver"  # PostgreSQL refuses to run as root
@@ -63,14 +65,13 @@ class EmbeddedServer:
     def dsn(self) -> str | None:
         """A DSN of the server, or None when it does not accept connections. Takes no session of the server's."""
         try:
-            lines = (self.folder / "postmaster.pid").read_text().splitlines()
-            sockets = self._private_sockets(Path(lines[4].strip())) or self.folder
+            sockets = self._private_sockets_of_record() or self.folder
             with socket.socket(socket.AF_UNIX) as probe:
                 probe.connect(str(sockets / SOCKET))
-            ready = lines[7].strip() == "ready"
-        except (OSError, IndexError):
+        except OSError:
             return None
-        return f"postgresql://postgres@/postgres?host={quote(str(sockets), safe='')}&port={PORT}" if ready else None
+        dsn = f"postgresql://postgres@/postgres?host={quote(str(sockets), safe='')}&port={PORT}"
+        return dsn if self._says_ready() else None
 
     def create(self) -> None:
         """Makes a new data folder elsewhere and moves it in place, so that a killed initdb leaves none behind.
@@ -153,24 +154,45 @@ class EmbeddedServer:
 
     def _dsn_of_running(self) -> str | None:
         """The DSN of a server that runs or is about to, or None when there is none, or no more."""
-        give_up_at = time.monotonic() + START_SECONDS
+        started_at = time.monotonic()
+        say_at, give_up_at = started_at + _SAID_AFTER_SECONDS, started_at + START_SECONDS
         while (process := self.process()) is not None:
             if dsn := self.dsn():
                 return dsn
             if time.monotonic() > give_up_at:
                 raise RuntimeError(f"process {process.pid} serves it, and cannot be reached")
             if self._socket_is_unreachable():
-                self.stop()  # the folder was moved to where its socket's path is too long
+                logger.warning("the embedded PostgreSQL in %s has lost its socket: starting it again", self.folder)
+                self.stop()
+            elif time.monotonic() > say_at:
+                logger.info("waiting for the embedded PostgreSQL in %s, which is starting", self.folder)
+                say_at = math.inf
             time.sleep(0.1)
         return None
 
     def _socket_is_unreachable(self) -> bool:
-        return self._private_sockets_of_record() is None and not _fits_a_socket(self.folder)
+        """Whether nobody can reach the server any more: someone removed its socket, or its path is too long now."""
+        sockets = self._private_sockets_of_record() or (self.folder if _fits_a_socket(self.folder) else None)
+        return self._says_ready() and not (sockets and (sockets / SOCKET).exists())
+
+    def _says_ready(self) -> bool:
+        return self._record()[7:8] == ["ready"]
+
+    def _record(self) -> list[str]:
+        """The lines of postmaster.pid; none when there is no such file.
+
+        https://www.postgresql.org/docs/current/storage-file-layout.html
+        """
+        try:
+            return [line.strip() for line in (self.folder / "postmaster.pid").read_text().splitlines()]
+        except OSError:
+            return []
 
     def _launch(self) -> None:
         user = _server_user(self.folder)
         data = _data_argument(self.folder, user)
-        sockets = str(self.folder) if data == "." else "."
+        # Relative, so that a server whose folder was removed cannot, as it ends, remove the socket of its successor.
+        sockets = "."
         if not _fits_a_socket(self.folder):
             sockets = str(self._make_private_sockets(user))
         # The shell that pg_ctl starts reads these. Where /dev/shm is not to be had, System V's shared memory is.
@@ -197,9 +219,10 @@ class EmbeddedServer:
         return candidate if closed and info.st_uid == self.folder.stat().st_uid else None
 
     def _private_sockets_of_record(self) -> Path | None:
+        record = self._record()
         try:
-            return self._private_sockets(Path((self.folder / "postmaster.pid").read_text().splitlines()[4].strip()))
-        except (OSError, IndexError):
+            return self._private_sockets(Path(record[4])) if len(record) > 4 else None
+        except OSError:
             return None
 
     def _make_private_sockets(self, user: _User | None) -> Path:
