@@ -14,8 +14,7 @@ from luigi.task_register import Register
 
 from pipeline.commands import adopt, build, dbt, demo, forget, load, psql, report, status, stop, tasks, ui
 from pipeline.datasets import all_datasets, monthly_names, parse_month
-from pipeline.errors import INTERRUPTED, PipelineError
-from pipeline.nearest import nearest
+from pipeline.errors import INTERRUPTED, PipelineError, nearest
 from pipeline.warehouses import WAREHOUSES
 
 _EPILOG = """\

@@ -18,7 +18,7 @@ from typing import Any
 from luigi.cmdline_parser import CmdlineParser
 from luigi.task_register import Register
 
-from pipeline.nearest import nearest
+from pipeline.errors import nearest
 from pipeline.parameters import CountParameter
 
 UNKNOWN_WORD, BAD_VALUE, EMPTY_RANGE = 2, 40, 35  # the last two as in luigi.cfg

@@ -15,10 +15,9 @@ from luigi.configuration.cfg_parser import LuigiConfigParser
 from luigi.parameter import UnconsumedParameterWarning
 from luigi.task_register import Register
 
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, nearest
 from pipeline.files import SHIPPED, data_home
 from pipeline.monitoring.events import register_events
-from pipeline.nearest import nearest
 from pipeline.worker import register_worker
 
 SHIPPED_CONFIGURATION = SHIPPED / "luigi.cfg"

@@ -19,7 +19,7 @@ from pipeline.datasets.spec import MIRROR, TLC
 from pipeline.errors import PipelineError
 from pipeline.extract.download import HttpOptions
 from pipeline.extract.extraction import Allowances
-from pipeline.extract.places import RELEASE_MIRROR, Place, places
+from pipeline.extract.locations import RELEASE_MIRROR, Location, locations
 from pipeline.files import data_home
 from pipeline.parameters import CountParameter, DurationParameter
 
@@ -106,10 +106,10 @@ class SourceSettings(Section, section="source"):
     def allowances(self) -> Allowances:
         return Allowances(self.any_month, self.ignore_unknown_columns)
 
-    def places(self, release: Release, source: str = "") -> tuple[Place, ...]:
+    def locations(self, release: Release, source: str = "") -> tuple[Location, ...]:
         """Where to ask for a release, in order; `source` is what the task was asked to take."""
         offered = {each.name for each in release.dataset.sources}
-        return places(
+        return locations(
             release, self.base_url, self.tlc_base_url, source or (self.prefer if self.prefer in offered else "")
         )
 

@@ -25,8 +25,8 @@ from http_source import HttpSource, http_source
 from pipeline.datasets import Dataset, Release, dataset_named, parse_month
 from pipeline.extract.download import HttpOptions, download
 from pipeline.extract.extraction import extract_release, extracted_file
+from pipeline.extract.locations import locations
 from pipeline.extract.partial_download import PartialDownload
-from pipeline.extract.places import places
 from pipeline.progress import silent
 from pipeline.sample import write_month
 from pipeline.warehouses import LoadJob
@@ -254,12 +254,12 @@ def job_for(
 ) -> LoadJob:
     """Extracts a month from a mirror and returns the job of loading it, as LoadTripdata makes it."""
     release = Release(spec, month)
-    facts = extract_release(release, places(release, str(source)), tmp_path / "raw", IMPATIENT, silent, replace=True)
+    facts = extract_release(release, locations(release, str(source)), tmp_path / "raw", IMPATIENT, silent, replace=True)
     return LoadJob(
         "LoadTripdata",
         release,
         "test",
-        file=extracted_file(release, places(release, str(source)), tmp_path / "raw"),
+        file=extracted_file(release, locations(release, str(source)), tmp_path / "raw"),
         source_url=facts.source_url,
         rows_expected=facts.rows,
         source=release.source_named(facts.source),

@@ -32,7 +32,6 @@ ALLOWED = {
     "sample": {"datasets"},
     "releases": {"datasets"},
     "extract": {"releases", "datasets"},
-    "nearest": set(),
     "parameters": set(),
     "settings": {"extract", "datasets", "parameters"},
     "warehouses": {"settings", "releases", "extract", "datasets"},
@@ -52,8 +51,8 @@ ALLOWED = {
     },
     "monitoring": {"tasks", "settings", "extract", "datasets"},
     "worker": {"monitoring"},
-    "configuration": {"worker", "monitoring", "tasks", "nearest"},
-    "command_line": {"nearest", "parameters"},
+    "configuration": {"worker", "monitoring", "tasks"},
+    "command_line": {"parameters"},
     "schedule": {"datasets"},
     "ui": {"monitoring", "schedule", "report", "transform", "warehouses", "settings", "datasets", "tasks"},
     "commands": {
@@ -68,7 +67,7 @@ ALLOWED = {
         "extract",
         "datasets",
     },
-    "__main__": {"commands", "datasets", "warehouses", "nearest"},
+    "__main__": {"commands", "datasets", "warehouses"},
     "": {"configuration", "command_line", "tasks"},
 }
 KNOW_LUIGI = {

@@ -18,9 +18,9 @@ from http_source import Fault, HttpSource
 
 from pipeline.datasets import Dataset, Release, dataset_named
 from pipeline.errors import PipelineError
-from pipeline.extract import places as extract_places
+from pipeline.extract import locations as extract_locations
 from pipeline.extract.extraction import ExtractedFile, extract_release, remove_extracted
-from pipeline.extract.places import places
+from pipeline.extract.locations import locations
 from pipeline.progress import Progress, silent
 
 PATH = "green/green_tripdata_2019-01.csv.gz"
@@ -34,7 +34,7 @@ def extract_from(
     base_url: object, release: Release, folder: Path, progress: Progress = silent, *, replace: bool = False
 ) -> ExtractedFile:
     """Extracts a release into a folder from one base URL that stands for all sources."""
-    return extract_release(release, places(release, str(base_url)), folder, HASTY, progress, replace=replace)
+    return extract_release(release, locations(release, str(base_url)), folder, HASTY, progress, replace=replace)
 
 
 @pytest.fixture
@@ -236,8 +236,8 @@ def test_of_a_source_of_somebodys_own_no_months_are_claimed(
 def test_unpublished_month_is_named_with_the_months_that_are(
     site: HttpSource, green: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(extract_places, "RELEASE_MIRROR", site.url)
-    monkeypatch.setattr(extract_places, "TLC_SITE", site.url)
+    monkeypatch.setattr(extract_locations, "RELEASE_MIRROR", site.url)
+    monkeypatch.setattr(extract_locations, "TLC_SITE", site.url)
 
     assert complaint(lambda: extract_from(site.url, Release(green, JANUARY), tmp_path)) == (
         f"green 2019-01 does not exist at {site.url}/{PATH} or {site.url}/{PARQUET}; months known to be published:"

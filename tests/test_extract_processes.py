@@ -19,7 +19,7 @@ from waiting import eventually
 from pipeline.datasets import Dataset, Release, dataset_named
 from pipeline.errors import PipelineError
 from pipeline.extract.extraction import ExtractedFile, extract_release
-from pipeline.extract.places import places
+from pipeline.extract.locations import locations
 from pipeline.progress import silent
 from pipeline.sample import write_month
 
@@ -67,7 +67,7 @@ def test_killed_download_leaves_nothing_and_goes_on(
         process.send_signal(signal.SIGKILL)
     assert not file.exists()
 
-    extract_release(JANUARY_GREEN, places(JANUARY_GREEN, stocked.url), file.parents[1], IMPATIENT, silent)
+    extract_release(JANUARY_GREEN, locations(JANUARY_GREEN, stocked.url), file.parents[1], IMPATIENT, silent)
     assert stocked.ranges == [None, "bytes=3000-"]
     assert file.read_bytes() == release
 
@@ -145,7 +145,7 @@ def test_killed_at_any_step_file_and_facts_agree_and_the_next_run_ends_well(
 
     def extract(replace: bool = True) -> ExtractedFile:
         return extract_release(
-            JANUARY_GREEN, places(JANUARY_GREEN, stocked.url), file.parents[1], IMPATIENT, silent, replace=replace
+            JANUARY_GREEN, locations(JANUARY_GREEN, stocked.url), file.parents[1], IMPATIENT, silent, replace=replace
         )
 
     for step in range(1, 100):

@@ -19,11 +19,10 @@ from receivers import receivers
 from pipeline.datasets import Release, dataset_named, parse_month
 from pipeline.errors import PipelineError, TransientError
 from pipeline.extract.availability import Edition, edition_of, published_months
-from pipeline.extract.credentials import without_credentials
 from pipeline.extract.download import download
 from pipeline.extract.extraction import Allowances, ExtractedFile, extract_release
+from pipeline.extract.locations import RELEASE_MIRROR, TLC_SITE, locations, source_url, without_credentials
 from pipeline.extract.partial_download import PartialDownload
-from pipeline.extract.places import RELEASE_MIRROR, TLC_SITE, places, source_url
 from pipeline.progress import silent
 from pipeline.sample import write_month
 from pipeline.tasks import base
@@ -37,7 +36,7 @@ def of(taxi: str, month: str) -> Release:
 
 def asked(taxi: str, month: str, base: str = RELEASE_MIRROR, tlc: str = "", source: str = "") -> list[str]:
     release = of(taxi, month)
-    return [place.url(release) for place in places(release, base, tlc, source)]
+    return [place.url(release) for place in locations(release, base, tlc, source)]
 
 
 def publish(site: HttpSource, folder: Path, *months: str) -> None:
@@ -51,7 +50,7 @@ def publish(site: HttpSource, folder: Path, *months: str) -> None:
 def extract(site: HttpSource, month: str, folder: Path, **options: bool) -> ExtractedFile:
     release = of("green", month)
     allowances = Allowances(**options)
-    return extract_release(release, places(release, site.url), folder, HASTY, silent, allowances=allowances)
+    return extract_release(release, locations(release, site.url), folder, HASTY, silent, allowances=allowances)
 
 
 def test_mirror_is_asked_for_the_months_that_it_has_and_tlc_for_the_others() -> None:
@@ -113,7 +112,7 @@ def test_403_is_absent_where_other_months_are_given(site: HttpSource, tmp_path: 
     with pytest.raises(PipelineError, match=r"green 2024-08 does not exist at .*green_tripdata_2024-08.parquet"):
         extract(site, "2024-08", tmp_path)
     months = [of("green", month) for month in ("2024-07", "2024-08")]
-    found = published_months(months, lambda release: places(release, site.url), HASTY)
+    found = published_months(months, lambda release: locations(release, site.url), HASTY)
     assert found == [datetime.date(2024, 7, 1)]
 
 
@@ -123,7 +122,7 @@ def test_403_is_blocked_where_nothing_is_given(site: HttpSource, tmp_path: Path)
     with pytest.raises(PipelineError, match=r"^blocked: .* and so is 2014-01; check the network"):
         extract(site, "2024-08", tmp_path)
     with pytest.raises(PipelineError, match=r"^blocked: "):
-        published_months([of("green", "2024-08")], lambda release: places(release, site.url), HASTY)
+        published_months([of("green", "2024-08")], lambda release: locations(release, site.url), HASTY)
 
 
 def test_range_loads_what_is_published_and_names_what_is_not(
@@ -196,7 +195,7 @@ def test_edition_is_told_apart_by_etag_then_length_and_date(site: HttpSource, tm
     release = of("green", "2024-07")
     size = len(site.files["/green_tripdata_2024-07.parquet"])
 
-    found = edition_of(release, places(release, site.url)[0], HASTY)
+    found = edition_of(release, locations(release, site.url)[0], HASTY)
     assert found == Edition('"first"', site.last_modified, size)
     assert not found.is_other_than('"first"', "", 1)
     assert found.is_other_than('"second"', site.last_modified, size)
@@ -274,13 +273,13 @@ def test_credentials_are_in_no_message_and_no_facts(site: HttpSource, tmp_path: 
     release = of("green", "2024-07")
     base = site.url.replace("://", "://me:s3cret@") + "/?token=s3cret"
 
-    facts = extract_release(release, places(release, base), tmp_path, HASTY, silent)
+    facts = extract_release(release, locations(release, base), tmp_path, HASTY, silent)
     kept = "".join(file.read_text() for file in tmp_path.rglob("*.json"))
     assert "s3cret" not in kept and json.loads(kept)["source_url"] == facts.source_url
     with pytest.raises(PipelineError) as absent:
-        extract_release(of("green", "2024-08"), places(of("green", "2024-08"), base), tmp_path, HASTY, silent)
+        extract_release(of("green", "2024-08"), locations(of("green", "2024-08"), base), tmp_path, HASTY, silent)
     with pytest.raises(PipelineError) as wrong:
-        places(release, "file://me:s3cret@host/mirror")[0].folder()
+        locations(release, "file://me:s3cret@host/mirror")[0].folder()
     assert "s3cret" not in f"{absent.value} {wrong.value}"
     assert without_credentials("see https://u:p@h/x?sig=1 and file:///a") == "see https://h/x and file:///a"
     assert source_url("https://h/x/?sig=1", "a/b") == "https://h/x/a/b?sig=1"

@@ -16,16 +16,15 @@ from requests.adapters import HTTPAdapter
 
 from pipeline.datasets import Release, format_month
 from pipeline.errors import PipelineError
-from pipeline.extract.credentials import without_credentials
 from pipeline.extract.download import RETRIED_STATUS, HttpOptions
-from pipeline.extract.places import Place, local_path
+from pipeline.extract.locations import Location, local_path, without_credentials
 
 _ABSENT, _DENIED = (404, 410), 403
 _TOTAL = re.compile(r"bytes [\d*-]+/(?P<total>\d+)", re.IGNORECASE)
 # How many months before the one in question are asked for, and before today, when a source denies a month.
 _MONTHS_BEFORE, _MONTHS_AGO = (1, 2, 3, 6, 12), (4, 6)
 
-PlacesOf = Callable[[Release], Sequence[Place]]
+LocationsOf = Callable[[Release], Sequence[Location]]
 
 
 @dataclass(frozen=True)
@@ -49,47 +48,49 @@ class _Denied(Exception):
     """The source answered 403."""
 
 
-def published_months(releases: Sequence[Release], places_of: PlacesOf, options: HttpOptions) -> list[datetime.date]:
-    """The months of those releases that one of their places has a file of, in the order given.
+def published_months(
+    releases: Sequence[Release], locations_of: LocationsOf, options: HttpOptions
+) -> list[datetime.date]:
+    """The months of those releases that one of their locations has a file of, in the order given.
 
     :raises PipelineError: when a source cannot be asked, or blocks us.
     """
     found: list[datetime.date] = []
-    denied: list[Place] = []
+    denied: list[Location] = []
     answered: set[str] = set()
     with _session(options) as session:
         for release in releases:
-            for place in places_of(release):
+            for location in locations_of(release):
                 try:
-                    if _look(place.url(release), session, options) is None:
+                    if _look(location.url(release), session, options) is None:
                         continue
                 except _Denied:
-                    denied += [place] if place not in denied else []
+                    denied += [location] if location not in denied else []
                     continue
-                answered.add(place.base_url)
+                answered.add(location.base_url)
                 assert release.month
                 found.append(release.month)
                 break
-        silent = [place for place in denied if place.base_url not in answered]
+        silent = [location for location in denied if location.base_url not in answered]
         if silent:
             _check_not_blocked(releases[-1], silent, session, options)
     return found
 
 
-def edition_of(release: Release, place: Place, options: HttpOptions) -> Edition | None:
-    """What the place says of the release's file, None where it has none.
+def edition_of(release: Release, location: Location, options: HttpOptions) -> Edition | None:
+    """What the location says of the release's file, None where it has none.
 
     :raises PipelineError: when it cannot be asked, or denies the file.
     """
     with _session(options) as session:
         try:
-            return _look(place.url(release), session, options)
+            return _look(location.url(release), session, options)
         except _Denied:
-            raise PipelineError(_NO_ANSWER.format(without_credentials(place.url(release)), "status 403")) from None
+            raise PipelineError(_NO_ANSWER.format(without_credentials(location.url(release)), "status 403")) from None
 
 
-def check_not_blocked(release: Release, denied: Sequence[Place], options: HttpOptions) -> None:
-    """Returns when the places, which denied the release, give another month: then they have no such file.
+def check_not_blocked(release: Release, denied: Sequence[Location], options: HttpOptions) -> None:
+    """Returns when the locations, which denied the release, give another month: then they have no such file.
 
     :raises PipelineError: when no month that was tried is given below one of their base URLs.
     """
@@ -98,18 +99,18 @@ def check_not_blocked(release: Release, denied: Sequence[Place], options: HttpOp
 
 
 def _check_not_blocked(
-    release: Release, denied: Sequence[Place], session: requests.Session, options: HttpOptions
+    release: Release, denied: Sequence[Location], session: requests.Session, options: HttpOptions
 ) -> None:
-    for base_url in {place.base_url for place in denied}:
+    for base_url in {location.base_url for location in denied}:
         tried = [
-            (place, Release(release.dataset, month))
-            for place in denied
-            if place.base_url == base_url
-            for month in _months_to_try(release, place)
+            (location, Release(release.dataset, month))
+            for location in denied
+            if location.base_url == base_url
+            for month in _months_to_try(release, location)
         ]
-        if any(_is_given(place.url(other), session, options) for place, other in tried):
+        if any(_is_given(location.url(other), session, options) for location, other in tried):
             continue
-        shown = without_credentials(next(place for place in denied if place.base_url == base_url).url(release))
+        shown = without_credentials(next(location for location in denied if location.base_url == base_url).url(release))
         also = _also_denied(*tried[0]) if tried else ""
         raise PipelineError(
             f"blocked: {shown} is answered with 403 Forbidden{also}; check the network and its proxies, or name another"
@@ -117,9 +118,9 @@ def _check_not_blocked(
         )
 
 
-def _also_denied(place: Place, other: Release) -> str:
+def _also_denied(location: Location, other: Release) -> str:
     assert other.month
-    known = ", which must be there" if place.is_publishers else ""
+    known = ", which must be there" if location.is_publishers else ""
     return f", and so is {format_month(other.month)}{known}"
 
 
@@ -130,14 +131,14 @@ def _is_given(url: str, session: requests.Session, options: HttpOptions) -> bool
         return False
 
 
-def _months_to_try(release: Release, place: Place) -> list[datetime.date]:
+def _months_to_try(release: Release, location: Location) -> list[datetime.date]:
     """Months that the publisher has, the surest first; a source of somebody's own may lack the first one."""
-    month, first, today = release.month, place.source.first_month, datetime.date.today().replace(day=1)
+    month, first, today = release.month, location.source.first_month, datetime.date.today().replace(day=1)
     if month is None:
         return []
     before = [month - relativedelta(months=n) for n in _MONTHS_BEFORE if month.year > 2]
     ago = [today - relativedelta(months=n) for n in _MONTHS_AGO]
-    tried = [each for each in ([first] if first else []) + before + ago if place.source.has(each) and each != month]
+    tried = [each for each in ([first] if first else []) + before + ago if location.source.has(each) and each != month]
     return list(dict.fromkeys(each for each in tried if each < today))
 
 

@@ -17,7 +17,7 @@ import urllib3
 
 from pipeline.errors import PipelineError, TransientError
 from pipeline.extract.connection_watch import ConnectionWatch
-from pipeline.extract.credentials import without_credentials
+from pipeline.extract.locations import without_credentials
 from pipeline.extract.partial_download import PartialDownload
 from pipeline.progress import Progress
 

@@ -16,10 +16,9 @@ from pathlib import Path
 from pipeline.datasets import Release
 from pipeline.errors import PipelineError
 from pipeline.extract.availability import check_not_blocked
-from pipeline.extract.credentials import without_credentials
 from pipeline.extract.download import AccessDenied, FileNotPublished, HttpOptions, download
+from pipeline.extract.locations import Location, local_path, without_credentials
 from pipeline.extract.partial_download import PartialDownload
-from pipeline.extract.places import Place, local_path
 from pipeline.files import locked
 from pipeline.progress import Progress
 from pipeline.releases import open_release
@@ -75,7 +74,7 @@ class Allowances:
 
 def extract_release(
     release: Release,
-    places: Sequence[Place],
+    locations: Sequence[Location],
     folder: Path,
     options: HttpOptions,
     progress: Progress,
@@ -85,44 +84,44 @@ def extract_release(
 ) -> ExtractedFile:
     """Returns only after the file is in place below `folder`, complete and verified; until then nothing is there.
 
-    The first of the places that has the file is its source. Verified means: as long as announced, the gzip checksum
+    The first of the locations that has the file is its source. Verified means: as long as announced, the gzip checksum
     right or both ends and the footer of Parquet, the columns the spec's for that month, at least one row, and enough
     rows of the month. Of two processes that extract the same file, one does and the other waits and finds it done.
 
     :raises PipelineError: when the month is not published, the source fails, the file is wrong or the disk is full.
     """
     absent: list[str] = []
-    denied: list[Place] = []
-    for place in places:
-        file = folder / release.raw_path(place.source)
+    denied: list[Location] = []
+    for location in locations:
+        file = folder / release.raw_path(location.source)
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             with locked(file):
                 if not replace and file.exists() and (facts := ExtractedFile.read(file)):
                     return facts
-                facts = _extract(release, place, file, options, progress, allowances)
+                facts = _extract(release, location, file, options, progress, allowances)
         except (FileNotPublished, AccessDenied) as answer:
-            denied += [place] if isinstance(answer, AccessDenied) else []
-            absent.append(without_credentials(place.url(release)))
+            denied += [location] if isinstance(answer, AccessDenied) else []
+            absent.append(without_credentials(location.url(release)))
             continue
         except OSError as error:
             remedy = "make room" if error.errno in _DISK_FULL else "fix that"
             where = error.filename2 or error.filename or file
             raise PipelineError(f"{where}: {error.strerror}; {remedy}, or change [storage] root") from error
-        for other in places[: len(absent)]:  # they have no such file, so an earlier copy is not what they have
+        for other in locations[: len(absent)]:  # they have no such file, so an earlier copy is not what they have
             remove_extracted(folder / release.raw_path(other.source))
         return facts
     check_not_blocked(release, denied, options)
     hint = "; check --source-base-url and --source-tlc-base-url"
-    if all(place.is_publishers for place in places):
+    if all(location.is_publishers for location in locations):
         known = release.dataset.published_months()
         hint = f"; months known to be published: {known}" if release.month else ""
     raise PipelineError(f"{release} does not exist at {' or '.join(absent)}{hint}")
 
 
-def extracted_file(release: Release, places: Sequence[Place], folder: Path) -> Path:
+def extracted_file(release: Release, locations: Sequence[Location], folder: Path) -> Path:
     """Where the release's file is below `folder`, or would be put first of all."""
-    files = [folder / release.raw_path(place.source) for place in places]
+    files = [folder / release.raw_path(location.source) for location in locations]
     return next((file for file in files if file.exists()), files[0])
 
 
@@ -136,14 +135,14 @@ def remove_extracted(file: Path) -> bool:
 
 
 def _extract(
-    release: Release, place: Place, file: Path, options: HttpOptions, progress: Progress, allowances: Allowances
+    release: Release, location: Location, file: Path, options: HttpOptions, progress: Progress, allowances: Allowances
 ) -> ExtractedFile:
-    part, url = _part(file), place.url(release)
+    part, url = _part(file), location.url(release)
     if (local := local_path(url)) is not None:
-        edition = _copy(local, place, part)
+        edition = _copy(local, location, part)
     else:
         edition = download(url, part, options, progress)
-    facts = _verify(part, release, place, edition, allowances)
+    facts = _verify(part, release, location, edition, allowances)
     _put_in_place(part, file, facts)
     return facts
 
@@ -152,8 +151,8 @@ def _part(file: Path) -> PartialDownload:
     return PartialDownload(file.with_name(file.name + ".part"))
 
 
-def _copy(source: Path, place: Place, part: PartialDownload) -> tuple[str, str]:
-    mirror = place.folder()
+def _copy(source: Path, location: Location, part: PartialDownload) -> tuple[str, str]:
+    mirror = location.folder()
     if mirror is None or not mirror.is_dir():
         raise PipelineError(f"{mirror}: there is no such folder; check --source-base-url and --source-tlc-base-url")
     if not source.is_file():
@@ -164,14 +163,14 @@ def _copy(source: Path, place: Place, part: PartialDownload) -> tuple[str, str]:
 
 
 def _verify(
-    part: PartialDownload, release: Release, place: Place, edition: tuple[str, str], allowances: Allowances
+    part: PartialDownload, release: Release, location: Location, edition: tuple[str, str], allowances: Allowances
 ) -> ExtractedFile:
-    url = without_credentials(place.url(release))
+    url = without_credentials(location.url(release))
     try:
         with open_release(
             part.path,
             release,
-            source=place.source,
+            source=location.source,
             label=url,
             remedy=_REMEDY,
             ignore_unknown_columns=allowances.ignore_unknown_columns,
@@ -185,8 +184,8 @@ def _verify(
                 found.rows,
                 now,
                 file.text_bytes,
-                place.source.name,
-                place.source.format,
+                location.source.name,
+                location.source.format,
                 *edition,
             )
         if not found.rows:

@@ -20,7 +20,7 @@ import luigi.interface
 import luigi.notifications
 
 from pipeline.errors import PipelineError
-from pipeline.extract.credentials import without_credentials
+from pipeline.extract.locations import without_credentials
 from pipeline.monitoring.alerts import AlertState, Subject
 from pipeline.monitoring.channels import configured_channels
 from pipeline.monitoring.logs import (
@@ -134,7 +134,7 @@ def scheduling_failed(task: luigi.Task, trace: str) -> None:
 
 
 def register_events() -> None:
-    """Joins Luigi's events and its log; alerts take the place of Luigi's own e-mails."""
+    """Joins Luigi's events and its log; alerts take the location of Luigi's own e-mails."""
     luigi.notifications.send_error_email = _send_no_email
     for event, handler in {
         luigi.Event.START: _on_start,

@@ -18,8 +18,7 @@ from isal import igzip, isal_zlib
 from pipeline.datasets import Column, Release, Source, format_month
 from pipeline.errors import PipelineError
 from pipeline.releases.csv_records import Block, Record, count_records, records
-from pipeline.releases.survey import Survey
-from pipeline.releases.unknown_columns import kind_of_texts, left_out, refusal
+from pipeline.releases.survey import Survey, kind_of_texts, left_out, refusal
 
 __all__ = ["Block", "CsvRelease", "Record", "records"]
 

@@ -17,8 +17,7 @@ import pyarrow.parquet as pq
 from pipeline.datasets import Column, Release, Source
 from pipeline.errors import PipelineError
 from pipeline.releases.parquet_values import TYPES, BadValue, WrongType, convert, csv_lines, kind_of
-from pipeline.releases.survey import Survey
-from pipeline.releases.unknown_columns import left_out, refusal
+from pipeline.releases.survey import Survey, left_out, refusal
 
 BATCH_ROWS = 8_192
 _BUFFER_BYTES = 1 << 18  # so that a row group that holds the whole month is read piece by piece

@@ -53,7 +53,7 @@ def convert(array: pa.Array, type_: pa.DataType, whole: bool) -> pa.Array:
 
 
 def kind_of(type_: pa.DataType) -> str:
-    """What `unknown_columns.TYPES` calls the type."""
+    """What `survey.TYPES` calls the type."""
     kinds: tuple[tuple[str, Callable[[pa.DataType], bool]], ...] = (
         ("integer", pa.types.is_integer),
         ("number", pa.types.is_floating),

@@ -52,7 +52,7 @@ class CatchUpMonthly(RangeMonthly):
         settings = SourceSettings()
         missing = [moment.date() for moment in super().missing_datetimes(finite_datetimes)]
         releases = [Release(self._dataset, month) for month in missing]
-        published = published_months(releases, settings.places, settings.http_options())
+        published = published_months(releases, settings.locations, settings.http_options())
         there = {moment.date() for moment in finite_datetimes} - set(missing) | set(published)
         if finite_datetimes and not there:
             raise PipelineError(
@@ -131,8 +131,8 @@ class _Unknown(Exception):
 def _new_edition(release: Release, entry: LedgerEntry) -> Edition | None:
     settings = SourceSettings()
     try:
-        place = settings.places(release, entry.source)[0]
-        edition = edition_of(release, place, settings.http_options())
+        location = settings.locations(release, entry.source)[0]
+        edition = edition_of(release, location, settings.http_options())
     except PipelineError as error:  # which is no reason not to load other months
         logger.warning("%s: not known whether it was published again: %s", release, error)
         raise _Unknown from error

@@ -12,7 +12,7 @@ import luigi.local_target
 from pipeline.datasets.spec import MIRROR, TLC
 from pipeline.errors import PipelineError
 from pipeline.extract.extraction import ExtractedFile, extract_release, extracted_file, remove_extracted
-from pipeline.extract.places import Place
+from pipeline.extract.locations import Location
 from pipeline.releases import import_reader
 from pipeline.settings import SourceSettings, StorageSettings
 from pipeline.tasks.base import ReleaseTask, TripdataTask, ZonesTask
@@ -45,7 +45,7 @@ class Extract(ReleaseTask):
         self._forced_over = self._file_id() if self.force else None
 
     def output(self) -> luigi.LocalTarget:
-        return luigi.LocalTarget(str(extracted_file(self.release, self._places(), StorageSettings().raw_folder())))
+        return luigi.LocalTarget(str(extracted_file(self.release, self._locations(), StorageSettings().raw_folder())))
 
     def complete(self) -> bool:
         found = self._file_id()
@@ -53,14 +53,14 @@ class Extract(ReleaseTask):
 
     def before_fork(self) -> None:
         """Imports what reads the file: for 153 short Parquet months anew it would be most of their work."""
-        import_reader(self._places()[0].source.format)
+        import_reader(self._locations()[0].source.format)
 
     def run(self) -> None:
         settings = SourceSettings()
         with self.progress("extract", "B", "verifying") as progress:
             extracted = extract_release(
                 self.release,
-                self._places(),
+                self._locations(),
                 StorageSettings().raw_folder(),
                 settings.http_options(),
                 progress,
@@ -76,8 +76,8 @@ class Extract(ReleaseTask):
             ratio=extracted.ratio,
         )
 
-    def _places(self) -> Sequence[Place]:
-        return SourceSettings().places(self.release, self.source)
+    def _locations(self) -> Sequence[Location]:
+        return SourceSettings().locations(self.release, self.source)
 
     def _file_id(self) -> tuple[int, int] | None:
         try:

@@ -19,7 +19,8 @@ from pipeline.errors import PipelineError
 from pipeline.progress import Progress
 from pipeline.releases import Block, CsvRelease, Record, records
 from pipeline.releases.csv_values import CsvValues, Problem
-from pipeline.warehouses.postgres.bad_rows import (
+from pipeline.warehouses.postgres.connection import statement
+from pipeline.warehouses.postgres.quarantine import (
     BadRows,
     MalformedRow,
     RowError,
@@ -27,7 +28,6 @@ from pipeline.warehouses.postgres.bad_rows import (
     find_bad_row,
     malformed_row,
 )
-from pipeline.warehouses.postgres.connection import statement
 
 if TYPE_CHECKING:
     import pyarrow as pa

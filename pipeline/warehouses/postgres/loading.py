@@ -16,7 +16,6 @@ from pipeline.progress import Progress
 from pipeline.releases import CsvRelease, open_release
 from pipeline.warehouses import LoadJob
 from pipeline.warehouses.ledger import LedgerEntry
-from pipeline.warehouses.postgres.bad_rows import bad_rows_of
 from pipeline.warehouses.postgres.connection import (
     PostgresDatabase,
     lock_session,
@@ -33,7 +32,7 @@ from pipeline.warehouses.postgres.partitions import (
     index_partition,
     publish_partition,
 )
-from pipeline.warehouses.postgres.quarantine import clear_quarantine, quarantine_malformed
+from pipeline.warehouses.postgres.quarantine import bad_rows_of, clear_quarantine, quarantine_malformed
 from pipeline.warehouses.postgres.tables import ReleaseTables, ensure_tables
 from pipeline.warehouses.postgres.watch import Watch, watched
 

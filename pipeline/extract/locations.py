@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
@@ -9,14 +10,17 @@ from urllib.parse import unquote
 from pipeline.datasets import Release, Source, format_month
 from pipeline.datasets.spec import MIRROR, TLC
 from pipeline.errors import PipelineError
-from pipeline.extract.credentials import without_credentials
 
 RELEASE_MIRROR = "https://github.com/DataTalksClub/nyc-tlc-data/releases/download"
 TLC_SITE = "https://d37ci6vzurychx.cloudfront.net/trip-data"
 
+# The second way is that of a password with a slash or the like in it as it is: what looks like a port is no number.
+_USER = re.compile(r"(?<=://)(?:[^/?#\s]*@|[^/?#\s@\[]*:(?!\d*(?:[/?#\s'\"]|$))[^\s'\"]*@)")
+_QUERY = re.compile(r"(?P<kept>\w+://[^\s?#'\"]*)[?#][^\s'\"]*")
+
 
 @dataclass(frozen=True)
-class Place:
+class Location:
     """A source and its base: an http(s) URL, a file URL or a folder."""
 
     source: Source
@@ -36,8 +40,8 @@ class Place:
         return local_path(self.base_url)
 
 
-def places(release: Release, base_url: str, tlc_base_url: str = "", source: str = "") -> tuple[Place, ...]:
-    """The places that may have the release, in the order to ask them; those of one source, if it is named.
+def locations(release: Release, base_url: str, tlc_base_url: str = "", source: str = "") -> tuple[Location, ...]:
+    """The locations that may have the release, in the order to ask them; those of one source, if it is named.
 
     A base URL of somebody's own stands for all sources, unless TLC's has one of its own: it may be laid out as the
     mirror or as TLC's site, and have months that are on neither.
@@ -51,7 +55,7 @@ def places(release: Release, base_url: str, tlc_base_url: str = "", source: str 
     if not known and not source:
         _refuse_early_month(release)
     maybe = [each for each in sources if each not in known and (is_own or source or not known)]
-    return tuple(Place(each, bases[each.name]) for each in (*known, *maybe))
+    return tuple(Location(each, bases[each.name]) for each in (*known, *maybe))
 
 
 def source_url(base_url: str, path: str) -> str:
@@ -80,6 +84,11 @@ def local_path(url: str) -> Path | None:
         named = without_credentials(f"file://{host}").removeprefix("file://")
         raise PipelineError(f"{shown}: {named} would be a host; write file:/// and then the path, in [source] base_url")
     return Path(unquote(slash + path))
+
+
+def without_credentials(text: str) -> str:
+    """The text with every URL in it as it may be shown: without a user's name and password, and without a query."""
+    return _QUERY.sub(r"\g<kept>", _USER.sub("", text))
 
 
 def _refuse_early_month(release: Release) -> None:
