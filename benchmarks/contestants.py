@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import shutil
 from dataclasses import dataclass, field
 
@@ -88,15 +89,15 @@ class Pipeline(Contestant):
         luigi = [str(installed("luigi")), "--module", "pipeline", "LoadTripdata"]
         return [*luigi, "--taxi", self.releases.spec.name, "--month", f"{month:%Y-%m}"]
 
-    def backfill(self, workers: int) -> Measured:
-        """Loads every month by one command, of which each worker takes one at a time."""
+    def backfill(self, workers: int, task: str = "LoadTripdata", **parameters: str) -> Measured:
+        """Runs a task for every month by one command, of which each worker takes one month at a time."""
         self.empty_raw_folder()
         self.server.settle()
-        return run(self.backfill_command(workers), self.environment)
+        return run(self.backfill_command(workers, task, **parameters), self.environment)
 
-    def backfill_command(self, workers: int) -> list[str]:
+    def backfill_command(self, workers: int, task: str = "LoadTripdata", **parameters: str) -> list[str]:
         months = ["--start", self.releases.start, "--stop", self.releases.stop, "--workers", str(workers)]
-        of = ["--of", "LoadTripdata", "--of-params", f'{{"taxi": "{self.releases.spec.name}"}}']
+        of = ["--of", task, "--of-params", json.dumps({"taxi": self.releases.spec.name, **parameters})]
         return [str(installed("luigi")), "--module", "pipeline", "RangeMonthly", *of, *months]
 
     def empty_raw_folder(self) -> None:
