@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 import pytest
 from report_rows import ASTORIA, HARLEM, report_data
 
-from pipeline.report.formatting import average, change, dollars, months_between, percent, short, spans
+from pipeline.report.formatting import average, change, dollars, months_between, percent, period, short, spans
 from pipeline.report.page import make_sections, render
 from pipeline.report.places import zone_outlines
 from pipeline.report.sections import Chart
@@ -252,6 +252,8 @@ def test_words_for_numbers_and_months() -> None:
     assert [average(value) for value in (0, 0.25, 12.4, None)] == ["0", "0.2", "12", "-"]
     assert [change(now, 200).replace("\u202f", "") for now in (100, 250, None)] == ["-50.0%", "+25.0%", "-"]
     assert spans(["2020-03", "2020-04", "2020-06"]) == "March to April 2020 and June 2020"
+    assert period(["2020-03", "2020-04", "2020-06"]) == "March to April 2020 and June 2020"
+    assert period(["2020-03", "2020-04", "2020-06", "2025-11"]) == "4 months between March 2020 and November 2025"
     assert (
         spans(["2020-12", "2019-12", "2020-01", "2021-01"])
         == "December 2019 to January 2020 and December 2020 to January 2021"

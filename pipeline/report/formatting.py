@@ -10,6 +10,7 @@ MONTHS = (
     "July", "August", "September", "October", "November", "December",
 )  # fmt: skip
 NONE = "-"
+_MOST_SPANS = 2
 
 
 def short(value: float, sign: str = "") -> str:
@@ -80,14 +81,26 @@ def months_between(first: str, last: str) -> list[str]:
 
 
 def spans(months: Iterable[str]) -> str:
-    """Months without gaps as spans: March to July 2020 and January 2021."""
+    """Months as spans without gaps: March to July 2020 and January 2021."""
+    return listed([_span(run[0], run[-1]) for run in _runs(months)])
+
+
+def period(months: Iterable[str]) -> str:
+    """The same in a few words, however many gaps there are: 10 months between March 2020 and November 2025."""
+    runs = _runs(months)
+    if len(runs) <= _MOST_SPANS:
+        return spans(months)
+    return f"{sum(map(len, runs))} months between {month_name(runs[0][0])} and {month_name(runs[-1][-1])}"
+
+
+def _runs(months: Iterable[str]) -> list[list[str]]:
     found: list[list[str]] = []
     for month in sorted(set(months)):
         if found and month == month_after(found[-1][-1]):
             found[-1].append(month)
         else:
             found.append([month])
-    return listed([_span(run[0], run[-1]) for run in found])
+    return found
 
 
 def _span(first: str, last: str) -> str:

@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from pipeline.files import replace_file
 from pipeline.report import coverage, months, places, quality, revenue, week
-from pipeline.report.formatting import listed, month_name, spans
+from pipeline.report.formatting import listed, month_name, period
 from pipeline.report.sections import ReportData, Section, read_report_data
 from pipeline.report.svg import COLOURS, WIDE
 from pipeline.warehouses import Warehouse
@@ -71,7 +71,7 @@ def render(data: ReportData, sections: list[Section], warehouse: str, digest: st
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         files=data.files,
         services=listed(sorted({file.service for file in data.files})),
-        period=spans(file.month for file in data.files),
+        period=period(file.month for file in data.files),
         headlines=[headline for section in sections for headline in section.headlines],
         sections=sections,
         misdated=_misdated(data) if data.files else "",

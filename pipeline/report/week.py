@@ -6,7 +6,7 @@ import calendar
 from collections import defaultdict
 from dataclasses import dataclass
 
-from pipeline.report.formatting import WEEKDAYS, average, short, spans
+from pipeline.report.formatting import WEEKDAYS, average, period, short
 from pipeline.report.sections import Chart, Headline, ReportData, Section, Table
 from pipeline.report.svg import NARROW, Svg, colour_of, text_width
 
@@ -31,7 +31,7 @@ class Week:
 
     @property
     def period(self) -> str:
-        return spans(self.months)
+        return period(self.months)
 
 
 def section(data: ReportData) -> Section:
