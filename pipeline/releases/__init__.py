@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,14 +38,18 @@ def open_release(
     source = source or _source_of(path, release)
     if source.format == "csv":
         return CsvRelease(path, release, source, label, remedy, ignore_unknown_columns)
-    from pipeline.releases.parquet_file import ParquetRelease  # pyarrow, for whom there is a Parquet file to read
+    import_reader(source.format)
+    from pipeline.releases.parquet_file import ParquetRelease
 
     return ParquetRelease(path, release, source, label, remedy, ignore_unknown_columns)
 
 
 def import_reader(format_: str) -> None:
-    """Imports what `open_release` needs for files of that format."""
+    """Imports what `open_release` needs for files of that format: pyarrow, for Parquet."""
     if format_ == "parquet":
+        # Arrow's buffered streams grow with a column chunk of small pages (`BufferedInputStream::Peek`). The system's
+        # allocator grows them in place and keeps tens of megabytes less than Arrow's own, which it chooses at import.
+        os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
         importlib.import_module("pipeline.releases.parquet_file")
 
 

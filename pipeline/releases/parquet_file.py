@@ -69,9 +69,6 @@ class ParquetRelease:
         try:
             self.bytes_read = os.fstat(self._raw.fileno()).st_size
             self._check_ends()
-            # Arrow's buffered streams grow with a column chunk of small pages (`BufferedInputStream::Peek`). The system
-            # allocator grows them in place, and keeps tens of megabytes less than Arrow's own.
-            pa.set_memory_pool(pa.system_memory_pool())
             with self._readable("its footer"):
                 self._file = pq.ParquetFile(
                     self._raw,
