@@ -57,6 +57,7 @@ ALLOWED = {
     "schedule": {"datasets"},
     "ui": {"monitoring", "schedule", "report", "transform", "warehouses", "settings", "datasets", "tasks"},
     "commands": {
+        "command_line",
         "ui",
         "schedule",
         "monitoring",
@@ -68,13 +69,14 @@ ALLOWED = {
         "extract",
         "datasets",
     },
-    "__main__": {"commands", "datasets", "warehouses", "nearest"},
+    "options": {"command_line", "commands", "datasets", "warehouses", "nearest"},
+    "__main__": {"command_line", "options"},
     "": {"configuration", "command_line", "tasks"},
 }
 KNOW_LUIGI = {
     "",
-    "__main__",
     "configuration",
+    "options",
     "command_line",
     "parameters",
     "commands",
