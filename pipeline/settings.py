@@ -19,7 +19,7 @@ from pipeline.datasets.spec import MIRROR, TLC
 from pipeline.errors import PipelineError
 from pipeline.extract.download import HttpOptions
 from pipeline.extract.extraction import Allowances
-from pipeline.extract.locations import RELEASE_MIRROR, Location, locations
+from pipeline.extract.locations import RELEASE_MIRROR, TLC_SITE, Location, locations
 from pipeline.files import data_home
 from pipeline.parameters import CountParameter, DurationParameter
 
@@ -105,6 +105,10 @@ class SourceSettings(Section, section="source"):
 
     def allowances(self) -> Allowances:
         return Allowances(self.any_month, self.ignore_unknown_columns)
+
+    def are_publishers(self) -> bool:
+        """Whether only the publishers' own sites are asked; of what another source has, nothing is known."""
+        return self.base_url == RELEASE_MIRROR and self.tlc_base_url in ("", TLC_SITE)
 
     def locations(self, release: Release, source: str = "") -> tuple[Location, ...]:
         """Where to ask for a release, in order; `source` is what the task was asked to take."""

@@ -56,6 +56,7 @@ ALLOWED = {
     "schedule": {"datasets"},
     "ui": {"monitoring", "schedule", "report", "transform", "warehouses", "settings", "datasets", "tasks"},
     "commands": {
+        "command_line",
         "ui",
         "schedule",
         "monitoring",
@@ -67,13 +68,14 @@ ALLOWED = {
         "extract",
         "datasets",
     },
-    "__main__": {"commands", "datasets", "warehouses"},
+    "options": {"command_line", "commands", "datasets", "warehouses"},
+    "__main__": {"command_line", "options"},
     "": {"configuration", "command_line", "tasks"},
 }
 KNOW_LUIGI = {
     "",
-    "__main__",
     "configuration",
+    "options",
     "command_line",
     "parameters",
     "commands",

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
 import re
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import CHECKOUT, Run, execute, publish, run_command
+from conftest import BIN, CHECKOUT, Run, execute, publish, run_command
 from trips import HEADER, trip, trips
 
 from pipeline.datasets import dataset_named
@@ -58,6 +60,9 @@ def test_status_shows_what_is_loaded_where_and_from_what(luigi: Run, pipeline: R
     assert datetime.datetime.fromisoformat(entries[0]["finished_at"]) <= datetime.datetime.now(datetime.UTC)
 
     for options, found in (
+        (("green",), ["green/2019-01"]),
+        (("green", "2018-12..2019-02"), ["green/2019-01"]),
+        (("yellow", "2020"), ["yellow/2020-02"]),
         (("--taxi", "yellow"), ["yellow/2020-02"]),
         (("--taxi", "zones"), ["zones"]),
         (("--month", "2019-01"), ["green/2019-01"]),
@@ -80,11 +85,13 @@ def test_status_shows_months_at_a_glance(luigi: Run, pipeline: Run, mirror: Path
         "green": {"2019-01": "loaded", "2019-02": "missing", "2019-03": "failed", "2019-04": "loaded"}
     }
     assert [entry["partition_key"] for entry in found["loads"]] == ["green/2019-01", "green/2019-04"]
+    assert "\ngreen      2019          !   +\n" in pipeline("status", "green", "2019-03..2019-04").stdout
+    assert pipeline("status", "yellow", "--grid").stdout.startswith("Nothing of yellow is loaded.")
 
 
 def test_status_and_forget_make_no_database(tmp_path: Path) -> None:
     root = tmp_path / "none"
-    for command in (("status",), ("status", "--json"), ("forget", "--taxi", "green", "--month", "2019-01")):
+    for command in (("status",), ("status", "--json"), ("forget", "green", "2019-01")):
         done = run_command("pipeline", *command, PIPELINE__STORAGE__ROOT=str(root))
         assert done.returncode == 0, done.stderr
     assert not (root / "postgres").exists()
@@ -92,20 +99,18 @@ def test_status_and_forget_make_no_database(tmp_path: Path) -> None:
 
 def test_status_of_one_month_ends_with_how_to_look_at_it(luigi: Run, pipeline: Run) -> None:
     luigi(*LOAD)
-    shown = pipeline("status", "--taxi", "green", "--month", "2019-01").stdout
+    shown = pipeline("status", "green", "2019-01").stdout
 
     assert re.search(r"500 rows in \d+\.\d s \([\d,]+ rows/s\)", shown)
     assert "psql -c 'select count(*) from green_tripdata'" in shown
 
 
 def test_status_of_nothing_says_how_to_begin(pipeline: Run) -> None:
-    assert pipeline("status").stdout == (
-        "Nothing is loaded. To begin: luigi --module pipeline LoadTripdata --taxi green --month 2019-01\n"
-    )
+    assert pipeline("status").stdout == ("Nothing is loaded. To load it: pipeline load green 2019-01\n")
     assert pipeline("status", "--taxi", "fhv", "--month", "2020-03").stdout == (
-        "Nothing of fhv 2020-03 is loaded. To begin: luigi --module pipeline LoadTripdata --taxi fhv --month 2020-03\n"
+        "Nothing of fhv 2020-03 is loaded. To load it: pipeline load fhv 2020-03\n"
     )
-    assert pipeline("status", "--taxi", "zones").stdout.endswith("luigi --module pipeline LoadZones\n")
+    assert pipeline("status", "zones").stdout.endswith(": pipeline load zones\n")
     assert pipeline("status", "--json").stdout == "[]\n"
 
 
@@ -159,7 +164,11 @@ def test_forgotten_month_is_gone_everywhere_and_loads_again(
         ("malformed",),
     ]
 
-    forgotten = pipeline("forget", "--taxi", "green", "--month", "2019-01")
+    shown = pipeline("forget", "green", "2019-01", "--dry-run")
+    assert shown.stdout == f"green/2019-01: 10 rows in PostgreSQL; {raw}\n"
+    assert raw.exists() and execute(database, "SELECT count(*) FROM green_tripdata") == [(60,)]
+
+    forgotten = pipeline("forget", "green", "2019-01")
     assert forgotten.returncode == 0, forgotten.stderr
     assert forgotten.stdout == f"green/2019-01: removed from PostgreSQL; {raw} removed\n"
     assert execute(database, "SELECT partition_key FROM load_ledger") == [("green/2019-02",)]
@@ -169,23 +178,61 @@ def test_forgotten_month_is_gone_everywhere_and_loads_again(
 
     again = pipeline("forget", "--taxi", "green", "--month", "2019-01")
     assert again.returncode == 0
-    assert again.stdout == f"green/2019-01: was not in PostgreSQL; {raw} was not there\n"
+    assert again.stdout == "green/2019-01: there is nothing to remove\n"
     assert luigi(*LOAD, "--max-bad-rows", "1").returncode == 0
     assert execute(database, "SELECT rows_loaded FROM load_ledger ORDER BY partition_key") == [(10,), (50,)]
 
 
-def test_forget_takes_a_month_exactly_where_there_are_months(
-    luigi: Run, pipeline: Run, database: PostgresDatabase, mirror: Path
+def test_range_is_forgotten_month_by_month(
+    pipeline: Run, database: PostgresDatabase, mirror: Path, tmp_path: Path
 ) -> None:
-    assert pipeline("forget", "--taxi", "green").stderr == "pipeline: green needs --month\n"
-    wrong = pipeline("forget", "--taxi", "zones", "--month", "2019-01")
-    assert (wrong.returncode, wrong.stderr) == (1, "pipeline: zones is one file and takes no --month\n")
+    publish(mirror, "2019-02", "2019-04")
+    pipeline("load", "green", "2019-01..2019-04")
+    raw = tmp_path / "data" / "raw" / "green"
+
+    shown = pipeline("forget", "green", "2019-02..2019-12", "--dry-run").stdout.splitlines()
+    assert shown[-1] == "Would remove 2 of the 11 months 2019-02..2019-12"
+    forgotten = pipeline("forget", "green", "2019-02..2019-12")
+    assert forgotten.stdout.splitlines() == [
+        *(
+            f"green/{month}: removed from PostgreSQL; {raw}/green_tripdata_{month}.csv.gz removed"
+            for month in ("2019-02", "2019-04")
+        ),
+        "Removed 2 of the 11 months 2019-02..2019-12",
+    ]
+    assert execute(database, "SELECT partition_key FROM load_ledger") == [("green/2019-01",)]
+    assert pipeline("forget", "green", "2019").stdout.endswith("Removed 1 of the 12 months 2019-01..2019-12\n")
+    assert execute(database, "SELECT count(*) FROM green_tripdata") == [(0,)]
+
+
+def test_forget_takes_a_month_exactly_where_there_are_months(
+    pipeline: Run, database: PostgresDatabase, mirror: Path
+) -> None:
+    for words, said in (
+        (("green",), "which months of green? For example: pipeline forget green 2020-04"),
+        (("--taxi", "green"), "which months of green? For example: pipeline forget green 2020-04"),
+        (("zones", "2019-01"), "zones is one file and has no months: pipeline forget zones"),
+        ((), "which dataset, and which months? For example: pipeline forget green 2020-04"),
+        (("green", "2019-01", "--month", "2019-02"), "the dataset and the months can be given only once"),
+    ):
+        wrong = pipeline("forget", *words)
+        assert (wrong.returncode, wrong.stderr) == (2, f"pipeline forget: {said}\n")
 
     write_zones(mirror)
-    luigi("LoadZones")
-    assert pipeline("forget", "--taxi", "zones").returncode == 0
+    pipeline("load", "zones")
+    assert pipeline("forget", "zones").returncode == 0
     assert execute(database, "SELECT * FROM taxi_zone_lookup") == []
     assert execute(database, "SELECT * FROM load_ledger") == []
+
+
+@pytest.mark.parametrize("words", [("--help",), ("status",), ("tasks",)])
+def test_reader_that_ends_early_is_no_error(tmp_path: Path, words: tuple[str, ...]) -> None:
+    command = [BIN / "pipeline", *words]
+    environment = os.environ | {"PIPELINE__STORAGE__ROOT": str(tmp_path)}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout and process.stderr
+        process.stdout.close()
+        assert process.stderr.read() == b""
 
 
 def test_refusal_of_the_server_is_told_in_one_line(luigi: Run, pipeline: Run, database: PostgresDatabase) -> None:
@@ -230,7 +277,7 @@ def test_help_names_every_command_and_so_do_the_pages(pipeline: Run) -> None:
     [
         (("stauts",), "invalid choice: 'stauts'"),
         (("stauts",), "did you mean status?"),
-        (("status", "--taxii", "green"), "unrecognized arguments: --taxii green; did you mean --taxi?"),
+        (("status", "--taxii", "green"), "unrecognized arguments: --taxii; did you mean --taxi?"),
         (("LoadTripdata",), "LoadTripdata is a task: luigi --module pipeline LoadTripdata"),
         (("load", "gren", "2020-04"), "did you mean green?"),
         (("load", "green", "2020-4"), "'2020-4' is not a month such as 2019-01; or a range, 2020-03..2020-07"),

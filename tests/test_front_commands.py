@@ -5,16 +5,19 @@ from __future__ import annotations
 import datetime
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import Run, execute, publish
 from luigi.tools.range import RangeMonthly
+from trips import HEADER, trip, trips
 
 import pipeline.tasks
 from pipeline.command_line import check_command_line
-from pipeline.commands.load import Months, Wanted
+from pipeline.commands.load import Wanted
 from pipeline.commands.tasks import example
 from pipeline.datasets import dataset_named
+from pipeline.datasets.months import Months
 from pipeline.errors import PipelineError
 from pipeline.sample import write_zones
 from pipeline.warehouses.postgres.connection import PostgresDatabase
@@ -39,9 +42,11 @@ def test_what_are_no_months_is_refused(text: str) -> None:
 
 def test_range_is_cut_to_what_is_published_so_far() -> None:
     green, today = dataset_named("green"), datetime.datetime.now(datetime.UTC).date()
-    assert Months.parse(f"{today.year}").within(green).last == today.replace(day=1)
+    assert Months.parse(f"{today.year}").published(green).last == today.replace(day=1)
     with pytest.raises(PipelineError, match="green is published for"):
-        Months.parse("1999").within(green)
+        Months.parse("1999").published(green)
+    with pytest.raises(PipelineError, match="is in the future"):
+        Months.parse(f"{today.year + 1}").begun()
 
 
 @pytest.mark.parametrize(
@@ -55,12 +60,23 @@ def test_range_is_cut_to_what_is_published_so_far() -> None:
             """RangeMonthly --of LoadTripdata --of-params '{"taxi": "green", "force": true}'"""
             " --start 2020-01 --stop 2021-01 --workers 2",
         ),
+        (
+            "2020-04",
+            {"source": "tlc", "base_url": "/mnt/copy", "max_bad_rows": 3},
+            "LoadTripdata --taxi green --month 2020-04 --source tlc --max-bad-rows 3 --source-base-url /mnt/copy",
+        ),
+        (
+            "2020-04..2020-05",
+            {"source": "mirror", "base_url": "/mnt/copy"},
+            """RangeMonthly --of LoadTripdata --of-params '{"taxi": "green", "source": "mirror"}'"""
+            " --start 2020-04 --stop 2020-06 --source-base-url /mnt/copy",
+        ),
     ],
 )
-def test_luigi_line_says_the_same(months: str, options: dict[str, int], line: str) -> None:
+def test_luigi_line_says_the_same(months: str, options: dict[str, Any], line: str) -> None:
     wanted = Wanted(dataset_named("green"), Months.parse(months), ("postgres",), **options)
     assert shlex.join(wanted.arguments("postgres")) == line
-    check_command_line(wanted.arguments("bigquery"))
+    check_command_line(wanted.arguments("postgres"))
 
 
 def test_range_is_loaded_and_a_second_time_does_nothing(
@@ -78,12 +94,42 @@ def test_range_is_loaded_and_a_second_time_does_nothing(
     assert again.returncode == 0 and "Did not run any tasks" in again.stderr
 
 
-def test_exit_code_is_luigis(pipeline: Run) -> None:
+def test_source_of_ones_own_is_asked_for_all_months_and_can_be_named(
+    pipeline: Run, database: PostgresDatabase, tmp_path: Path
+) -> None:
+    own = tmp_path / "copy"
+    publish(own, "2013-12", "2014-01")  # green is published from 2014-01 on
+    done = pipeline("load", "green", "2013-12..2014-01", "--source-base-url", str(own))
+    assert done.returncode == 0, done.stderr
+    assert execute(database, "SELECT partition_key, source_url FROM load_ledger ORDER BY 1") == [
+        (f"green/{month}", f"{own}/green/green_tripdata_{month}.csv.gz") for month in ("2013-12", "2014-01")
+    ]
+    missing = pipeline("load", "green", "2014-01..2014-02", "--source-base-url", str(own))
+    assert missing.returncode == 30
+    assert "green 2014-02 does not exist at" in missing.stderr
+
+
+def test_malformed_rows_are_set_aside_by_the_same_command(
+    pipeline: Run, database: PostgresDatabase, mirror: Path
+) -> None:
+    (mirror / "green" / "green_tripdata_2019-01.csv.gz").write_bytes(
+        b"\r\n".join([HEADER, *trips(10), trip(11, fare_amount="free")])
+    )
+    assert pipeline("load", "green", "2019-01").returncode == 30
+    assert pipeline("load", "green", "2019-01", "--max-bad-rows", "1").returncode == 0
+    assert execute(database, "SELECT rows_loaded, rows_rejected FROM load_ledger") == [(10, 1)]
+
+
+def test_exit_code_is_luigis_and_2_for_wrong_words(pipeline: Run) -> None:
     assert pipeline("load", "green", "2019-02").returncode == 30
-    wrong = pipeline("load", "green", "2019-01", "--source", "nobody")
-    assert (wrong.returncode, wrong.stderr.splitlines()[-1][:42]) == (1, "pipeline: green has no source called 'nobo")
-    assert pipeline("load", "zones", "2019-01").stderr == "pipeline: zones has no months\n"
-    assert pipeline("load", "green").stderr == "pipeline: green: which months? pipeline load green 2020-04\n"
+    for words, said in (
+        (("green", "2019-01", "--source", "nobody"), "green has no source called 'nobody'; it has: mirror, tlc"),
+        (("zones", "2019-01"), "zones is one file and has no months: pipeline load zones"),
+        (("green",), "which months of green? For example: pipeline load green 2020-04"),
+        (("zones", "--max-bad-rows", "1"), "LoadZones does not take --max-bad-rows"),
+    ):
+        wrong = pipeline("load", *words)
+        assert (wrong.returncode, wrong.stderr) == (2, f"pipeline load: {said}\n")
 
 
 def test_load_build_and_report_go_the_whole_way(
@@ -98,8 +144,8 @@ def test_load_build_and_report_go_the_whole_way(
     assert reported.returncode == 0, reported.stderr
     assert reported.stdout == (tmp_path / "data" / "reports" / "postgres" / "index.html").as_uri() + "\n"
     assert execute(database, "SELECT count(*) > 0 FROM fact_trips") == [(True,)]
-    forgotten = pipeline("forget", "--taxi", "green", "--month", "2019-01").stdout
-    assert forgotten.endswith("hold it still. To rebuild: pipeline build --warehouse postgres\n")
+    forgotten = pipeline("forget", "green", "2019-01").stdout
+    assert forgotten.endswith("The models in PostgreSQL still hold it: pipeline build --warehouse postgres\n")
 
 
 def test_every_task_is_listed_with_an_example_that_luigi_understands(pipeline: Run) -> None:

@@ -105,3 +105,23 @@ def test_pipeline_and_luigi_load_in_an_empty_folder(
         installed / "python", "-c", "import pipeline.files as f; print(f.SHIPPED)", cwd=empty, **environment
     ).stdout
     assert "site-packages" in where
+
+
+def test_luigi_without_a_module_or_with_a_broken_configuration_is_told_in_one_line(
+    installed: Path, tmp_path: Path
+) -> None:
+    load = ("LoadTripdata", "--taxi", "green", "--month", "2019-01")
+    wrong = run(installed / "luigi", *load, cwd=tmp_path)
+    assert (wrong.returncode, wrong.stderr) == (
+        2,
+        "luigi: which module is this task in? For this pipeline's: "
+        "luigi --module pipeline LoadTripdata --taxi green --month 2019-01\n",
+    )
+    (tmp_path / "theirs.py").write_text("import luigi, sys\nprint('pipeline' in sys.modules)\n")
+    theirs = run(installed / "luigi", "--module", "theirs", "Theirs", cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    assert theirs.stdout == "False\n" and "TaskClassNotFoundException: No task Theirs" in theirs.stderr
+
+    (tmp_path / "luigi.cfg").write_text("no section\n")
+    broken = run(installed / "luigi", "--module", "pipeline", *load, cwd=tmp_path)
+    assert broken.returncode == 1 and broken.stderr.count("\n") == 1
+    assert broken.stderr.startswith("luigi: a configuration file cannot be read: File contains no section headers.")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,12 +14,14 @@ import pytest
 import requests
 from browser import CHROMIUM, Browser, browser
 from central import CentralScheduler, central_scheduler
-from conftest import publish, settings
+from conftest import publish, settings, start_command
 from waiting import eventually
 
+from pipeline.ui.processes import writer_of
 from pipeline.warehouses.postgres.connection import PostgresDatabase
 
 JANUARY = {"action": "load", "dataset": "green", "month": "2019-01"}
+FEBRUARY = ("LoadTripdata", "--taxi", "green", "--month", "2019-02")
 
 
 @pytest.fixture
@@ -176,6 +180,43 @@ def test_same_task_asked_for_twice_is_one_run_and_can_be_cancelled(ui: CentralSc
     assert cancelled.json()["stopped"]
     assert ended(ui, first.json()["id"])["status"] == "cancelled"
     assert not ask(ui, f"runs/{first.json()['id']}", "DELETE", headers=token).json()["stopped"]
+
+
+def test_run_of_an_earlier_server_or_of_a_terminal_can_be_cancelled(
+    tmp_path: Path, database: PostgresDatabase, mirror: Path
+) -> None:
+    def only_run(server: CentralScheduler) -> dict[str, Any]:
+        return next((run for run in ask(server, "runs").json() if run["status"] == "running" and run["log"]), {})
+
+    with socket.create_server(("127.0.0.1", 0)) as silent_site:
+        site = f"http://127.0.0.1:{silent_site.getsockname()[1]}"
+        environment = settings(tmp_path, database, mirror) | {"PIPELINE__SOURCE__BASE_URL": site}
+        with central_scheduler(environment) as ui:
+            token = {"Authorization": f"Bearer {(tmp_path / 'data' / 'ui' / 'token').read_text().strip()}"}
+            ask(ui, "runs", "POST", json=JANUARY, headers=token)
+            eventually(lambda: only_run(ui))
+        with central_scheduler(environment) as again:
+            run = only_run(again)
+            assert run["cancellable"]
+            assert ask(again, f"runs/{run['id']}", "DELETE").status_code == 401
+            assert ask(again, f"runs/{run['id']}", "DELETE", headers=token).json()["stopped"]
+            eventually(lambda: not only_run(again).get("cancellable"))
+
+            with start_command("luigi", "--module", "pipeline", *FEBRUARY, **environment) as of_a_terminal:
+                eventually(lambda: only_run(again).get("pid") == of_a_terminal.pid)
+                found = only_run(again)["id"]
+                assert ask(again, f"runs/{found}", "DELETE", headers=token).json()["stopped"]
+                assert of_a_terminal.wait(timeout=20) != 0
+            assert not ask(again, f"runs/{found}", "DELETE", headers=token).json()["stopped"]
+
+
+def test_process_that_has_the_number_of_a_run_by_chance_is_left_alone(tmp_path: Path) -> None:
+    with subprocess.Popen(["sleep", "60"]) as other:
+        log = tmp_path / f"20190101T000000-{other.pid}.jsonl"
+        log.touch()
+        assert writer_of(log) is None
+        other.kill()
+    assert writer_of(log) is None
 
 
 def test_nothing_is_started_without_the_token(ui: CentralScheduler) -> None:

@@ -1,39 +1,68 @@
-"""`pipeline forget`: removes a file's rows, markers and raw copy, so that it is extracted and loaded again."""
+"""`pipeline forget`: removes files' rows, markers and raw copies, so that they are extracted and loaded again."""
 
 from __future__ import annotations
 
-import datetime
+from pathlib import Path
 
-from pipeline.datasets import Release, dataset_named
-from pipeline.errors import PipelineError
+from pipeline.command_line import WrongCommandLine
+from pipeline.datasets import Dataset, Release
+from pipeline.datasets.months import Months
 from pipeline.extract.extraction import remove_extracted
 from pipeline.settings import StorageSettings
-from pipeline.warehouses import configured_warehouses, warehouse_info, warehouse_named
+from pipeline.warehouses import Warehouse, configured_warehouses, warehouse_info, warehouse_named
 
 
-def run(taxi: str, month: datetime.date | None) -> int:
-    """Says what was removed from where; what is not there needs no removing.
+def run(dataset: Dataset, months: Months | None, dry_run: bool) -> int:
+    """Says of each file where it was removed, or would be; what is not there needs no removing.
 
-    :raises PipelineError: when a month is missing, or given for a dataset that has none.
+    :raises WrongCommandLine: when a month is missing, or given for a dataset that has none.
     """
-    dataset = dataset_named(taxi)
-    if dataset.is_monthly != (month is not None):
-        raise PipelineError(
-            f"{taxi} needs --month" if dataset.is_monthly else f"{taxi} is one file and takes no --month"
-        )
-    release = Release(dataset, month)
-    raw_files = [StorageSettings().raw_folder() / release.raw_path(source) for source in release.sources()]
-    gone = [file for file in raw_files if remove_extracted(file)]  # first, as it may fail; rows are whole without it
-    raw = ", ".join(map(str, gone)) or str(raw_files[0])
-    removed, modelled = list[str](), list[str]()
-    for name in configured_warehouses():
-        was_there = warehouse_info(name).is_there() and warehouse_named(name).forget(release)
-        removed.append(f"{'removed from' if was_there else 'was not in'} {warehouse_info(name).title}")
-        if was_there and warehouse_named(name).last_build():
-            modelled.append(name)
-    print(f"{release.key}: {'; '.join(removed)}; {raw} {'removed' if gone else 'was not there'}")
-    for name in modelled:
-        print(
-            f"The models in {warehouse_info(name).title} hold it still. To rebuild: pipeline build --warehouse {name}"
-        )
+    if dataset.is_monthly and months is None:
+        raise WrongCommandLine(f"which months of {dataset.name}? For example: pipeline forget {dataset.name} 2020-04")
+    if months and not dataset.is_monthly:
+        raise WrongCommandLine(f"{dataset.name} is one file and has no months: pipeline forget {dataset.name}")
+    releases = [Release(dataset, month) for month in months] if months else [Release(dataset)]
+    warehouses = {name: warehouse_named(name) for name in configured_warehouses() if warehouse_info(name).is_there()}
+    found = _show(releases, warehouses) if dry_run else _forget(releases, warehouses)
+    if len(releases) > 1:
+        print(f"{'Would remove' if dry_run else 'Removed'} {found} of the {len(releases)} months {months}")
+    elif not found:
+        print(f"{releases[0].key}: there is nothing to remove")
     return 0
+
+
+def _forget(releases: list[Release], warehouses: dict[str, Warehouse]) -> int:
+    """Removes each file everywhere and says where it was; returns how many were anywhere."""
+    found, changed = 0, set[str]()
+    for release in releases:
+        # Raw files first, as that may fail: rows are whole without them.
+        files = [f"{file} removed" for file in _raw_files(release) if remove_extracted(file)]
+        names = [name for name, warehouse in warehouses.items() if warehouse.forget(release)]
+        changed.update(names)
+        if gone := [*(f"removed from {warehouse_info(name).title}" for name in names), *files]:
+            print(f"{release.key}: {'; '.join(gone)}", flush=True)
+            found += 1
+    for name in warehouses:
+        if name in changed and warehouses[name].last_build():
+            print(f"The models in {warehouse_info(name).title} still hold it: pipeline build --warehouse {name}")
+    return found
+
+
+def _show(releases: list[Release], warehouses: dict[str, Warehouse]) -> int:
+    """Says of each file where it is; returns how many are anywhere."""
+    found = 0
+    ledgers = {name: {entry.partition_key: entry for entry in each.loaded()} for name, each in warehouses.items()}
+    for release in releases:
+        rows = [
+            f"{entries[release.key].rows_loaded:,} rows in {warehouse_info(name).title}"
+            for name, entries in ledgers.items()
+            if release.key in entries
+        ]
+        if there := [*rows, *(str(file) for file in _raw_files(release) if file.exists())]:
+            print(f"{release.key}: {'; '.join(there)}")
+            found += 1
+    return found
+
+
+def _raw_files(release: Release) -> list[Path]:
+    return [StorageSettings().raw_folder() / release.raw_path(source) for source in release.sources()]

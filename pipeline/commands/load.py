@@ -2,58 +2,23 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import sys
 from dataclasses import dataclass
 
-from dateutil.relativedelta import relativedelta
+from luigi.task_register import Register
 
+from pipeline.command_line import WrongCommandLine
 from pipeline.commands import run_luigi
-from pipeline.datasets import Dataset, dataset_named, format_month, parse_month
-from pipeline.errors import PipelineError
+from pipeline.datasets import Dataset, format_month
+from pipeline.datasets.months import Months
+from pipeline.settings import SourceSettings
 from pipeline.tasks.load import load_task
-
-_MONTH = relativedelta(months=1)
-
-
-@dataclass(frozen=True)
-class Months:
-    """A range of months, the last one included."""
-
-    first: datetime.date
-    last: datetime.date
-
-    @classmethod
-    def parse(cls, text: str) -> Months:
-        """Reads 2020-03, 2020-03..2020-07 or 2020.
-
-        :raises ValueError: when the text is none of them, or the range is empty.
-        """
-        if text.isdecimal() and len(text) == 4:
-            return cls(parse_month(f"{text}-01"), parse_month(f"{text}-12"))
-        first, dots, last = text.partition("..")
-        months = cls(parse_month(first), parse_month(last) if dots else parse_month(first))
-        if months.last < months.first:
-            raise ValueError(f"'{text}' is empty: {last} is before {first}")
-        return months
-
-    def within(self, dataset: Dataset) -> Months:
-        """What the publisher is known to offer of them.
-
-        :raises PipelineError: when that is none.
-        """
-        first = max(self.first, dataset.first_month or self.first)
-        today = datetime.datetime.now(datetime.UTC).date()
-        last = min(self.last, dataset.last_month or self.last, today.replace(day=1))
-        if last < first:
-            raise PipelineError(f"{dataset.name} is published for {dataset.published_months()} only")
-        return Months(first, last)
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What to load, from where, into which warehouses and how."""
+    """What to load, from where, into which warehouses and how. No `base_url`: the configured one."""
 
     dataset: Dataset
     months: Months | None
@@ -61,37 +26,72 @@ class Wanted:
     workers: int = 1
     force: bool = False
     source: str = ""
+    base_url: str = ""
+    max_bad_rows: int = 0
 
     def arguments(self, warehouse: str) -> list[str]:
         """What follows `luigi --module pipeline` on a command line that does it."""
-        task = load_task(warehouse, self.dataset)
-        given = {"source": self.source} if self.source else {}
-        workers = ["--workers", str(self.workers)] if self.workers > 1 else []
-        if self.months is None or self.months.first == self.months.last:
+        task, given = load_task(warehouse, self.dataset), self.parameters()
+        base = ["--source-base-url", self.base_url] if self.base_url else []
+        common = [*base, *(["--workers", str(self.workers)] if self.workers > 1 else [])]
+        if self.months is None or self.months.is_one:
             month = ["--taxi", self.dataset.name, "--month", format_month(self.months.first)] if self.months else []
-            options = [word for name, value in given.items() for word in (f"--{name}", value)]
-            return [task, *month, *options, *(["--force"] if self.force else []), *workers]
-        of_params = {"taxi": self.dataset.name, **given, **({"force": True} if self.force else {})}
-        span = ["--start", format_month(self.months.first), "--stop", format_month(self.months.last + _MONTH)]
-        return ["RangeMonthly", "--of", task, "--of-params", json.dumps(of_params), *span, *workers]
+            return [task, *month, *(word for name, value in given.items() for word in _option(name, value)), *common]
+        of_params = json.dumps({"taxi": self.dataset.name, **given})
+        span = ["--start", format_month(self.months.first), "--stop", format_month(self.months.stop)]
+        return ["RangeMonthly", "--of", task, "--of-params", of_params, *span, *common]
+
+    def parameters(self) -> dict[str, object]:
+        """The parameters of the task that differ from their defaults."""
+        known = {"source": self.source, "max_bad_rows": self.max_bad_rows, "force": self.force}
+        return {name: value for name, value in known.items() if value}
 
 
-def run(
-    name: str, months: Months | None, warehouses: tuple[str, ...], workers: int, force: bool, source: str | None
-) -> int:
+def _option(name: str, value: object) -> list[str]:
+    option = f"--{name.replace('_', '-')}"
+    return [option] if value is True else [option, str(value)]
+
+
+def run(wanted: Wanted) -> int:
     """Returns Luigi's exit code, the highest where there are two warehouses.
 
-    :raises PipelineError: when a month is missing, given for a dataset that has none, or was never published.
+    :raises WrongCommandLine: when a month is missing, given for a dataset that has none, or an option is not for it.
+    :raises PipelineError: when none of the months can be at the source.
     """
-    dataset = dataset_named(name)
-    if dataset.is_monthly != (months is not None):
-        example = f"pipeline load {name} 2020-04"
-        raise PipelineError(f"{name}: which months? {example}" if dataset.is_monthly else f"{name} has no months")
-    if months and months.first != months.last:
-        asked, months = months, months.within(dataset)
-        if months != asked:
-            print(f"{name}: {format_month(months.first)}..{format_month(months.last)} is published", file=sys.stderr)
-    if source and source not in (known := [one.name for one in dataset.sources]):
-        raise PipelineError(f"{name} has no source called '{source}'; it has: {', '.join(known)}")
-    wanted = Wanted(dataset, months, warehouses, workers, force, source or "")
-    return max(run_luigi(wanted.arguments(warehouse)) for warehouse in warehouses)
+    _check(wanted)
+    return max(run_luigi(wanted.arguments(warehouse)) for warehouse in wanted.warehouses)
+
+
+def wanted_months(dataset: Dataset, months: Months | None, base_url: str) -> Months | None:
+    """The months to ask for: of the publisher those that it may have, of a source of one's own all that have begun.
+
+    A single month is asked for as it is, so that the task says where it is not. Says when it leaves some out.
+
+    :raises PipelineError: when none is left.
+    """
+    if months is None or months.is_one:
+        return months
+    settings = SourceSettings(base_url=base_url) if base_url else SourceSettings()
+    if settings.are_publishers():
+        found, why = months.published(dataset), "published"
+    else:
+        found, why = months.begun(), "past or present"
+    if found != months:
+        print(f"{dataset.name}: of {months}, {found} is {why}; the rest is left out", file=sys.stderr)
+    return found
+
+
+def _check(wanted: Wanted) -> None:
+    dataset = wanted.dataset
+    if dataset.is_monthly and wanted.months is None:
+        raise WrongCommandLine(f"which months of {dataset.name}? For example: pipeline load {dataset.name} 2020-04")
+    if wanted.months and not dataset.is_monthly:
+        raise WrongCommandLine(f"{dataset.name} is one file and has no months: pipeline load {dataset.name}")
+    known = [source.name for source in dataset.sources]
+    if wanted.source and wanted.source not in known:
+        raise WrongCommandLine(f"{dataset.name} has no source called '{wanted.source}'; it has: {', '.join(known)}")
+    for task in (load_task(warehouse, dataset) for warehouse in wanted.warehouses):
+        parameters = dict(Register.get_task_cls(task).get_params())
+        for name in wanted.parameters():
+            if name not in parameters:
+                raise WrongCommandLine(f"{task} does not take --{name.replace('_', '-')}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 import io
 import json
 import os
@@ -12,7 +11,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline.datasets import Release, all_datasets, dataset_named, format_month
+from pipeline.datasets import Dataset, all_datasets, format_month, parse_month
+from pipeline.datasets.months import Months
 from pipeline.errors import PipelineError
 from pipeline.extract.editions import NewEditions
 from pipeline.monitoring.overview import State, failed_releases, month_states
@@ -31,25 +31,25 @@ _MARKS = {"": " ", State.LOADED: "+", State.MISSING: "-", State.FAILED: "!", Sta
 Entries = dict[str, list[LedgerEntry]]
 
 
-def run(taxi: str | None, month: datetime.date | None, as_json: bool, grid: bool) -> int:
-    """Prints the files that are loaded, those of one dataset or month if asked; a lone one with how to look at it.
+def run(dataset: Dataset | None, months: Months | None, as_json: bool, grid: bool) -> int:
+    """Prints the files that are loaded, those of one dataset or some months if asked; a lone one with how to query it.
 
     :raises PipelineError: after it, when a warehouse that is configured could not be asked.
     """
     ledgers, problem = _ledgers()
-    entries = {name: [e for e in ledger if _is_wanted(e, taxi, month)] for name, ledger in ledgers.items()}
+    entries = {name: [e for e in ledger if _is_wanted(e, dataset, months)] for name, ledger in ledgers.items()}
     if as_json and grid:
-        print(json.dumps(_overview(entries), default=str, indent=2))
+        print(json.dumps(_overview(entries, dataset, months), default=str, indent=2))
     elif as_json:
         print(json.dumps(_loads(entries), default=str, indent=2))
     elif not any(entries.values()):
-        print(_nothing(taxi, month))
+        print(_nothing(dataset, months))
     else:
         if not grid:
             _print_table(entries)
             _print_summary(entries)
-        if grid or (taxi, month) == (None, None):
-            _print_overview(_overview(entries))
+        if grid or months is None or not months.is_one:
+            _print_overview(_overview(entries, dataset, months))
     if problem:
         raise problem
     return 0
@@ -66,20 +66,23 @@ def _loads(entries: Entries) -> list[dict[str, object]]:
     return loads
 
 
-def _overview(entries: Entries) -> dict[str, Any]:
-    """All that there is to say: the loads, each month's state, whether models and report are current, what is aside."""
+def _overview(entries: Entries, dataset: Dataset | None, wanted: Months | None) -> dict[str, Any]:
+    """Everything there is to say: loads, the state of each month, of models and report, rows in quarantine."""
     failed = failed_releases(StorageSettings().folder("logs"))
+    datasets = [dataset] if dataset else list(all_datasets().values())
     months: dict[str, dict[str, dict[str, str]]] = {}
     for name, found in entries.items():
         loaded, again = {entry.partition_key for entry in found}, _republished(found)
         states = {
-            spec.name: month_states(spec, loaded, again, failed) for spec in all_datasets().values() if spec.is_monthly
+            spec.name: {
+                format_month(month): str(state)
+                for month, state in month_states(spec, loaded, again, failed).items()
+                if wanted is None or month in wanted
+            }
+            for spec in datasets
+            if spec.is_monthly
         }
-        months[name] = {
-            dataset: {format_month(month): str(state) for month, state in of_months.items()}
-            for dataset, of_months in states.items()
-            if of_months
-        }
+        months[name] = {dataset: of_months for dataset, of_months in states.items() if of_months}
     return {
         "loads": _loads(entries),
         "months": months,
@@ -120,12 +123,11 @@ def _print_overview(overview: dict[str, Any]) -> None:
         print("(+ loaded, - missing in between, ! failed, * published again since)")
 
 
-def _nothing(taxi: str | None, month: datetime.date | None) -> str:
-    wanted = [taxi or "", format_month(month) if month else ""]
-    of_that = " of " + " ".join(filter(None, wanted)) if any(wanted) else ""
-    task = "LoadZones" if taxi and not dataset_named(taxi).is_monthly else "LoadTripdata"
-    options = f" --taxi {wanted[0] or 'green'} --month {wanted[1] or '2019-01'}" if task == "LoadTripdata" else ""
-    return f"Nothing{of_that} is loaded. To begin: luigi --module pipeline {task}{options}"
+def _nothing(dataset: Dataset | None, months: Months | None) -> str:
+    wanted = " ".join(filter(None, [dataset.name if dataset else "", str(months or "")]))
+    name = dataset.name if dataset else "green"
+    example = "pipeline load " + (name if dataset and not dataset.is_monthly else f"{name} {months or '2019-01'}")
+    return f"Nothing{f' of {wanted}' if wanted else ''} is loaded. To load it: {example}"
 
 
 def _ledgers() -> tuple[Entries, PipelineError | None]:
@@ -145,12 +147,11 @@ def _ledgers() -> tuple[Entries, PipelineError | None]:
     return ledgers, problem
 
 
-def _is_wanted(entry: LedgerEntry, taxi: str | None, month: datetime.date | None) -> bool:
-    if taxi is None:
-        return month is None or entry.partition_key.endswith(f"/{month:%Y-%m}")
-    if month is None:
-        return entry.target_table == dataset_named(taxi).table
-    return entry.partition_key == Release(dataset_named(taxi), month).key
+def _is_wanted(entry: LedgerEntry, dataset: Dataset | None, months: Months | None) -> bool:
+    name, _, month = entry.partition_key.partition("/")
+    if dataset is not None and name != dataset.name:
+        return False
+    return months is None or (bool(month) and parse_month(month) in months)
 
 
 def _print_table(entries: Entries) -> None:

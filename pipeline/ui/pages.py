@@ -134,12 +134,11 @@ class RunApi(Handler):
         if not self.guard.allows_change(self.request):
             self.finish_json({"error": "the token is missing or wrong: Authorization: Bearer TOKEN"}, 401)
             return
-        run = self.state.runs.find(unquote(run_id))
-        if run is None:
-            self.finish_json({"error": "no such run, or it was not started here"}, 404)
+        cancelled = await self.ask(self.state.cancel, unquote(run_id))
+        if cancelled is None:
+            self.finish_json({"error": "no such run"}, 404)
         else:
-            stopped = self.state.runs.cancel(run)
-            self.finish_json({"id": run.id, "status": run.status, "stopped": stopped})
+            self.finish_json(cancelled)
 
 
 class LogApi(Handler):

@@ -71,19 +71,23 @@ class RunLogs:
                 self._read_on(summary)
             return list(self._known.values())
 
+    def file(self, run_id: str) -> Path:
+        """Where a run's log is, if it has one."""
+        return self._folder / f"{run_id}.jsonl"
+
     def lines(self, run_id: str) -> list[dict[str, Any]]:
         """All lines of a run's log; none where there is no such run."""
         if not _NAME.fullmatch(run_id):
             return []
         try:
-            text = (self._folder / f"{run_id}.jsonl").read_bytes()
+            text = self.file(run_id).read_bytes()
         except OSError:
             return []
         return list(_objects(text))
 
     def _read_on(self, summary: RunSummary) -> None:
         try:
-            with (self._folder / f"{summary.id}.jsonl").open("rb") as file:
+            with self.file(summary.id).open("rb") as file:
                 file.seek(summary.size)
                 text = file.read()
         except OSError:

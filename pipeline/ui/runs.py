@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import json
 import os
-import signal
 import subprocess
 import sys
 import tempfile
@@ -19,6 +17,7 @@ from dateutil.relativedelta import relativedelta
 
 from pipeline.datasets import dataset_named, format_month, monthly_names, parse_month
 from pipeline.errors import PipelineError
+from pipeline.ui.processes import end_run
 from pipeline.ui.run_logs import now
 from pipeline.warehouses import WAREHOUSES, warehouse_info
 
@@ -28,7 +27,7 @@ _MOST_KEPT = 100
 
 @dataclass
 class StartedRun:
-    """A process that this server started; it outlives the server, and is then known by its log alone."""
+    """A process that this server started; it outlives the server, and the next one knows it by its log."""
 
     title: str
     arguments: tuple[str, ...]
@@ -97,8 +96,7 @@ class Runs:
         if not run.is_running:
             return False
         run.cancelled = True
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(run.process.pid, signal.SIGTERM)
+        end_run(run.process.pid)
         return True
 
     def _launch(self, arguments: tuple[str, ...]) -> tuple[subprocess.Popen[bytes], IO[bytes]]:

@@ -16,11 +16,13 @@ from pipeline.errors import PipelineError
 from pipeline.schedule.plan import catch_ups
 from pipeline.schedule.record import Record
 from pipeline.settings import ScheduleSettings, StorageSettings
+from pipeline.ui.processes import end_run, writer_of
 from pipeline.ui.run_logs import RunLogs, RunSummary, TaskRun
 from pipeline.ui.runs import Runs, StartedRun
 from pipeline.warehouses import configured_warehouses, warehouse_info, warehouse_named
 from pipeline.warehouses.ledger import LedgerEntry
 
+_QUIET_SECONDS = 90  # without a line after which a run on another machine counts as stopped
 _LEDGER_SECONDS = 2.0  # for which what a ledger said is believed, if no run has logged anything since
 
 
@@ -75,7 +77,7 @@ class State:
             else:
                 logs.pop(run.process.pid, None)
             found.append(_started(run, summary))
-        found += [_logged(summary) for summary in logs.values()]
+        found += [self._logged(summary) for summary in logs.values()]
         return sorted(found, key=lambda run: str(run["started"]), reverse=True)
 
     def run(self, run_id: str) -> dict[str, Any] | None:
@@ -91,6 +93,20 @@ class State:
             "lines": self.logs.lines(str(shown["log"])),
             "output": started.text() if started and (not summary or shown["status"] == "failed") else "",
         }
+
+    def cancel(self, run_id: str) -> dict[str, Any] | None:
+        """Ends a run, whoever started it, and says whether there was anything to end; None where there is no such run.
+
+        What it had in progress leaves nothing behind.
+        """
+        if started := self.runs.find(run_id):
+            return {"stopped": self.runs.cancel(started), "id": started.id, "status": started.status}
+        shown = next((run for run in self.run_list() if run["id"] == run_id), None)
+        if shown is None:
+            return None
+        if shown["cancellable"]:
+            end_run(shown["pid"])
+        return {"stopped": shown["cancellable"], "id": run_id, "status": shown["status"]}
 
     def schedules(self) -> list[dict[str, Any]]:
         """When each dataset is caught up with, and was last."""
@@ -122,6 +138,25 @@ class State:
             found = json.loads(StorageSettings().alert_state().read_text())
             return list(found) if isinstance(found, list) else []
         return []
+
+    def _logged(self, summary: RunSummary) -> dict[str, Any]:
+        """A run that this server has not started."""
+        months = [each for each in summary.tasks if each.task.startswith(("Load", "Dbt", "Report"))] or summary.tasks
+        names = sorted({f"{each.task} {each.dataset}".strip() for each in months})
+        count = len({(each.dataset, each.month) for each in months if each.month})
+        writer = writer_of(self.logs.file(summary.id))
+        status = "running" if writer or _may_run_elsewhere(summary) else summary.status
+        return {
+            "id": summary.id,
+            "log": summary.id,
+            "pid": _pid(summary.id),
+            "title": f"{', '.join(names[:3]) or 'nothing done'}{f', {count} months' if count > 1 else ''}",
+            "started": summary.started,
+            "ended": "" if status == "running" else summary.latest,
+            "status": status,
+            "cancellable": writer is not None,
+            **_counts(summary),
+        }
 
     def _ledger(self, warehouse: str) -> tuple[list[LedgerEntry], str]:
         # What a run has done since is not missed: it is logged after it is in the ledger.
@@ -186,25 +221,12 @@ def _pid(run_id: str) -> int:
     return int(run_id.rpartition("-")[2])
 
 
-def _logged(summary: RunSummary) -> dict[str, Any]:
-    months = [each for each in summary.tasks if each.task.startswith(("Load", "Dbt", "Report"))] or summary.tasks
-    names = sorted({f"{each.task} {each.dataset}".strip() for each in months})
-    count = len({(each.dataset, each.month) for each in months if each.month})
-    status = summary.status
-    latest = datetime.datetime.fromisoformat(summary.latest) if summary.latest else None
-    if status == "stopped" and latest and (datetime.datetime.now(datetime.UTC) - latest).total_seconds() < 90:
-        status = "running"
-    return {
-        "id": summary.id,
-        "log": summary.id,
-        "pid": _pid(summary.id),
-        "title": f"{', '.join(names[:3]) or 'nothing done'}{f', {count} months' if count > 1 else ''}",
-        "started": summary.started,
-        "ended": "" if status == "running" else summary.latest,
-        "status": status,
-        "here": False,
-        **_counts(summary),
-    }
+def _may_run_elsewhere(summary: RunSummary) -> bool:
+    """Whether a run that no process here writes the log of may be under way: its log is young."""
+    if summary.status != "stopped" or not summary.latest:
+        return False
+    latest = datetime.datetime.fromisoformat(summary.latest)
+    return (datetime.datetime.now(datetime.UTC) - latest).total_seconds() < _QUIET_SECONDS
 
 
 def _started(run: StartedRun, summary: RunSummary | None) -> dict[str, Any]:
@@ -218,7 +240,7 @@ def _started(run: StartedRun, summary: RunSummary | None) -> dict[str, Any]:
         "status": run.status,
         "ended": run.ended,
         "exit_code": run.process.returncode,
-        "here": True,
+        "cancellable": run.is_running,
         **(_counts(summary) if summary else {"done": 0, "failed": 0, "running": 0, "error": ""}),
     }
 

@@ -1,0 +1,225 @@
+"""The words that the `pipeline` command takes, and which function each command calls with them."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from typing import NoReturn, TypeAlias
+
+from luigi.task_register import Register
+
+from pipeline.command_line import WrongCommandLine
+from pipeline.commands import adopt, build, dbt, demo, forget, load, psql, report, status, stop, tasks, ui
+from pipeline.datasets import all_datasets, dataset_named, monthly_names
+from pipeline.datasets.months import Months
+from pipeline.errors import nearest
+from pipeline.warehouses import WAREHOUSES
+
+_EPILOG = """\
+e.g.  pipeline load green 2020-03..2020-07 --workers 2      pipeline load yellow 2020      pipeline report --open
+
+load, build and report run Luigi's tasks and print the line that does the same, such as
+  luigi --module pipeline LoadTripdata --taxi green --month 2020-04
+`pipeline tasks` lists them all; README.md and docs/ say more.
+
+Settings come from luigi.cfg, in this folder or the checkout, or PIPELINE__<SECTION>__<KEY>: PIPELINE__POSTGRES__DSN.
+"""
+
+Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
+_INVALID_CHOICE = re.compile(r"invalid choice: '(?P<word>.*)' \(choose from (?P<known>.*)\)")
+_UNKNOWN = re.compile(r"unrecognized arguments: (?P<word>--[\w-]+)")
+_MONTHS = "a month (2020-04), a range (2020-03..2020-07) or a year (2020)"
+_EVERYWHERE = {**{name: (name,) for name in WAREHOUSES}, "both": ("postgres", "bigquery")}
+
+
+class Parser(argparse.ArgumentParser):
+    """Reports a mistake in one line, with the nearest known word, and exits with 2."""
+
+    def error(self, message: str) -> NoReturn:
+        if found := _INVALID_CHOICE.search(message):
+            known = [word.strip("' ") for word in found["known"].split(",")]
+            message += nearest(found["word"], known, "did you mean {}?", start="; ")
+            if found["word"] in Register.task_names():
+                message = f"{found['word']} is a task: luigi --module pipeline {found['word']} …"
+        elif found := _UNKNOWN.search(message):
+            options = [option for action in self._actions for option in action.option_strings]
+            message += nearest(found["word"], options, "did you mean {}?", start="; ")
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+def command_parser() -> argparse.ArgumentParser:
+    """What reads the words; the result has `run`, the function to call with it, and `parser`, for its mistakes."""
+    parser = Parser(
+        prog="pipeline",
+        description="New York taxi trip records: what is loaded, and what to do with it.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.set_defaults(takes_more=False)
+    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    _add_work_commands(commands)
+    _add_warehouse_commands(commands)
+    _add_running_commands(commands)
+    command = commands.add_parser("help", help="show this help")
+    command.set_defaults(run=lambda a: print(parser.format_help(), end="") or 0)
+    for command in commands.choices.values():
+        command.set_defaults(parser=command)
+    return parser
+
+
+def _add_work_commands(commands: Commands) -> None:
+    command = commands.add_parser("load", help="load a month, a range of months or a year of a dataset")
+    command.add_argument("dataset", choices=list(all_datasets()), help="which dataset")
+    command.add_argument("months", nargs="?", type=_months, help=_MONTHS)
+    _add_warehouses_option(command)
+    command.add_argument("--workers", type=_positive, default=1, metavar="N", help="how many months to load at a time")
+    command.add_argument("--force", action="store_true", help="extract and load again, and replace what is loaded")
+    command.add_argument(
+        "--source", help="mirror or tlc: which publisher to take the files from (default: by the month)"
+    )
+    command.add_argument(
+        "--source-base-url", metavar="URL", help="take the files from this URL or folder instead of [source] base_url"
+    )
+    command.add_argument(
+        "--max-bad-rows",
+        type=_positive,
+        default=0,
+        metavar="N",
+        help="malformed rows to set aside before a month fails",
+    )
+    command.set_defaults(run=_load)
+
+    command = commands.add_parser("build", help="build the marts from what is loaded, with dbt")
+    _add_warehouses_option(command)
+    command.add_argument("--full-refresh", action="store_true", help="rebuild everything, even if it is up to date")
+    command.set_defaults(run=lambda a: build.run(_EVERYWHERE[a.warehouse], a.full_refresh))
+
+    command = commands.add_parser("report", help="write the report on the marts, and print where it is")
+    _add_warehouses_option(command)
+    command.add_argument("--open", action="store_true", help="open it in a browser")
+    command.set_defaults(run=lambda a: report.run(_EVERYWHERE[a.warehouse], a.open))
+
+    command = commands.add_parser("tasks", help="list every task with its parameters and an example")
+    command.set_defaults(run=lambda a: tasks.run())
+
+    command = commands.add_parser("demo", help="load, model and report on sample data, in a folder of its own")
+    command.set_defaults(run=lambda a: demo.run())
+
+
+def _add_warehouses_option(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--warehouse", choices=list(_EVERYWHERE), default="postgres", help="which warehouse, or both")
+
+
+def _add_warehouse_commands(commands: Commands) -> None:
+    command = commands.add_parser("status", help="show what is loaded: rows, date, source, and months that are missing")
+    command.add_argument("--json", action="store_true", help="print one JSON list instead of a table")
+    command.add_argument("--grid", action="store_true", help="only the months at a glance; with --json, everything")
+    _add_files(command)
+    command.set_defaults(run=_status)
+
+    command = commands.add_parser(
+        "psql", add_help=False, help="open psql on the configured database; takes psql's own options"
+    )
+    command.add_argument("-c", "--command", metavar="SQL", action="append", help="run this and exit; may be repeated")
+    command.set_defaults(run=lambda a: psql.run(a.command or [], a.rest), takes_more=True)
+
+    command = commands.add_parser(
+        "dbt", add_help=False, help="run dbt on the configured warehouse; takes dbt's own commands and options"
+    )
+    command.add_argument("--warehouse", choices=list(WAREHOUSES), default="postgres", help="which warehouse")
+    command.set_defaults(run=lambda a: dbt.run(a.warehouse, a.rest), takes_more=True)
+
+    command = commands.add_parser("adopt", help="take over a table that the course's Kestra flows have loaded")
+    command.add_argument("dataset", choices=monthly_names(), help="which dataset: green takes over green_tripdata")
+    command.add_argument(
+        "--recompute-ids", action="store_true", help="also take rows with a different id, and give them a new one"
+    )
+    command.set_defaults(run=lambda a: adopt.run(a.dataset, a.recompute_ids))
+
+    command = commands.add_parser("forget", help="remove months everywhere, raw files included, to load them again")
+    _add_files(command)
+    command.add_argument("--dry-run", action="store_true", help="show what would be removed, and remove nothing")
+    command.set_defaults(run=_forget)
+
+    command = commands.add_parser("stop", help="stop the embedded PostgreSQL now; unused, it stops by itself")
+    command.set_defaults(run=lambda a: stop.run())
+
+
+def _add_running_commands(commands: Commands) -> None:
+    command = commands.add_parser("schedule", help="load missing months as they are published, at scheduled times")
+    command.add_argument("datasets", nargs="*", choices=monthly_names(), help="only these (default: all)")
+    command.add_argument("--taxi", choices=monthly_names(), action="append", help="the same as an option; repeatable")
+    command.add_argument(
+        "--once", action="store_true", help="load what is missing now, and exit with Luigi's exit code"
+    )
+    command.add_argument("--dry-run", action="store_true", help="print the scheduled times, and do nothing")
+    command.add_argument(
+        "--from", dest="since", metavar="DATE", help="with --dry-run: print times from this date on (default: now)"
+    )
+    command.add_argument(
+        "--to", dest="until", metavar="DATE", help="with --dry-run: print times before this date (default: in a year)"
+    )
+    command.set_defaults(run=_schedule)
+
+    command = commands.add_parser("ui", help="serve the web page, and Luigi's central scheduler")
+    command.add_argument("--address", help="listen on this address instead of [ui] address")
+    command.add_argument("--port", type=int, help="listen on this port instead of [ui] port")
+    command.add_argument("--expose", action="store_true", help="allow an address that other machines can reach")
+    command.set_defaults(run=lambda a: ui.run(a.address, a.port, a.expose))
+
+
+def _load(arguments: argparse.Namespace) -> int:
+    a, dataset = arguments, dataset_named(arguments.dataset)
+    base_url = a.source_base_url or ""
+    months = load.wanted_months(dataset, a.months, base_url)
+    warehouses = _EVERYWHERE[a.warehouse]
+    return load.run(
+        load.Wanted(dataset, months, warehouses, a.workers, a.force, a.source or "", base_url, a.max_bad_rows)
+    )
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    name, months = _files(arguments)
+    return status.run(dataset_named(name) if name else None, months, arguments.json, arguments.grid)
+
+
+def _forget(arguments: argparse.Namespace) -> int:
+    name, months = _files(arguments)
+    if name is None:
+        raise WrongCommandLine("which dataset, and which months? For example: pipeline forget green 2020-04")
+    return forget.run(dataset_named(name), months, arguments.dry_run)
+
+
+def _schedule(arguments: argparse.Namespace) -> int:
+    from pipeline.commands import schedule  # the scheduling library takes a while to import
+
+    a = arguments
+    return schedule.run([*a.datasets, *(a.taxi or [])], a.once, a.dry_run, a.since, a.until)
+
+
+def _add_files(command: argparse.ArgumentParser) -> None:
+    command.add_argument("dataset", nargs="?", choices=list(all_datasets()), help="which dataset")
+    command.add_argument("months", nargs="?", type=_months, help=_MONTHS)
+    command.add_argument("--taxi", choices=list(all_datasets()), help="the dataset, as an option")
+    command.add_argument("--month", type=_months, help="the months, as an option")
+
+
+def _files(arguments: argparse.Namespace) -> tuple[str | None, Months | None]:
+    """The dataset and the months that the words name, in whichever of the two ways."""
+    a = arguments
+    if (a.dataset and a.taxi) or (a.months and a.month):
+        raise WrongCommandLine("the dataset and the months can be given only once")
+    return a.dataset or a.taxi, a.months or a.month
+
+
+def _months(text: str) -> Months:
+    try:
+        return Months.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{error}; or a range, 2020-03..2020-07, or a year, 2020") from None
+
+
+def _positive(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 1 on")
+    return int(text)
