@@ -27,7 +27,7 @@ def run(taxi: str, month: datetime.date | None) -> int:
     raw = ", ".join(map(str, gone)) or str(raw_files[0])
     removed, modelled = list[str](), list[str]()
     for name in configured_warehouses():
-        was_there = warehouse_info(name).is_there() and warehouse_named(name).forget(release)
+        was_there = warehouse_info(name).exists() and warehouse_named(name).forget(release)
         removed.append(f"{'removed from' if was_there else 'was not in'} {warehouse_info(name).title}")
         if was_there and warehouse_named(name).last_build():
             modelled.append(name)
