@@ -17,8 +17,8 @@ from psycopg2.extensions import connection as Connection
 
 from pipeline.errors import PipelineError
 from pipeline.progress import Progress
-from pipeline.releases import Block, CsvRelease, Record, records
-from pipeline.releases.csv_values import CsvValues, Problem
+from pipeline.releases import Block, CsvRelease, Record
+from pipeline.releases.csv_values import CsvValues, InvalidRecord, bad_row_error
 from pipeline.warehouses.postgres.connection import statement
 from pipeline.warehouses.postgres.quarantine import (
     BadRows,
@@ -127,7 +127,7 @@ class Stager:
     def _copy_block(self, block: Block) -> None:
         connection = self._idle.get()
         try:
-            if self._values.are_plain(block.data):
+            if self._values.match_plain_shape(block.data):
                 try:
                     copied = self._send_csv(connection, block.data)
                 except RowError:
@@ -146,13 +146,7 @@ class Stager:
         """Checks a block's rows one by one, collects the malformed ones and copies the others."""
         good = list[Record]()
         try:
-            following = records(block)
-            for record in following:
-                verdict = self._values.judge(record)
-                if isinstance(verdict, Problem):
-                    self._add_bad_row(malformed_row(record, verdict.column, verdict.message, verdict.value), following)
-                else:
-                    good.append(verdict)
+            good.extend(self._values.valid_records(block, self._reject))
         finally:
             # Also after an error: a row before the reported one may be one that only PostgreSQL rejects.
             remaining = [good] if good else []
@@ -199,11 +193,16 @@ class Stager:
         else:
             sys.__excepthook__(kind, error, *trace)
 
-    def _add_bad_row(self, row: MalformedRow, following: Iterable[Record] = ()) -> None:
+    def _reject(self, record: Record, invalid: InvalidRecord, remaining: Iterator[Record]) -> None:
+        self._add_bad_row(malformed_row(record, invalid), remaining)
+
+    def _add_bad_row(self, row: MalformedRow, remaining: Iterable[Record] = ()) -> None:
         with self._lock:
             was_added = not row.has_unclosed_quote and self.bad_rows.add(row)
         if not was_added:
-            raise _TooManyBadRows(row, "" if row.has_unclosed_quote else self._values.more_problems(following))
+            raise _TooManyBadRows(
+                row, "" if row.has_unclosed_quote else self._values.describe_further_invalid(remaining)
+            )
 
     def _row_count_error(self, line: int, copied: int, rows: int) -> PipelineError:
         return PipelineError(
@@ -211,15 +210,12 @@ class Stager:
             " was loaded"
         )
 
-    def _bad_row_error(self, row: MalformedRow, more: str) -> PipelineError:
+    def _bad_row_error(self, row: MalformedRow, further: str) -> PipelineError:
         allowed = f" (now {self.bad_rows.allowed})" if self.bad_rows.allowed else ""
-        hint = f", or let some such rows be set aside: --LoadTripdata-max-bad-rows N{allowed}"
+        alternative = f", or let some such rows be set aside: --LoadTripdata-max-bad-rows N{allowed}"
         if row.has_unclosed_quote or not self._release.dataset.is_monthly:
-            hint = ""
-        return PipelineError(
-            f"{self._release.label}, line {row.line_number}, {row.detail}{more}; nothing was loaded. Fix the file at"
-            f" its source and run again with --force{hint}"
-        )
+            alternative = ""
+        return bad_row_error(self._release.label, row.line_number, row.detail + further, "loaded", alternative)
 
 
 class _BinaryCopyStream(io.RawIOBase):

@@ -16,7 +16,7 @@ from psycopg2.extensions import cursor as Cursor
 
 from pipeline.datasets import Release
 from pipeline.releases import Record
-from pipeline.releases.csv_values import Problem
+from pipeline.releases.csv_values import InvalidRecord
 from pipeline.warehouses.postgres.connection import statement
 from pipeline.warehouses.postgres.tables import ReleaseTables
 
@@ -81,19 +81,19 @@ def find_bad_row(rows: Sequence[Record], error: psycopg2.Error) -> tuple[int, Ma
     else:
         index = _row_at_line(rows, int(place["line"]))
         column, value = place["column"] or "", place["value"] or error.diag.message_detail or ""
-    return index, malformed_row(rows[index], column, error.diag.message_primary or str(error), value)
+    return index, malformed_row(rows[index], InvalidRecord(column, error.diag.message_primary or str(error), value))
 
 
 def end_of_copy_row(row: Record) -> MalformedRow | None:
     r"""Returns the row as malformed if it is `\.`, where PostgreSQL before version 18 silently stops reading."""
     if row.data.rstrip(b"\r\n") != _END_OF_COPY:
         return None
-    return malformed_row(row, "", "missing data for column: the line holds only", row.text)
+    return malformed_row(row, InvalidRecord("", "missing data for column: the line holds only", row.text))
 
 
-def malformed_row(row: Record, column: str, problem: str, value: str) -> MalformedRow:
-    """Returns the row with its problem in one line."""
-    return MalformedRow(row.line_number, row.text, Problem(column, problem, value).detail)
+def malformed_row(row: Record, invalid: InvalidRecord) -> MalformedRow:
+    """Returns the row with the reason in one line."""
+    return MalformedRow(row.line_number, row.text, invalid.detail)
 
 
 def _row_at_line(rows: Sequence[Record], line: int) -> int:
