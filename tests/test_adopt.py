@@ -107,7 +107,7 @@ def test_flows_table_becomes_ours_row_by_row(
     assert again.returncode == 0 and "Did not run any tasks" in again.stderr
     refused = pipeline("adopt", "green")
     assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
-    assert "it is the pipeline's own already" in refused.stderr
+    assert "the pipeline created it, so there is nothing to adopt" in refused.stderr
 
 
 def test_adopted_table_is_what_loads_make(
@@ -150,19 +150,22 @@ def test_adopted_table_is_what_loads_make(
         ("DELETE FROM green_tripdata", "it has no rows; drop it"),
         ("ALTER TABLE green_tripdata DROP filename, DROP extra", "it lacks the columns extra, filename, so"),
         ("ALTER TABLE green_tripdata ALTER vendorid TYPE integer USING 1", "its column vendorid is integer, not text"),
-        ("ALTER TABLE green_tripdata ADD mine text", "it has columns that the flows' has not: mine; drop them first"),
+        (
+            "ALTER TABLE green_tripdata ADD mine text",
+            "it has columns that the flows do not create: mine; drop them first",
+        ),
         (
             "UPDATE green_tripdata SET filename = 'yellow_tripdata_2019-01.csv' WHERE vendorid IS NULL",
-            "1 rows have the filename 'yellow_tripdata_2019-01.csv', which is no file of green",
+            "1 rows have the filename 'yellow_tripdata_2019-01.csv', which is not a file of green",
         ),
         ("UPDATE green_tripdata SET filename = NULL WHERE vendorid IS NULL", "1 rows have no filename"),
         (
             "UPDATE green_tripdata SET unique_row_id = 'mine' WHERE vendorid IS NULL",
-            "rows with another unique_row_id than the flows compute: green_tripdata_2019-01.csv 1 of 54; --recompute",
+            "rows whose unique_row_id is not the one that the flows compute: green_tripdata_2019-01.csv 1 of 54; use",
         ),
         (
             "CREATE TABLE green_tripdata_of_the_flows (x text)",
-            "it would be kept as green_tripdata_of_the_flows, and",
+            "it would be kept as green_tripdata_of_the_flows, but",
         ),
     ],
 )

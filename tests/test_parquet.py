@@ -19,7 +19,7 @@ from pipeline.errors import PipelineError
 from pipeline.progress import silent
 from pipeline.releases import open_release
 from pipeline.releases.parquet_file import ParquetRelease
-from pipeline.releases.parquet_values import number_text, texts
+from pipeline.releases.parquet_values import number_text, postgres_texts
 from pipeline.sample import write_month
 from pipeline.warehouses import LoadJob
 from pipeline.warehouses.postgres.connection import PostgresDatabase
@@ -182,8 +182,8 @@ def test_numbers_and_times_have_postgresqls_text(server: str) -> None:
         with connection.cursor() as cursor:
             cursor.execute("SELECT %s::float8::text, %s::timestamp::text", (repr(number), str(time)))
             expected = cursor.fetchone()
-        assert expected == (number_text(number), texts(pa.array([time], pa.timestamp("us")))[0].as_py())
-        assert texts(pa.array([number, 1.5]))[0].as_py() == (expected[0] if number == number else "NaN")
+        assert expected == (number_text(number), postgres_texts(pa.array([time], pa.timestamp("us")))[0].as_py())
+        assert postgres_texts(pa.array([number, 1.5]))[0].as_py() == (expected[0] if number == number else "NaN")
 
     same()
     connection.close()

@@ -225,7 +225,7 @@ def test_garbage_after_gzip_is_found(write: Write, garbage: bytes) -> None:
 
 def test_quote_that_is_never_closed_is_told_by_its_line(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(csv_file, "BLOCK_BYTES", 100)
-    monkeypatch.setattr(csv_file, "LONGEST_RECORD", 1_000)
+    monkeypatch.setattr(csv_file, "MAX_RECORD_BYTES", 1_000)
     rows = [b"1,EWR,a,b\r\n"] * 500
     rows[100] = b'1,EWR,"a,b\r\n'
 

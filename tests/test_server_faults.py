@@ -305,7 +305,7 @@ def one_stream(database: PostgresDatabase) -> list[psutil.Process]:
 def test_frozen_server_is_given_up_in_mid_load(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, frozen_part: str
 ) -> None:
-    monkeypatch.setattr(watch, "FIRST_LOOK_SECONDS", 0.3)
+    monkeypatch.setattr(watch, "CHECK_SECONDS", 0.3)
     folder = Path(tempfile.mkdtemp()) / "postgres"
     database = PostgresDatabase(ensure_running(folder), "taxi", answer_timeout=1.5)
     frozen: list[psutil.Process] = []
@@ -343,7 +343,7 @@ def test_waiting_for_a_lock_is_said_and_ends(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """An idle transaction that has read the table stands before --force and forget."""
-    monkeypatch.setattr(watch, "FIRST_LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(watch, "CHECK_SECONDS", 0.2)
     load(database, job_of(trips(40, FEBRUARY), tmp_path, FEBRUARY), silent)
     hasty = replace(database, lock_timeout=2)
 
@@ -364,7 +364,7 @@ def test_load_says_who_has_vanished_with_its_lock(
     database: PostgresDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Of a machine that is gone without a word the server knows no more than of a process that is stopped."""
-    monkeypatch.setattr(watch, "FIRST_LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(watch, "CHECK_SECONDS", 0.2)
     load(database, job_of(trips(40, FEBRUARY), tmp_path, FEBRUARY), silent)
     with loading_process.start(database, LINES, tmp_path, "hold") as vanished:
         try:

@@ -23,7 +23,7 @@ def run(name: str, recompute_ids: bool) -> int:
 
     :raises PipelineError: when the table is not the flows'; nothing has changed then.
     """
-    if not warehouse_info("postgres").is_there():
+    if not warehouse_info("postgres").exists():
         folder = StorageSettings().postgres_folder()
         raise PipelineError(f"there is no database in {folder}; [postgres] dsn names the one that the flows load into")
     psycopg2.extensions.set_wait_callback(psycopg2.extras.wait_select)  # which lets ctrl-C cancel a statement

@@ -22,7 +22,7 @@ def run(dataset: Dataset, months: Months | None, dry_run: bool) -> int:
     if months and not dataset.is_monthly:
         raise WrongCommandLine(f"{dataset.name} is one file and has no months: pipeline forget {dataset.name}")
     releases = [Release(dataset, month) for month in months] if months else [Release(dataset)]
-    warehouses = {name: warehouse_named(name) for name in configured_warehouses() if warehouse_info(name).is_there()}
+    warehouses = {name: warehouse_named(name) for name in configured_warehouses() if warehouse_info(name).exists()}
     found = _show(releases, warehouses) if dry_run else _forget(releases, warehouses)
     if len(releases) > 1:
         print(f"{'Would remove' if dry_run else 'Removed'} {found} of the {len(releases)} months {months}")

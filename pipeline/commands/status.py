@@ -135,7 +135,7 @@ def _ledgers() -> tuple[Entries, PipelineError | None]:
     ledgers: Entries = {}
     problem = None
     for name in configured_warehouses():
-        if not warehouse_info(name).is_there():
+        if not warehouse_info(name).exists():
             ledgers[name] = []
             continue
         try:

@@ -190,7 +190,7 @@ def _verify(
             )
         if not found.rows:
             raise PipelineError(f"{url}: the file has a header but no rows; {_REMEDY}")
-        if (wrong := found.wrong_month(release)) and not allowances.any_month:
+        if (wrong := found.describe_wrong_month(release)) and not allowances.any_month:
             raise PipelineError(
                 f"{url}: not the file of {release}, as {wrong}; {_REMEDY}, or take it as it is with"
                 " --source-any-month true"

@@ -1,4 +1,4 @@
-"""Release files as the publisher made them, opened by their format and read in batches."""
+"""Opens release files as the publisher made them, in any format, and reads them in batches."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ def open_release(
     remedy: str | None = None,
     ignore_unknown_columns: bool = False,
 ) -> CsvRelease | ParquetRelease:
-    """The release file at `path`, open for one pass over its batches; a context manager.
+    """Returns the release file at `path`, open for one pass over its batches; a context manager.
 
-    Its `format` says whether it has `blocks()` of CSV or `arrow_batches()`. `source` is where it came from; by default
-    the release's first source whose files end as this one does. `label` is what messages call the file: its path,
-    unless given. `remedy` is what they advise to do.
+    Depending on its `format`, it has `blocks()` of CSV or `arrow_batches()`. `source` is where the file came from; the
+    default is the release's first source of the same format. `label` is the file's name in error messages, by default
+    its path; `remedy` is their advice.
 
-    :raises PipelineError: from here or while reading, when the file is not what the dataset's spec says, is truncated
-        or corrupt; the message names the file, the line where there is one, and the remedy.
+    :raises PipelineError: here or while reading, if the file does not match the dataset's spec, is truncated or
+        corrupt; the message has the file, the line if known, and the remedy.
     """
-    source = source or _source_of(path, release)
+    source = source or _guess_source(path, release)
     if source.format == "csv":
         return CsvRelease(path, release, source, label, remedy, ignore_unknown_columns)
     import_reader(source.format)
@@ -45,7 +45,7 @@ def open_release(
 
 
 def import_reader(format_: str) -> None:
-    """Imports what `open_release` needs for files of that format: pyarrow, for Parquet."""
+    """Imports the modules that `open_release` needs for files of that format."""
     if format_ == "parquet":
         # Arrow's buffered streams grow with a column chunk of small pages (`BufferedInputStream::Peek`). The system's
         # allocator grows them in place and keeps tens of megabytes less than Arrow's own, which it chooses at import.
@@ -53,7 +53,7 @@ def import_reader(format_: str) -> None:
         importlib.import_module("pipeline.releases.parquet_file")
 
 
-def _source_of(path: Path, release: Release) -> Source:
+def _guess_source(path: Path, release: Release) -> Source:
     is_parquet = path.suffix == ".parquet"
-    named = [source for source in release.sources() if (source.format == "parquet") == is_parquet]
-    return named[0] if named else release.source_named()
+    matching = [source for source in release.sources() if (source.format == "parquet") == is_parquet]
+    return matching[0] if matching else release.source_named()

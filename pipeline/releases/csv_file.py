@@ -1,4 +1,4 @@
-"""Reads a release file as the publisher made it: CSV, usually gzipped, in blocks of whole lines."""
+"""Reads a CSV release file, usually gzipped, in blocks of complete records."""
 
 from __future__ import annotations
 
@@ -18,31 +18,29 @@ from isal import igzip, isal_zlib
 from pipeline.datasets import Column, Release, Source, format_month
 from pipeline.errors import PipelineError
 from pipeline.releases.csv_records import Block, Record, count_records, records
-from pipeline.releases.survey import Survey, kind_of_texts, left_out, refusal
+from pipeline.releases.survey import Survey, dropped_column_note, infer_kind, undeclared_column_error
 
 __all__ = ["Block", "CsvRelease", "Record", "records"]
 
 BLOCK_BYTES = 1 << 20
-LONGEST_RECORD = 1 << 20  # which keeps memory flat when a stray quote makes one record of all that follows it
-_LONGEST_HEADER = 1 << 16
-_GZIP_MAGIC = b"\x1f\x8b"  # RFC 1952, 2.3.1: recognized by the content, as names can be wrong
+MAX_RECORD_BYTES = 1 << 20  # limits memory if an unclosed quote makes the rest of the file one record
+_MAX_HEADER_BYTES = 1 << 16
+_GZIP_MAGIC = b"\x1f\x8b"  # RFC 1952, 2.3.1; the file's name can be wrong
 _UTF8_BOM = b"\xef\xbb\xbf"
 _CORRUPT: tuple[type[Exception], ...] = (gzip.BadGzipFile, cast(type[Exception], isal_zlib.error), zlib.error)
 
 
 class CsvRelease:
-    """A release file on disk, open for one pass; `columns` are the warehouse names in the file's own order.
+    """A CSV file on disk, open for one pass; `columns` are the warehouse's names in the file's order.
 
-    `header` is its first line as it stands; `blocks()` gives what follows, the last line with a newline; if the file
-    lacks that, it is in `added_newline`.
+    `header` is the first line without dropped columns. `blocks()` yields the rest; if the last line has no newline, one
+    is added and is in `added_newline`. After the last block, `sha256` and `bytes_read` describe the file as stored,
+    compressed or not, and `text_bytes` is the length of its text.
 
-    After the last block, `sha256` and `bytes_read` tell what the file was, compressed bytes and all, and `text_bytes`
-    how long its text was.
+    `label` is the file's name in error messages, by default its path; `remedy` is their advice.
 
-    `label` is what messages call the file: its path by default. `remedy` is what they advise to do.
-
-    :raises PipelineError: from here or while iterating, when the file is not what the dataset's spec says, is
-        truncated or corrupt; the message names the file, the line where there is one, and the remedy.
+    :raises PipelineError: here or while iterating, if the file does not match the dataset's spec, is truncated or
+        corrupt; the message has the file, the line if known, and the remedy.
     """
 
     format = "csv"
@@ -63,17 +61,17 @@ class CsvRelease:
         self._ignore_unknown_columns = ignore_unknown_columns
         self._raw = _HashingReader(path)
         self._lines = self._decompressed()
-        with self._readable():
-            self.header = self._lines.readline(_LONGEST_HEADER)
+        with self._translate_errors():
+            self.header = self._lines.readline(_MAX_HEADER_BYTES)
         self.added_newline = b""
         self._newline = b"\r\n" if self.header.endswith(b"\r\n") else b"\n"
         self.text_bytes = len(self.header)
         names = self._match_header(self.header)
         declared = set(self.dataset.column_names)
-        self._places_of_unknown = {name: at for at, name in enumerate(names) if name not in declared}
-        self._unknown = dict.fromkeys(self._places_of_unknown, 0)  # and how many values each has
+        self._unknown_indexes = {name: index for index, name in enumerate(names) if name not in declared}
+        self._unknown_values = dict.fromkeys(self._unknown_indexes, 0)  # number of values by column
         self.columns = tuple(name for name in names if name in declared)
-        if self._unknown:
+        if self._unknown_values:
             self.header = ",".join(self.columns).encode() + self._newline
 
     def __enter__(self) -> CsvRelease:
@@ -85,105 +83,108 @@ class CsvRelease:
 
     @property
     def bytes_read(self) -> int:
-        """How many of the file's bytes (compressed ones, if it is) have been read so far."""
+        """The number of bytes read from the file so far, before decompression."""
         return self._raw.bytes_read
 
     @property
     def sha256(self) -> str:
-        """The SHA-256 of the bytes read so far, in hexadecimal digits."""
+        """The SHA-256 of the bytes read so far, in hexadecimal."""
         return self._raw.digest.hexdigest()
 
     def blocks(self) -> Iterator[Block]:
-        """The records in order; the gzip checksum has been checked when this ends."""
+        """Yields the records in order; verifies the gzip checksum at the end."""
         line = 2
         while chunk := self._read(BLOCK_BYTES):
-            data = chunk + self._rest_of_record(chunk, line)
+            data = chunk + self._read_rest_of_record(chunk, line)
             if b'"' in data and not self.dataset.lines_in_quotes:
                 self._check_quotes(data, line)
             rows = count_records(data)
             self.text_bytes += len(data)
-            yield Block(self._leave_out(data, line) if self._unknown else data, line, rows)
+            yield Block(self._drop_unknown_columns(data, line) if self._unknown_values else data, line, rows)
             line += data.count(b"\n") if b'"' in data else rows
-        self.notes = tuple(left_out(name, values) for name, values in self._unknown.items())
+        self.notes = tuple(dropped_column_note(name, values) for name, values in self._unknown_values.items())
 
     def _check_quotes(self, data: bytes, first_line: int) -> None:
-        """Refuses a quote that its line does not close: taken for the start of a text, it would swallow rows."""
+        """Rejects a line with an unclosed quote, which would otherwise extend its field over the rows that follow."""
         for line, text in enumerate(data.split(b"\n"), first_line):
             if text.count(b'"') % 2:
-                shown = text[: _LONGEST_SHOWN // 2].decode("utf-8", "backslashreplace").rstrip("\r")
+                shown = text[: _MAX_SHOWN_CHARACTERS // 2].decode("utf-8", "backslashreplace").rstrip("\r")
                 raise PipelineError(
                     f"{self.label}, line {line:,}: a quote that is not closed in its line, {shown!r}; {self._remedy},"
                     f" or say `lines_in_quotes: true` in pipeline/datasets/{self.dataset.name}.yaml if they may be open"
                 )
 
-    def _leave_out(self, data: bytes, first_line: int) -> bytes:
-        """The records without the columns that the spec does not declare.
+    def _drop_unknown_columns(self, data: bytes, first_line: int) -> bytes:
+        """Returns the records without the columns that the spec does not declare.
 
-        :raises PipelineError: when one of those has a value and that is not to be ignored.
+        :raises PipelineError: if such a column has a value and unknown columns are not to be ignored.
         """
         kept = []
         for record in records(Block(data, first_line, 0)):
             body = record.data.rstrip(b"\r\n")
             fields = _FIELD.findall(body) if b'"' in body else body.split(b",")
-            if len(fields) <= max(self._places_of_unknown.values()):
+            if len(fields) <= max(self._unknown_indexes.values()):
                 raise PipelineError(
                     f"{self.label}, line {record.line_number:,}: {len(fields)} fields, fewer than there are columns;"
                     f" {self._remedy}"
                 )
-            for name, place in self._places_of_unknown.items():
-                value = fields[place].strip(b'"')
+            for name, index in self._unknown_indexes.items():
+                value = fields[index].strip(b'"')
                 if value and not self._ignore_unknown_columns:
                     text = value.decode("utf-8", "backslashreplace")
-                    found = f"has values, the first on line {record.line_number:,}: {text[:_LONGEST_SHOWN]!r}"
-                    raise refusal(self.label, name, kind_of_texts([text]), found, self.release)
-                self._unknown[name] += bool(value)
-            unknown = set(self._places_of_unknown.values())
-            line = b",".join(field for place, field in enumerate(fields) if place not in unknown)
+                    found = f"has values, the first on line {record.line_number:,}: {text[:_MAX_SHOWN_CHARACTERS]!r}"
+                    raise undeclared_column_error(self.label, name, infer_kind([text]), found, self.release)
+                self._unknown_values[name] += bool(value)
+            unknown = set(self._unknown_indexes.values())
+            line = b",".join(field for index, field in enumerate(fields) if index not in unknown)
             kept.append(line + record.data[len(body) :])
         return b"".join(kept)
 
     def survey(self) -> Survey:
-        """Reads all of the file; counts the records, and those in the release's month."""
-        found, count = Survey(), self._counter_of_months()
+        """Reads the whole file and counts its records, in total and by month."""
+        found, count = Survey(), self._month_counter()
         for block in self.blocks():
             found.rows += block.rows
             count(block, found)
         return found
 
-    def _counter_of_months(self) -> Callable[[Block, Survey], None]:
-        """What adds a block's records to a survey by month. Blocks that look right are not taken apart for it."""
+    def _month_counter(self) -> Callable[[Block, Survey], None]:
+        """Returns a function that adds a block to a survey.
+
+        Blocks that are almost completely in the release's month are counted by their text, without parsing records.
+        """
         month, event_time = self.release.month, self.dataset.event_time
         if month is None or event_time not in self.columns:
             return _count_all
         text = f"{month:%Y-%m}-".encode()
-        place = self.columns.index(event_time)
+        index = self.columns.index(event_time)
         types = {column.name: column.postgres_type for column in self.dataset.columns}
         times = sum(types[name] == "timestamp" for name in self.columns)
 
         def count(block: Block, found: Survey) -> None:
-            likely = min(block.rows, block.data.count(text) // times)
-            if likely >= block.rows * _LIKELY_SHARE:
-                found.rows_in_month += likely
-                found.months[format_month(month)] += likely
+            estimate = min(block.rows, block.data.count(text) // times)
+            if estimate >= block.rows * _TYPICAL_SHARE:
+                found.rows_in_month += estimate
+                found.months[format_month(month)] += estimate
                 return
             for record in records(block):
                 fields = next(csv.reader([record.text]), [])
-                value = fields[place][:7] if len(fields) > place else ""
+                value = fields[index][:7] if len(fields) > index else ""
                 found.months[value] += 1
                 found.rows_in_month += value == format_month(month)
 
         return count
 
-    def _rest_of_record(self, chunk: bytes, first_line: int) -> bytes:
-        """What the record that the chunk breaks off in goes on with, and the newline that the file may lack."""
+    def _read_rest_of_record(self, chunk: bytes, first_line: int) -> bytes:
+        """Reads the rest of the record in which the chunk ends; adds the final newline if the file has none."""
         rest, size, last = list[bytes](), 0, chunk
         spans_lines = self.dataset.lines_in_quotes
         quoted = chunk.count(b'"') % 2 if spans_lines and b'"' in chunk else 0
         while quoted or not last.endswith(b"\n"):
-            if size > LONGEST_RECORD:
+            if size > MAX_RECORD_BYTES:
                 line = first_line + chunk.count(b"\n", 0, chunk.rfind(b'"') if quoted else len(chunk))
                 raise PipelineError(
-                    f"{self.label}, line {line}: a record of more than {LONGEST_RECORD:,} bytes, so probably a quote"
+                    f"{self.label}, line {line}: a record of more than {MAX_RECORD_BYTES:,} bytes, so probably a quote"
                     f" that is never closed; {self._remedy}"
                 )
             if not (piece := self._read_line()):
@@ -194,12 +195,12 @@ class CsvRelease:
         return b"".join(rest)
 
     def _read(self, size: int) -> bytes:
-        with self._readable():
+        with self._translate_errors():
             return self._lines.read(size)
 
     def _read_line(self) -> bytes:
-        with self._readable():
-            return self._lines.readline(LONGEST_RECORD)
+        with self._translate_errors():
+            return self._lines.readline(MAX_RECORD_BYTES)
 
     def _decompressed(self) -> BinaryIO:
         magic = self._raw.peek(2)
@@ -210,7 +211,7 @@ class CsvRelease:
         return io.BufferedReader(self._raw, BLOCK_BYTES)
 
     @contextlib.contextmanager
-    def _readable(self) -> Iterator[None]:
+    def _translate_errors(self) -> Iterator[None]:
         try:
             yield
         except EOFError as error:
@@ -221,7 +222,7 @@ class CsvRelease:
             raise PipelineError(f"{self.label}: the gzip stream is corrupt ({error}); {self._remedy}") from error
 
     def _match_header(self, header: bytes) -> tuple[str, ...]:
-        names = _names(header)
+        names = _column_names(header)
         lowered = [name.lower() for name in names]
         known = {alias.lower(): c.name for c in self.dataset.columns for alias in (c.source_name, *c.aliases)}
         lowered = [known.get(name, name) for name in lowered]
@@ -230,10 +231,10 @@ class CsvRelease:
             raise PipelineError(
                 f"{self.label}, line 1: not a {self.dataset.name} file, as it begins with {shown!r}; {self._remedy}"
             )
-        problems = [f"lacks {c.source_name}" for c in self._wanted() if c.name not in lowered]
+        problems = [f"lacks {c.source_name}" for c in self._expected_columns() if c.name not in lowered]
         adds = [name for name in names if name.lower() not in known]
         repeats = [f"repeats {name!r}" for i, name in enumerate(names) if name.lower() in lowered[:i]]
-        # A column more is no problem where nothing is in it, which is found out on the way; see _leave_out.
+        # An additional column without values is accepted; _drop_unknown_columns checks its values.
         if problems or repeats or not all(map(_NAME.fullmatch, adds)):
             problems += [*(f"adds {name!r}" for name in adds), *repeats]
             more = f" and has {len(problems) - _SHOWN_PROBLEMS} more problems" if problems[_SHOWN_PROBLEMS:] else ""
@@ -244,7 +245,7 @@ class CsvRelease:
             )
         return tuple(lowered)
 
-    def _wanted(self) -> tuple[Column, ...]:
+    def _expected_columns(self) -> tuple[Column, ...]:
         return self.dataset.columns_of(self.release.month, self.source)
 
 
@@ -252,18 +253,18 @@ def _count_all(block: Block, found: Survey) -> None:
     found.rows_in_month += block.rows
 
 
-_LIKELY_SHARE = 0.9  # of a block's rows in the month by a quick look: the exact count would then not be below any share
-_REMEDY = "if it is whole at its source, remove this copy with `pipeline forget` and run again"
-_SHOWN_PROBLEMS, _LONGEST_SHOWN = 12, 80
+_TYPICAL_SHARE = 0.9  # of a block's rows in the month; above it, the estimate is used instead of an exact count
+_REMEDY = "if it is complete at its source, remove this copy with `pipeline forget` and run again"
+_SHOWN_PROBLEMS, _MAX_SHOWN_CHARACTERS = 12, 80
 _FIELD = re.compile(rb'(?:^|(?<=,))(?:"[^"]*"|[^,"])*')
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 
 
-def _names(header: bytes) -> list[str]:
+def _column_names(header: bytes) -> list[str]:
     text = header.removeprefix(_UTF8_BOM).decode("utf-8", "backslashreplace").rstrip("\r\n")
     try:
         return [name.strip() for name in next(csv.reader([text]), [])]
-    except csv.Error:  # a carriage return, say, in the middle of it
+    except csv.Error:  # for example, a carriage return within the line
         return []
 
 

@@ -1,7 +1,7 @@
-"""CSV records in blocks of bytes: where they end, how many there are, and which line each is on.
+"""Splits blocks of CSV into records and counts them.
 
-A record ends at a newline outside quotes, and every quote opens or closes: PostgreSQL's rule, which for well-formed
-CSV is everybody's.
+A record ends at a newline outside quotes, and every quote character opens or closes a quoted part. This is PostgreSQL's
+rule, which agrees with other parsers for well-formed CSV.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ _QUOTED = re.compile(rb'"[^"]*"')
 
 @dataclass(frozen=True)
 class Block:
-    """Some whole CSV records, each ended by a newline.
+    """Complete CSV records, each ended by a newline.
 
-    `first_line` is the number in the file (from 1, the header's) of the block's first line; `rows` counts records.
+    `first_line` is the number of the block's first line in the file (the header is line 1); `rows` counts records.
     """
 
     data: bytes
@@ -27,21 +27,21 @@ class Block:
 
 @dataclass(frozen=True)
 class Record:
-    """One CSV record with its line end, and the number of its (first) line in the file."""
+    """One CSV record with its line ending, and the number of its first line in the file."""
 
     line_number: int
     data: bytes
 
     @property
     def text(self) -> str:
-        """The record as text without its line end; what is not UTF-8 is escaped, and so is NUL."""
+        """The record as text without its line ending; NUL and bytes that are not UTF-8 are escaped."""
         return self.data.rstrip(b"\r\n").decode("utf-8", "backslashreplace").replace("\0", "\\x00")
 
 
 def records(block: Block) -> Iterator[Record]:
-    """The block's records one by one: slow, for when one of them has to be found."""
+    """Yields the block's records; slow, so used only if single records are needed."""
     line, start, pending, quoted = block.first_line, block.first_line, list[bytes](), False
-    for piece in block.data.split(b"\n")[:-1]:  # not splitlines: PostgreSQL takes a lone CR for no line end here
+    for piece in block.data.split(b"\n")[:-1]:  # not splitlines(): a lone CR is not a line ending
         pending.append(piece + b"\n")
         line += 1
         quoted ^= piece.count(b'"') % 2 == 1
@@ -53,7 +53,7 @@ def records(block: Block) -> Iterator[Record]:
 
 
 def count_records(data: bytes) -> int:
-    """How many records some CSV is, each ended by a newline; one whose quote is never closed takes in all the rest."""
+    """Returns the number of records, each ended by a newline; an unclosed quote extends its record to the end."""
     if b'"' not in data:
         return data.count(b"\n")
     open_quote = data.rfind(b'"') if data.count(b'"') % 2 else len(data)

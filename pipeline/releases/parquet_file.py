@@ -1,4 +1,4 @@
-"""Reads a release file in Apache Parquet in batches, each cast to the columns that the spec declares."""
+"""Reads an Apache Parquet release file in batches that are cast to the columns that the spec declares."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ import pyarrow.parquet as pq
 
 from pipeline.datasets import Column, Release, Source
 from pipeline.errors import PipelineError
-from pipeline.releases.parquet_values import TYPES, BadValue, WrongType, convert, csv_lines, kind_of
-from pipeline.releases.survey import Survey, left_out, refusal
+from pipeline.releases.parquet_values import TYPES, BadValue, WrongType, convert, csv_lines, kind_of_type
+from pipeline.releases.survey import Survey, dropped_column_note, undeclared_column_error
 
 BATCH_ROWS = 8_192
-_BUFFER_BYTES = 1 << 18  # so that a row group that holds the whole month is read piece by piece
-_MAGIC = b"PAR1"  # https://parquet.apache.org/docs/file-format/: at both ends
-_SHORTEST = 12  # both magics and the footer's length
-_REMEDY = "if it is whole at its source, remove this copy with `pipeline forget` and run again"
+_BUFFER_BYTES = 1 << 18  # reads a row group in pieces, as it may contain the whole month
+_MAGIC = b"PAR1"  # at both ends, see https://parquet.apache.org/docs/file-format/
+_MIN_FILE_BYTES = 12  # both magic numbers and the footer's length
+_REMEDY = "if it is complete at its source, remove this copy with `pipeline forget` and run again"
 _SHOWN_PROBLEMS = 12
-_LONGEST_VALUE = 200
+_MAX_SHOWN_CHARACTERS = 200
 
 
 @dataclass(frozen=True)
-class _Wanted:
-    """A declared column, and the name that this file has for it, None where it has none."""
+class _MappedColumn:
+    """A declared column and its name in the file, or None if the file does not have it."""
 
     column: Column
     name: str | None
@@ -43,11 +43,11 @@ class _Wanted:
 class ParquetRelease:
     """A Parquet file on disk, open for one pass over its batches; a context manager.
 
-    `columns` are all the declared columns under their warehouse names, in the spec's order; those that the file has
-    not are NULL. `rows` is the footer's count. `notes` tells which columns were left out, to be logged by who wants to.
+    `columns` are all declared columns under the warehouse's names, in the spec's order; columns that the file lacks are
+    NULL. `rows` is the count in the footer. `notes` are messages about columns that were left out.
 
-    :raises PipelineError: from here or while iterating, when the file is not what the dataset's spec says, is truncated
-        or corrupt; the message names the file, column, row (from 1) and value where there is one, and the remedy.
+    :raises PipelineError: here or while iterating, if the file does not match the dataset's spec, is truncated or
+        corrupt; the message has the file, the column, row (from 1) and value if known, and the remedy.
     """
 
     format = "parquet"
@@ -68,8 +68,8 @@ class ParquetRelease:
         self._raw = path.open("rb")
         try:
             self.bytes_read = os.fstat(self._raw.fileno()).st_size
-            self._check_ends()
-            with self._readable("its footer"):
+            self._check_magic()
+            with self._translate_errors("its footer"):
                 self._file = pq.ParquetFile(
                     self._raw,
                     buffer_size=_BUFFER_BYTES,
@@ -79,9 +79,9 @@ class ParquetRelease:
                 )
                 self._fields: dict[str, pa.Field] = {field.name: field for field in self._file.schema_arrow}
             self.rows: int = self._file.metadata.num_rows
-            self._wanted = self._match_columns()
+            self._mapped = self._match_columns()
             self._check_types()
-            self.notes = self._leave_out_unknown(ignore_unknown_columns)
+            self.notes = self._drop_unknown_columns(ignore_unknown_columns)
         except BaseException:
             self._raw.close()
             raise
@@ -94,46 +94,46 @@ class ParquetRelease:
 
     @property
     def sha256(self) -> str:
-        """The SHA-256 of the whole file, in hexadecimal digits."""
+        """The SHA-256 of the file, in hexadecimal."""
         self._raw.seek(0)
         return hashlib.file_digest(self._raw, "sha256").hexdigest()
 
     @property
     def text_bytes(self) -> int:
-        """How long the file's pages are, decompressed."""
+        """The length of the file's pages after decompression."""
         metadata = self._file.metadata
         return sum(metadata.row_group(i).total_byte_size for i in range(metadata.num_row_groups))
 
     def arrow_batches(self) -> Iterator[pa.RecordBatch]:
-        """The rows in order, as the declared types: text as strings, timestamps in microseconds without a zone.
+        """Yields the rows in order in the declared types: text as strings, timestamps in microseconds without a zone.
 
-        No value is rounded or cut to fit: one that has no equal in the declared type is an error.
+        Values are never rounded or truncated; a value that the declared type cannot represent is an error.
         """
-        schema = pa.schema([pa.field(wanted.column.name, wanted.type) for wanted in self._wanted])
+        schema = pa.schema([pa.field(mapped.column.name, mapped.type) for mapped in self._mapped])
         first_row = 1
-        for batch in self._read([wanted.name for wanted in self._wanted if wanted.name is not None]):
-            yield pa.RecordBatch.from_arrays([self._cast(batch, w, first_row) for w in self._wanted], schema=schema)
+        for batch in self._read([mapped.name for mapped in self._mapped if mapped.name is not None]):
+            yield pa.RecordBatch.from_arrays([self._cast(batch, w, first_row) for w in self._mapped], schema=schema)
             first_row += batch.num_rows
 
     def csv_text(self) -> Iterator[bytes]:
-        """The rows as the CSV file that PostgreSQL would write of them: the header, then blocks of whole lines."""
+        """Yields the rows as CSV in the text format of PostgreSQL: the header, then blocks of complete lines."""
         yield ",".join(column.source_name for column in self.dataset.columns).encode() + b"\n"
         for batch in self.arrow_batches():
             yield csv_lines(batch)
 
     def survey(self) -> Survey:
-        """Counts the rows, and those in the release's month; reads one column only.
+        """Counts the rows, in total and by month; reads one column only.
 
-        :raises PipelineError: also when the rows are not as many as the footer says.
+        :raises PipelineError: also if the number of rows differs from the footer's.
         """
-        event = next((w for w in self._wanted if w.column.name == self.dataset.event_time), None)
+        event = next((w for w in self._mapped if w.column.name == self.dataset.event_time), None)
         if event is None or event.name is None or not self.release.month:
             return Survey(self.rows, self.rows)
         found, first_row = Survey(), 1
         month = f"{self.release.month:%Y-%m}"
         for batch in self._read([event.name]):
             times = self._cast(batch, event, first_row)
-            # A timestamp as its month's text would cost more than all else; whole months since 1970 do not.
+            # Formatting every timestamp would cost more than everything else; truncating them to months does not.
             counted = pc.value_counts(pc.floor_temporal(times, unit="month")).to_pylist()
             found.months += Counter(
                 {f"{count['values']:%Y-%m}": count["counts"] for count in counted if count["values"]}
@@ -147,19 +147,19 @@ class ParquetRelease:
             )
         return found
 
-    def _check_ends(self) -> None:
-        begins = self._raw.read(60)
-        if not begins:
+    def _check_magic(self) -> None:
+        beginning = self._raw.read(60)
+        if not beginning:
             raise PipelineError(f"{self.label}: the file is empty; {self._remedy}")
-        if not begins.startswith(_MAGIC):
-            shown = begins.split(b"\n")[0].decode("utf-8", "backslashreplace")
+        if not beginning.startswith(_MAGIC):
+            shown = beginning.split(b"\n")[0].decode("utf-8", "backslashreplace")
             raise PipelineError(f"{self.label}: not a Parquet file, as it begins with {shown!r}; {self._remedy}")
         self._raw.seek(-min(4, self.bytes_read), os.SEEK_END)
-        if self.bytes_read < _SHORTEST or self._raw.read() != _MAGIC:
+        if self.bytes_read < _MIN_FILE_BYTES or self._raw.read() != _MAGIC:
             raise PipelineError(f"{self.label}: the Parquet file is cut off; {self._remedy}")
         self._raw.seek(0)
 
-    def _match_columns(self) -> list[_Wanted]:
+    def _match_columns(self) -> list[_MappedColumn]:
         known = {alias.lower(): c.name for c in self.dataset.columns for alias in (c.source_name, *c.aliases)}
         names = list(self._file.schema_arrow.names)
         found: dict[str, str] = {}
@@ -175,40 +175,40 @@ class ParquetRelease:
             raise PipelineError(
                 f"{self.label}: not a {self.dataset.name} file, as its columns are {shown}; {self._remedy}"
             )
-        wanted = self.dataset.columns_of(self.release.month, self.source)
-        problems = [f"lacks {c.source_name}" for c in wanted if c.name not in found] + problems
+        required = self.dataset.columns_of(self.release.month, self.source)
+        problems = [f"lacks {c.source_name}" for c in required if c.name not in found] + problems
         if problems:
             more = f" and has {len(problems) - _SHOWN_PROBLEMS} more problems" if problems[_SHOWN_PROBLEMS:] else ""
             raise PipelineError(
                 f"{self.label}: the file {', '.join(problems[:_SHOWN_PROBLEMS])}{more}; if the publisher"
                 f" changed it, change pipeline/datasets/{self.dataset.name}.yaml: a column that ended gets an `until`"
             )
-        return [_Wanted(column, found.get(column.name)) for column in self.dataset.columns]
+        return [_MappedColumn(column, found.get(column.name)) for column in self.dataset.columns]
 
     def _check_types(self) -> None:
-        for wanted in self._wanted:
-            if wanted.name is None:
+        for mapped in self._mapped:
+            if mapped.name is None:
                 continue
-            type_ = self._fields[wanted.name].type
+            type_ = self._fields[mapped.name].type
             try:
-                convert(pa.nulls(0, type_), wanted.type, wanted.column.whole)
+                convert(pa.nulls(0, type_), mapped.type, mapped.column.whole)
             except (WrongType, pa.ArrowException) as error:
                 raise PipelineError(
-                    f"{self.label}: the column {wanted.column.source_name} is of the type {type_}, which is not read as"
-                    f" {wanted.column.postgres_type}; if the publisher changed it, change it in"
+                    f"{self.label}: the column {mapped.column.source_name} is of the type {type_}, which is not read as"
+                    f" {mapped.column.postgres_type}; if the publisher changed it, change it in"
                     f" pipeline/datasets/{self.dataset.name}.yaml, too"
                 ) from error
 
-    def _leave_out_unknown(self, ignore: bool) -> tuple[str, ...]:
-        read = {wanted.name for wanted in self._wanted}
+    def _drop_unknown_columns(self, ignore: bool) -> tuple[str, ...]:
+        read = {mapped.name for mapped in self._mapped}
         notes = []
         for name, field in self._fields.items():
             if name in read:
                 continue
             values = self._count_values(name, field, stop_at_first=not ignore)
             if values and not ignore:
-                raise refusal(self.label, name, kind_of(field.type), "has values", self.release)
-            notes.append(left_out(name, values))
+                raise undeclared_column_error(self.label, name, kind_of_type(field.type), "has values", self.release)
+            notes.append(dropped_column_note(name, values))
         return tuple(notes)
 
     def _count_values(self, name: str, field: pa.Field, stop_at_first: bool) -> int:
@@ -239,7 +239,7 @@ class ParquetRelease:
         rows = 0
         batches = self._file.iter_batches(BATCH_ROWS, columns=names, use_threads=False)
         while True:
-            with self._readable(f"row {rows + 1:,} or one soon after"):
+            with self._translate_errors(f"row {rows + 1:,} or one soon after"):
                 batch = next(batches, None)
             if batch is None:
                 return
@@ -247,42 +247,42 @@ class ParquetRelease:
             yield batch
 
     @contextlib.contextmanager
-    def _readable(self, what: str) -> Iterator[None]:
+    def _translate_errors(self, what: str) -> Iterator[None]:
         try:
             yield
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-            reason = " ".join(str(error).split())[:_LONGEST_VALUE].rstrip(".")
+            reason = " ".join(str(error).split())[:_MAX_SHOWN_CHARACTERS].rstrip(".")
             raise PipelineError(
                 f"{self.label}: the Parquet file is damaged, {what} cannot be read ({reason}); {self._remedy}"
             ) from error
 
-    def _cast(self, batch: pa.RecordBatch, wanted: _Wanted, first_row: int) -> pa.Array:
-        if wanted.name is None:
-            return pa.nulls(batch.num_rows, wanted.type)
-        array = batch.column(batch.schema.get_field_index(wanted.name))
+    def _cast(self, batch: pa.RecordBatch, mapped: _MappedColumn, first_row: int) -> pa.Array:
+        if mapped.name is None:
+            return pa.nulls(batch.num_rows, mapped.type)
+        array = batch.column(batch.schema.get_field_index(mapped.name))
         try:
-            return convert(array, wanted.type, wanted.column.whole)
+            return convert(array, mapped.type, mapped.column.whole)
         except (BadValue, pa.ArrowException):
-            raise self._explain(array, wanted, first_row) from None
+            raise self._value_error(array, mapped, first_row) from None
 
-    def _explain(self, array: pa.Array, wanted: _Wanted, first_row: int) -> PipelineError:
-        """Names the first of the values that cannot be cast."""
-        fine, bad, reason = 0, len(array), ""  # the first `fine` values can be cast, the first `bad` cannot
-        while bad - fine > 1 or not reason:
-            middle = max(fine + (bad - fine) // 2, fine + 1)
+    def _value_error(self, array: pa.Array, mapped: _MappedColumn, first_row: int) -> PipelineError:
+        """Returns the error for the first value that cannot be cast, found by bisection."""
+        good, bad, reason = 0, len(array), ""  # the first `good` values can be cast, the first `bad` cannot
+        while bad - good > 1 or not reason:
+            middle = max(good + (bad - good) // 2, good + 1)
             try:
-                convert(array.slice(fine, middle - fine), wanted.type, wanted.column.whole)
-                fine = middle
+                convert(array.slice(good, middle - good), mapped.type, mapped.column.whole)
+                good = middle
             except BadValue as error:
                 bad, reason = middle, str(error)
             except pa.ArrowException:
-                bad, reason = middle, f"not read as {wanted.column.postgres_type} without a change"
+                bad, reason = middle, f"not read as {mapped.column.postgres_type} without a change"
         try:
             shown = str(array[bad - 1])
-        except (OverflowError, ValueError):  # a time that Python has none for
+        except (OverflowError, ValueError):  # a time that Python cannot represent
             shown = str(array[bad - 1].value)
-        shown = shown if len(shown) <= _LONGEST_VALUE else shown[:_LONGEST_VALUE] + "…"
+        shown = shown if len(shown) <= _MAX_SHOWN_CHARACTERS else shown[:_MAX_SHOWN_CHARACTERS] + "…"
         return PipelineError(
-            f"{self.label}, row {first_row + bad - 1:,}, column {wanted.column.source_name}: {reason}: {shown!r};"
+            f"{self.label}, row {first_row + bad - 1:,}, column {mapped.column.source_name}: {reason}: {shown!r};"
             " nothing was loaded. Correct the file at its source and run again with --force"
         )

@@ -1,4 +1,4 @@
-"""Arrow values as the types that specs declare: the same value, or an error; and as the text that PostgreSQL writes."""
+"""Converts Arrow values without loss to the types that specs declare, and to PostgreSQL's text format."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ TYPES = {
 }
 _WHOLE_TEXT = r"^-?[0-9]+(\.0*)?$"
 _FRACTION = r"^-?[0-9]*\.[0-9]*[1-9][0-9]*$"
-# Between these Arrow writes a double as PostgreSQL does; beyond, only one of the two uses an exponent.
+# Between these, Arrow formats a double like PostgreSQL; outside, only one of the two uses an exponent.
 _SMALLEST_PLAIN, _LARGEST_PLAIN = 1e-4, 1e10
-# Microseconds since 1970; as Arrow's own scalars, they would make it import pandas where that is installed.
+# Microseconds since 1970; with Arrow scalars, Arrow would import pandas if that is installed.
 _FIRST_TIME, _LAST_TIME = (
     (time - datetime.datetime(1970, 1, 1)) // datetime.timedelta(microseconds=1)
     for time in (datetime.datetime(1, 1, 1), datetime.datetime(9999, 12, 31, 23, 59, 59, 999_999))
@@ -31,20 +31,20 @@ _FIRST_TIME, _LAST_TIME = (
 
 
 class BadValue(Exception):
-    """One of the values has no equal in the declared type; the message says why."""
+    """Raised if a value cannot be represented in the declared type; the message says why."""
 
 
 class WrongType(Exception):
-    """No value of the type could be read as the declared one."""
+    """Raised if no value of the array's type can be converted to the declared type."""
 
 
 def convert(array: pa.Array, type_: pa.DataType, whole: bool) -> pa.Array:
-    """The same values as one of `TYPES`; with `whole`, numbers must be whole ones.
+    """Converts an array to one of `TYPES` without changing values; with `whole`, numbers must be whole.
 
-    :raises BadValue: or pa.ArrowException, when a value has no equal.
-    :raises WrongType: when the array's type is none that could be read so.
+    :raises BadValue: or pa.ArrowException, if a value cannot be represented in the type.
+    :raises WrongType: if the array's type cannot be converted at all.
     """
-    array = _plain(array)
+    array = _unwrap(array)
     if pa.types.is_null(array.type):
         return pa.nulls(len(array), type_)
     if type_ == pa.string():
@@ -52,8 +52,8 @@ def convert(array: pa.Array, type_: pa.DataType, whole: bool) -> pa.Array:
     return _CONVERTERS[type_](array, type_)
 
 
-def kind_of(type_: pa.DataType) -> str:
-    """What `survey.TYPES` calls the type."""
+def kind_of_type(type_: pa.DataType) -> str:
+    """Returns the key of the type in `survey.TYPES`."""
     kinds: tuple[tuple[str, Callable[[pa.DataType], bool]], ...] = (
         ("integer", pa.types.is_integer),
         ("number", pa.types.is_floating),
@@ -65,8 +65,8 @@ def kind_of(type_: pa.DataType) -> str:
     return next((kind for kind, is_of in kinds if is_of(type_)), "text")
 
 
-def texts(array: pa.Array) -> pa.Array:
-    """The values of a converted array as PostgreSQL's text of them; NULL stays NULL."""
+def postgres_texts(array: pa.Array) -> pa.Array:
+    """Returns a converted array's values in PostgreSQL's text format; NULL stays NULL."""
     if pa.types.is_floating(array.type):
         return _number_texts(array)
     if pa.types.is_timestamp(array.type):
@@ -77,17 +77,20 @@ def texts(array: pa.Array) -> pa.Array:
 
 
 def csv_lines(batch: pa.RecordBatch) -> bytes:
-    """The rows of a converted batch as CSV: PostgreSQL's text of the values, NULL as nothing, lines ended by LF."""
-    fields = [_quoted(texts(array)) if array.type == pa.string() else texts(array) for array in batch.columns]
+    """Returns a converted batch as CSV in PostgreSQL's text format, with NULL as an empty field and LF line endings."""
+    fields = [
+        _quoted(postgres_texts(array)) if array.type == pa.string() else postgres_texts(array)
+        for array in batch.columns
+    ]
     lines = pc.binary_join_element_wise(*fields, ",", null_handling="replace", null_replacement="")
     lists = pa.ListArray.from_arrays(pa.array([0, len(lines)], pa.int32()), lines)
     return bytes(pc.binary_join(lists, "\n")[0].as_buffer()) + b"\n"
 
 
 def number_text(value: float) -> str:
-    """A double as PostgreSQL writes it: the fewest digits that give it back, with an exponent from 1e15 on.
+    """Formats a double like PostgreSQL: the shortest digits that round-trip, with an exponent from 1e15.
 
-    Of whole numbers beyond 2^53 PostgreSQL may write one digit more; no amount of a trip is one.
+    For whole numbers above 2^53, which do not occur as amounts, PostgreSQL may write one digit more.
     """
     if math.isnan(value) or math.isinf(value):
         return {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}[repr(value)]
@@ -107,7 +110,7 @@ def _quoted(values: pa.Array) -> pa.Array:
     return pc.if_else(special, pc.binary_join_element_wise('"', doubled, '"', ""), values)
 
 
-def _plain(array: pa.Array) -> pa.Array:
+def _unwrap(array: pa.Array) -> pa.Array:
     if isinstance(array, pa.ExtensionArray):
         array = array.storage
     if pa.types.is_dictionary(array.type):
@@ -140,7 +143,7 @@ def _to_text(array: pa.Array, whole: bool) -> pa.Array:
 
 
 def _has_nul(values: pa.Array) -> bool:
-    """Whether a text has a NUL, which PostgreSQL takes in none; looked for in the bytes, which is all but free."""
+    """Returns whether a text contains NUL, which PostgreSQL rejects; a fast search in the array's bytes."""
     _, offsets, data = values.buffers()
     if data is None or not len(values):
         return False
@@ -175,7 +178,7 @@ def _to_double(array: pa.Array, type_: pa.DataType) -> pa.Array:
     if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind) or _is_text(kind)):
         raise WrongType(str(kind))
     values = array.cast(type_)
-    total = pc.sum(values).as_py()  # a single value that is not finite makes the sum so
+    total = pc.sum(values).as_py()  # not finite if any value is not
     if total is not None and not math.isfinite(total) and pc.all(pc.is_finite(values)).as_py() is False:
         raise BadValue("not a finite number")
     return values
@@ -184,7 +187,7 @@ def _to_double(array: pa.Array, type_: pa.DataType) -> pa.Array:
 def _to_time(array: pa.Array, type_: pa.DataType) -> pa.Array:
     kind = array.type
     if pa.types.is_timestamp(kind) and kind.tz is not None:
-        raise WrongType(str(kind))  # New York's time is meant, and what the zone of the file would make of it is not
+        raise WrongType(str(kind))  # times are New York local time, so a file's time zone would be ambiguous
     if not (pa.types.is_timestamp(kind) or pa.types.is_date(kind) or _is_text(kind)):
         raise WrongType(str(kind))
     values = array.cast(type_)
@@ -213,14 +216,15 @@ def _number_texts(values: pa.Array) -> pa.Array:
     plain = pc.or_(pc.equal(size, 0), pc.and_(pc.greater_equal(size, _SMALLEST_PLAIN), pc.less(size, _LARGEST_PLAIN)))
     if pc.all(plain).as_py() is not False:
         return written
-    odd = pc.fill_null(pc.invert(plain), False)
-    return pc.replace_with_mask(written, odd, pa.array(map(number_text, values.filter(odd).to_pylist()), pa.string()))
+    others = pc.fill_null(pc.invert(plain), False)
+    replacements = pa.array(map(number_text, values.filter(others).to_pylist()), pa.string())
+    return pc.replace_with_mask(written, others, replacements)
 
 
 def _time_texts(values: pa.Array) -> pa.Array:
     try:
         return values.cast(pa.timestamp("s")).cast(pa.string())
-    except pa.ArrowInvalid:  # fractions of seconds, of which PostgreSQL writes no more digits than there are
+    except pa.ArrowInvalid:  # fractions of seconds; PostgreSQL omits trailing zeros
         return pc.replace_substring_regex(values.cast(pa.string()), r"\.?0*$", "")
 
 

@@ -56,7 +56,7 @@ def current_build(warehouse: Warehouse, variables: Mapping[str, object]) -> Buil
     last = warehouse.last_build()
     if last is None or not last.reflects(wanted_build(warehouse, variables)):
         return None
-    return None if last.is_marked and warehouse.relations_of_others(model_names()) else last
+    return None if last.is_marked and warehouse.foreign_relations(model_names()) else last
 
 
 def build(
@@ -118,7 +118,7 @@ def build_with(
 
 def _check_relations(warehouse: Warehouse) -> None:
     """:raises PipelineError: when another program's table or view has a name that the models need."""
-    if others := warehouse.relations_of_others(model_names()):
+    if others := warehouse.foreign_relations(model_names()):
         raise PipelineError(
             f"not made by this pipeline, but named like a model or a loaded table: {', '.join(others)}; nothing was"
             " built. Rename or drop it, or set [dbt] schema to a schema for the models alone; a model comes again by"

@@ -1,8 +1,8 @@
-"""Warehouses: where rows end up. One protocol, an adapter for each, and the registry that finds them.
+"""The protocol that every warehouse implements, and the registry of warehouses.
 
-A warehouse is a package below this one and a line in `WAREHOUSES`. Its package says in `INFO` what tasks and commands
-need to know of it, and is light to import; its module `warehouse` has `configured()`, which returns the adapter and is
-imported when the warehouse is first used.
+To add a warehouse, add a package below this one and a line to `WAREHOUSES`. The package is light to import and defines
+`INFO`, which describes the warehouse to tasks and commands. Its module `warehouse` is imported on first use and defines
+`configured()`, which returns the adapter.
 """
 
 from __future__ import annotations
@@ -34,29 +34,30 @@ Rows = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class WarehouseInfo:
-    """What is known of a warehouse without connecting to it, or importing its libraries.
+    """Describes a warehouse without connecting to it or importing its libraries.
 
-    `load_suffix` ends the names of its load tasks: `LoadTripdata` + `ToBigQuery`. `loads_objects`: it loads what
-    `UploadTripdata` put into Cloud Storage, not the extracted file itself. `missing_libraries`: what to do where the
-    libraries that its adapter imports are not installed. `is_there`: whether it can be asked without that making it.
+    `load_suffix` ends the names of its load tasks: `LoadTripdata` + `ToBigQuery`. `loads_objects` is true if it loads
+    the object that `UploadTripdata` put into Cloud Storage instead of the extracted file. `install_hint` is the error
+    message when the adapter's libraries are not installed. `exists` returns False if connecting would create the
+    warehouse.
     """
 
     title: str
     is_configured: Callable[[], bool]
     load_suffix: str = ""
     loads_objects: bool = False
-    missing_libraries: str = ""
-    is_there: Callable[[], bool] = lambda: True
+    install_hint: str = ""
+    exists: Callable[[], bool] = lambda: True
 
 
 @dataclass(frozen=True)
 class LoadJob:
-    """One release to load, for whichever warehouse.
+    """One release to load into any warehouse.
 
-    `run_id` is noted with the load, so that a run with `replace` recognises its own work. `file` is the extracted file,
-    None where the warehouse loads the uploaded object. `rows_expected` only serves the progress shown. `source` is
-    where the file came from, None where that is not known; `etag` and `last_modified` are what its server said of it.
-    `ignore_unknown_columns`: columns that the spec does not declare are left out, whatever is in them.
+    `run_id` is stored with the load, so that a run with `replace` recognises its own work. `file` is the extracted
+    file, or None if the warehouse loads the uploaded object. `rows_expected` is used for the progress display only.
+    `source` is where the file came from, or None if unknown; `etag` and `last_modified` are its server's headers. With
+    `ignore_unknown_columns`, columns that the spec does not declare are dropped even if they have values.
     """
 
     task_family: str
@@ -73,125 +74,126 @@ class LoadJob:
     ignore_unknown_columns: bool = False
 
 
-def _to_nobody(_: str) -> None:
+def _ignore(_: str) -> None:
     pass
 
 
 @dataclass(frozen=True)
 class LoadObserver:
-    """Who is shown how far a load is, what it does, and where its work can be looked at."""
+    """Callbacks that receive a load's progress, its status messages and the URL of its job."""
 
     progress: Progress = silent
-    set_status: Callable[[str], None] = _to_nobody
-    set_tracking_url: Callable[[str], None] = _to_nobody
+    set_status: Callable[[str], None] = _ignore
+    set_tracking_url: Callable[[str], None] = _ignore
 
 
 @dataclass(frozen=True)
 class DbtProfile:
-    """The output of `dbt/profiles.yml` to use, and the environment that fills it in, secrets included."""
+    """The target in `dbt/profiles.yml` to use, and the environment variables that it reads, secrets included."""
 
     target: str
     environment: Mapping[str, str]
     inherited: Mapping[str, str] = field(default_factory=lambda: dict(os.environ), repr=False)
 
     def process_environment(self) -> dict[str, str]:
-        """The whole environment of a dbt that works with this profile."""
+        """Returns the complete environment of a dbt process that uses this profile."""
         return {**self.inherited, **self.environment}
 
 
 class Warehouse(Protocol):
-    """What tasks, targets, commands and the report ask of a warehouse. Methods connect anew: workers fork.
+    """The interface to a warehouse for tasks, targets, commands and the report.
 
-    Every method raises PipelineError, in one line that says what to do, when the warehouse cannot do its part.
+    Each method opens its own connection, because workers fork. Each raises PipelineError on failure, with a message of
+    one line that says what to do.
     """
 
     def load(self, job: LoadJob, observer: LoadObserver) -> LedgerEntry:
         """Returns the release's marker once all of its rows are accounted for and visible; changes nothing on failure.
 
-        Loads of one release at the same time load it once. With `replace`, an earlier edition gives way at once.
+        Concurrent loads of one release load it once. With `replace`, an earlier edition is replaced atomically.
         """
 
     def forget(self, release: Release) -> bool:
-        """Removes a release's rows, quarantined ones too, and its markers; says whether there was anything of it."""
+        """Removes a release's rows, its quarantined rows and its markers; returns whether there was anything."""
 
     def find_load(self, task_family: str, release: Release) -> LedgerEntry | None:
-        """The marker of a finished load, or None."""
+        """Returns the marker of a finished load, or None."""
 
     def loaded(self) -> Sequence[LedgerEntry]:
-        """The markers of every release that is loaded, by table and month."""
+        """Returns the markers of all loaded releases, ordered by table and month."""
 
     def marker_address(self, task_family: str, release: Release) -> str:
-        """Where the marker is, as messages name it."""
+        """Returns the marker's location as shown in messages."""
 
     def checksums(self, release: Release) -> FileChecksums:
-        """How many rows a loaded release has, which, and what is in every column, by day."""
+        """Returns a loaded release's row counts and checksums of ids and columns, by day."""
 
     def count_command(self, table: str) -> str:
-        """A shell command that counts a table's rows, for a person to paste."""
+        """Returns a shell command that counts a table's rows."""
 
     def dbt_profile(self) -> DbtProfile:
-        """How dbt connects to it."""
+        """Returns how dbt connects to the warehouse."""
 
     def prepare_build(self, datasets: Iterable[Dataset]) -> None:
-        """Returns when every table that the models of these datasets read is there."""
+        """Creates the tables that the models of these datasets read, if they are missing."""
 
     def build_lock(self) -> AbstractContextManager[None]:
-        """Lets one build at a time write the models; given up by the death of the process too."""
+        """Lets one build at a time write the models; released when the process dies."""
 
     def last_build(self) -> Build | None:
-        """What the models were last built from, or None where they never were."""
+        """Returns the record of the last build of the models, or None if there is none."""
 
-    def relations_of_others(self, models: Collection[str]) -> list[str]:
-        """Tables and views that have the name of a model, or of a loaded table that the models read, and are not it.
+    def foreign_relations(self, models: Collection[str]) -> list[str]:
+        """Returns tables and views named like a model or a loaded table that the pipeline did not create.
 
-        They are recognised by the mark that the pipeline leaves in what it makes.
+        The pipeline marks what it creates.
         """
 
     def record_build(self, build: Build) -> None:
-        """Notes what the models are being, or were, built from, in the place of what was noted before."""
+        """Replaces the record of the last build."""
 
     def select(self, query: str, marts: Iterable[str] = ()) -> Rows:
-        """The rows of a query in which `{name}` stands for each of the marts."""
+        """Returns the rows of a query in which `{name}` is replaced by each mart's full name."""
 
 
 class ObjectStore(Protocol):
-    """What a warehouse offers besides, whose `INFO.loads_objects`: a bucket for the files that it loads."""
+    """The bucket that a warehouse loads files from; implemented by adapters with `INFO.loads_objects`."""
 
     def missing_resources(self) -> list[str]:
-        """What `create_resources` would create; empty when all is there."""
+        """Returns what `create_resources` would create."""
 
     def create_resources(self) -> list[str]:
-        """Creates what is missing and says what it created; harmless to repeat, or to run twice at once."""
+        """Creates missing resources and returns what it created; idempotent and safe to run concurrently."""
 
     def find_object(self, release: Release) -> ReleaseObject | None:
-        """The object that a release was uploaded as, or None."""
+        """Returns the object that the release was uploaded to, or None."""
 
     def object_address(self, release: Release) -> str:
-        """Where the object of a release is, or would be."""
+        """Returns the URI of the release's object, whether or not it exists."""
 
     def upload(self, job: LoadJob, progress: Progress) -> ReleaseObject:
-        """Returns the object once it is there and its checksum is that of the extracted file, uncompressed."""
+        """Returns the object once it exists with the checksum of the uncompressed extracted file."""
 
 
 def warehouse_info(name: str) -> WarehouseInfo:
-    """What is known of a registered warehouse."""
+    """Returns the description of a registered warehouse."""
     info: WarehouseInfo = importlib.import_module(WAREHOUSES[name]).INFO
     return info
 
 
 def warehouse_named(name: str) -> Warehouse:
-    """The adapter of a registered warehouse, as the settings of now describe it.
+    """Returns the adapter of a registered warehouse for the current settings.
 
-    :raises PipelineError: when a setting is missing or cannot be, or the adapter's libraries are not installed.
+    :raises PipelineError: if a setting is missing or invalid, or the adapter's libraries are not installed.
     """
     warehouse: Warehouse = _adapter(name).configured()
     return warehouse
 
 
 def object_store() -> ObjectStore:
-    """The configured bucket.
+    """Returns the configured bucket.
 
-    :raises PipelineError: as `warehouse_named`.
+    :raises PipelineError: like `warehouse_named`.
     """
     name = next(name for name in WAREHOUSES if warehouse_info(name).loads_objects)
     store: ObjectStore = _adapter(name).configured()
@@ -202,12 +204,12 @@ def _adapter(name: str) -> Any:
     try:
         return importlib.import_module(f"{WAREHOUSES[name]}.warehouse")
     except ModuleNotFoundError as error:
-        remedy = warehouse_info(name).missing_libraries
-        if not remedy or (error.name or "").startswith("pipeline"):
+        hint = warehouse_info(name).install_hint
+        if not hint or (error.name or "").startswith("pipeline"):
             raise
-        raise PipelineError(remedy) from None
+        raise PipelineError(hint) from None
 
 
 def configured_warehouses() -> list[str]:
-    """The names of the warehouses that the settings say enough of to be asked."""
+    """Returns the names of the warehouses whose required settings are set."""
     return [name for name in WAREHOUSES if warehouse_info(name).is_configured()]

@@ -1,4 +1,4 @@
-"""Checksums of a file's rows, the same in whichever warehouse they are computed, and how two sets of them differ."""
+"""Checksums of a file's rows that are equal in all warehouses, and their comparison."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ Day = datetime.date | None
 
 @dataclass(frozen=True)
 class DayChecksums:
-    """One day's rows: how many, an order-free digest of their ids, and for each column how many values and their sum.
+    """One day's row count, an order-independent digest of the row ids, and each column's count and sum of values.
 
-    Of a number the sum is exact; of anything else it is that of the first 40 bits of the MD5 of each value's text.
+    Sums of numbers are exact. For other types, the first 40 bits of the MD5 of each value's text are summed.
     """
 
     rows: int
@@ -33,12 +33,12 @@ FileChecksums = Mapping[Day, DayChecksums]
 
 
 def is_summed(column: Column) -> bool:
-    """Whether the column is a number in both warehouses, so that its sum can be compared."""
+    """Returns whether the column is a number in both warehouses, so that sums of its values can be compared."""
     return column.bigquery_type in _NUMBERS and column.postgres_type in _POSTGRES_NUMBERS
 
 
-def checksums_of(spec: Dataset, rows: list[tuple[Any, ...]]) -> FileChecksums:
-    """The checksums in rows of (day, rows, two digests of the ids, then values and sum of each column of the spec)."""
+def checksums_from_rows(spec: Dataset, rows: list[tuple[Any, ...]]) -> FileChecksums:
+    """Returns the checksums in rows of (day, row count, two id digests, count and sum of each column of the spec)."""
     return {
         row[0]: DayChecksums(
             rows=row[1],
@@ -51,28 +51,28 @@ def checksums_of(spec: Dataset, rows: list[tuple[Any, ...]]) -> FileChecksums:
 
 
 def differences(postgres: FileChecksums, bigquery: FileChecksums, spec: Dataset) -> list[str]:
-    """What differs, a line each, by day; empty when both warehouses hold the same rows."""
+    """Returns one line for each difference, ordered by day; empty if both warehouses hold the same rows."""
     found = []
     for day in sorted({*postgres, *bigquery}, key=lambda day: (day is None, day or datetime.date.min)):
-        ours, theirs = postgres.get(day, _nothing(spec)), bigquery.get(day, _nothing(spec))
-        found += [f"{day or 'without a time'}: {line}" for line in _of_day(ours, theirs)]
+        lines = _day_differences(postgres.get(day, _no_rows(spec)), bigquery.get(day, _no_rows(spec)))
+        found += [f"{day or 'without a time'}: {line}" for line in lines]
     return found
 
 
-def _of_day(ours: DayChecksums, theirs: DayChecksums) -> list[str]:
-    if ours.rows != theirs.rows:
-        return [f"{ours.rows:,} rows in PostgreSQL, {theirs.rows:,} in BigQuery"]
-    if ours.ids != theirs.ids:
+def _day_differences(postgres: DayChecksums, bigquery: DayChecksums) -> list[str]:
+    if postgres.rows != bigquery.rows:
+        return [f"{postgres.rows:,} rows in PostgreSQL, {bigquery.rows:,} in BigQuery"]
+    if postgres.ids != bigquery.ids:
         return ["the same number of rows, but not the same rows"]
     lines = []
-    for name in ours.values:
-        if ours.values[name] != theirs.values[name]:
-            lines.append(f"{name} has {ours.values[name]:,} values in PostgreSQL, {theirs.values[name]:,} in BigQuery")
-        elif ours.sums[name] != theirs.sums[name]:
-            lines.append(f"{name} sums to {ours.sums[name]:,f} in PostgreSQL, {theirs.sums[name]:,f} in BigQuery")
+    for name, values in postgres.values.items():
+        if values != bigquery.values[name]:
+            lines.append(f"{name} has {values:,} values in PostgreSQL, {bigquery.values[name]:,} in BigQuery")
+        elif postgres.sums[name] != bigquery.sums[name]:
+            lines.append(f"{name} sums to {postgres.sums[name]:,f} in PostgreSQL, {bigquery.sums[name]:,f} in BigQuery")
     return lines
 
 
-def _nothing(spec: Dataset) -> DayChecksums:
-    none = dict.fromkeys(spec.column_names, 0)
-    return DayChecksums(0, (Decimal(), Decimal()), none, dict.fromkeys(spec.column_names, Decimal()))
+def _no_rows(spec: Dataset) -> DayChecksums:
+    counts = dict.fromkeys(spec.column_names, 0)
+    return DayChecksums(0, (Decimal(), Decimal()), counts, dict.fromkeys(spec.column_names, Decimal()))

@@ -1,4 +1,4 @@
-"""What every warehouse keeps of its loads and of the builds of its models."""
+"""The records that every warehouse keeps of its loads and of the builds of its models."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ ADOPTED = "adopted"
 class LedgerEntry:
     """One loaded release. `rows_read = rows_loaded + rows_duplicate + rows_rejected`.
 
-    `run_id` names the run that loaded it: a run with `--force` recognises its own load by it, whatever clocks say.
-    `source` and `format` say where the file came from (`mirror`, `tlc`) and what it was (`csv`, `parquet`); `etag` and
-    `last_modified` are what its server said of that edition. All four are empty where they are not known. A `source` of
-    `ADOPTED`: there was no file, the rows were taken over from a table that was there.
+    `run_id` is the run that loaded it; a run with `--force` recognises its own load by it without comparing clocks.
+    `source` is where the file came from (`mirror`, `tlc`) and `format` its format (`csv`, `parquet`); `etag` and
+    `last_modified` are its server's headers. All four are empty if unknown. A `source` of `ADOPTED` means that the rows
+    came from an existing table instead of a file.
     """
 
     task_family: str
@@ -39,17 +39,17 @@ class LedgerEntry:
 
     @property
     def seconds(self) -> float:
-        """How long the load took, 0 while it has not ended."""
+        """The duration of the load, 0 until it has finished."""
         return (self.finished_at - self.started_at).total_seconds() if self.finished_at else 0.0
 
 
 @dataclass(frozen=True)
 class Build:
-    """What the models in a warehouse were last built from. No `finished_at`: they are being built, or it failed.
+    """The last build of the models in a warehouse. `finished_at` is None while it runs and after a failure.
 
-    An empty `models_digest`: a rebuild of everything was started and has not ended, so rows may be of any models.
-    `is_marked`: every relation of the models carries the mark by which `relations_of_others` recognises it, which
-    builds of earlier versions did not set.
+    An empty `models_digest` means that a full rebuild started and has not finished, so rows may come from any version
+    of the models. `is_marked` is true if every relation of the models carries the mark that `foreign_relations` looks
+    for; builds of earlier versions did not set it.
     """
 
     models_digest: str
@@ -60,6 +60,6 @@ class Build:
     is_marked: bool = False
 
     def reflects(self, other: Build) -> bool:
-        """Whether it is complete, and was made from the same models and the same loads."""
+        """Returns whether this build has finished and was made from the same models and loads as the other."""
         same = (self.models_digest, self.loads_digest) == (other.models_digest, other.loads_digest)
         return same and self.finished_at is not None

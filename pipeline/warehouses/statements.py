@@ -1,4 +1,4 @@
-"""SQL statements by name: a file in `sql/<warehouse>/` for each noun, with `-- name: attach_partition` above each."""
+"""Reads the named SQL statements in `sql/<warehouse>/`; a line such as `-- name: attach_partition` begins each one."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ _NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 
 @functools.cache
 def named_statements(folder: str) -> Mapping[str, str]:
-    """The statements in the files of `sql/<folder>/`, by name, each without its final semicolon.
+    """Returns the statements in the files of `sql/<folder>/` by name, each without its final semicolon.
 
-    :raises ValueError: when two have one name, as then one of them would never run.
+    :raises ValueError: if two statements have the same name.
     """
     statements: dict[str, str] = {}
     for file in sorted((SQL / folder).glob("*.sql")):

@@ -1,5 +1,5 @@
 -- name: create_dbt_build
--- One row at most: what the dbt models in this schema were last built from.
+-- At most one row: the last build of the dbt models in this schema.
 CREATE TABLE IF NOT EXISTS {dbt_build} (
     only_row         boolean PRIMARY KEY DEFAULT true CHECK (only_row),
     models_digest    text NOT NULL,
@@ -11,7 +11,7 @@ CREATE TABLE IF NOT EXISTS {dbt_build} (
 );
 
 -- name: add_dbt_build_columns
--- Of tables that were made before these columns were.
+-- For tables that earlier versions created without these columns.
 ALTER TABLE {dbt_build}
     ADD COLUMN IF NOT EXISTS run_id text NOT NULL DEFAULT '',
     ADD COLUMN IF NOT EXISTS is_marked boolean NOT NULL DEFAULT false;
@@ -30,8 +30,8 @@ ON CONFLICT (only_row) DO UPDATE SET
     run_id = excluded.run_id,
     is_marked = excluded.is_marked;
 
--- name: select_relations_of_others
--- Tables and views of all kinds; not indexes, sequences and types.
+-- name: select_foreign_relations
+-- All kinds of tables and views, but no indexes, sequences or types.
 SELECT relname::text FROM pg_class
 WHERE relnamespace = to_regnamespace(quote_ident(%(schema)s)) AND relname = ANY(%(names)s)
     AND relkind IN ('r', 'p', 'v', 'm', 'f')

@@ -1,5 +1,5 @@
 -- name: select_file_checksums
--- 40 bits, as an INT64 of BigQuery holds their sum.
+-- 40 bits, so that the sum fits into an INT64 of BigQuery.
 SELECT {event_time}::date, count(*),
        sum(('x' || left(unique_row_id, 10))::bit(40)::bigint), sum(('x' || right(unique_row_id, 10))::bit(40)::bigint),
        {checksums}

@@ -5,5 +5,5 @@ COPY {table} ({columns}) FROM STDIN WITH (FORMAT csv, ENCODING 'UTF8');
 COPY {table} ({columns}) FROM STDIN WITH (FORMAT binary);
 
 -- name: copy_plain_rows
--- Without quotes and backslashes in them, rows read the same in the text format, which PostgreSQL parses faster.
+-- Rows without quotes and backslashes are equal in the CSV and the text format; PostgreSQL parses the latter faster.
 COPY {table} ({columns}) FROM STDIN WITH (FORMAT text, DELIMITER ',', NULL '', ENCODING 'UTF8');

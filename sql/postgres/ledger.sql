@@ -1,5 +1,5 @@
 -- name: create_load_ledger
--- One row for each file that is loaded: the marker that tasks look for.
+-- One row for each loaded file: the marker that tasks look for.
 CREATE TABLE IF NOT EXISTS {ledger} (
     task_family      text NOT NULL,
     partition_key    text NOT NULL,
@@ -24,7 +24,7 @@ CREATE TABLE IF NOT EXISTS {ledger} (
 );
 
 -- name: add_ledger_columns
--- Of ledgers that were made before these columns were.
+-- For ledgers that earlier versions created without these columns.
 ALTER TABLE {ledger}
     ADD COLUMN IF NOT EXISTS run_id text NOT NULL DEFAULT '',
     ADD COLUMN IF NOT EXISTS source text NOT NULL DEFAULT '',

@@ -1,5 +1,5 @@
 -- name: create_loading_table
--- A month in the making: nobody sees it until it is attached. The id is computed while rows come in.
+-- The table that a month is loaded into before it is attached. The id is computed as rows are inserted.
 CREATE TABLE {loading} (
     unique_row_id text COLLATE "C" NOT NULL GENERATED ALWAYS AS ({function}({key_values})) STORED,
     filename text NOT NULL DEFAULT {filename} CONSTRAINT one_file CHECK (filename = {filename}),
@@ -7,7 +7,7 @@ CREATE TABLE {loading} (
 );
 
 -- name: create_event_time_index
--- Small and quick to build; lets a query for some dates pass over the other months.
+-- Small and fast to build; lets queries for a range of dates skip other months.
 CREATE INDEX {index} ON {loading} USING brin ({event_time});
 
 -- name: rename_table
@@ -20,7 +20,7 @@ ALTER INDEX {index} RENAME TO {name};
 ALTER TABLE {table} ATTACH PARTITION {partition} FOR VALUES IN ({filename});
 
 -- name: drop_filename_check
--- The partition's own bound says the same from now on; the check only spared ATTACH a scan.
+-- The partition bound now implies the check, which only saved ATTACH a scan.
 ALTER TABLE {partition} DROP CONSTRAINT one_file;
 
 -- name: detach_partition

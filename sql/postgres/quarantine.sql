@@ -1,5 +1,5 @@
 -- name: create_load_quarantine
--- Rows that are in a file but not in its table, whole, each with its reason.
+-- Complete rows that are in a file but not in its table, each with the reason.
 CREATE TABLE IF NOT EXISTS {quarantine} (
     target_table     text NOT NULL,
     filename         text NOT NULL,
@@ -19,9 +19,9 @@ CREATE INDEX IF NOT EXISTS {index} ON {quarantine} (target_table, filename);
 COPY {quarantine} (target_table, filename, reason, detail, line_number, line) FROM STDIN WITH (FORMAT csv);
 
 -- name: resolve_repeated_ids
--- Of rows that are equal in every column one stays. Rows that share the key and differ all stay: the last in the order
--- of their text has the plain id, the others one that is made with their place in that order, counted from the last.
--- So ids do not depend on the order of the rows in the file, nor on how the streams interleaved.
+-- Of rows that are equal in every column, one is kept. Different rows with the same key are all kept: the last one in
+-- the order of their text has the id of the key, the id of each other one also includes its position in that order,
+-- counted from the last. So ids depend neither on the order of rows in the file nor on the interleaving of streams.
 WITH repeated AS (
     SELECT unique_row_id FROM {loading} GROUP BY unique_row_id HAVING count(*) > 1
 ), ranked AS (
@@ -45,7 +45,7 @@ SELECT %(target_table)s, filename, 'duplicate_in_file', 'the same row is in the 
        unique_row_id, to_jsonb(moved)
 FROM moved;
 
--- name: quarantine_rows_of_other_files
+-- name: quarantine_duplicates_of_other_files
 WITH taken AS (
     SELECT * FROM unnest(%(ids)s::text[], %(filenames)s::text[]) AS taken (unique_row_id, kept_in)
 ), moved AS (

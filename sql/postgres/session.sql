@@ -2,11 +2,11 @@
 SELECT set_config(name, value, false) FROM unnest(%(names)s, %(values)s) AS setting (name, value);
 
 -- name: set_connection_check
--- A server process then ends within a second of its client's death; not every platform can do it.
+-- A server process then ends within a second of its client's death; not available on all platforms.
 SELECT set_config('client_connection_check_interval', '1s', false);
 
 -- name: select_blockers
--- What the sessions wait for, since when, and who is in their way.
+-- What the sessions wait for and for how many seconds, and the sessions that block them.
 SELECT CASE WHEN wanted.locktype = 'advisory' THEN 'another run of the same work'
             WHEN wanted.relation IS NOT NULL THEN 'the table ' || wanted.relation::regclass::text
             ELSE 'another transaction' END,
@@ -19,8 +19,8 @@ CROSS JOIN LATERAL unnest(pg_blocking_pids(waiting.pid)) AS blocking (pid)
 JOIN pg_stat_activity AS blocker ON blocker.pid = blocking.pid
 WHERE waiting.pid = ANY(%(sessions)s);
 
--- name: select_quick_sessions
--- Those of the sessions that should be done at once, as they have no work or copy one block of rows.
+-- name: select_sessions_without_work
+-- The sessions that should answer at once, because they are idle or copy a single block of rows.
 SELECT pid, query_start FROM pg_stat_activity
 WHERE pid = ANY(%(sessions)s)
   AND (state <> 'active' OR query ~ '^(--[^\n]*\n)*COPY ' AND wait_event_type IS DISTINCT FROM 'Lock');
@@ -37,14 +37,14 @@ SELECT to_regclass(%(table)s) IS NOT NULL;
 -- name: schema_is_missing
 SELECT to_regnamespace(quote_ident(%(schema)s)) IS NULL;
 
--- name: save
+-- name: create_savepoint
 SAVEPOINT {savepoint};
 
--- name: roll_back_to
+-- name: rollback_to_savepoint
 ROLLBACK TO SAVEPOINT {savepoint};
 
--- name: prefer_indexes
--- The table is new, so the planner knows nothing of it; the indexes are right whatever it would guess.
+-- name: disable_seqscan
+-- The planner has no statistics of the new table; using the indexes is always right here.
 SET LOCAL enable_seqscan = off;
 
 -- name: count_other_sessions

@@ -2,7 +2,7 @@
 CREATE SCHEMA IF NOT EXISTS {schema};
 
 -- name: create_partitioned_table
--- One partition a file, so that a month comes and goes as a whole.
+-- One partition per file, so that a month is added and removed as a whole.
 CREATE TABLE IF NOT EXISTS {table} (
     unique_row_id text COLLATE "C" NOT NULL,
     filename text NOT NULL,
@@ -16,11 +16,11 @@ CREATE TABLE IF NOT EXISTS {table} (
 );
 
 -- name: add_column
--- Rows that are there read as NULL; the catalogue changes, no row does.
+-- Existing rows have NULL; changes the catalogue only, not the rows.
 ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {column};
 
 -- name: select_columns
--- The relation's kind, its comment and its columns; types spelt as in the catalogue.
+-- The relation's kind, comment and columns; types as spelled in the catalogue.
 SELECT class.relkind::text, coalesce(obj_description(class.oid, 'pg_class'), ''),
        attribute.attname::text, format_type(attribute.atttypid, attribute.atttypmod)
 FROM pg_class AS class
@@ -29,7 +29,7 @@ WHERE class.oid = to_regclass(%(table)s)
 ORDER BY attribute.attnum;
 
 -- name: select_setup
--- Whether everything stands, and was made by this version of the spec.
+-- Whether all tables exist and were created or migrated by this version of the spec.
 SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass(%(ledger)s) AND attname = 'last_modified')
    AND to_regclass(%(quarantine)s) IS NOT NULL
    AND obj_description(to_regclass(%(table)s), 'pg_class') = %(comment)s;
@@ -41,7 +41,7 @@ COMMENT ON TABLE {table} IS {comment};
 COMMENT ON COLUMN {column} IS {comment};
 
 -- name: create_duplicate_id_function
--- For rows that come in by hand: loading sees to it by itself, and its partitions are attached with their rows in them.
+-- For rows that users insert. Loads check ids themselves and attach partitions that already have their rows.
 CREATE OR REPLACE FUNCTION {function}() RETURNS trigger
 LANGUAGE plpgsql
 AS $$
@@ -57,7 +57,7 @@ END
 $$;
 
 -- name: create_duplicate_id_trigger
--- A unique index spans one partition only; this keeps ids unique across all of them.
+-- A unique index covers one partition only; this keeps ids unique across partitions.
 CREATE OR REPLACE TRIGGER refuse_duplicate_id
 AFTER INSERT OR UPDATE OF unique_row_id ON {table}
 FOR EACH ROW EXECUTE FUNCTION {function}({table_name});

@@ -80,7 +80,7 @@ class MemoryWarehouse:
     def last_build(self) -> Build | None:
         return self.build
 
-    def relations_of_others(self, models: Collection[str]) -> list[str]:
+    def foreign_relations(self, models: Collection[str]) -> list[str]:
         return []
 
     def record_build(self, build: Build) -> None:

@@ -14,5 +14,5 @@ INFO = WarehouseInfo(
     is_configured=_is_configured,
     load_suffix="ToBigQuery",
     loads_objects=True,
-    missing_libraries="Google Cloud needs more packages: run `make gcp`, or pip install 'tlc-pipeline[gcp]'",
+    install_hint="Google Cloud needs more packages: run `make gcp`, or pip install 'tlc-pipeline[gcp]'",
 )

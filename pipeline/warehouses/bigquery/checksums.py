@@ -11,7 +11,7 @@ from pipeline.warehouses.bigquery.google_errors import translate_errors
 from pipeline.warehouses.bigquery.jobs import REQUEST_SECONDS, job_labels, query_config, run_query
 from pipeline.warehouses.bigquery.ledger import BigQueryEntry, Days
 from pipeline.warehouses.bigquery.sql_text import on_days, quoted, statement, text_of
-from pipeline.warehouses.checksums import FileChecksums, checksums_of, is_summed
+from pipeline.warehouses.checksums import FileChecksums, checksums_from_rows, is_summed
 
 
 def file_checksums(
@@ -29,7 +29,7 @@ def file_checksums(
         contextlib.closing(project.bigquery()) as client,
     ):
         job = run_query(client, f"adding up {filename}", query, config, observer)
-        return checksums_of(spec, [row.values() for row in job.result(timeout=REQUEST_SECONDS)])
+        return checksums_from_rows(spec, [row.values() for row in job.result(timeout=REQUEST_SECONDS)])
 
 
 def checksums_statement(project: GoogleProject, spec: Dataset, days: Days) -> str:

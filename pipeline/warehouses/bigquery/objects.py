@@ -16,8 +16,8 @@ from google.cloud.storage import Blob, Client
 from pipeline.datasets import Release
 from pipeline.errors import PipelineError
 from pipeline.progress import Progress
-from pipeline.releases import Block, CsvRelease, open_release, records
-from pipeline.releases.csv_values import CsvValues, Problem
+from pipeline.releases import Block, CsvRelease, Record, open_release
+from pipeline.releases.csv_values import CsvValues, InvalidRecord, bad_row_error
 from pipeline.warehouses import LoadJob
 from pipeline.warehouses.bigquery.client import GoogleProject
 from pipeline.warehouses.bigquery.google_errors import translate_errors
@@ -148,22 +148,17 @@ def _text(file: Any) -> Iterator[bytes]:
     yield file.header
     values = CsvValues(file.dataset, file.columns)
     for block in file.blocks():
-        is_plain = values.are_plain(block.data) and _is_utf8(block.data)
-        text = block.data if is_plain else _judged(file.label, values, block)
+        is_plain = values.match_plain_shape(block.data) and _is_utf8(block.data)
+        text = block.data if is_plain else _checked(file.label, values, block)
         yield text.removesuffix(file.added_newline)
 
 
-def _judged(label: str, values: CsvValues, block: Block) -> bytes:
-    good, following = list[bytes](), records(block)
-    for record in following:
-        verdict = values.judge(record)
-        if isinstance(verdict, Problem):
-            raise PipelineError(
-                f"{label}, line {record.line_number}, {verdict.detail}{values.more_problems(following)}; nothing was"
-                " uploaded. Fix the file at its source and run again with --force"
-            )
-        good.append(verdict.data)
-    return b"".join(good)
+def _checked(label: str, values: CsvValues, block: Block) -> bytes:
+    def reject(record: Record, invalid: InvalidRecord, remaining: Iterator[Record]) -> None:
+        detail = invalid.detail + values.describe_further_invalid(remaining)
+        raise bad_row_error(label, record.line_number, detail, "uploaded")
+
+    return b"".join(record.data for record in values.valid_records(block, reject))
 
 
 def _is_utf8(data: bytes) -> bool:

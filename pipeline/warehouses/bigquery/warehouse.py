@@ -153,7 +153,7 @@ class BigQueryWarehouse:
     def last_build(self) -> Build | None:
         return find_build(self.project, self.marts_dataset)
 
-    def relations_of_others(self, models: Collection[str]) -> list[str]:
+    def foreign_relations(self, models: Collection[str]) -> list[str]:
         loads, marts = self.project.dataset, self.marts_dataset
         loaded = {(loads, entry.target_table) for entry in self.loaded()}
         ours = loaded | {(marts, name) for name in models}

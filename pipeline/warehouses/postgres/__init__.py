@@ -1,12 +1,12 @@
-"""PostgreSQL: fast, exactly-once loading into tables of one partition a file."""
+"""PostgreSQL: fast, exactly-once loading into tables with one partition per file."""
 
 from pipeline.settings import PostgresSettings, StorageSettings
 from pipeline.warehouses import WarehouseInfo
 
 
-def _is_there() -> bool:
-    """Whether there is a server of the user's own, or an embedded one that was made."""
+def _exists() -> bool:
+    """Returns whether a server is configured or the embedded server's data folder exists."""
     return bool(PostgresSettings().dsn) or (StorageSettings().postgres_folder() / "PG_VERSION").exists()
 
 
-INFO = WarehouseInfo(title="PostgreSQL", is_configured=lambda: True, is_there=_is_there)
+INFO = WarehouseInfo(title="PostgreSQL", is_configured=lambda: True, exists=_exists)

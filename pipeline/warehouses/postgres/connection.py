@@ -1,5 +1,4 @@
-"""Connections to PostgreSQL that behave the same whatever the server's or the user's settings are, and what they fail
-with, in one line."""
+"""Opens connections to PostgreSQL that do not depend on the server's or the user's defaults, and translates errors."""
 
 from __future__ import annotations
 
@@ -18,43 +17,43 @@ from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
 from pipeline.errors import PipelineError, TransientError
-from pipeline.warehouses.postgres.embedded import environment, environment_hidden_from_libpq
+from pipeline.warehouses.postgres.embedded import environment, hide_libpq_environment
 from pipeline.warehouses.statements import named_statements
 
 NOT_A_DSN = "[postgres] dsn is not a libpq URL or key=value string"
-# The text of the row id depends on the first two.
+# The row id depends on the first two.
 _SESSION = {
     "DateStyle": "ISO, MDY",
     "extra_float_digits": "1",
     "client_encoding": "UTF8",
     "statement_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
-    # A server thus notices in a minute that the client's machine is gone, and gives its locks up.
+    # The server then detects within a minute that the client's machine is gone, and releases its locks.
     "tcp_keepalives_idle": "30",
     "tcp_keepalives_interval": "10",
     "tcp_keepalives_count": "3",
 }
-# The other way round: https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
+# The client detects a lost server likewise: https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
 _KEEPALIVES = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
-_LONGEST_NAME = 63  # bytes; PostgreSQL cuts longer ones, silently
+_MAX_NAME_BYTES = 63  # PostgreSQL truncates longer names without an error
 
 
 class LockTimeout(TransientError):
-    """Another session held a lock for longer than `[postgres] lock_timeout`."""
+    """Raised if another session held a lock for longer than `[postgres] lock_timeout`."""
 
 
 class ConnectionLost(TransientError):
-    """The server is not there, or went away; what was under way left nothing behind and may be tried again."""
+    """Raised if the server is unreachable or the connection was lost; the work was rolled back and can be retried."""
 
 
 @dataclass(frozen=True)
 class PostgresDatabase:
-    """A database and the schema in it that the pipeline works in.
+    """A database and the schema that the pipeline uses in it.
 
-    `dsn` is a libpq URL or key=value string. Where it is empty, `start_embedded` returns that of the embedded server,
-    which it starts if it does not run. The timeouts are in seconds; a `lock_timeout` of 0 is none.
+    `dsn` is a libpq URL or key=value string. If it is empty, `start_embedded` starts the embedded server unless it is
+    running, and returns its DSN. Timeouts are in seconds; a `lock_timeout` of 0 disables it.
 
-    :raises PipelineError: when the schema's name is longer than PostgreSQL's names are.
+    :raises PipelineError: if the schema's name is longer than PostgreSQL allows.
     """
 
     dsn: str = field(repr=False)  # it may hold a password
@@ -66,20 +65,20 @@ class PostgresDatabase:
     answer_timeout: float = 120
 
     def __post_init__(self) -> None:
-        if (length := len(self.schema.encode())) > _LONGEST_NAME:
+        if (length := len(self.schema.encode())) > _MAX_NAME_BYTES:
             raise PipelineError(
-                f"[postgres] schema: '{self.schema}' has {length} bytes, and PostgreSQL's names have"
-                f" {_LONGEST_NAME} at most; choose a shorter one"
+                f"[postgres] schema: '{self.schema}' has {length} bytes, but names in PostgreSQL have at most"
+                f" {_MAX_NAME_BYTES}; choose a shorter one"
             )
 
     def connect(self, **session: str) -> Connection:
-        """A new connection in autocommit mode, with the settings that loading relies on and any given beside them.
+        """Returns a new connection in autocommit mode, with the session settings that loading needs and `session`.
 
-        :raises ConnectionLost: when the server cannot be reached or refuses; the message holds no password.
+        :raises ConnectionLost: if the server cannot be reached or refuses; the message contains no password.
         """
         dsn = self.resolved_dsn()
         try:
-            with environment_hidden_from_libpq() if self.is_embedded else contextlib.nullcontext():
+            with hide_libpq_environment() if self.is_embedded else contextlib.nullcontext():
                 connection: Connection = psycopg2.connect(dsn, **connection_options(dsn, self))
         except psycopg2.OperationalError as error:
             reason = " ".join(str(error).split())
@@ -94,20 +93,20 @@ class PostgresDatabase:
 
     @property
     def is_embedded(self) -> bool:
-        """Whether this is the embedded server, which libpq's environment variables are not about."""
+        """Whether this is the embedded server, to which libpq's environment variables do not apply."""
         return not self.dsn and self.start_embedded is not None
 
     def resolved_dsn(self) -> str:
-        """The DSN to connect by; that of the embedded server, started if need be, where none is set."""
+        """Returns the configured DSN, or that of the embedded server, which is started if necessary."""
         return self.dsn if self.dsn or self.start_embedded is None else self.start_embedded()
 
     def process_environment(self) -> dict[str, str]:
-        """The environment for a child process that connects to this database."""
+        """Returns the environment of a child process that connects to this database."""
         return environment() if self.is_embedded else dict(os.environ)
 
 
 def statement(name: str, /, **parts: sql.Composable) -> sql.Composed:
-    """The statement of that name in `sql/postgres/`, its `{placeholders}` replaced by composed parts."""
+    """Returns a statement of `sql/postgres/` with its `{placeholders}` replaced by `parts`."""
     return _composable(name).format(**parts)
 
 
@@ -117,7 +116,7 @@ def _composable(name: str) -> sql.SQL:
 
 
 def lock_session(cursor: Cursor, name: str) -> None:
-    """Waits for the advisory lock of that name and holds it until the session ends.
+    """Acquires the advisory lock of that name until the session ends, waiting if necessary.
 
     https://www.postgresql.org/docs/current/explicit-locking.html#ADVISORY-LOCKS
     """
@@ -125,70 +124,75 @@ def lock_session(cursor: Cursor, name: str) -> None:
 
 
 def lock_transaction(cursor: Cursor, name: str) -> None:
-    """Waits for the advisory lock of that name and holds it until the transaction ends."""
+    """Acquires the advisory lock of that name until the transaction ends, waiting if necessary."""
     cursor.execute(statement("lock_transaction"), {"name": name})
 
 
 def table_exists(cursor: Cursor, table: sql.Identifier) -> bool:
-    """Whether there is a relation of that name."""
+    """Returns whether there is a relation of that name."""
     cursor.execute(statement("table_exists"), {"table": table.as_string(cursor)})
     row = cursor.fetchone()
     return bool(row and row[0])
 
 
 @contextlib.contextmanager
-def translate_errors(what: str) -> Iterator[None]:
-    """Whatever PostgreSQL fails with in here is a PipelineError that begins with `what`.
+def translate_errors(failure: str) -> Iterator[None]:
+    """Translates PostgreSQL's errors to PipelineError with a message that begins with `failure`.
 
-    :raises ConnectionLost: when it may well be gone the next time.
+    :raises ConnectionLost: if the error is transient.
     """
     try:
         yield
     except psycopg2.errors.DiskFull as error:
-        raise PipelineError(f"{what}: the database server's disk is full ({_primary(error)}); make room") from error
+        raise PipelineError(
+            f"{failure}: the database server's disk is full ({_primary_message(error)}); make room"
+        ) from error
     except psycopg2.errors.InsufficientPrivilege as error:
-        raise PipelineError(f"{what}: {_primary(error)}; grant it, or choose another --postgres-schema") from error
+        raise PipelineError(
+            f"{failure}: {_primary_message(error)}; grant it, or choose another --postgres-schema"
+        ) from error
     except psycopg2.errors.LockNotAvailable as error:
         raise LockTimeout(
-            f"{what}: another session held a lock for longer than [postgres] lock_timeout; end it, or run again later"
+            f"{failure}: another session held a lock for longer than [postgres] lock_timeout; end it,"
+            " or run again later"
         ) from error
     except psycopg2.errors.UndefinedColumn as error:
         raise PipelineError(
-            f"{what}: {_primary(error)}, so there is a load_ledger or load_quarantine that is not the pipeline's;"
+            f"{failure}: {_primary_message(error)}, so another program created load_ledger or load_quarantine;"
             " rename it, or choose another --postgres-schema"
         ) from error
     except psycopg2.Error as error:
         if _is_transient(error):
-            raise ConnectionLost(f"{what}: the database connection broke ({_primary(error)})") from error
-        raise PipelineError(f"{what}: PostgreSQL says: {_primary(error)}") from error
+            raise ConnectionLost(f"{failure}: the database connection broke ({_primary_message(error)})") from error
+        raise PipelineError(f"{failure}: PostgreSQL says: {_primary_message(error)}") from error
 
 
 def connection_options(dsn: str, database: PostgresDatabase) -> dict[str, Any]:
-    """What the user may set in the DSN or the environment, and otherwise is this."""
+    """Returns defaults for the connection parameters that neither the DSN nor the environment sets."""
     try:
         given = psycopg2.extensions.parse_dsn(dsn)
     except psycopg2.ProgrammingError:
         raise PipelineError(NOT_A_DSN) from None
-    patience = (
+    timeout = (
         {}
         if "connect_timeout" in given or "PGCONNECT_TIMEOUT" in os.environ
         else {"connect_timeout": database.connect_timeout}
     )
     options = _KEEPALIVES | {"tcp_user_timeout": round(database.answer_timeout * 1000)}
     kept = {name: value for name, value in options.items() if name not in given}
-    return {"fallback_application_name": "pipeline", **patience, **kept}
+    return {"fallback_application_name": "pipeline", **timeout, **kept}
 
 
 def _is_transient(error: psycopg2.Error) -> bool:
-    """Whether it may well go away by itself: a broken connection, a server that stops or starts, a deadlock.
+    """Returns whether a retry may succeed: after a lost connection, a server's stop or start, or a deadlock.
 
     https://www.postgresql.org/docs/current/errcodes-appendix.html
     """
-    if error.pgcode is None:  # psycopg2's own errors; one that breaks a COPY is a mere DatabaseError
+    if error.pgcode is None:  # psycopg2's own errors; a lost connection during COPY is a plain DatabaseError
         known = (psycopg2.OperationalError, psycopg2.InterfaceError)
         return isinstance(error, known) or type(error) is psycopg2.DatabaseError
     return error.pgcode.startswith(("08", "40", "57P"))
 
 
-def _primary(error: psycopg2.Error) -> str:
+def _primary_message(error: psycopg2.Error) -> str:
     return error.diag.message_primary or " ".join(str(error).split())

@@ -1,4 +1,4 @@
-"""Stages a release file: streams its rows into a table by several COPYs at once, setting bad rows aside."""
+"""Streams a release file's rows into a table with concurrent COPY commands and collects malformed rows."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from psycopg2.extensions import connection as Connection
 
 from pipeline.errors import PipelineError
 from pipeline.progress import Progress
-from pipeline.releases import Block, CsvRelease, Record, records
-from pipeline.releases.csv_values import CsvValues, Problem
+from pipeline.releases import Block, CsvRelease, Record
+from pipeline.releases.csv_values import CsvValues, InvalidRecord, bad_row_error
 from pipeline.warehouses.postgres.connection import statement
 from pipeline.warehouses.postgres.quarantine import (
     BadRows,
     MalformedRow,
     RowError,
-    end_marker,
+    end_of_copy_row,
     find_bad_row,
     malformed_row,
 )
@@ -37,17 +37,17 @@ if TYPE_CHECKING:
 _COPY_CHUNK_BYTES = 1 << 18
 
 
-class _NotAllowed(Exception):
-    def __init__(self, row: MalformedRow, more: str):
+class _TooManyBadRows(Exception):
+    def __init__(self, row: MalformedRow, further: str):
         super().__init__(row.detail)
-        self.row, self.more = row, more
+        self.row, self.further = row, further
 
 
 class Stager:
-    """Copies the rows of one file into one table, a connection to a stream.
+    """Copies the rows of one file into one table, with one COPY stream per connection.
 
-    Blocks are committed one by one, so the table must be one that nobody else sees. Rows arrive in no set order.
-    `bad_rows` takes the malformed ones; `rows_copied` are in the table.
+    Each block is committed separately, so the table must not be visible to others. The order of rows is undefined.
+    `bad_rows` collects malformed rows; `rows_copied` is the number of rows in the table.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Stager:
             self._idle.put(connection)
         self._streams = len(connections)
         self._lock = threading.Lock()
-        self._first_reason = threading.local()
+        self._first_error = threading.local()
         self.bad_rows = bad_rows
         self.rows_copied = 0
 
@@ -77,25 +77,25 @@ class Stager:
         return self.rows_copied + self.bad_rows.count
 
     def run(self, rows_expected: int | None, progress: Progress) -> None:
-        """Returns when every row of the file is in the table or among the malformed ones.
+        """Copies every row of the file into the table or collects it as malformed.
 
-        :raises PipelineError: naming file, line, column and value, when more rows are malformed than are allowed.
+        :raises PipelineError: if more rows are malformed than allowed; the message has file, line, column and value.
         """
         pool = ThreadPoolExecutor(self._streams, thread_name_prefix="copy")
-        printed, sys.excepthook = sys.excepthook, self._note_first_reason
+        original_hook, sys.excepthook = sys.excepthook, self._record_first_error
         try:
             for done in self._copied_blocks(pool):
                 done.result()
                 progress(self.rows_read, rows_expected)
-        except _NotAllowed as error:
-            raise self._explain(error.row, error.more) from error
+        except _TooManyBadRows as error:
+            raise self._bad_row_error(error.row, error.further) from error
         finally:
             pool.shutdown(cancel_futures=True)
-            sys.excepthook = printed
+            sys.excepthook = original_hook
 
     def _copied_blocks(self, pool: ThreadPoolExecutor) -> Iterator[Future[None]]:
-        # In file order, so that of several bad rows the first in the file is the one reported; and few at a time,
-        # so that memory stays flat whatever the file.
+        # Results are awaited in file order, so that the first bad row in the file is the one reported. Few blocks are
+        # pending at a time, so that memory does not grow with the file.
         pending: deque[Future[None]] = deque()
         for copy, block in self._blocks():
             if len(pending) >= 2 * self._streams:
@@ -104,7 +104,7 @@ class Stager:
         yield from pending
 
     def _blocks(self) -> Iterator[tuple[Callable[[Any], None], Any]]:
-        """What there is to copy, each with what copies it."""
+        """Yields the blocks or batches of the file, each with the method that copies it."""
         if isinstance(self._release, CsvRelease):
             self._values = CsvValues(self._release.dataset, self._release.columns)
             yield from ((self._copy_block, block) for block in self._release.blocks())
@@ -114,7 +114,9 @@ class Stager:
     def _copy_batch(self, batch: pa.RecordBatch) -> None:
         connection = self._idle.get()
         try:
-            copied = self._send(connection, "copy_binary_rows", cast(BinaryIO, io.BufferedReader(_Encoded(batch))))
+            copied = self._send(
+                connection, "copy_binary_rows", cast(BinaryIO, io.BufferedReader(_BinaryCopyStream(batch)))
+            )
         finally:
             self._idle.put(connection)
         if copied != batch.num_rows:
@@ -125,53 +127,47 @@ class Stager:
     def _copy_block(self, block: Block) -> None:
         connection = self._idle.get()
         try:
-            if self._values.are_plain(block.data):
+            if self._values.match_plain_shape(block.data):
                 try:
                     copied = self._send_csv(connection, block.data)
                 except RowError:
-                    pass  # an impossible date, say: nothing of the block is there
+                    pass  # an invalid date, for example; nothing of the block was copied
                 else:
                     if copied == block.rows:
                         with self._lock:
                             self.rows_copied += copied
                         return
-                    raise self._miscounted(block.first_line, copied, block.rows)
-            self._copy_judged(connection, block)
+                    raise self._row_count_error(block.first_line, copied, block.rows)
+            self._copy_checked(connection, block)
         finally:
             self._idle.put(connection)
 
-    def _copy_judged(self, connection: Connection, block: Block) -> None:
-        """Copies a block of which some rows are not plain, after those that are bad have been set aside."""
+    def _copy_checked(self, connection: Connection, block: Block) -> None:
+        """Checks a block's rows one by one, collects the malformed ones and copies the others."""
         good = list[Record]()
         try:
-            following = records(block)
-            for record in following:
-                verdict = self._values.judge(record)
-                if isinstance(verdict, Problem):
-                    self._set_aside(malformed_row(record, verdict.column, verdict.message, verdict.value), following)
-                else:
-                    good.append(verdict)
+            good.extend(self._values.valid_records(block, self._reject))
         finally:
-            # Of what PostgreSQL alone finds fault with, too, the first in the file is to be the one reported.
-            left = [good] if good else []
-            while left:
-                left += self._copy_part(connection, left.pop())
+            # Also after an error: a row before the reported one may be one that only PostgreSQL rejects.
+            remaining = [good] if good else []
+            while remaining:
+                remaining += self._copy_part(connection, remaining.pop())
 
     def _copy_part(self, connection: Connection, rows: list[Record]) -> list[list[Record]]:
-        """Copies all rows, or sets the first bad one aside; returns what is then left to copy, the last part first."""
+        """Copies all rows, or collects the first bad one and returns the parts that remain, the last part first."""
         try:
             copied = self._send_csv(connection, b"".join(row.data for row in rows))
         except RowError as error:
-            at, bad = find_bad_row(rows, error)
-            self._set_aside(bad)
-            return [part for part in (rows[at + 1 :], rows[:at]) if part]
+            index, bad = find_bad_row(rows, error)
+            self._add_bad_row(bad)
+            return [part for part in (rows[index + 1 :], rows[:index]) if part]
         with self._lock:
             self.rows_copied += copied
         if copied == len(rows):
             return []
-        if copied > len(rows) or not (marker := end_marker(rows[copied])):
-            raise self._miscounted(rows[0].line_number, copied, len(rows))
-        self._set_aside(marker)
+        if copied > len(rows) or not (marker := end_of_copy_row(rows[copied])):
+            raise self._row_count_error(rows[0].line_number, copied, len(rows))
+        self._add_bad_row(marker)
         return [rows[copied + 1 :]] if rows[copied + 1 :] else []
 
     def _send_csv(self, connection: Connection, data: bytes) -> int:
@@ -184,43 +180,45 @@ class Stager:
                 cursor.copy_expert(self._copy[copy], data, size=_COPY_CHUNK_BYTES)
                 return int(cursor.rowcount)
         except psycopg2.OperationalError as error:
-            raise getattr(self._first_reason, "error", error) from error
+            raise getattr(self._first_error, "error", error) from error
 
-    def _note_first_reason(self, kind: type[BaseException], error: BaseException, *trace: Any) -> None:
-        """Stands in for `sys.excepthook`, by which psycopg2 prints a SystemError when a server breaks a COPY off.
+    def _record_first_error(self, kind: type[BaseException], error: BaseException, *trace: Any) -> None:
+        """Replaces `sys.excepthook`, through which psycopg2 prints a SystemError if the server aborts a COPY.
 
-        It then raises the second of two errors, "invalid socket"; the cause of what it prints is the first, which says
-        why. Both happen in the thread of the COPY.
+        psycopg2 then raises a second error, "invalid socket". The cause of the SystemError is the first one, which has
+        the reason. Both occur in the thread of the COPY.
         """
         if isinstance(error, SystemError) and isinstance(error.__cause__, psycopg2.Error):
-            self._first_reason.error = error.__cause__
+            self._first_error.error = error.__cause__
         else:
             sys.__excepthook__(kind, error, *trace)
 
-    def _set_aside(self, row: MalformedRow, following: Iterable[Record] = ()) -> None:
-        with self._lock:
-            is_kept = not row.is_open and self.bad_rows.add(row)
-        if not is_kept:
-            raise _NotAllowed(row, "" if row.is_open else self._values.more_problems(following))
+    def _reject(self, record: Record, invalid: InvalidRecord, remaining: Iterator[Record]) -> None:
+        self._add_bad_row(malformed_row(record, invalid), remaining)
 
-    def _miscounted(self, line: int, copied: int, rows: int) -> PipelineError:
+    def _add_bad_row(self, row: MalformedRow, remaining: Iterable[Record] = ()) -> None:
+        with self._lock:
+            was_added = not row.has_unclosed_quote and self.bad_rows.add(row)
+        if not was_added:
+            raise _TooManyBadRows(
+                row, "" if row.has_unclosed_quote else self._values.describe_further_invalid(remaining)
+            )
+
+    def _row_count_error(self, line: int, copied: int, rows: int) -> PipelineError:
         return PipelineError(
             f"{self._release.label}: PostgreSQL took {copied:,} rows for the {rows:,} from line {line:,} on; nothing"
             " was loaded"
         )
 
-    def _explain(self, row: MalformedRow, more: str) -> PipelineError:
+    def _bad_row_error(self, row: MalformedRow, further: str) -> PipelineError:
         allowed = f" (now {self.bad_rows.allowed})" if self.bad_rows.allowed else ""
-        hint = f", or let some such rows be set aside: --LoadTripdata-max-bad-rows N{allowed}"
-        if row.is_open or not self._release.dataset.is_monthly:
-            hint = ""
-        return PipelineError(
-            f"{self._release.label}, line {row.line_number}, {row.detail}{more}; nothing was loaded. Fix the file at"
-            f" its source and run again with --force{hint}"
-        )
+        alternative = f", or let some such rows be set aside: --LoadTripdata-max-bad-rows N{allowed}"
+        if row.has_unclosed_quote or not self._release.dataset.is_monthly:
+            alternative = ""
+        return bad_row_error(self._release.label, row.line_number, row.detail + further, "loaded", alternative)
 
 
-class _Encoded(io.RawIOBase):
+class _BinaryCopyStream(io.RawIOBase):
     """The rows of an Arrow batch as binary COPY data, encoded piece by piece as they are read.
 
     https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format"
@@ -238,14 +236,14 @@ class _Encoded(io.RawIOBase):
             piece = next(self._pieces, None)
             if piece is None:
                 return 0
-            self._piece = memoryview(piece)  # empty while the encoder keeps a short batch to itself: not the end
+            self._piece = memoryview(piece)  # may be empty before the end, while the encoder buffers a short batch
         size = min(len(buffer), len(self._piece))
         buffer[:size], self._piece = self._piece[:size], self._piece[size:]
         return size
 
     @staticmethod
     def _encode(batch: pa.RecordBatch) -> Iterator[bytes]:
-        import pgpq  # with pyarrow, for whom there is a Parquet file to load
+        import pgpq  # like pyarrow, imported only to load a Parquet file
 
         encoder = pgpq.ArrowToPostgresBinaryEncoder(batch.schema)
         yield encoder.write_header()

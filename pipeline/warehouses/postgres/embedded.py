@@ -1,7 +1,7 @@
-"""The embedded PostgreSQL: a real server from a wheel, on a socket of its own, started when it is first needed.
+"""Starts and stops the embedded PostgreSQL: a server from a Python wheel that listens on its own Unix socket.
 
-It outlives the command that started it, so that the next one finds it running, and stops itself some minutes after
-its last use.
+The server starts on first use and keeps running after the command ends. A watchdog stops it some minutes after its
+last use.
 """
 
 from __future__ import annotations
@@ -19,50 +19,50 @@ from pipeline.errors import PipelineError
 from pipeline.files import CHECKOUT
 from pipeline.warehouses.postgres.embedded_server import SETTINGS, EmbeddedServer, program
 
-__all__ = ["SETTINGS", "ensure_running", "environment", "environment_hidden_from_libpq", "program", "stop"]
+__all__ = ["SETTINGS", "ensure_running", "environment", "hide_libpq_environment", "program", "stop"]
 
 _environment_lock = threading.Lock()
 
 
 def ensure_running(folder: Path, idle_minutes: float = 0) -> str:
-    """Returns the DSN of the server whose data is in `folder`, after starting it if need be.
+    """Returns the DSN of the server whose data is in `folder`; starts it if necessary.
 
-    Of several processes that find it stopped, one starts it and the others wait. Where it runs, this takes well below
-    a millisecond, and the server is then safe from its idle watch for `idle_minutes`, even before a session begins.
+    If several processes find it stopped, one starts it and the others wait. If it runs, this takes well below a
+    millisecond. The watchdog does not stop the server within `idle_minutes` of this call, even without a session.
 
-    :raises PipelineError: when the server cannot be made or started; the message names its log.
+    :raises PipelineError: if the server cannot be created or started; the message names its log.
     """
     server = _server(folder)
     try:
-        with locked(server.folder, fcntl.LOCK_SH):
+        with server_lock(server.folder, fcntl.LOCK_SH):
             dsn = server.dsn()
         if dsn is None:
-            with locked(server.folder):
+            with server_lock(server.folder):
                 if not (server.folder / "PG_VERSION").exists():
                     server.create()
                 dsn = server.dsn() or server.start()
     except (OSError, RuntimeError, KeyError, subprocess.SubprocessError) as error:
         raise PipelineError(
-            f"the embedded PostgreSQL in {server.folder} does not start ({error}); see {server.folder / 'log'} if it is"
-            f" there, or change [storage] root, or set [postgres] dsn to use another server"
+            f"the embedded PostgreSQL in {server.folder} does not start ({error}); see {server.folder / 'log'} if it"
+            f" exists, or change [storage] root, or set [postgres] dsn to use another server"
         ) from error
     if idle_minutes > 0:
-        _ensure_watched(server.folder, idle_minutes)
+        _ensure_watchdog(server.folder, idle_minutes)
     return dsn
 
 
 def stop(folder: Path) -> bool:
     """Stops the server whose data is in `folder`; returns whether it ran. Transactions in progress are rolled back.
 
-    The server of another folder, of which this one may be a copy, is left alone.
+    If the folder is a copy of another, the other's server keeps running.
 
-    :raises PipelineError: when it runs and does not stop.
+    :raises PipelineError: if it runs and does not stop.
     """
     server = _server(folder)
     if not (server.folder / "postmaster.pid").exists():
         return False
     try:
-        with locked(server.folder):
+        with server_lock(server.folder):
             return server.stop()
     except (OSError, RuntimeError) as error:
         raise PipelineError(
@@ -71,15 +71,15 @@ def stop(folder: Path) -> bool:
 
 
 def environment() -> dict[str, str]:
-    """This process's environment without libpq's variables, which are about servers of the user's own."""
+    """Returns this process's environment without libpq's variables, which do not apply to the embedded server."""
     return {name: value for name, value in os.environ.items() if not name.startswith("PG")}
 
 
 @contextlib.contextmanager
-def environment_hidden_from_libpq() -> Iterator[None]:
-    """While this holds, libpq's variables are out of the way of this process, one thread at a time.
+def hide_libpq_environment() -> Iterator[None]:
+    """Removes libpq's variables from this process's environment for the block; one thread at a time.
 
-    Parameters of a connection win over most of them, but not over PGSERVICE.
+    Connection parameters override most of them, but not PGSERVICE.
     """
     with _environment_lock:
         hidden = {name: value for name, value in os.environ.items() if name.startswith("PG")}
@@ -92,11 +92,11 @@ def environment_hidden_from_libpq() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def locked(folder: Path, operation: int = fcntl.LOCK_EX) -> Iterator[None]:
-    """Holds the lock on starting and stopping the server of a folder. Shared, it is for using the server."""
+def server_lock(folder: Path, operation: int = fcntl.LOCK_EX) -> Iterator[None]:
+    """Holds the lock on a folder's server: exclusive to start or stop it, shared to use it."""
     lock_file = last_use_file(folder)
     lock_file.parent.mkdir(parents=True, exist_ok=True)
-    with lock_file.open("a") as lock:  # does not change its time, unlike "w"
+    with lock_file.open("a") as lock:  # unlike "w", does not change the modification time
         fcntl.flock(lock, operation)
         if operation == fcntl.LOCK_SH:
             with contextlib.suppress(OSError):
@@ -105,7 +105,7 @@ def locked(folder: Path, operation: int = fcntl.LOCK_EX) -> Iterator[None]:
 
 
 def last_use_file(folder: Path) -> Path:
-    """The file of the lock; its time of change is when a command last asked for the server."""
+    """Returns the path of the lock file; its modification time is when a command last used the server."""
     return folder.with_name(f"{folder.name}.lock")
 
 
@@ -113,8 +113,8 @@ def _server(folder: Path) -> EmbeddedServer:
     return EmbeddedServer(folder.expanduser().resolve())
 
 
-def _ensure_watched(folder: Path, idle_minutes: float) -> None:
-    """Starts the process that stops the idle server, unless there is one: it holds a lock as long as it lives."""
+def _ensure_watchdog(folder: Path, idle_minutes: float) -> None:
+    """Starts the watchdog process unless it runs already, in which case it holds a lock."""
     with folder.with_name(f"{folder.name}.watch.lock").open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -128,5 +128,5 @@ def _ensure_watched(folder: Path, idle_minutes: float) -> None:
             start_new_session=True,
             cwd=CHECKOUT,
             env={**environment(), "PYTHONPATH": str(CHECKOUT)},
-            pass_fds=[lock.fileno()],  # with which it inherits the lock
+            pass_fds=[lock.fileno()],  # the process inherits the lock
         )

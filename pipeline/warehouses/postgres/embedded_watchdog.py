@@ -1,4 +1,4 @@
-"""The process that stops the embedded server when it is idle; run as a module, with its folder and the minutes."""
+"""Stops the embedded server when it is idle; run as a module with the folder and the number of minutes."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from pathlib import Path
 import psycopg2
 
 from pipeline.warehouses.postgres.connection import statement
-from pipeline.warehouses.postgres.embedded import last_use_file, locked
+from pipeline.warehouses.postgres.embedded import last_use_file, server_lock
 from pipeline.warehouses.postgres.embedded_server import EmbeddedServer
 
 _POLL_SECONDS = 5.0
 
 
 def watch(folder: Path, idle_minutes: float) -> None:
-    """Returns after stopping the server once it has had no sessions for so many minutes, or when it is gone."""
+    """Stops the server after it has had no sessions for `idle_minutes`; also returns if the server is gone."""
     server = EmbeddedServer(folder)
     last_seen = time.time()
     while dsn := server.dsn():
         if _sessions(dsn):
             last_seen = time.time()
         elif _is_idle(folder, last_seen, idle_minutes):
-            with locked(folder):  # nobody is asking for the server meanwhile
+            with server_lock(folder):  # no command starts to use the server meanwhile
                 if _is_idle(folder, last_seen, idle_minutes) and not _sessions(dsn):
                     server.stop()
                     return
@@ -36,7 +36,7 @@ def _is_idle(folder: Path, last_seen: float, idle_minutes: float) -> bool:
 
 
 def _sessions(dsn: str) -> int:
-    """How many sessions there are besides this one; one when the server is too busy to say."""
+    """Returns the number of other sessions, or 1 if the server is too busy to answer."""
     try:
         with contextlib.closing(psycopg2.connect(dsn, connect_timeout=5)) as connection, connection.cursor() as cursor:
             cursor.execute(statement("count_other_sessions"))

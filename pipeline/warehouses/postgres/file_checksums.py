@@ -1,4 +1,4 @@
-"""The checksums of a release's rows, as PostgreSQL computes them."""
+"""Computes the checksums of a release's rows in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from psycopg2 import sql
 from psycopg2.extensions import connection as Connection
 
 from pipeline.datasets import Column, Release
-from pipeline.warehouses.checksums import FileChecksums, checksums_of, is_summed
+from pipeline.warehouses.checksums import FileChecksums, checksums_from_rows, is_summed
 from pipeline.warehouses.postgres.connection import statement
 from pipeline.warehouses.postgres.tables import Tables
 
@@ -15,7 +15,7 @@ _DIGEST = "count({0}), sum(('x' || left(md5({0}::text), 10))::bit(40)::bigint)"
 
 
 def file_checksums(connection: Connection, schema: str, release: Release) -> FileChecksums:
-    """The checksums of the release's rows, by the day of the event."""
+    """Returns the checksums of the release's rows by the day of the event time."""
     tables = Tables(schema, release.dataset)
     query = statement(
         "select_file_checksums",
@@ -25,7 +25,7 @@ def file_checksums(connection: Connection, schema: str, release: Release) -> Fil
     )
     with connection.cursor() as cursor:
         cursor.execute(query, {"filename": release.filename})
-        return checksums_of(release.dataset, cursor.fetchall())
+        return checksums_from_rows(release.dataset, cursor.fetchall())
 
 
 def _checksums(column: Column) -> sql.Composed:

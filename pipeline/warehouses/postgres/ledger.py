@@ -1,5 +1,4 @@
-"""The ledger in PostgreSQL: which release is loaded, from what, and what became of every one of its rows; and what the
-dbt models were built from."""
+"""Reads and writes the ledger of loaded releases and the record of the last dbt build in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -18,42 +17,42 @@ from pipeline.datasets.spec import LEDGER
 from pipeline.warehouses.ledger import Build, LedgerEntry
 from pipeline.warehouses.postgres.connection import statement
 
-MADE_BY_US = "(made by tlc-pipeline)"  # as dbt/macros/marks.sql has it
-_LOADED_BY_US = "(pipeline/datasets/"  # as `Tables.comment` has it
+MADE_BY_PIPELINE = "(made by tlc-pipeline)"  # the text in dbt/macros/marks.sql
+_LOADED_BY_PIPELINE = "(pipeline/datasets/"  # the text in `Tables.comment`
 _NO_TABLE = (psycopg2.errors.UndefinedTable, psycopg2.errors.InvalidSchemaName)
 
 
 def ledger_table(schema: str) -> sql.Identifier:
-    """The ledger of all that is loaded into a schema."""
+    """Returns the identifier of a schema's ledger."""
     return sql.Identifier(schema, LEDGER)
 
 
 def record_load(cursor: Cursor, schema: str, entry: LedgerEntry) -> None:
-    """Writes the marker in the transaction at hand; it ends now, by the server's clock."""
+    """Writes the marker in the current transaction; `finished_at` is the server's current time."""
     cursor.execute(statement("record_load", ledger=ledger_table(schema)), asdict(entry))
 
 
 def delete_load(cursor: Cursor, schema: str, release: Release) -> bool:
-    """Deletes the release's markers, whichever tasks wrote them; says whether there were any."""
+    """Deletes the release's markers of all task families; returns whether there were any."""
     values = {"target_table": release.table, "partition_key": release.key}
     cursor.execute(statement("delete_load", ledger=ledger_table(schema)), values)
     return bool(cursor.rowcount)
 
 
 def find_load(connection: Connection, schema: str, task_family: str, release: Release) -> LedgerEntry | None:
-    """The marker of one load, or None when it has not been done."""
+    """Returns the marker of one load, or None if there is none."""
     values = {"task_family": task_family, "partition_key": release.key}
     entries = _select(connection, statement("select_load", ledger=ledger_table(schema)), values)
     return entries[0] if entries else None
 
 
 def all_loads(connection: Connection, schema: str) -> list[LedgerEntry]:
-    """Every marker, by table and month; none where nothing has ever been loaded."""
+    """Returns all markers, ordered by table and month; empty if there is no ledger."""
     return _select(connection, statement("select_loads", ledger=ledger_table(schema)), {})
 
 
 def find_build(connection: Connection, schema: str) -> Build | None:
-    """What the models in the schema were last built from, or None where they never were."""
+    """Returns the record of the last build of the schema's models, or None if there is none."""
     with connection.cursor(cursor_factory=RealDictCursor) as cursor:
         try:
             cursor.execute(statement("select_dbt_build", dbt_build=_build_table(schema)))
@@ -64,21 +63,24 @@ def find_build(connection: Connection, schema: str) -> Build | None:
 
 
 def record_build(cursor: Cursor, schema: str, build: Build) -> None:
-    """Writes what the models are built from, in the schema's own table, in the place of what was there."""
+    """Replaces the record of the last build in the schema's `dbt_build` table."""
     cursor.execute(statement("create_dbt_build", dbt_build=_build_table(schema)))
     cursor.execute(statement("add_dbt_build_columns", dbt_build=_build_table(schema)))
     cursor.execute(statement("record_dbt_build", dbt_build=_build_table(schema)), asdict(build))
 
 
-def relations_of_others(
+def foreign_relations(
     connection: Connection, loads_schema: str, marts_schema: str, models: Collection[str]
 ) -> list[str]:
-    """Relations that have the name of a model or of a loaded table, and whose comment does not say that they are it."""
+    """Returns relations named like a model or a loaded table whose comment lacks the pipeline's mark."""
     loaded = {entry.target_table for entry in all_loads(connection, loads_schema)}
     with connection.cursor() as cursor:
         found = list[str]()
-        for schema, names, mark in ((loads_schema, loaded, _LOADED_BY_US), (marts_schema, models, MADE_BY_US)):
-            cursor.execute(statement("select_relations_of_others"), {"schema": schema, "names": [*names], "mark": mark})
+        for schema, names, mark in (
+            (loads_schema, loaded, _LOADED_BY_PIPELINE),
+            (marts_schema, models, MADE_BY_PIPELINE),
+        ):
+            cursor.execute(statement("select_foreign_relations"), {"schema": schema, "names": [*names], "mark": mark})
             found += [f"{schema}.{name}" for (name,) in cursor.fetchall()]
     return found
 
@@ -93,7 +95,7 @@ def _select(connection: Connection, query: sql.Composed, values: dict[str, str])
             cursor.execute(query, values)
         except _NO_TABLE:
             return []
-        # A ledger may be older than some fields, or newer than this code.
+        # The ledger may have been created by an older or a newer version, with other columns.
         known = {field.name for field in fields(LedgerEntry)}
-        places = {column.name: place for place, column in enumerate(cursor.description or ()) if column.name in known}
-        return [LedgerEntry(**{name: row[place] for name, place in places.items()}) for row in cursor.fetchall()]
+        indexes = {column.name: i for i, column in enumerate(cursor.description or ()) if column.name in known}
+        return [LedgerEntry(**{name: row[i] for name, i in indexes.items()}) for row in cursor.fetchall()]

@@ -1,4 +1,4 @@
-"""Loads a release into PostgreSQL: wholly, once, with its marker; or not at all."""
+"""Loads a release and its marker into PostgreSQL, exactly once and atomically."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ from pipeline.warehouses.postgres.partitions import (
     index_partition,
     publish_partition,
 )
-from pipeline.warehouses.postgres.quarantine import bad_rows_of, clear_quarantine, quarantine_malformed
+from pipeline.warehouses.postgres.quarantine import clear_quarantine, collect_bad_rows, quarantine_malformed
 from pipeline.warehouses.postgres.tables import ReleaseTables, ensure_tables
-from pipeline.warehouses.postgres.watch import Watch, watched
+from pipeline.warehouses.postgres.watch import Watch, watch_connection
 
 if TYPE_CHECKING:
     from pipeline.releases.parquet_file import ParquetRelease
 
 logger = logging.getLogger("luigi-interface")
 
-# What a crash may take is a table that nobody has seen yet; the marker's own commit waits for the disk, and for
-# everything written before it.
+# A crash can lose only a table that is not published yet. The commit of the marker waits until it and everything
+# written before it are on disk.
 _STREAM_SESSION = {"synchronous_commit": "off"}
 _INDEX_MEMORY = "256MB"
 
@@ -50,17 +50,17 @@ _INDEX_MEMORY = "256MB"
 def load(database: PostgresDatabase, job: LoadJob, progress: Progress) -> LedgerEntry:
     """Returns the release's marker once all of its rows are accounted for and visible.
 
-    Two loads of one release at once: the second waits and finds it done. Killed at any moment, the next call starts
-    clean. With `replace`, what was loaded from an earlier edition of the file gives way in the same transaction.
+    A concurrent load of the same release waits and then finds it loaded. After a crash, the next call removes what was
+    left and starts again. With `replace`, an earlier edition of the file is replaced in the same transaction.
 
-    :raises PipelineError: in which case nothing has changed.
+    :raises PipelineError: if the load fails; nothing has changed.
     """
     tables = ReleaseTables.of(database.schema, job.release)
-    what = f"{job.release.key} was not loaded and nothing has changed"
+    failure = f"{job.release.key} was not loaded and nothing has changed"
     with (
-        translate_errors(what),
+        translate_errors(failure),
         contextlib.closing(connect_to_load(database)) as control,
-        watched(database, control, what) as watch,
+        watch_connection(database, control, failure) as watch,
         control.cursor() as cursor,
     ):
         ensure_tables(control, tables)
@@ -80,15 +80,15 @@ def load(database: PostgresDatabase, job: LoadJob, progress: Progress) -> Ledger
 
 
 def forget(database: PostgresDatabase, release: Release) -> bool:
-    """Removes a release's rows, quarantined ones too, and its markers, all at once; says whether there was a marker.
+    """Removes a release's rows, quarantined rows and markers in one transaction; returns whether there was a marker.
 
-    :raises PipelineError: in which case nothing has changed.
+    :raises PipelineError: if this fails; nothing has changed.
     """
     tables = ReleaseTables.of(database.schema, release)
     with (
         translate_errors(f"{release.key} was not forgotten and nothing has changed"),
         contextlib.closing(database.connect()) as connection,
-        watched(database, connection, f"{release.key} was not forgotten and nothing has changed"),
+        watch_connection(database, connection, f"{release.key} was not forgotten and nothing has changed"),
         connection.cursor() as cursor,
     ):
         if not table_exists(cursor, tables.ledger):
@@ -105,7 +105,7 @@ def forget(database: PostgresDatabase, release: Release) -> bool:
 
 
 def connect_to_load(database: PostgresDatabase) -> Connection:
-    """The connection that steers a load and builds its indexes, with as many processes as there are streams."""
+    """Returns the connection that controls a load and builds its indexes, with one process per COPY stream."""
     return database.connect(
         maintenance_work_mem=_INDEX_MEMORY, max_parallel_maintenance_workers=str(database.copy_streams - 1)
     )
@@ -123,14 +123,14 @@ def _load_month(
     with control, control.cursor() as cursor:
         create_loading_table(cursor, tables)
     try:
-        with _opened(job) as release, bad_rows_of(job.release, job.max_bad_rows) as bad_rows:
+        with _open(job) as release, collect_bad_rows(job.release, job.max_bad_rows) as bad_rows:
             with contextlib.ExitStack() as stack:
                 streams = [
                     stack.enter_context(contextlib.closing(database.connect(**_STREAM_SESSION)))
                     for _ in range(database.copy_streams)
                 ]
                 for stream in streams:
-                    stack.enter_context(watch.added(stream))
+                    stack.enter_context(watch.watching(stream))
                 staged = Stager(release, tables.loading, streams, bad_rows)
                 staged.run(job.rows_expected, progress)
             with control, control.cursor() as cursor:
@@ -148,8 +148,8 @@ def _load_month(
 def _load_lookup(control: Connection, job: LoadJob, tables: ReleaseTables, progress: Progress) -> None:
     started_at = datetime.datetime.now(datetime.UTC)
     with (
-        _opened(job) as release,
-        bad_rows_of(job.release, allowed=0) as none,
+        _open(job) as release,
+        collect_bad_rows(job.release, allowed=0) as none,
         control,
         control.cursor() as cursor,
     ):
@@ -160,7 +160,7 @@ def _load_lookup(control: Connection, job: LoadJob, tables: ReleaseTables, progr
         record_load(cursor, tables.schema, _entry(job, release, staged, 0, started_at))
 
 
-def _opened(job: LoadJob) -> CsvRelease | ParquetRelease:
+def _open(job: LoadJob) -> CsvRelease | ParquetRelease:
     assert job.file
     unknown = job.ignore_unknown_columns
     release = open_release(job.file, job.release, source=job.source, ignore_unknown_columns=unknown)

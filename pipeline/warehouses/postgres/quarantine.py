@@ -1,4 +1,4 @@
-"""Rows that are left out of a release's table: the malformed ones of a file, and the quarantine, which keeps them."""
+"""Collects malformed rows of a file, and moves rows that are not loaded to the quarantine table."""
 
 from __future__ import annotations
 
@@ -16,91 +16,91 @@ from psycopg2.extensions import cursor as Cursor
 
 from pipeline.datasets import Release
 from pipeline.releases import Record
-from pipeline.releases.csv_values import Problem
+from pipeline.releases.csv_values import InvalidRecord
 from pipeline.warehouses.postgres.connection import statement
 from pipeline.warehouses.postgres.tables import ReleaseTables
 
-# What PostgreSQL raises for a row that it does not take; anything else is no fault of the row.
+# The errors that PostgreSQL raises for a row that it rejects; other errors are not caused by the row.
 RowError = (psycopg2.DataError, psycopg2.IntegrityError)
 
-# COPY's context reads «COPY table, line 3, column fare_amount: "abc"», the words in the server's language.
+# COPY's context is `COPY table, line 3, column fare_amount: "abc"`, in the server's language.
 _COPY_PLACE = re.compile(r"\S+ .*?, \D*(?P<line>\d+)(?:, \S+ (?P<column>\w+))?(?:: (?P<value>.*))?", re.DOTALL)
-_KEPT_IN_MEMORY = 1 << 20
+_MAX_IN_MEMORY = 1 << 20
 _END_OF_COPY = b"\\."
 
 
 @dataclass(frozen=True)
 class MalformedRow:
-    """A row that PostgreSQL does not take: where it stands, what it says and what is wrong with it."""
+    """A row that PostgreSQL rejects: its line number, its text and the reason."""
 
     line_number: int
     line: str
     detail: str
 
     @property
-    def is_open(self) -> bool:
-        """Whether a quote in it is never closed, so that all rows after it are in it too."""
+    def has_unclosed_quote(self) -> bool:
+        """Whether it has an unclosed quote, so that it contains all rows after it."""
         return self.line.count('"') % 2 == 1
 
 
 class BadRows:
-    """The malformed rows of a release, as many as are allowed, kept in a file so that memory stays flat."""
+    """The malformed rows of a release, up to the allowed number; written to a file beyond 1 MiB."""
 
     def __init__(self, release: Release, allowed: int):
         self.allowed, self.count = allowed, 0
-        self.lines = tempfile.SpooledTemporaryFile(_KEPT_IN_MEMORY, "w+", encoding="utf-8", newline="")  # noqa: SIM115
+        self.lines = tempfile.SpooledTemporaryFile(_MAX_IN_MEMORY, "w+", encoding="utf-8", newline="")  # noqa: SIM115
         self._writer = csv.writer(self.lines, quoting=csv.QUOTE_ALL)
-        self._begin = (release.table, release.filename, "malformed")
+        self._row_prefix = (release.table, release.filename, "malformed")
 
     def add(self, row: MalformedRow) -> bool:
-        """Keeps the row, unless it is one more than allowed; says whether it does."""
+        """Adds the row unless the allowed number is reached; returns whether it was added."""
         if self.count >= self.allowed:
             return False
-        self._writer.writerow((*self._begin, row.detail, row.line_number, row.line))
+        self._writer.writerow((*self._row_prefix, row.detail, row.line_number, row.line))
         self.count += 1
         return True
 
 
 @contextlib.contextmanager
-def bad_rows_of(release: Release, allowed: int) -> Iterator[BadRows]:
-    """Where the malformed rows of a release are kept while it is loaded."""
-    kept = BadRows(release, allowed)
-    with kept.lines:
-        yield kept
+def collect_bad_rows(release: Release, allowed: int) -> Iterator[BadRows]:
+    """Yields the collection of a release's malformed rows and closes its file at the end."""
+    bad_rows = BadRows(release, allowed)
+    with bad_rows.lines:
+        yield bad_rows
 
 
 def find_bad_row(rows: Sequence[Record], error: psycopg2.Error) -> tuple[int, MalformedRow]:
-    """Which of the rows sent PostgreSQL complained of, and what is wrong with it; raises what is not about a row."""
+    """Returns the index of the row that PostgreSQL rejected, and the row; raises the error if it is not about a row."""
     place = _COPY_PLACE.match(error.diag.context or "")
     if place is None:
         raise error
     if isinstance(error, psycopg2.errors.CharacterNotInRepertoire):
-        # PostgreSQL checks the encoding a buffer at a time, so the line that it names may be another.
-        at = next(at for at, row in enumerate(rows) if not _is_utf8_text(row.data))
-        column, value = "", rows[at].text
+        # PostgreSQL checks the encoding of a buffer at a time, so the line in the message may be wrong.
+        index = next(i for i, row in enumerate(rows) if not _is_utf8_text(row.data))
+        column, value = "", rows[index].text
     else:
-        at = _index_of_line(rows, int(place["line"]))
+        index = _row_at_line(rows, int(place["line"]))
         column, value = place["column"] or "", place["value"] or error.diag.message_detail or ""
-    return at, malformed_row(rows[at], column, error.diag.message_primary or str(error), value)
+    return index, malformed_row(rows[index], InvalidRecord(column, error.diag.message_primary or str(error), value))
 
 
-def end_marker(row: Record) -> MalformedRow | None:
-    r"""Says that the row is `\.` alone, if it is: before version 18, PostgreSQL silently stops reading there."""
+def end_of_copy_row(row: Record) -> MalformedRow | None:
+    r"""Returns the row as malformed if it is `\.`, where PostgreSQL before version 18 silently stops reading."""
     if row.data.rstrip(b"\r\n") != _END_OF_COPY:
         return None
-    return malformed_row(row, "", "missing data for column: the line holds only", row.text)
+    return malformed_row(row, InvalidRecord("", "missing data for column: the line holds only", row.text))
 
 
-def malformed_row(row: Record, column: str, problem: str, value: str) -> MalformedRow:
-    """The row with what is wrong with it in one line."""
-    return MalformedRow(row.line_number, row.text, Problem(column, problem, value).detail)
+def malformed_row(row: Record, invalid: InvalidRecord) -> MalformedRow:
+    """Returns the row with the reason in one line."""
+    return MalformedRow(row.line_number, row.text, invalid.detail)
 
 
-def _index_of_line(rows: Sequence[Record], line: int) -> int:
-    for at, row in enumerate(rows):
+def _row_at_line(rows: Sequence[Record], line: int) -> int:
+    for index, row in enumerate(rows):
         line -= row.data.count(b"\n")
         if line <= 0:
-            return at
+            return index
     return len(rows) - 1
 
 
@@ -112,13 +112,13 @@ def _is_utf8_text(data: bytes) -> bool:
 
 
 def clear_quarantine(cursor: Cursor, tables: ReleaseTables) -> None:
-    """Removes what an earlier load of the release set aside."""
+    """Deletes the rows that an earlier load of the release quarantined."""
     values = {"target_table": tables.release.table, "filename": tables.release.filename}
     cursor.execute(statement("clear_quarantine", quarantine=tables.quarantine), values)
 
 
 def quarantine_malformed(cursor: Cursor, tables: ReleaseTables, rows: BadRows) -> None:
-    """Keeps the rows that are not what the spec says, with their line numbers and what was wrong."""
+    """Copies the malformed rows, with line numbers and reasons, into the quarantine."""
     if rows.count:
         rows.lines.seek(0)
         query = statement("quarantine_malformed_rows", quarantine=tables.quarantine)
@@ -126,7 +126,7 @@ def quarantine_malformed(cursor: Cursor, tables: ReleaseTables, rows: BadRows) -
 
 
 def resolve_repeated_ids(cursor: Cursor, tables: ReleaseTables) -> int:
-    """Gives rows that share the key ids of their own, and moves what is the same row again; returns how many of it."""
+    """Gives different rows with the same key distinct ids; quarantines repeated rows and returns their number."""
     query = statement(
         "resolve_repeated_ids",
         loading=tables.loading,
@@ -138,12 +138,14 @@ def resolve_repeated_ids(cursor: Cursor, tables: ReleaseTables) -> int:
     return cursor.rowcount
 
 
-def quarantine_rows_of_other_files(cursor: Cursor, tables: ReleaseTables, filename_of_id: Mapping[str, str]) -> int:
-    """Moves the rows whose id is in the table from another file, which the mapping names; returns how many."""
+def quarantine_duplicates_of_other_files(
+    cursor: Cursor, tables: ReleaseTables, filename_of_id: Mapping[str, str]
+) -> int:
+    """Quarantines the rows whose id was loaded from another file, given by the mapping; returns their number."""
     if not filename_of_id:
         return 0
     cursor.execute(
-        statement("quarantine_rows_of_other_files", loading=tables.loading, quarantine=tables.quarantine),
+        statement("quarantine_duplicates_of_other_files", loading=tables.loading, quarantine=tables.quarantine),
         {
             "target_table": tables.release.table,
             "ids": list(filename_of_id),

@@ -1,4 +1,4 @@
-"""The tables, and the names of everything that belongs to them."""
+"""Creates and checks the tables of a dataset; holds the identifiers of its database objects."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ _PARTITIONED, _PLAIN = "p", "r"
 
 
 @dataclass(frozen=True)
-class FoundTable:
-    """What the catalogue says of a relation: its kind, its comment and its columns' types."""
+class TableDescription:
+    """A relation's kind, comment and column types, from the system catalogue."""
 
     kind: str
     comment: str
     columns: Mapping[str, str]
 
     @property
-    def is_plain(self) -> bool:
-        """Whether it is an ordinary table: no partitioned one, no view."""
+    def is_ordinary(self) -> bool:
+        """Whether it is an ordinary table, not a partitioned table or a view."""
         return self.kind == _PLAIN
 
 
@@ -40,12 +40,12 @@ class Tables:
     schema: str
     dataset: Dataset
 
-    def named(self, name: str) -> sql.Identifier:
+    def identifier(self, name: str) -> sql.Identifier:
         return sql.Identifier(self.schema, name)
 
     @property
     def table(self) -> sql.Identifier:
-        return self.named(self.dataset.table)
+        return self.identifier(self.dataset.table)
 
     @property
     def ledger(self) -> sql.Identifier:
@@ -53,31 +53,31 @@ class Tables:
 
     @property
     def quarantine(self) -> sql.Identifier:
-        return self.named(QUARANTINE)
+        return self.identifier(QUARANTINE)
 
     @property
     def row_id_function(self) -> sql.Identifier:
-        return self.named(f"{self.dataset.table}_row_id")
+        return self.identifier(f"{self.dataset.table}_row_id")
 
     @property
     def comment(self) -> str:
-        """The table's comment, which also tells which version of the spec the table was made by."""
+        """The table's comment, which includes the version of the spec that created it."""
         return f"{self.dataset.title} (pipeline/datasets/{self.dataset.name}.yaml, version {self.dataset.version})"
 
-    def is_ours(self, comment: str) -> bool:
-        """Whether a table with that comment was made by some version of the spec."""
+    def is_created_by_pipeline(self, comment: str) -> bool:
+        """Returns whether a table with that comment was created from any version of the spec."""
         return f"(pipeline/datasets/{self.dataset.name}.yaml, version " in comment
 
     def catalogue_types(self) -> dict[str, str]:
-        """The types of the table's columns, spelt as in the catalogue."""
+        """Returns the types of the table's columns, as spelled in the system catalogue."""
         types = {"unique_row_id": "text", "filename": "text"} if self.dataset.is_monthly else {}
         return types | {
             column.name: _CATALOGUE_TYPES.get(column.postgres_type, column.postgres_type)
             for column in self.dataset.columns
         }
 
-    def missing_columns(self, found: FoundTable | None) -> list[Column]:
-        """The columns that the spec declares and a table that is there lacks."""
+    def missing_columns(self, found: TableDescription | None) -> list[Column]:
+        """Returns the declared columns that an existing table lacks; empty if there is no table."""
         return [column for column in self.dataset.columns if found and column.name not in found.columns]
 
     @property
@@ -95,23 +95,23 @@ class Tables:
 
     @property
     def key_values(self) -> sql.Composed:
-        """The row key of a row, as the row id's function takes it: with `key_blanks` applied."""
+        """The arguments of the row id function: the values of the row key, with `key_blanks` applied."""
         return sql.SQL(", ").join(map(self._key_value, self.dataset.row_key))
 
     def _key_value(self, name: str) -> sql.Composable:
-        if not (known := self.dataset.key_blanks.get(name)):
+        if not (blank_with := self.dataset.key_blanks.get(name)):
             return sql.Identifier(name)
-        return sql.SQL("CASE WHEN {} IS NOT NULL THEN {} END").format(sql.Identifier(known), sql.Identifier(name))
+        return sql.SQL("CASE WHEN {} IS NOT NULL THEN {} END").format(sql.Identifier(blank_with), sql.Identifier(name))
 
     @property
     def key_text(self) -> sql.Composed:
-        """The text that a row's id is the md5 of."""
+        """The text whose MD5 is the row id."""
         texts = (sql.SQL("({})::text").format(self._key_value(name)) for name in self.dataset.row_key)
         return sql.SQL("concat({})").format(sql.SQL(", ").join(texts))
 
     @property
     def row_text(self) -> sql.Composed:
-        """The text by which rows that share a key are ordered: all columns', joined with commas, NULL as nothing."""
+        """The text that orders rows with the same key: all columns, joined with commas, NULL as the empty string."""
         texts = (sql.SQL("coalesce({}::text, '')").format(sql.Identifier(name)) for name in self.dataset.column_names)
         return sql.SQL("concat_ws(',', {})").format(sql.SQL(", ").join(texts))
 
@@ -124,19 +124,19 @@ class Tables:
         return sql.SQL(",\n    ").join(map(_definition, self.dataset.columns))
 
     def lock_name(self, key: str = "") -> str:
-        """The advisory lock of publishing into the table, or of loading one release into it."""
+        """Returns the name of the advisory lock for publishing into the table, or for loading the release `key`."""
         return f"pipeline {self.schema}.{self.dataset.table} {key}"
 
 
 @dataclass(frozen=True)
 class ReleaseTables(Tables):
-    """The identifiers of one release's objects: while it is loading, and once it is published."""
+    """The identifiers of one release's objects, during the load and after publication."""
 
     release: Release
 
     @classmethod
     def of(cls, schema: str, release: Release) -> ReleaseTables:
-        """The identifiers of a release's objects in a schema."""
+        """Returns the identifiers of a release's objects in a schema."""
         return cls(schema, release.dataset, release)
 
     @property
@@ -147,7 +147,7 @@ class ReleaseTables(Tables):
 
     @property
     def partition(self) -> sql.Identifier:
-        return self.named(self.partition_name)
+        return self.identifier(self.partition_name)
 
     @property
     def loading_name(self) -> str:
@@ -155,42 +155,42 @@ class ReleaseTables(Tables):
 
     @property
     def loading(self) -> sql.Identifier:
-        return self.named(self.loading_name)
+        return self.identifier(self.loading_name)
 
     @property
     def filename(self) -> sql.Composable:
         return sql.Literal(self.release.filename)
 
     def index_names(self) -> tuple[tuple[str, str], ...]:
-        """The names of the partition's indexes, while loading and when published."""
-        return tuple((f"{self.loading_name}_{what}", f"{self.partition_name}_{what}") for what in ("id", "time"))
+        """Returns each index's names during the load and after publication."""
+        return tuple((f"{self.loading_name}_{index}", f"{self.partition_name}_{index}") for index in ("id", "time"))
 
 
 def ensure_tables(connection: Connection, tables: Tables) -> None:
-    """Returns when the dataset's table, the ledger and the quarantine stand as the spec says; harmless to repeat.
+    """Creates the dataset's table, the ledger and the quarantine as the spec declares them; idempotent.
 
-    A table that an earlier version of the spec made gains the columns that it lacks, as its last ones.
+    Columns that a table from an earlier version of the spec lacks are appended to it.
 
-    :raises PipelineError: when a table of that name is there already and is not the spec's.
+    :raises PipelineError: if a table of that name exists that no version of the spec declares.
     """
     with connection.cursor() as cursor:
-        found = found_table(cursor, tables.table)
+        found = describe_table(cursor, tables.table)
         if found:
             _check(tables, found)
         if not found or tables.missing_columns(found) or not _is_set_up(cursor, tables):
             with connection:
-                lock_set_up(cursor)
+                lock_setup(cursor)
                 create_tables(cursor, tables)
-            _check(tables, found_table(cursor, tables.table))
+            _check(tables, describe_table(cursor, tables.table))
 
 
-def lock_set_up(cursor: Cursor) -> None:
-    """Lets one transaction at a time change what all months share; PostgreSQL does not put such changes in a queue."""
+def lock_setup(cursor: Cursor) -> None:
+    """Lets one transaction at a time change objects that all months share; concurrent changes of them would fail."""
     lock_transaction(cursor, "pipeline set-up")
 
 
 def ensure_schema(cursor: Cursor, schema: str) -> None:
-    """Creates the schema if it is missing; where it is there, no right to create one is needed."""
+    """Creates the schema if it is missing; needs no privilege if it exists."""
     cursor.execute(statement("schema_is_missing"), {"schema": schema})
     if (row := cursor.fetchone()) and row[0]:
         cursor.execute(statement("create_schema", schema=sql.Identifier(schema)))
@@ -203,15 +203,15 @@ def _is_set_up(cursor: Cursor, tables: Tables) -> bool:
     return bool(row and row[0])
 
 
-def found_table(cursor: Cursor, table: sql.Identifier) -> FoundTable | None:
-    """What the catalogue says of a table, or None where there is none of that name."""
+def describe_table(cursor: Cursor, table: sql.Identifier) -> TableDescription | None:
+    """Returns a table's description from the system catalogue, or None if it does not exist."""
     cursor.execute(statement("select_columns"), {"table": table.as_string(cursor)})
     rows = cursor.fetchall()
-    return FoundTable(rows[0][0], rows[0][1], {name: type_ for _, _, name, type_ in rows}) if rows else None
+    return TableDescription(rows[0][0], rows[0][1], {name: type_ for _, _, name, type_ in rows}) if rows else None
 
 
 def create_tables(cursor: Cursor, tables: Tables) -> None:
-    """Makes what the dataset lacks of table, ledger and quarantine, in the transaction at hand, under `lock_set_up`."""
+    """Creates the dataset's missing tables in the current transaction; the caller holds `lock_setup`."""
     ensure_schema(cursor, tables.schema)
     cursor.execute(statement("create_load_ledger", ledger=tables.ledger))
     cursor.execute(statement("add_ledger_columns", ledger=tables.ledger))
@@ -229,13 +229,13 @@ def create_tables(cursor: Cursor, tables: Tables) -> None:
                 "create_lookup_table", table=tables.table, columns=tables.column_definitions, row_key=tables.row_key
             )
         )
-    for column in tables.missing_columns(found_table(cursor, tables.table)):
+    for column in tables.missing_columns(describe_table(cursor, tables.table)):
         cursor.execute(statement("add_column", table=tables.table, column=_definition(column)))
     _comment(cursor, tables)
 
 
 def _create_row_id_function(cursor: Cursor, tables: Tables) -> None:
-    # concat() writes a boolean as t, unlike a cast to text and everybody else, who write true.
+    # concat() writes a boolean as t; a cast to text, like other databases, writes true.
     arguments = [f"${i}::text" if type_ == "boolean" else f"${i}" for i, type_ in enumerate(tables.row_key_types, 1)]
     cursor.execute(
         statement(
@@ -248,7 +248,7 @@ def _create_row_id_function(cursor: Cursor, tables: Tables) -> None:
 
 
 def _create_duplicate_id_trigger(cursor: Cursor, tables: Tables) -> None:
-    function = tables.named(f"{tables.dataset.table}_refuse_duplicate_id")
+    function = tables.identifier(f"{tables.dataset.table}_refuse_duplicate_id")
     lock_name = sql.Literal(tables.lock_name())
     cursor.execute(
         statement("create_duplicate_id_function", function=function, table=tables.table, lock_name=lock_name)
@@ -266,16 +266,16 @@ def _comment(cursor: Cursor, tables: Tables) -> None:
         cursor.execute(statement("comment_on_column", column=name, comment=sql.Literal(column.description)))
 
 
-def _check(tables: Tables, found: FoundTable | None) -> None:
-    """:raises PipelineError: when the table is not one that the spec, or an earlier version of it, declares."""
+def _check(tables: Tables, found: TableDescription | None) -> None:
+    """:raises PipelineError: if neither this nor an earlier version of the spec declares the table."""
     dataset = tables.dataset
-    wanted = tables.catalogue_types()
+    declared = tables.catalogue_types()
     kind = _PARTITIONED if dataset.is_monthly else _PLAIN
     if (
         found
         and found.kind == kind
-        and found.columns.items() <= wanted.items()
-        and (found.columns.keys() == wanted.keys() or tables.is_ours(found.comment))
+        and found.columns.items() <= declared.items()
+        and (found.columns.keys() == declared.keys() or tables.is_created_by_pipeline(found.comment))
     ):
         return
     raise PipelineError(

@@ -1,4 +1,4 @@
-"""The adapter of PostgreSQL: loads, markers, and what the models and the report ask of it."""
+"""The PostgreSQL adapter, which implements `Warehouse`."""
 
 from __future__ import annotations
 
@@ -26,26 +26,34 @@ from pipeline.warehouses.postgres.connection import (
     translate_errors,
 )
 from pipeline.warehouses.postgres.file_checksums import file_checksums
-from pipeline.warehouses.postgres.ledger import all_loads, find_build, find_load, record_build, relations_of_others
+from pipeline.warehouses.postgres.ledger import all_loads, find_build, find_load, foreign_relations, record_build
 from pipeline.warehouses.postgres.loading import forget, load
 from pipeline.warehouses.postgres.tables import Tables, ensure_schema, ensure_tables
-from pipeline.warehouses.postgres.watch import watched
+from pipeline.warehouses.postgres.watch import watch_connection
 
 logger = logging.getLogger("luigi-interface")
 
 _WAITS_AFTER_LOST_CONNECTION = (1, 5, 15)
-# In dbt's profile, or dbt's own.
-_NOT_FOR_LIBPQ = {"host", "port", "user", "dbname", "connect_timeout", "application_name", "fallback_application_name"}
+# Connection parameters that the dbt profile sets, or that dbt chooses itself.
+_PASSED_IN_PROFILE = {
+    "host",
+    "port",
+    "user",
+    "dbname",
+    "connect_timeout",
+    "application_name",
+    "fallback_application_name",
+}
 
 
 def configured() -> PostgresWarehouse:
-    """The adapter of the configured database, the embedded one where no DSN is set."""
+    """Returns the adapter of the configured database, which is the embedded one if no DSN is set."""
     database, dbt = configured_database(), DbtSettings()
     return PostgresWarehouse(database, dbt.schema or database.schema, dbt.threads)
 
 
 def configured_database() -> PostgresDatabase:
-    """The configured database. The embedded one is started by connecting, not by asking for it here."""
+    """Returns the configured database. Connecting starts the embedded server; this function does not."""
     settings = PostgresSettings()
     start = functools.partial(embedded.ensure_running, StorageSettings().postgres_folder(), settings.idle_minutes)
     return PostgresDatabase(
@@ -61,7 +69,7 @@ def configured_database() -> PostgresDatabase:
 
 @dataclass(frozen=True)
 class PostgresWarehouse:
-    """A PostgreSQL database, with the marts in a schema that may be another. Implements `Warehouse`."""
+    """A PostgreSQL database, and the schema of its marts. Implements `Warehouse`."""
 
     database: PostgresDatabase
     marts_schema: str
@@ -99,12 +107,14 @@ class PostgresWarehouse:
 
     def dbt_profile(self) -> DbtProfile:
         with self._connection("dbt cannot be started") as connection:
-            # Asked of a connection, as service files, password files and variables have then had their say.
+            # Read from an open connection, which reflects service files, password files and environment variables.
             info = connection.info
             host, port, user, dbname = info.host, info.port, info.user, info.dbname
-            password, given = info.password, info.dsn_parameters
+            password, parameters = info.password, info.dsn_parameters
         libpq = {
-            "PG" + name.replace("_", "").upper(): value for name, value in given.items() if name not in _NOT_FOR_LIBPQ
+            "PG" + name.replace("_", "").upper(): value
+            for name, value in parameters.items()
+            if name not in _PASSED_IN_PROFILE
         }
         environment = {
             **libpq,
@@ -120,7 +130,7 @@ class PostgresWarehouse:
         return DbtProfile("postgres", environment, self.database.process_environment())
 
     def prepare_build(self, datasets: Iterable[Dataset]) -> None:
-        with self._connection("what the models read was not made") as connection:
+        with self._connection("the tables that the models read were not created") as connection:
             for dataset in datasets:
                 ensure_tables(connection, Tables(self.database.schema, dataset))
 
@@ -137,9 +147,9 @@ class PostgresWarehouse:
         with self._connection("the models' marker cannot be read") as connection:
             return find_build(connection, self.marts_schema)
 
-    def relations_of_others(self, models: Collection[str]) -> list[str]:
-        with self._connection("the models' relations cannot be looked at") as connection:
-            return relations_of_others(connection, self.database.schema, self.marts_schema, models)
+    def foreign_relations(self, models: Collection[str]) -> list[str]:
+        with self._connection("the models' relations cannot be listed") as connection:
+            return foreign_relations(connection, self.database.schema, self.marts_schema, models)
 
     def record_build(self, build: Build) -> None:
         with (
@@ -160,10 +170,10 @@ class PostgresWarehouse:
             return [dict(row) for row in cursor.fetchall()]
 
     @contextlib.contextmanager
-    def _connection(self, failing: str, **session: str) -> Iterator[Connection]:
+    def _connection(self, failure: str, **session: str) -> Iterator[Connection]:
         with (
-            translate_errors(failing),
+            translate_errors(failure),
             contextlib.closing(self.database.connect(**session)) as connection,
-            watched(self.database, connection, failing),
+            watch_connection(self.database, connection, failure),
         ):
             yield connection

@@ -1,4 +1,4 @@
-"""Watches over work on the server: says what it waits for and who blocks it, and ends it when the server is silent."""
+"""Monitors work on the server: logs which session blocks it, and aborts it if the server stops responding."""
 
 from __future__ import annotations
 
@@ -21,45 +21,45 @@ from pipeline.warehouses.postgres.connection import ConnectionLost, PostgresData
 
 logger = logging.getLogger("luigi-interface")
 
-FIRST_LOOK_SECONDS = 5.0  # most work is done by then, and costs no look
+CHECK_SECONDS = 5.0  # most work ends before the first check
 _REPEAT_SECONDS = 60.0
 _NEVER = 1e6
 
 
 @contextlib.contextmanager
-def watched(database: PostgresDatabase, connection: Connection, what: str) -> Iterator[Watch]:
-    """Looks after a connection's work from another connection, from some seconds on.
+def watch_connection(database: PostgresDatabase, connection: Connection, failure: str) -> Iterator[Watch]:
+    """Monitors a connection's work from another connection, with a check every `CHECK_SECONDS`.
 
-    :raises ConnectionLost: beginning with `what`, when the server does not answer for `answer_timeout` seconds.
+    :raises ConnectionLost: if the server does not answer for `answer_timeout` seconds; begins with `failure`.
     """
-    watch = Watch(database, what)
+    watch = Watch(database, failure)
     threading.Thread(target=watch.run, name="watch", daemon=True).start()
     try:
-        with watch.added(connection):
+        with watch.watching(connection):
             yield watch
     except psycopg2.Error as error:
-        if watch.is_silent:
-            raise ConnectionLost(f"{what}: the server has not answered for {database.answer_timeout:g} s") from error
+        if watch.is_unresponsive:
+            raise ConnectionLost(f"{failure}: the server has not answered for {database.answer_timeout:g} s") from error
         raise
     finally:
         watch.done.set()
 
 
 class Watch:
-    """The connections of one piece of work, and what is known of their server."""
+    """Monitors the connections of one piece of work and their server."""
 
-    def __init__(self, database: PostgresDatabase, what: str):
-        self._database, self._what = database, what
+    def __init__(self, database: PostgresDatabase, failure: str):
+        self._database, self._failure = database, failure
         self._lock = threading.Lock()
-        self._connections = dict[int, Connection]()  # by the number of the server's process
+        self._connections = dict[int, Connection]()  # by the pid of the server process
         self._logged = dict[tuple[Any, ...], float]()
-        self._stalled, self._stalled_looks = set[tuple[Any, ...]](), 0
-        self.is_silent = False
+        self._stalled, self._stalled_checks = set[tuple[Any, ...]](), 0
+        self.is_unresponsive = False
         self.done = threading.Event()
 
     @contextlib.contextmanager
-    def added(self, connection: Connection) -> Iterator[None]:
-        """Looks after one more connection until the block ends."""
+    def watching(self, connection: Connection) -> Iterator[None]:
+        """Monitors one more connection until the block ends."""
         pid = connection.info.backend_pid
         with self._lock:
             self._connections[pid] = connection
@@ -70,59 +70,59 @@ class Watch:
                 del self._connections[pid]
 
     def run(self) -> None:
-        """Looks every few seconds until the work is done, or the server is silent for too long."""
-        while not self.done.wait(FIRST_LOOK_SECONDS):
+        """Checks every `CHECK_SECONDS` until the work is done or the server is unresponsive."""
+        while not self.done.wait(CHECK_SECONDS):
             try:
-                self._log_blockers(self._ask("select_blockers"))
-                self._check_answers(self._ask("select_quick_sessions"))
+                self._log_blockers(self._query_server("select_blockers"))
+                self._check_responses(self._query_server("select_sessions_without_work"))
             except TimeoutError:
-                self.is_silent = not self.done.is_set()
-                self._cut_off()
+                self.is_unresponsive = not self.done.is_set()
+                self._shut_down_connections()
                 return
             except psycopg2.Error:
-                continue  # no connection to spare, say; should the server be gone, the work itself notices
+                continue  # too many connections, for example; if the server is gone, the work itself fails
 
-    def _check_answers(self, quick_sessions: list[tuple[Any, ...]]) -> None:
-        """Notices that one process of the server is frozen: this end has waited for long for what should be quick.
+    def _check_responses(self, sessions_without_work: list[tuple[Any, ...]]) -> None:
+        """Detects a frozen server process: the client waits for it, although it has nothing to do.
 
-        Counts looks, as seconds also pass while this process itself is frozen.
+        Counts checks instead of seconds, which also pass while this process itself is suspended.
 
         :raises TimeoutError: after `answer_timeout` seconds.
         """
         with self._lock:
             waiting = {pid for pid, connection in self._connections.items() if _is_waiting(connection)}
-        before, self._stalled = self._stalled, {session for session in quick_sessions if session[0] in waiting}
-        frozen = sorted(pid for pid, _ in before & self._stalled)
-        self._stalled_looks = self._stalled_looks + 1 if frozen else 0
-        seconds = self._stalled_looks * FIRST_LOOK_SECONDS
-        if frozen and self._is_news(*frozen):
+        previous, self._stalled = self._stalled, {session for session in sessions_without_work if session[0] in waiting}
+        frozen = sorted(pid for pid, _ in previous & self._stalled)
+        self._stalled_checks = self._stalled_checks + 1 if frozen else 0
+        seconds = self._stalled_checks * CHECK_SECONDS
+        if frozen and self._should_log(*frozen):
             pids = ", ".join(map(str, frozen))
             logger.warning("%s: has been waiting for the server's process %s for %.0f s", self._work, pids, seconds)
         if seconds >= (self._database.answer_timeout or _NEVER):
             raise TimeoutError
 
-    def _ask(self, name: str) -> list[tuple[Any, ...]]:
-        """What a statement says of the sessions, by a connection that never waits for longer than `answer_timeout`."""
+    def _query_server(self, name: str) -> list[tuple[Any, ...]]:
+        """Returns a statement's rows about the sessions; waits for at most `answer_timeout` seconds."""
         deadline = time.monotonic() + (self._database.answer_timeout or _NEVER)
         with self._lock:
             connections = dict(self._connections)
         if not connections:
             return []
-        info = next(iter(connections.values())).info  # where it is: asking for the embedded server again might start it
-        place: dict[str, Any] = {**info.dsn_parameters, **({"password": info.password} if info.password else {})}
-        with contextlib.closing(psycopg2.connect(async_=True, **place)) as asked:
-            _wait(asked, deadline)
-            with asked.cursor() as cursor:
+        info = next(iter(connections.values())).info  # resolving the DSN again could start the embedded server
+        parameters: dict[str, Any] = {**info.dsn_parameters, **({"password": info.password} if info.password else {})}
+        with contextlib.closing(psycopg2.connect(async_=True, **parameters)) as monitor:
+            _wait_for_connection(monitor, deadline)
+            with monitor.cursor() as cursor:
                 cursor.execute(statement(name), {"sessions": list(connections)})
-                _wait(asked, deadline)
+                _wait_for_connection(monitor, deadline)
                 return list(cursor.fetchall())
 
     def _log_blockers(self, rows: list[tuple[Any, ...]]) -> None:
         for waiting_for, seconds, *blocker in rows:
             pid, application, user, state, since = blocker
-            if seconds < FIRST_LOOK_SECONDS or not self._is_news(waiting_for, pid):
+            if seconds < CHECK_SECONDS or not self._should_log(waiting_for, pid):
                 continue
-            begun = f" since {_clock(since)}" if since else ""
+            since_text = f" since {_local_time(since)}" if since else ""
             logger.warning(
                 "%s: has been waiting for %s for %.0f s; it is blocked by pid %s (%s, user %s, %s%s)",
                 self._work,
@@ -132,11 +132,11 @@ class Watch:
                 application or "no application name",
                 user,
                 state,
-                begun,
+                since_text,
             )
 
-    def _is_news(self, *key: Any) -> bool:
-        """Whether this was not logged a moment ago; it is taken to be logged now."""
+    def _should_log(self, *key: Any) -> bool:
+        """Returns whether this was not logged within the last minute, and records that it is logged now."""
         now = time.monotonic()
         if now - self._logged.get(key, -_REPEAT_SECONDS) < _REPEAT_SECONDS:
             return False
@@ -145,10 +145,10 @@ class Watch:
 
     @property
     def _work(self) -> str:
-        return self._what.split(" was ")[0]
+        return self._failure.split(" was ")[0]
 
-    def _cut_off(self) -> None:
-        """Makes whatever waits for the server's answer fail at once."""
+    def _shut_down_connections(self) -> None:
+        """Shuts down the sockets, so that everything that waits for the server fails at once."""
         with self._lock:
             connections = list(self._connections.values())
         for connection in connections:
@@ -157,13 +157,13 @@ class Watch:
 
 
 def _is_waiting(connection: Connection) -> bool:
-    """Whether this end waits for the answer to a statement, or for its rows to be taken."""
+    """Returns whether the client waits for the result of a statement or for COPY data to be accepted."""
     active: bool = connection.info.transaction_status == psycopg2.extensions.TRANSACTION_STATUS_ACTIVE
     return active
 
 
-def _wait(connection: Connection, deadline: float) -> None:
-    """https://www.psycopg.org/docs/advanced.html#asynchronous-support"""
+def _wait_for_connection(connection: Connection, deadline: float) -> None:
+    """See https://www.psycopg.org/docs/advanced.html#asynchronous-support."""
     while (state := connection.poll()) != psycopg2.extensions.POLL_OK:
         reading = [connection.fileno()] if state == psycopg2.extensions.POLL_READ else []
         writing = [connection.fileno()] if state == psycopg2.extensions.POLL_WRITE else []
@@ -172,5 +172,5 @@ def _wait(connection: Connection, deadline: float) -> None:
             raise TimeoutError
 
 
-def _clock(time_: datetime.datetime) -> str:
+def _local_time(time_: datetime.datetime) -> str:
     return f"{time_.astimezone():%Y-%m-%d %H:%M:%S}"
