@@ -6,10 +6,12 @@ import contextlib
 import datetime
 import gzip
 import os
+import shutil
 import signal
 import time
 from collections.abc import Callable
 
+import psutil
 from http_source import Fault, http_source
 
 from faults import google_trials
@@ -182,6 +184,38 @@ def hurt_storage(world: World) -> list[str]:
     )
 
 
+def hurt_server(world: World) -> list[str]:
+    """What the embedded server lives on removed, moved or copied while it runs, at times in the middle of a load."""
+    month, chance = _begin(world), world.chance
+    folder = world.root / "postgres"
+    world.query("SELECT 1")
+    process = world.start(*world.load(month)) if chance.random() < 0.5 else None
+    time.sleep(chance.uniform(0, 1.5) if process else 0)
+    hurt = chance.choice(("folder", "folder and its server", "socket", "record", "lock", "moved", "copied", "stopped"))
+    server = psutil.Process(int((folder / "postmaster.pid").read_text().split()[0]))
+    if hurt.startswith("folder"):
+        shutil.rmtree(folder, ignore_errors=True)
+    elif hurt == "moved":
+        folder.rename(folder.with_name("away"))
+        time.sleep(chance.uniform(0, 1))
+        folder.with_name("away").rename(folder)
+    elif hurt == "copied":
+        shutil.copytree(world.root, world.folder / "copy", ignore=lambda *_: [".s.PGSQL.5432"])
+        shutil.rmtree(world.folder / "copy")
+    elif hurt == "stopped":
+        world.run("pipeline", "stop")
+    else:
+        files = {"socket": ".s.PGSQL.5432", "record": "postmaster.pid", "lock": ".s.PGSQL.5432.lock"}
+        (folder / files[hurt]).unlink(missing_ok=True)
+    wrong = _unexplained(process.outcome()) if process else []
+    if hurt == "folder and its server":  # notices by itself in a minute; what it then does must not hurt the next one
+        wrong += _unexplained(world.run("pipeline", "status"))
+        with contextlib.suppress(psutil.Error):
+            server.send_signal(signal.SIGQUIT)
+            server.wait(30)
+    return [f"{hurt}: {line}" for line in wrong + _recovers(world, month, "--force")]
+
+
 def models_killed(world: World) -> list[str]:
     """kill -9 of a build after months came, changed or went; the next build has in the marts what is loaded."""
     month = _begin(world)
@@ -210,6 +244,7 @@ TRIALS: dict[str, Trial] = {
     "hostile site": hostile_site,
     "damaged file": damaged_file,
     "hurt storage": hurt_storage,
+    "hurt server": hurt_server,
     "models killed": models_killed,
     "cloud killed": google_trials.killed,
     "cloud answers": google_trials.lost_answers,
