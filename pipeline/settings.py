@@ -18,7 +18,7 @@ from pipeline.datasets import Release
 from pipeline.datasets.spec import MIRROR, TLC
 from pipeline.errors import PipelineError
 from pipeline.extract.download import HttpOptions
-from pipeline.extract.extraction import Allowances
+from pipeline.extract.extraction import VerificationOptions
 from pipeline.extract.locations import RELEASE_MIRROR, TLC_SITE, Location, locations
 from pipeline.files import data_home
 from pipeline.parameters import CountParameter, DurationParameter
@@ -103,8 +103,8 @@ class SourceSettings(Section, section="source"):
             self.longest_download,
         )
 
-    def allowances(self) -> Allowances:
-        return Allowances(self.any_month, self.ignore_unknown_columns)
+    def verification(self) -> VerificationOptions:
+        return VerificationOptions(self.any_month, self.ignore_unknown_columns)
 
     def are_publishers(self) -> bool:
         """Whether only the publishers' own sites are asked; of what another source has, nothing is known."""

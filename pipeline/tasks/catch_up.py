@@ -12,7 +12,7 @@ from luigi.tools.range import RangeMonthly
 
 from pipeline.datasets import Dataset, Release, dataset_named, format_month, parse_month
 from pipeline.errors import PipelineError
-from pipeline.extract.availability import Edition, edition_of, published_months
+from pipeline.extract.availability import Edition, find_edition, published_months
 from pipeline.extract.editions import NewEditions
 from pipeline.settings import ScheduleSettings, SourceSettings
 from pipeline.warehouses import WAREHOUSES, warehouse_named
@@ -132,12 +132,11 @@ def _new_edition(release: Release, entry: LedgerEntry) -> Edition | None:
     settings = SourceSettings()
     try:
         location = settings.locations(release, entry.source)[0]
-        edition = edition_of(release, location, settings.http_options())
+        edition = find_edition(release, location, settings.http_options())
     except PipelineError as error:  # which is no reason not to load other months
         logger.warning("%s: not known whether it was published again: %s", release, error)
         raise _Unknown from error
-    is_new = edition is not None and edition.is_other_than(entry.etag, entry.last_modified, entry.source_bytes)
-    return edition if is_new else None
+    return edition if edition and entry.is_superseded_by(edition) else None
 
 
 def _spelled(months: list[datetime.date]) -> str:

@@ -65,7 +65,7 @@ class Extract(ReleaseTask):
                 settings.http_options(),
                 progress,
                 replace=self.force,
-                allowances=settings.allowances(),
+                verification=settings.verification(),
             )
         if extracted.source_url.startswith("http"):
             self.set_link(extracted.source_url)
