@@ -310,7 +310,7 @@ def test_catch_up_tells_which_loaded_months_were_published_again(
         site.etag = '"second"'
         for _ in range(2):  # of which the second has nothing new to say, but for the log
             said = catch_up()
-            assert "green 2019-02 was published again since it was loaded; load it anew with --force" in said
+            assert "green 2019-02 was published again since it was loaded; load it again with --force" in said
             assert "running   LoadTripdata" not in said and republished() == [True, True]
         assert "2019  *   *\n" in pipeline("status", "--grid").stdout
         (post,) = told.posts
