@@ -12,7 +12,7 @@ from google.cloud.bigquery import Client
 
 from pipeline.datasets import Dataset, Release
 from pipeline.errors import PipelineError
-from pipeline.files import lock_held
+from pipeline.files import exclusive_lock
 from pipeline.progress import Progress
 from pipeline.settings import DbtSettings, GcpSettings, StorageSettings
 from pipeline.warehouses import DbtProfile, LoadJob, LoadObserver, Rows
@@ -145,7 +145,7 @@ class BigQueryWarehouse:
 
     def build_lock(self) -> contextlib.AbstractContextManager[None]:
         # Locks builds on this machine only; a central scheduler keeps others apart by the task's resource.
-        return lock_held(self.lock_file)
+        return exclusive_lock(self.lock_file)
 
     def last_build(self) -> Build | None:
         return find_build(self.project, self.marts_dataset)
