@@ -1,6 +1,6 @@
 """A Luigi pipeline for New York taxi trips: `luigi --module pipeline LoadTripdata --taxi green --month 2019-01`.
 
-Importing it is how `luigi` and the `pipeline` command begin: it registers the tasks and calls `configure`.
+`luigi` and the `pipeline` command start by importing this package, which registers the tasks and calls `configure`.
 """
 
 import configparser
@@ -16,10 +16,10 @@ try:
     from pipeline.configuration import configure
     from pipeline.tasks import *  # noqa: F403
 except configparser.Error as error:
-    # Luigi reads the configuration files when it is imported.
+    # Importing Luigi reads the configuration files.
     sys.exit(f"pipeline: a configuration file cannot be read: {' '.join(str(error).split())}")
 except PipelineError as error:
-    # A mistake in a dataset's file, which the parameters of tasks are made from.
+    # A dataset's spec, which determines the parameters of tasks, is invalid.
     sys.exit(f"pipeline: {error}")
 
 try:
@@ -28,7 +28,7 @@ try:
     if is_luigi():
         check_command_line(sys.argv[1:])
 except PipelineError as error:
-    # A setting that cannot hold: there is nothing to run.
+    # A setting is invalid.
     sys.exit(f"pipeline: {error}")
 except WrongCommandLine as error:
     print(f"luigi: {error}", file=sys.stderr)

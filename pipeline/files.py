@@ -1,4 +1,4 @@
-"""Where the files are that the package reads and those that it writes, and how several processes write one."""
+"""Locations of the package's files and data, file locks and atomic writes."""
 
 from __future__ import annotations
 
@@ -9,42 +9,42 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _PACKAGE = Path(__file__).parent
-# What holds the package: the checkout, or the environment's site-packages where a wheel is installed.
+# The parent of the package: the checkout, or site-packages if a wheel is installed.
 CHECKOUT = _PACKAGE.parent
 _IN_CHECKOUT = (CHECKOUT / "luigi.cfg").is_file() and (CHECKOUT / "sql").is_dir()
-# What the package reads and is not Python: a wheel brings a copy (setup.py).
+# The files of the package other than Python modules; a wheel contains copies (setup.py).
 SHIPPED = CHECKOUT if _IN_CHECKOUT else _PACKAGE / "shipped"
 SQL = SHIPPED / "sql"
 SAMPLES = SHIPPED / "samples"
 
 
 def data_home() -> Path:
-    """The folder that a relative storage root is below, wherever a command runs.
+    """Returns the folder that a relative storage root is relative to, in any current directory.
 
-    That is the checkout; without one `$XDG_DATA_HOME/tlc-pipeline`, by default `~/.local/share/tlc-pipeline`.
+    This is the checkout, or `$XDG_DATA_HOME/tlc-pipeline` (by default `~/.local/share/tlc-pipeline`) without one.
     https://specifications.freedesktop.org/basedir-spec/latest/
     """
     if _IN_CHECKOUT:
         return CHECKOUT
-    named = Path(os.environ.get("XDG_DATA_HOME", ""))
-    return (named if named.is_absolute() else Path.home() / ".local" / "share") / "tlc-pipeline"
+    folder = Path(os.environ.get("XDG_DATA_HOME", ""))
+    return (folder if folder.is_absolute() else Path.home() / ".local" / "share") / "tlc-pipeline"
 
 
 @contextlib.contextmanager
 def locked(file: Path) -> Iterator[None]:
-    """Keeps two processes from writing the same file.
+    """Holds a lock that lets one process at a time write a file.
 
-    :raises OSError: when the folder cannot be written.
+    :raises OSError: if the folder is not writable.
     """
-    with lock_held(file.parent / ".locks" / file.name):
+    with exclusive_lock(file.parent / ".locks" / file.name):
         yield
 
 
 @contextlib.contextmanager
-def lock_held(lock_file: Path) -> Iterator[None]:
-    """Waits for a lock and holds it; the kernel drops the lock of a killed process.
+def exclusive_lock(lock_file: Path) -> Iterator[None]:
+    """Acquires an exclusive lock, waiting if necessary; the kernel releases it if the process is killed.
 
-    :raises OSError: when the lock's file cannot be written.
+    :raises OSError: if the lock file cannot be written.
     """
     lock_file.parent.mkdir(parents=True, exist_ok=True)
     with lock_file.open("w") as lock:
@@ -53,9 +53,9 @@ def lock_held(lock_file: Path) -> Iterator[None]:
 
 
 def replace_file(file: Path, content: bytes) -> None:
-    """Puts the content in the place of the file's own, for readers all at once.
+    """Replaces the content of a file atomically.
 
-    :raises OSError: when it cannot be written; the file is then as it was.
+    :raises OSError: if it cannot be written; the file is unchanged.
     """
     part = file.with_name(f".{file.name}.{os.getpid()}")
     try:

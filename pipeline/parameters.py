@@ -1,4 +1,4 @@
-"""Parameters of tasks and settings that refuse, in words, what cannot be."""
+"""Parameter types of tasks and settings that reject invalid values with clear messages."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from pipeline.errors import PipelineError
 
 
 class CountParameter(luigi.IntParameter):
-    """A whole number that is not less than `least`.
+    """A whole number that is at least `least`.
 
-    :raises ValueError: for a text that is none; PipelineError for any other value.
+    :raises ValueError: for an invalid text; PipelineError for an invalid value of another type.
     """
 
     def __init__(self, *, least: int = 0, **options: Any) -> None:
@@ -32,9 +32,9 @@ class CountParameter(luigi.IntParameter):
 
 
 class DurationParameter(luigi.FloatParameter):
-    """A number of seconds, minutes or hours, not below 0.
+    """A non-negative number of seconds, minutes or hours.
 
-    :raises ValueError: for a text that is none.
+    :raises ValueError: for an invalid text.
     """
 
     def parse(self, x: str) -> float:

@@ -1,4 +1,4 @@
-"""How long work reports how far it is, without knowing who looks."""
+"""The interface through which long-running work reports its progress."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from typing import Protocol
 
 
 class Progress(Protocol):
-    """Called now and then with the amount done so far, and the whole amount where it is known."""
+    """Called repeatedly with the amount done so far, and the total amount or None if it is unknown."""
 
     def __call__(self, done: int, total: int | None) -> None: ...
 
 
 def silent(done: int, total: int | None) -> None:
-    """A progress that nobody looks at."""
+    """Ignores the progress."""

@@ -1,7 +1,7 @@
-"""Makes release files that look like the real ones, for the demo, the tests and the benchmarks. All rows are made up.
+"""Generates release files with random rows that resemble the real ones, for tests and benchmarks.
 
-`python -m pipeline.sample --taxi green --month 2019-01 --rows 10000 FOLDER` writes a mirror of one month and the zones
-below FOLDER, laid out like the release site. The same arguments always give the same bytes.
+`python -m pipeline.sample --taxi green --month 2019-01 --rows 10000 FOLDER` writes one month and the zones below
+FOLDER, in the layout of the release site. Equal arguments generate equal files.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from typing import Any
 from pipeline.datasets import Column, Dataset, Release, dataset_named, monthly_names, parse_month
 from pipeline.datasets.spec import MIRROR, TLC
 
-_BLANK_SHARE = 0.25  # of rows without vendor, flags and counts; 21 to 46 % in the green files of 2020
-_STRAYS_PER_FILE = 4  # rows with a clock gone wrong, as in every real file
+_BLANK_SHARE = 0.25  # share of rows without vendor, flags and counts; 21 to 46 % in the green files of 2020
+_OUTLIERS_PER_FILE = 4  # rows with a wrong date, as in every real file
 _BLANK_TOGETHER = {"vendorid", "store_and_fwd_flag", "ratecodeid", "passenger_count", "payment_type", "trip_type"} | {
     "congestion_surcharge"
 }
@@ -52,9 +52,9 @@ _VALUES: dict[str, Callable[[random.Random], str]] = {
 
 
 def write_month(spec: Dataset, month: datetime.date, rows: int, folder: Path, source: str | None = None) -> Path:
-    """Writes one made-up release of a monthly dataset below `folder`, as one of its sources has it; returns its path.
+    """Writes a generated release of a monthly dataset below `folder`; returns its path.
 
-    That is the mirror where the dataset is on it, unless a source is named.
+    The file has the format and the columns of `source`, by default of the CSV mirror if that has the dataset.
     """
     release = Release(spec, month)
     chosen = release.source_named(source) if source else min(release.sources(), key=lambda each: each.format)
@@ -75,7 +75,7 @@ def write_month(spec: Dataset, month: datetime.date, rows: int, folder: Path, so
 
 
 def _write_parquet(columns: tuple[Column, ...], rows: Iterable[list[str]], path: Path) -> None:
-    import pyarrow as pa  # for whom there is a Parquet file to write
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     arrays = []
@@ -87,7 +87,7 @@ def _write_parquet(columns: tuple[Column, ...], rows: Iterable[list[str]], path:
 
 
 def _arrow_type(column: Column) -> Any:
-    """The type that TLC's files of now have for such a column."""
+    """Returns the type that current TLC files have for such a column."""
     import pyarrow as pa
 
     if column.whole:
@@ -97,7 +97,7 @@ def _arrow_type(column: Column) -> Any:
 
 
 def write_zones(folder: Path) -> Path:
-    """Writes a made-up zone file below `folder`; returns its path."""
+    """Writes a generated zone file below `folder`; returns its path."""
     zones = Release(dataset_named("zones"))
     path = folder / zones.path_in(zones.source_named())
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -111,33 +111,33 @@ def write_zones(folder: Path) -> Path:
 
 
 def _rows(spec: Dataset, columns: tuple[Column, ...], month: datetime.date, rows: int) -> Iterator[list[str]]:
-    chance = random.Random(f"{spec.name} {month:%Y-%m} {rows}")
-    makers = [_maker(column) for column in columns]
+    rng = random.Random(f"{spec.name} {month:%Y-%m} {rows}")
+    generators = [_generator_of(column) for column in columns]
     blanks = [column.name in _BLANK_TOGETHER for column in columns]
     event = [column.name for column in columns].index(spec.event_time or "")
     start = datetime.datetime(month.year, month.month, 1)
     seconds = calendar.monthrange(month.year, month.month)[1] * 86_400
-    strays = {chance.randrange(rows) for _ in range(min(_STRAYS_PER_FILE, rows // 100))}
+    outliers = {rng.randrange(rows) for _ in range(min(_OUTLIERS_PER_FILE, rows // 100))}
     for i in range(rows):
-        offset = (i + chance.random()) * seconds / rows  # roughly in order, as the real files are
+        offset = (i + rng.random()) * seconds / rows  # roughly in order, like the real files
         pickup = start + datetime.timedelta(seconds=int(offset))
-        if i in strays:
-            pickup = pickup.replace(year=chance.choice((2008, 2009, 2041)), day=min(pickup.day, 28))
-        dropoff = pickup + datetime.timedelta(seconds=chance.randint(60, 3600))
-        blank = chance.random() < _BLANK_SHARE
+        if i in outliers:
+            pickup = pickup.replace(year=rng.choice((2008, 2009, 2041)), day=min(pickup.day, 28))
+        dropoff = pickup + datetime.timedelta(seconds=rng.randint(60, 3600))
+        blank = rng.random() < _BLANK_SHARE
         yield [
-            (str(pickup) if at == event else str(dropoff))
-            if make is None
-            else ("" if blank and blanks[at] else make(chance))
-            for at, make in enumerate(makers)
+            (str(pickup) if index == event else str(dropoff))
+            if generate is None
+            else ("" if blank and blanks[index] else generate(rng))
+            for index, generate in enumerate(generators)
         ]
 
 
-def _maker(column: Column) -> Callable[[random.Random], str] | None:
+def _generator_of(column: Column) -> Callable[[random.Random], str] | None:
     if column.postgres_type == "timestamp":
         return None
-    if maker := _VALUES.get(column.name):
-        return maker
+    if generator := _VALUES.get(column.name):
+        return generator
     if column.postgres_type == "text":
         return lambda r: f"B{r.randint(1, 3000):05d}"
     return lambda r: str(r.randint(0, 9))
@@ -149,12 +149,12 @@ def _amount(value: float) -> str:
 
 
 def main() -> None:
-    """Writes the month that the command line asks for, and the zones."""
+    """Writes the month given on the command line, and the zones."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.sample", description=__doc__)
     parser.add_argument("folder", type=Path, help="where to lay out the mirror")
     parser.add_argument("--taxi", choices=monthly_names(), default="green")
     parser.add_argument("--month", default="2019-01", help="such as 2019-01 (the default)")
-    parser.add_argument("--source", choices=(MIRROR, TLC), help="whose file it is like (default the mirror's)")
+    parser.add_argument("--source", choices=(MIRROR, TLC), help="the source to imitate (default: the mirror)")
     parser.add_argument("--rows", type=int, default=10_000, help="how many trips (default 10000)")
     arguments = parser.parse_args()
     try:

@@ -1,6 +1,6 @@
-"""Every section of `luigi.cfg`, each key also set by `PIPELINE__<SECTION>__<KEY>` or `--<section>-<key>`.
+"""The sections of `luigi.cfg`; each key can also be set by `PIPELINE__<SECTION>__<KEY>` or `--<section>-<key>`.
 
-Asking for a setting reads it and does nothing else: no server starts, no client is made.
+Reading a setting has no side effects: it starts no server and creates no client.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ from pipeline.datasets import Release
 from pipeline.datasets.spec import MIRROR, TLC
 from pipeline.errors import PipelineError
 from pipeline.extract.download import HttpOptions
-from pipeline.extract.extraction import Allowances
+from pipeline.extract.extraction import VerificationOptions
 from pipeline.extract.locations import RELEASE_MIRROR, TLC_SITE, Location, locations
 from pipeline.files import data_home
 from pipeline.parameters import CountParameter, DurationParameter
 
-_VALUE_OF = re.compile(r"value of '(\w+)'")  # as Luigi names the parameter
-_INTERPOLATION = "write %% for %, and name only variables that are set in ${...}"
+_VALUE_OF = re.compile(r"value of '(\w+)'")  # in Luigi's message
+_INTERPOLATION = "write %% for %, and use only variables that are set in ${...}"
 
 
 class Section(luigi.Config):
-    """A section whose mistakes are explained without showing a value, as that could hold a password."""
+    """A section whose error messages never contain values, which could include a password."""
 
     def __init_subclass__(cls, section: str, **options: Any) -> None:
         super().__init_subclass__(**options)
-        cls.__name__ = section  # by which Luigi knows it
+        cls.__name__ = section  # Luigi uses the class name
 
     @classmethod
     def get_param_values(
@@ -50,8 +50,8 @@ class Section(luigi.Config):
         except ValueError as error:
             if isinstance(error.__cause__, configparser.InterpolationError):
                 raise PipelineError(f"[{section}] {error.__cause__.option}: {_INTERPOLATION}") from None
-            named = _VALUE_OF.search(str(error))
-            raise PipelineError(f"[{section}] {named[1] if named else error}: {error.__cause__}") from error
+            parameter = _VALUE_OF.search(str(error))
+            raise PipelineError(f"[{section}] {parameter[1] if parameter else error}: {error.__cause__}") from error
 
 
 class SourceSettings(Section, section="source"):
@@ -65,7 +65,7 @@ class SourceSettings(Section, section="source"):
     tlc_base_url: str = luigi.Parameter(
         default="",
         significant=False,
-        description="TLC's Parquet files, the same; empty: TLC's own site, or base_url where that is set",
+        description="a mirror of TLC's Parquet files; empty: TLC's own site, or base_url if that is set",
     )
     prefer: str = luigi.ChoiceParameter(
         choices=["", MIRROR, TLC], default="", description="the source to take, mirror or tlc; empty: by the month"
@@ -73,23 +73,23 @@ class SourceSettings(Section, section="source"):
     any_month: bool = luigi.BoolParameter(
         default=False,
         parsing=luigi.BoolParameter.EXPLICIT_PARSING,
-        description="take files although most of their rows are of another month",
+        description="accept files even if most of their rows are of another month",
     )
     ignore_unknown_columns: bool = luigi.BoolParameter(
         default=False,
         parsing=luigi.BoolParameter.EXPLICIT_PARSING,
-        description="leave out columns that the dataset does not declare, whatever is in them",
+        description="leave out columns that the dataset does not declare, even if they have values",
     )
     connect_timeout: float = DurationParameter(default=10, description="seconds to wait for a connection")
     read_timeout: float = DurationParameter(default=60, description="seconds to wait for the next bytes")
-    retries: int = CountParameter(default=4, description="how often to try again without any progress")
-    longest_wait: float = DurationParameter(default=60, description="seconds to wait between two tries, at most")
+    retries: int = CountParameter(default=4, description="how many consecutive retries without progress")
+    longest_wait: float = DurationParameter(default=60, description="maximum number of seconds between two tries")
     minimum_rate: float = DurationParameter(
-        default=2000, description="bytes a second below which, over read_timeout, a connection is given up; 0: never"
+        default=2000, description="minimum bytes per second, over read_timeout, of a connection; 0: no limit"
     )
-    largest_file_mb: float = DurationParameter(default=4000, description="megabytes that no file may have more of")
+    largest_file_mb: float = DurationParameter(default=4000, description="maximum size of a file in megabytes")
     longest_download: float = DurationParameter(
-        default=6 * 3600, description="seconds after which a download is given up; the next run goes on with it"
+        default=6 * 3600, description="maximum number of seconds of a download; the next run resumes it"
     )
 
     def http_options(self) -> HttpOptions:
@@ -103,15 +103,15 @@ class SourceSettings(Section, section="source"):
             self.longest_download,
         )
 
-    def allowances(self) -> Allowances:
-        return Allowances(self.any_month, self.ignore_unknown_columns)
+    def verification(self) -> VerificationOptions:
+        return VerificationOptions(self.any_month, self.ignore_unknown_columns)
 
     def are_publishers(self) -> bool:
         """Whether only the publishers' own sites are asked; of what another source has, nothing is known."""
         return self.base_url == RELEASE_MIRROR and self.tlc_base_url in ("", TLC_SITE)
 
     def locations(self, release: Release, source: str = "") -> tuple[Location, ...]:
-        """Where to ask for a release, in order; `source` is what the task was asked to take."""
+        """Returns the locations of a release in the order to try them; `source` is the task's parameter."""
         offered = {each.name for each in release.dataset.sources}
         return locations(
             release, self.base_url, self.tlc_base_url, source or (self.prefer if self.prefer in offered else "")
@@ -133,40 +133,40 @@ class StorageSettings(Section, section="storage"):
     )
 
     def folder(self, name: str) -> Path:
-        """Where one part of the pipeline keeps what is its own, from whatever folder a command runs in."""
+        """Returns the folder below `root` for one part of the pipeline, in any current directory."""
         return data_home() / Path(self.root).expanduser() / name
 
     def raw_folder(self) -> Path:
-        """Where release files are put."""
+        """Returns the folder of release files."""
         return self.folder("raw")
 
     def reconciled_file(self, key: str) -> Path:
-        """Where the proof is kept that both warehouses hold the same rows of a release."""
+        """Returns the file that records that both warehouses hold the same rows of a release."""
         return self.folder("reconciled") / f"{key}.json"
 
     def dbt_folder(self) -> Path:
-        """Where dbt keeps its runs, logs and what it remembers of the project."""
+        """Returns the folder of dbt's artifacts, logs and parse cache."""
         return self.folder("dbt").resolve()
 
     def report_folder(self, warehouse: str) -> Path:
-        """Where the report on a warehouse is put."""
+        """Returns the folder of the report on a warehouse."""
         return self.folder("reports") / warehouse
 
     def postgres_folder(self) -> Path:
-        """Where the embedded server keeps its data."""
+        """Returns the data folder of the embedded server."""
         return self.folder("postgres")
 
     def alert_state(self) -> Path:
-        """Where it is kept which alerts are pending."""
+        """Returns the file of the alerts' state."""
         return self.folder("alerts") / "state.json"
 
     def metrics_file(self) -> Path:
-        """What node_exporter's textfile collector is to read."""
+        """Returns the metrics file for node_exporter's textfile collector."""
         return self.folder("metrics") / "pipeline.prom"
 
 
 class PostgresSettings(Section, section="postgres"):
-    """Which PostgreSQL to load."""
+    """The PostgreSQL database to load."""
 
     dsn: str = luigi.Parameter(
         default="",
@@ -177,28 +177,29 @@ class PostgresSettings(Section, section="postgres"):
     copy_streams: int = CountParameter(least=1, default=2, description="how many COPY streams a load uses")
     connect_timeout: int = CountParameter(least=1, default=15, description="seconds to wait for a connection")
     lock_timeout: float = DurationParameter(
-        default=600, description="seconds to wait for a lock that another session holds; 0: without end"
+        default=600, description="seconds to wait for a lock that another session holds; 0: no limit"
     )
     answer_timeout: float = DurationParameter(
         default=120,
-        description="seconds after which a server, or a process of it, that does not answer is given up; 0: never",
+        description="seconds to wait for a server, or one of its processes, that does not answer; 0: no limit",
     )
     idle_minutes: float = DurationParameter(
-        default=15, description="minutes after its last use when the embedded server stops itself; 0: never"
+        default=15, description="minutes after its last use until the embedded server is stopped; 0: never"
     )
 
 
 class GcpSettings(Section, section="gcp"):
-    """Where in Google Cloud to work; credentials never come from here."""
+    """The Google Cloud project to use; without credentials."""
 
-    project: str = luigi.Parameter(default="", description="the Google Cloud project that pays")
+    project: str = luigi.Parameter(default="", description="the Google Cloud project that is billed")
     location: str = luigi.Parameter(
-        default="US", description="where bucket and datasets are, for good: US, EU or a region such as europe-west2"
+        default="US",
+        description="the permanent location of bucket and datasets: US, EU or a region such as europe-west2",
     )
-    bucket: str = luigi.Parameter(default="", description="the Cloud Storage bucket; its name must be the world's only")
+    bucket: str = luigi.Parameter(default="", description="the Cloud Storage bucket; its name must be globally unique")
     dataset: str = luigi.Parameter(default="tlc", description="the BigQuery dataset")
     maximum_bytes_billed: int = CountParameter(
-        default=20 * 10**9, description="bytes a query may bill before BigQuery refuses to run it; 0: any number"
+        default=20 * 10**9, description="maximum bytes billed per query; 0: no limit"
     )
 
 
@@ -207,40 +208,40 @@ class DbtSettings(Section, section="dbt"):
 
     schema: str = luigi.Parameter(
         default="",
-        description="the schema or dataset for the models; empty: beside the tables they are made from",
+        description="the schema or dataset for the models; empty: that of the loaded tables",
     )
     threads: int = CountParameter(least=1, default=4, description="how many models and tests to run at once")
     known_vendors_only: bool = luigi.BoolParameter(
         default=False,
         parsing=luigi.BoolParameter.EXPLICIT_PARSING,
-        description="leave the trips whose vendor is blank out of the marts",
+        description="leave trips without a vendor out of the marts",
     )
 
     def variables(self) -> dict[str, object]:
-        """The values of the dbt project's variables."""
+        """Returns the values of the dbt project's variables."""
         return {"known_vendors_only": self.known_vendors_only}
 
 
 class ScheduleSettings(Section, section="schedule"):
-    """What a firing of the schedule runs."""
+    """The catch-ups that the schedule runs."""
 
-    task: str = luigi.Parameter(default="LoadTripdata", description="the task that each month of a dataset is for")
+    task: str = luigi.Parameter(default="LoadTripdata", description="the task to run for each month of a dataset")
     parameters: dict[str, Any] = luigi.DictParameter(default={}, description="more parameters of that task, as JSON")
     start: str = luigi.Parameter(
-        default="", description="the first month to catch up with, such as 2019-01; empty: what its schedule says"
+        default="", description="the first month of catch-ups, such as 2019-01; empty: that of the dataset's schedule"
     )
-    workers: int = CountParameter(least=1, default=1, description="how many months to work on side by side")
+    workers: int = CountParameter(least=1, default=1, description="how many months to process in parallel")
     reload: str = luigi.ChoiceParameter(
         choices=["never", "always"],
         default="never",
-        description="whether a catch-up loads a month anew that was published again; of either it logs a warning",
+        description="whether a catch-up reloads a month that was published again; it always logs a warning",
     )
     retry_minutes: float = DurationParameter(
-        default=60, description="minutes until a failed catch-up is tried again; 0: at the next firing"
+        default=60, description="minutes until a failed catch-up is retried; 0: at the next scheduled time"
     )
 
     def folder(self) -> Path:
-        """Where each dataset's last catch-up is noted."""
+        """Returns the folder of the records of catch-ups."""
         return StorageSettings().folder("schedule")
 
 
@@ -248,7 +249,7 @@ class UiSettings(Section, section="ui"):
     """The central scheduler that `pipeline ui` starts."""
 
     address: str = luigi.Parameter(
-        default="127.0.0.1", description="the address to listen on; Luigi asks nobody for a password"
+        default="127.0.0.1", description="the address to listen on; Luigi has no authentication"
     )
     port: int = luigi.IntParameter(default=8082, description="the port to listen on")
     expose: bool = luigi.BoolParameter(
@@ -256,9 +257,7 @@ class UiSettings(Section, section="ui"):
         parsing=luigi.BoolParameter.EXPLICIT_PARSING,
         description="allow an address that other machines can reach",
     )
-    hosts: str = luigi.Parameter(
-        default="", description="more names by which browsers and workers call this server, separated by commas"
-    )
+    hosts: str = luigi.Parameter(default="", description="additional host names of this server, separated by commas")
     history: str = luigi.Parameter(
         default="",
         significant=False,
@@ -266,44 +265,44 @@ class UiSettings(Section, section="ui"):
     )
 
     def host_names(self) -> list[str]:
-        """The names in `hosts`."""
+        """Returns the names in `hosts`."""
         return [name.strip() for name in self.hosts.split(",") if name.strip()]
 
     def folder(self) -> Path:
-        """Where the state is kept between two runs, and the history unless it is elsewhere."""
+        """Returns the folder of the scheduler's state and, by default, of the history."""
         return StorageSettings().folder("ui")
 
 
 class LogSettings(Section, section="logs"):
-    """What a run writes about itself."""
+    """The logs of runs."""
 
     format: str = luigi.ChoiceParameter(
         default="plain",
         choices=("plain", "json", "auto"),
-        description="what standard error gets: plain, json, or auto: json where it is not a terminal",
+        description="the format of standard error: plain, json, or auto: json if it is not a terminal",
     )
     keep_days: int = CountParameter(default=30, description="days after which a run's log is removed")
 
     def as_json(self) -> bool:
-        """Whether standard error gets JSON in this process."""
+        """Returns whether this process writes JSON to standard error."""
         return self.format == "json" or (self.format == "auto" and not sys.stderr.isatty())
 
 
 class AlertSettings(Section, section="alerts"):
-    """Who is alerted of what; `[email] receiver` and Luigi's other settings for e-mail come on top."""
+    """The channels and the content of alerts, in addition to Luigi's settings for e-mail such as `[email] receiver`."""
 
     webhook_url: str = luigi.Parameter(
-        default="", significant=False, description="where to POST alerts, in Slack's JSON; empty: nowhere"
+        default="", significant=False, description="the URL to POST alerts to, in Slack's JSON; empty: none"
     )
     tell_success: bool = luigi.BoolParameter(
-        default=False, parsing=luigi.BoolParameter.EXPLICIT_PARSING, description="alert of tasks that succeed, too"
+        default=False, parsing=luigi.BoolParameter.EXPLICIT_PARSING, description="also send alerts for successful tasks"
     )
     link: str = luigi.Parameter(
-        default="", description="a page that alerts point to; empty: the task's page in the central scheduler"
+        default="", description="the link in alerts; empty: the task's page in the central scheduler"
     )
     gather_minutes: float = DurationParameter(
-        default=5, description="minutes after which a run sends its alerts before it ends, and tries again to deliver"
+        default=5, description="minutes after which a run sends alerts before it ends, and retries failed deliveries"
     )
     burst_hours: float = DurationParameter(
-        default=48, description="hours without a failure after which the next one is alerted of as a new one"
+        default=48, description="hours without a failure after which the next failure causes a new alert"
     )

@@ -1,4 +1,4 @@
-"""Targets: what says that a task is done. A file or object in place, or a marker in a warehouse's ledger."""
+"""The Luigi targets of tasks: objects, pages, and markers in a warehouse's ledger."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class LoadMarker(luigi.Target):
-    """A load's row in a warehouse's ledger: all of the release's rows are in its table, committed with the marker."""
+    """The marker of a load in a warehouse's ledger; all rows of the release are visible when it exists."""
 
     def __init__(self, warehouse: str, task_family: str, release: Release):
         self.warehouse = warehouse
@@ -29,7 +29,7 @@ class LoadMarker(luigi.Target):
         return warehouse_named(self.warehouse).marker_address(self.task_family, self.release)
 
     def entry(self) -> LedgerEntry | None:
-        """The marker of a finished load, looked up anew."""
+        """Looks up the marker of the finished load."""
         return warehouse_named(self.warehouse).find_load(self.task_family, self.release)
 
     def exists(self) -> bool:
@@ -37,7 +37,7 @@ class LoadMarker(luigi.Target):
 
 
 class StoredObject(luigi.Target):
-    """A release file as an object in the bucket, uncompressed; it appears whole or not at all."""
+    """An uploaded release file in the bucket, uncompressed; uploads are atomic."""
 
     def __init__(self, release: Release):
         self.release = release
@@ -46,7 +46,7 @@ class StoredObject(luigi.Target):
         return object_store().object_address(self.release)
 
     def found(self) -> ReleaseObject | None:
-        """The object with its facts, looked up anew."""
+        """Looks up the object and its metadata."""
         return object_store().find_object(self.release)
 
     def exists(self) -> bool:
@@ -54,7 +54,7 @@ class StoredObject(luigi.Target):
 
 
 class ModelsMarker(luigi.Target):
-    """What says that the dbt models in a warehouse reflect what is loaded there, and their own sources."""
+    """Exists if the dbt models in a warehouse were built from the current sources and loads."""
 
     def __init__(self, warehouse: str):
         self.warehouse = warehouse
@@ -63,7 +63,7 @@ class ModelsMarker(luigi.Target):
         return f"dbt models in {self.warehouse}"
 
     def build(self) -> Build | None:
-        """The build that made them so, or None when they are out of date."""
+        """Returns the current build, or None if the models are out of date."""
         return current_build(warehouse_named(self.warehouse), DbtSettings().variables())
 
     def exists(self) -> bool:
@@ -71,7 +71,7 @@ class ModelsMarker(luigi.Target):
 
 
 class ReportPage(luigi.Target):
-    """The report's page, made from what the models hold now."""
+    """The report's page; exists if it was made from the current build of the models."""
 
     def __init__(self, warehouse: str):
         self.warehouse = warehouse
@@ -81,7 +81,7 @@ class ReportPage(luigi.Target):
         return str(self.path)
 
     def digest(self) -> str | None:
-        """The digest of what a page made now is made from; None while the models are out of date."""
+        """Returns the digest of the current report, or None if the models are out of date."""
         build = ModelsMarker(self.warehouse).build()
         return report_digest(build.models_digest, build.loads_digest) if build else None
 

@@ -1,4 +1,4 @@
-"""Luigi's worker, with what it lacks: permanent failures, waiting for other workers, what a person wants to know."""
+"""Extends Luigi's worker: permanent failures, waiting for other workers, progress messages."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from luigi.tools.range import RangeBase
 
 from pipeline.errors import INTERRUPTED
 from pipeline.monitoring.events import begin_logging, open_log, scheduling_failed
-from pipeline.monitoring.logs import one_line
+from pipeline.monitoring.logs import error_summary
 
 logger = logging.getLogger("luigi-interface")
 
 
 class Worker(luigi.worker.Worker):
-    """Runs tasks as Luigi does, with six differences.
+    """Luigi's worker with six differences.
 
-    - A failure that on_failure() calls permanent is not tried again in this run, whatever `[scheduler]` says.
-    - Whatever failed in an earlier run is tried anew when a run asks for it.
-    - What failed is logged once more before Luigi's summary, where other tasks were logged since.
-    - With `[worker] keep_alive`, it waits for tasks of its own that another worker is running, and says so.
-    - What tasks are slow to import is imported before it forks.
-    - Ctrl-C ends it with one line and exit code 130.
+    - Failures that on_failure() declares permanent are not retried in this run, whatever `[scheduler]` says.
+    - Tasks that failed in an earlier run are run again.
+    - Failures are repeated before Luigi's summary if other tasks were logged after them.
+    - With `[worker] keep_alive`, it logs and waits for its tasks that another worker runs.
+    - Modules that are slow to import are imported before forking.
+    - Ctrl-C ends it with a message of one line and exit code 130.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -40,30 +40,30 @@ class Worker(luigi.worker.Worker):
         self._awaited: set[tuple[str, str]] = set()
         self._finished: set[str] = set()
         self._failed: dict[str, str] = {}
-        self._latest = ""
+        self._last_finished = ""
 
     def __exit__(
         self, error_type: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> Literal[False]:
         super().__exit__(error_type, error, trace)  # type: ignore[no-untyped-call]
         if error_type is KeyboardInterrupt:
-            logger.error("interrupted; what is done stays done: run the same command again to go on from there")
+            logger.error("interrupted; completed tasks stay complete: run the same command again to continue")
             raise SystemExit(INTERRUPTED) from None
         return False
 
     def run(self) -> bool:
-        """Returns whether all went well; what is taken over from another worker counts as this one's."""
+        """Returns whether all tasks succeeded; tasks taken over from another worker count as this worker's."""
         succeeded = bool(super().run())  # type: ignore[no-untyped-call]
         for answer in self._get_work_response_history:
             answer["running_tasks"] = [one for one in answer["running_tasks"] if one["task_id"] not in self._finished]
-        if list(self._failed) == [self._latest]:
+        if list(self._failed) == [self._last_finished]:
             return succeeded  # just logged
         for task_id, error in self._failed.items():
             logger.error("failed    %s: %s", self._scheduled_tasks[task_id], error)
         return succeeded
 
     def _create_task_process(self, task: luigi.Task) -> Any:
-        """Lets a task import here, once for all of its kind, what its process would import anew after the fork."""
+        """Calls the task's `before_fork`, which imports modules once instead of in each process."""
         if prepare := getattr(task, "before_fork", None):
             prepare()
         return super()._create_task_process(task)  # type: ignore[no-untyped-call]
@@ -90,9 +90,9 @@ class Worker(luigi.worker.Worker):
                 kwargs["expl"] = json.dumps(failure["error"])
                 if failure["permanent"]:
                     self._disable_after_next_failure(task_id)
-            self._failed[task_id] = one_line(json.loads(kwargs["expl"]))
+            self._failed[task_id] = error_summary(json.loads(kwargs["expl"]))
         if status in (DONE, FAILED) and task_id in self._requested:
-            self._latest = task_id
+            self._last_finished = task_id
         super()._add_task(*args, **kwargs)  # type: ignore[no-untyped-call]
         if status == DONE and task_id in self._requested:
             self._finished.add(task_id)
@@ -100,10 +100,10 @@ class Worker(luigi.worker.Worker):
             self._log_progress(task_id)
 
     def _disable_after_next_failure(self, task_id: str) -> None:
-        """Lets the scheduler take the next failure of a task for the last; of a batch, that of each of its tasks."""
+        """Makes the scheduler disable a task after its next failure; for a batch, each of its tasks."""
         batch = self._batch_running_tasks[task_id] = list(self._batch_running_tasks.get(task_id, []))
         for task in {self._scheduled_tasks[task_id], *batch}:
-            # A running task stays one; only the policy is taken over.
+            # This changes only the retry policy of a running task, not its status.
             self._scheduler.add_task(
                 worker=self._id,
                 task_id=task.task_id,
@@ -113,7 +113,7 @@ class Worker(luigi.worker.Worker):
             )
 
     def _log_progress(self, task_id: str) -> None:
-        """Says how many months of a range are done, when one more is."""
+        """Logs how many months of a range are done."""
         first = self._scheduled_tasks.get(self._first_task)
         if not isinstance(first, RangeBase):
             return
@@ -122,25 +122,25 @@ class Worker(luigi.worker.Worker):
             logger.info("%d of %d months done", len(months & self._finished), len(months))
 
     def _log_remote_tasks(self, get_work_response: luigi.worker.GetWorkResponse) -> None:
-        """Says whom it waits for, once."""
+        """Logs once for each task that it waits for another worker."""
         for running in get_work_response.running_tasks if self._config.keep_alive else []:
-            if (named := (running["task_id"], running["worker"])) not in self._awaited:
-                self._awaited.add(named)
+            if (key := (running["task_id"], running["worker"])) not in self._awaited:
+                self._awaited.add(key)
                 logger.info(
-                    "waiting for %s, run by process %s on %s; should that be dead, it is taken over in a minute",
+                    "waiting for %s, run by process %s on %s; if that has died, the task is taken over in a minute",
                     self._scheduled_tasks.get(running["task_id"], running["task_id"]),
                     running.get("pid", "?"),
                     running.get("host", "?"),
                 )
 
     def _keep_alive(self, get_work_response: luigi.worker.GetWorkResponse) -> bool:
-        """Whether there may be work later; unlike Luigi's, also while another worker runs the last of its tasks."""
+        """Returns whether to wait for work; unlike Luigi's, also while another worker runs its last tasks."""
         others = self._config.keep_alive and not self._stop_requesting_work and get_work_response.running_tasks
         return bool(others) or bool(super()._keep_alive(get_work_response))  # type: ignore[no-untyped-call]
 
 
 class WorkerFactory(luigi.interface._WorkerSchedulerFactory):
-    """Makes the workers of `luigi` commands."""
+    """Creates the workers of `luigi` commands."""
 
     def create_worker(
         self, scheduler: luigi.scheduler.Scheduler, worker_processes: int, assistant: bool = False
@@ -150,5 +150,5 @@ class WorkerFactory(luigi.interface._WorkerSchedulerFactory):
 
 
 def register_worker() -> None:
-    """Lets `luigi` commands run tasks by `Worker`."""
+    """Makes `luigi` commands use `Worker`."""
     luigi.interface._WorkerSchedulerFactory = WorkerFactory  # type: ignore[misc]

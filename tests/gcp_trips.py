@@ -18,7 +18,7 @@ from trips import job_of
 from pipeline.datasets import Dataset, Release, dataset_named
 from pipeline.progress import silent
 from pipeline.warehouses import LoadJob, LoadObserver
-from pipeline.warehouses.bigquery.ledger import BigQueryEntry, read_plan
+from pipeline.warehouses.bigquery.ledger import BigQueryEntry, read_snapshot
 from pipeline.warehouses.bigquery.loading import forget, load
 from pipeline.warehouses.bigquery.objects import ReleaseObject, upload
 
@@ -71,8 +71,8 @@ def forget_month(cloud: GoogleCloud, month: datetime.date = JANUARY) -> bool:
 def ledger_entry(cloud: GoogleCloud, month: datetime.date = JANUARY) -> BigQueryEntry | None:
     """The ledger's row of a month of green, looked up anew."""
     with contextlib.closing(cloud.place.bigquery()) as client:
-        plan = read_plan(client, cloud.place, Release(dataset_named("green"), month))
-    return plan.entry(FAMILY) if plan else None
+        snapshot = read_snapshot(client, cloud.place, Release(dataset_named("green"), month))
+    return snapshot.entry(FAMILY) if snapshot else None
 
 
 def trips_in(cloud: GoogleCloud) -> list[tuple[str, str, str]]:

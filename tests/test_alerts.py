@@ -140,7 +140,7 @@ def test_alert_that_cannot_be_delivered_fails_nothing_and_is_tried_again(
     assert failed.returncode == 30
     assert told.counts() == (1, 0)
     (warning,) = [line for line in failed.stderr.splitlines() if "not delivered" in line]
-    assert "WARNING: alert not delivered, to be tried again: webhook: " in warning
+    assert "WARNING: alert not delivered, will be retried: webhook: " in warning
     assert "127.0.0.1 answered 503" in warning
 
     told.answer = 200

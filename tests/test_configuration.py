@@ -247,7 +247,7 @@ def test_configuration_file_that_is_not_there_is_told(pipeline: Run, tmp_path: P
     failed = pipeline("status", LUIGI_CONFIG_PATH=str(tmp_path / "central.cfg"))
 
     assert failed.returncode == 1
-    assert failed.stderr.splitlines()[-1].startswith(f"pipeline: LUIGI_CONFIG_PATH: there is no {tmp_path}")
+    assert failed.stderr.splitlines()[-1].startswith(f"pipeline: LUIGI_CONFIG_PATH: {tmp_path}")
 
 
 def test_percent_left_bare_in_luigi_cfg_is_told_without_the_value(tmp_path: Path) -> None:

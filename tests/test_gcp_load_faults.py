@@ -221,7 +221,7 @@ def test_dearer_query_than_allowed_is_not_run(uploaded: GoogleCloud) -> None:
 
     with pytest.raises(PipelineError) as failure:
         load_uploaded(frugal)
-    assert str(failure.value).endswith("raise [gcp] maximum_bytes_billed if that is meant to be")
+    assert str(failure.value).endswith("raise [gcp] maximum_bytes_billed if this is intended")
     assert "limit for bytes billed: 10" in str(failure.value)
     assert_not_loaded(uploaded)
 

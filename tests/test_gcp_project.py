@@ -126,7 +126,7 @@ def test_only_the_partitions_of_a_files_days_are_paid_for(here: GoogleCloud, tmp
 
     def cost(day: datetime.date) -> int:
         rows = FileRows(here.place, Release(dataset_named("green"), JANUARY), (day,))
-        delete = statement("delete_file", table=rows.table, loaded_days=rows.on_days("loaded"))
+        delete = statement("delete_file", table=rows.table, loaded_days=rows.days_condition("loaded"))
         with contextlib.closing(here.place.bigquery()) as client:
             return int(client.query(delete, job_config=config).total_bytes_processed)
 

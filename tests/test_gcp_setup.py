@@ -102,7 +102,9 @@ def test_bucket_of_others_is_told(google_cloud: GoogleCloud) -> None:
 def test_missing_rights_are_told(google_cloud: GoogleCloud, what: str) -> None:
     google_cloud.wire.happens(f"^POST {what}", status=403, reason="forbidden", message="Permission denied.")
 
-    with pytest.raises(PipelineError, match=r"was not created: Permission denied; let somebody run SetupGcp who may"):
+    with pytest.raises(
+        PipelineError, match=r"was not created: Permission denied; let a project administrator run SetupGcp"
+    ):
         create_resources(google_cloud.place)
 
 

@@ -22,7 +22,7 @@ from pipeline.warehouses.bigquery import sql_text
 from pipeline.warehouses.bigquery.checksums import checksums_statement
 from pipeline.warehouses.bigquery.client import GoogleProject
 from pipeline.warehouses.bigquery.ledger import COLUMNS, LOCK, ledger_fields
-from pipeline.warehouses.bigquery.sql_text import on_days, quoted, statement, text_of
+from pipeline.warehouses.bigquery.sql_text import column_text, days_condition, quoted, statement
 from pipeline.warehouses.bigquery.staging import StagedFile
 from pipeline.warehouses.bigquery.tables import quarantine_fields, staging_fields, table_fields
 from pipeline.warehouses.bigquery.transactions import FileRows, forget_script, load_script
@@ -86,7 +86,7 @@ def statements_for(spec: Dataset) -> Iterator[str]:
         yield statement("select_days", event_time=quoted(spec.event_time or ""), staging=quoted(STAGING))
     lock, ledger, columns = quoted(PLACE.table_id(LOCK)), quoted(PLACE.table_id(LEDGER)), ", ".join(COLUMNS)
     yield statement("create_lock", lock=lock, name=LEDGER)
-    yield statement("select_plan", lock=lock, ledger=ledger, name=LEDGER, columns=columns)
+    yield statement("select_snapshot", lock=lock, ledger=ledger, name=LEDGER, columns=columns)
     yield statement("select_loaded", ledger=ledger, columns=columns)
 
 
@@ -118,7 +118,7 @@ def test_googles_analyzer_takes_every_statement(spec: Dataset) -> None:
 
     types = {"STRING": analyzer.STRING, "INT64": analyzer.INTEGER, "TIMESTAMP": analyzer.TIMESTAMP}
     parameters = {name: types[kind] for name, kind in COLUMNS.items()}
-    parameters |= {"filename": analyzer.STRING, "planned": analyzer.STRING}
+    parameters |= {"filename": analyzer.STRING, "expected_token": analyzer.STRING}
     for sql in statements_for(spec):
         analyzer.check(sql, tables_of(spec), parameters)
 
@@ -140,7 +140,7 @@ def test_no_statement_escapes_the_analyzer(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_days_are_ranges_of_constants_by_which_partitions_of_any_length_are_left_out() -> None:
     days = [datetime.date(2019, 1, day) for day in (31, 30, 29)] + [datetime.date.max, None]
-    assert on_days(dataset_named("green"), "t", days) == (
+    assert days_condition(dataset_named("green"), "t", days) == (
         "((`t`.`lpep_pickup_datetime` >= TIMESTAMP '2019-01-29 00:00:00+00'"
         " AND `t`.`lpep_pickup_datetime` < TIMESTAMP '2019-02-01 00:00:00+00')"
         " OR `t`.`lpep_pickup_datetime` >= TIMESTAMP '9999-12-31 00:00:00+00'"
@@ -169,7 +169,7 @@ def texts_in_postgres(database: PostgresDatabase) -> dict[Edge, str]:
 
 def texts_query() -> str:
     """The query for all edges' texts in BigQuery, in one row."""
-    expressions = [text_of(Column(f"c{at}", *types, "")) for at, (types, _) in enumerate(EDGES)]
+    expressions = [column_text(Column(f"c{at}", *types, "")) for at, (types, _) in enumerate(EDGES)]
     columns = ", ".join(f"{literal(types[1], value)} AS c{at}" for at, (types, value) in enumerate(EDGES))
     return f"SELECT {', '.join(expressions)} FROM (SELECT {columns})"
 

@@ -168,4 +168,4 @@ def test_ctrl_c_ends_in_one_line(
     assert process.returncode == 130
     *lines, last = said.splitlines()
     assert all("INFO: running   ExtractTripdata" in line for line in lines)
-    assert "ERROR: interrupted; what is done stays done: run the same command again" in last
+    assert "ERROR: interrupted; completed tasks stay complete: run the same command again" in last

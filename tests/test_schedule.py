@@ -87,7 +87,7 @@ def test_catches_up_with_what_is_published_and_lets_the_newest_months_come_later
     first = pipeline(*NOW)
     assert first.returncode == 0, first.stderr
     assert loaded(database) == ["green/2019-01", "green/2019-02", "green/2019-04"]
-    assert "WARNING: green: the source lacks 2019-03, though it has later months\n" in first.stderr
+    assert "WARNING: green: the source lacks 2019-03, but has later months\n" in first.stderr
     assert re.search(r"green: not published yet: 2019-05 … \d{4}-\d\d \(\d+ months\)\n", first.stderr)
 
     publish(mirror, "2019-05")

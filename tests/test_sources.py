@@ -18,9 +18,9 @@ from receivers import receivers
 
 from pipeline.datasets import Release, dataset_named, parse_month
 from pipeline.errors import PipelineError, TransientError
-from pipeline.extract.availability import Edition, edition_of, published_months
+from pipeline.extract.availability import Edition, find_edition, published_months
 from pipeline.extract.download import download
-from pipeline.extract.extraction import Allowances, ExtractedFile, extract_release
+from pipeline.extract.extraction import ExtractedFile, VerificationOptions, extract_release
 from pipeline.extract.locations import RELEASE_MIRROR, TLC_SITE, locations, source_url, without_credentials
 from pipeline.extract.partial_download import PartialDownload
 from pipeline.progress import silent
@@ -49,8 +49,8 @@ def publish(site: HttpSource, folder: Path, *months: str) -> None:
 
 def extract(site: HttpSource, month: str, folder: Path, **options: bool) -> ExtractedFile:
     release = of("green", month)
-    allowances = Allowances(**options)
-    return extract_release(release, locations(release, site.url), folder, HASTY, silent, allowances=allowances)
+    verification = VerificationOptions(**options)
+    return extract_release(release, locations(release, site.url), folder, HASTY, silent, verification=verification)
 
 
 def test_mirror_is_asked_for_the_months_that_it_has_and_tlc_for_the_others() -> None:
@@ -119,7 +119,7 @@ def test_403_is_absent_where_other_months_are_given(site: HttpSource, tmp_path: 
 def test_403_is_blocked_where_nothing_is_given(site: HttpSource, tmp_path: Path) -> None:
     site.absent = 403
 
-    with pytest.raises(PipelineError, match=r"^blocked: .* and so is 2014-01; check the network"):
+    with pytest.raises(PipelineError, match=r"^blocked: .* also for 2014-01; check the network"):
         extract(site, "2024-08", tmp_path)
     with pytest.raises(PipelineError, match=r"^blocked: "):
         published_months([of("green", "2024-08")], lambda release: locations(release, site.url), HASTY)
@@ -195,12 +195,12 @@ def test_edition_is_told_apart_by_etag_then_length_and_date(site: HttpSource, tm
     release = of("green", "2024-07")
     size = len(site.files["/green_tripdata_2024-07.parquet"])
 
-    found = edition_of(release, locations(release, site.url)[0], HASTY)
+    found = find_edition(release, locations(release, site.url)[0], HASTY)
     assert found == Edition('"first"', site.last_modified, size)
-    assert not found.is_other_than('"first"', "", 1)
-    assert found.is_other_than('"second"', site.last_modified, size)
-    assert replace(found, etag="").is_other_than("", site.last_modified, size + 1)
-    assert not replace(found, etag="").is_other_than("", site.last_modified, size)
+    assert not found.differs_from('"first"', "", 1)
+    assert found.differs_from('"second"', site.last_modified, size)
+    assert replace(found, etag="").differs_from("", site.last_modified, size + 1)
+    assert not replace(found, etag="").differs_from("", site.last_modified, size)
 
 
 @pytest.mark.parametrize("fault", [Fault(drip_head=0.02), Fault(continues=2_000), Fault(drip_body=0.02)], ids=repr)
@@ -209,7 +209,7 @@ def test_connection_that_dribbles_is_given_up(site: HttpSource, fetch: Fetch, fa
 
     with pytest.raises(PipelineError, match=r"tried 2 times") as gave_up:
         fetch(replace(HASTY, retries=1, read_timeout=0.4, minimum_rate=10_000))
-    assert "no complete answer within 0.4 s" in str(gave_up.value) or "less than [source] minimum_rate" in str(
+    assert "no complete response headers within 0.4 s" in str(gave_up.value) or "below [source] minimum_rate" in str(
         gave_up.value
     )
 
@@ -310,7 +310,7 @@ def test_catch_up_tells_which_loaded_months_were_published_again(
         site.etag = '"second"'
         for _ in range(2):  # of which the second has nothing new to say, but for the log
             said = catch_up()
-            assert "green 2019-02 was published again since it was loaded; load it anew with --force" in said
+            assert "green 2019-02 was published again since it was loaded; load it again with --force" in said
             assert "running   LoadTripdata" not in said and republished() == [True, True]
         assert "2019  *   *\n" in pipeline("status", "--grid").stdout
         (post,) = told.posts

@@ -98,11 +98,7 @@ def _republished(entries: list[LedgerEntry]) -> set[str]:
     """The keys of what its source has published again since, as the last catch-up has seen it."""
     seen = NewEditions(ScheduleSettings().folder()).read()
     found = [(entry, seen.get((entry.partition_key, entry.source))) for entry in entries]
-    return {
-        entry.partition_key
-        for entry, edition in found
-        if edition and edition.is_other_than(entry.etag, entry.last_modified, entry.source_bytes)
-    }
+    return {entry.partition_key for entry, edition in found if edition and entry.is_superseded_by(edition)}
 
 
 def _print_overview(overview: dict[str, Any]) -> None:

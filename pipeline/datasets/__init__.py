@@ -1,4 +1,4 @@
-"""Datasets are declared, not coded: one YAML file each in this folder, from which all else derives."""
+"""Datasets, each declared by a YAML file in this folder."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ FOLDER = Path(__file__).parent
 
 @functools.cache
 def all_datasets() -> dict[str, Dataset]:
-    """Every declared dataset by name, in the order of their names.
+    """Returns all declared datasets by name, ordered by name.
 
-    :raises PipelineError: naming file and line, when one of the files is not a valid spec.
+    :raises PipelineError: with file and line, if one of the files is not a valid spec.
     """
     specs: dict[str, Dataset] = {}
     for file in sorted(FOLDER.glob("*.yaml")):
@@ -39,9 +39,9 @@ def all_datasets() -> dict[str, Dataset]:
 
 
 def dataset_named(name: str) -> Dataset:
-    """The dataset of that name.
+    """Returns the dataset of that name.
 
-    :raises PipelineError: when there is none.
+    :raises PipelineError: if there is none.
     """
     try:
         return all_datasets()[name]
@@ -50,5 +50,5 @@ def dataset_named(name: str) -> Dataset:
 
 
 def monthly_names() -> list[str]:
-    """The names of the datasets that are released a file a month: the choices of `--taxi`."""
+    """Returns the names of the datasets with one file per month: the choices of `--taxi`."""
     return [spec.name for spec in all_datasets().values() if spec.is_monthly]

@@ -1,4 +1,4 @@
-"""What a dataset is: the typed form of one YAML file; and a release of it, which is one file."""
+"""The classes of a dataset, as declared in its YAML file, and of a release, which is one file of a dataset."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from pipeline.errors import PipelineError
 
-# The tables that the pipeline keeps beside those of the datasets, in every warehouse.
+# The pipeline's own tables in every warehouse.
 LEDGER = "load_ledger"
 QUARANTINE = "load_quarantine"
 
@@ -20,11 +20,11 @@ MIRROR, TLC = "mirror", "tlc"
 
 @dataclass(frozen=True)
 class Column:
-    """One column of a release file, in both warehouses' types.
+    """One column of a release file, with its types in both warehouses.
 
-    `since` and `until` are the first and the last month whose files have it, None where that is open. `sources` names
-    the sources whose files have it; empty: all of them. `aliases` are other names that files give it. `whole` says that
-    its values are whole numbers, whatever type a file gives them: `2.0` is `2`, and `2.5` is an error.
+    `since` and `until` are the first and the last month whose files have it, None if unlimited. `sources` are the names
+    of the sources whose files have it; empty means all. `aliases` are other names for it in files. `whole` means that
+    its values are whole numbers, whatever their type in the file: `2.0` is read as `2`, and `2.5` is an error.
     """
 
     source_name: str
@@ -39,11 +39,11 @@ class Column:
 
     @property
     def name(self) -> str:
-        """The column's name in the warehouses: the file's name in lower case."""
+        """The column's name in the warehouses: its name in the file in lower case."""
         return self.source_name.lower()
 
-    def is_in(self, month: datetime.date | None, source: Source | None = None) -> bool:
-        """Whether a month's file must have it: the file of that source, or of any."""
+    def is_required_in(self, month: datetime.date | None, source: Source | None = None) -> bool:
+        """Returns whether a month's file must have the column, for the given source or for any."""
         if source and self.sources and source.name not in self.sources:
             return False
         if month is None:
@@ -53,10 +53,10 @@ class Column:
 
 @dataclass(frozen=True)
 class Source:
-    """A place that offers a dataset's files, all of one format: `csv` or `parquet`.
+    """A site that offers a dataset's files in one format: `csv` or `parquet`.
 
-    `path` is below the base URL of the source's name, with `{month}` in it. `before` says of months before the first
-    why there is nothing of use.
+    `path` is relative to the base URL of the source and contains `{month}`. `before` says why months before the first
+    one are not loaded.
     """
 
     name: str
@@ -67,16 +67,16 @@ class Source:
     before: str = ""
 
     def has(self, month: datetime.date | None) -> bool:
-        """Whether the source is known to offer that month, or will once it is published."""
+        """Returns whether the source offers that month, or will when it is published."""
         if month is None:
             return True
-        after = self.first_month is None or self.first_month <= month
-        return after and (self.last_month is None or month <= self.last_month)
+        has_begun = self.first_month is None or self.first_month <= month
+        return has_begun and (self.last_month is None or month <= self.last_month)
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """When a dataset's new releases are looked for: a cron expression in a time zone, and from which month on."""
+    """When to check for new releases of a dataset: a cron expression in a time zone, and the first month."""
 
     cron: str
     timezone: str
@@ -85,11 +85,11 @@ class Schedule:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A dataset as declared in `pipeline/datasets/<name>.yaml`; validated, immutable.
+    """A dataset as declared in `pipeline/datasets/<name>.yaml`; validated and immutable.
 
-    `key_blanks` maps a column of the row key to one whose NULL makes it count as blank in the key, and only there.
-    `lines_in_quotes`: whether quotes in a CSV file may hold line ends. `month_share`: the least share of a file's rows
-    that must lie in its month; 0 where any will do.
+    `key_blanks` maps a column of the row key to another column; if that is NULL, the former counts as NULL in the key.
+    `lines_in_quotes` is true if quoted values in CSV files may contain line breaks. `month_share` is the minimum share
+    of a file's rows that must be in its month.
     """
 
     name: str
@@ -110,7 +110,7 @@ class Dataset:
 
     @property
     def is_monthly(self) -> bool:
-        """Whether the dataset is released as one file a month (its paths hold `{month}`)."""
+        """Whether the dataset has one file per month (its paths contain `{month}`)."""
         return "{month}" in self.sources[0].path
 
     @property
@@ -119,31 +119,31 @@ class Dataset:
 
     @property
     def first_month(self) -> datetime.date | None:
-        """The first month that any of the sources has."""
+        """The first month that any of the sources has, or None if a source has no first month."""
         firsts = [source.first_month for source in self.sources]
         return min((month for month in firsts if month), default=None) if all(firsts) else None
 
     @property
     def last_month(self) -> datetime.date | None:
-        """The last month that any of the sources will ever have, None where there is no end."""
+        """The last month that any of the sources will ever have, or None if there is no last month."""
         lasts = [source.last_month for source in self.sources]
         return max((month for month in lasts if month), default=None) if all(lasts) else None
 
     def columns_of(self, month: datetime.date | None, source: Source | None = None) -> tuple[Column, ...]:
-        """The columns that a month's file must have: the file of that source, or of any."""
-        return tuple(column for column in self.columns if column.is_in(month, source))
+        """Returns the columns that a month's file must have, for the given source or for any."""
+        return tuple(column for column in self.columns if column.is_required_in(month, source))
 
     def published_months(self) -> str:
-        """The months that the publisher is known to offer, for messages."""
+        """Returns the months that the publisher offers, as text for messages."""
         first = format_month(self.first_month) if self.first_month else "…"
         return f"{first} to {format_month(self.last_month)}" if self.last_month else f"{first} onwards"
 
 
 @dataclass(frozen=True)
 class Release:
-    """One file of a dataset: that of a month, or the only one of a dataset that has no months.
+    """One file of a dataset: the file of a month, or the only file of a dataset without months.
 
-    It is one release whichever source and format it comes in.
+    The files of different sources and formats for the same month are the same release.
 
     >>> Release(dataset_named("green"), datetime.date(2019, 1, 1)).key
     'green/2019-01'
@@ -154,28 +154,28 @@ class Release:
 
     @property
     def key(self) -> str:
-        """The ledger's name for the release, e.g. `green/2019-01`, or `zones`."""
+        """The release's key in the ledger, such as `green/2019-01` or `zones`."""
         return f"{self.dataset.name}/{format_month(self.month)}" if self.month else self.dataset.name
 
     @property
     def filename(self) -> str:
-        """The value of the column `filename`, e.g. `green_tripdata_2019-01.csv`, whatever the format was."""
+        """The value of the column `filename`, such as `green_tripdata_2019-01.csv`, for any format of the file."""
         name = self.path_in(self.dataset.sources[0]).rsplit("/", 1)[-1].removesuffix(".gz")
         return name.removesuffix(".csv").removesuffix(".parquet") + ".csv"
 
     @property
     def table(self) -> str:
-        """The table that its rows go into, e.g. `green_tripdata`."""
+        """The table that the release is loaded into, such as `green_tripdata`."""
         return self.dataset.table
 
     def sources(self) -> tuple[Source, ...]:
-        """The dataset's sources: those that have the month before the others, each in the order of the spec."""
+        """Returns the dataset's sources in the order of the spec, those that have the month first."""
         return tuple(sorted(self.dataset.sources, key=lambda source: not source.has(self.month)))
 
     def source_named(self, name: str | None = None) -> Source:
-        """The source of that name; by default the first that has the month.
+        """Returns the source of that name, by default the first one that has the month.
 
-        :raises PipelineError: when the dataset has no source of that name.
+        :raises PipelineError: if the dataset has no source of that name.
         """
         for source in self.sources():
             if not name or source.name == name:
@@ -185,15 +185,15 @@ class Release:
 
     @property
     def source_path(self) -> str:
-        """The file's path below the base URL of the release's first source."""
+        """The file's path relative to the base URL of the release's first source."""
         return self.path_in(self.source_named())
 
     def path_in(self, source: Source) -> str:
-        """The file's path below the source's base URL, e.g. `green/green_tripdata_2019-01.csv.gz`."""
+        """Returns the file's path relative to the source's base URL, such as `green/green_tripdata_2019-01.csv.gz`."""
         return source.path.replace("{month}", format_month(self.month)) if self.month else source.path
 
     def raw_path(self, source: Source) -> str:
-        """Where the file is kept below the folder of raw files: as at the source, below the dataset's name at least."""
+        """Returns the file's path in the folder of raw files: the source's path, in a folder for the dataset."""
         path = self.path_in(source)
         return path if "/" in path else f"{self.dataset.name}/{path}"
 
@@ -202,14 +202,14 @@ class Release:
 
 
 def format_month(month: datetime.date) -> str:
-    """The month as files, keys and options name it, e.g. `2019-01`."""
+    """Formats a month as in file names, keys and options, such as `2019-01`."""
     return f"{month:%Y-%m}"
 
 
 def parse_month(text: str) -> datetime.date:
-    """The first day of a month such as 2019-01.
+    """Parses a month such as 2019-01 and returns its first day.
 
-    :raises ValueError: when the text is no such month, as 2019-1 is not, nor one of no year that will be published.
+    :raises ValueError: if the text has another format, such as 2019-1, or a year outside 1900 to 2199.
     """
     found = _MONTH.fullmatch(text)
     if not found:

@@ -1,4 +1,4 @@
-"""Reads a dataset's YAML file into a spec; every complaint names the file and the line."""
+"""Reads and validates the YAML file of a dataset; errors have the file and the line."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SUFFIXES = {"csv": (".csv", ".csv.gz"), "parquet": (".parquet",)}
 _REQUIRED = {"name", "title", "version", "table", "row_key", "columns"}
 _ONE_SOURCE = {"path", "first_month", "last_month"}
 _OPTIONAL = {"event_time", "sources", "schedule", "key_blanks", "lines_in_quotes", "month_share"} | _ONE_SOURCE
-# PostgreSQL cuts names at 63 bytes; the longest of ours is <table>_2019_01_loading_time.
+# Names in PostgreSQL have at most 63 bytes; the longest one here is <table>_2019_01_loading_time.
 _TABLE_NAME = re.compile(r"[a-z][a-z0-9_]{0,41}")
 _COLUMN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 _NO_TABLES: Mapping[str, str] = {}
@@ -27,12 +27,12 @@ _OWN_TABLES = dict.fromkeys((LEDGER, QUARANTINE), "the pipeline itself")
 _RESERVED_COLUMNS = {"unique_row_id", "filename"}
 _COLUMN_REQUIRED = {"name", "postgres", "bigquery", "description"}
 _COLUMN_OPTIONAL = {"since", "until", "aliases", "whole", "sources"}
-# The C parser is ten times faster and in every published wheel; the Python one reads the same language.
+# The C parser is ten times faster and included in all published wheels; the Python parser is equivalent.
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class _Node:
-    """A YAML node that knows its place, so that a complaint can name it."""
+    """A YAML node with its position in the file, for error messages."""
 
     def __init__(self, file: Path, node: yaml.Node):
         self.file = file
@@ -58,7 +58,7 @@ class _Node:
         return found
 
     def pairs(self) -> dict[str, _Node]:
-        """A mapping whose keys are anybody's choice."""
+        """Returns the entries of a mapping with arbitrary keys."""
         names = {str(key.value) for key, _ in self.node.value} if isinstance(self.node, yaml.MappingNode) else set()
         return self.mapping(names, set())
 
@@ -87,11 +87,11 @@ class _Node:
             raise self.error(f"'{value}' is not a whole number")
         return int(value)
 
-    def yes_or_no(self) -> bool:
+    def boolean(self) -> bool:
         return self.choice(("true", "false")) == "true"
 
-    def share(self) -> float:
-        """A number from 0 to 1."""
+    def fraction(self) -> float:
+        """Returns a number from 0 to 1."""
         value = self.text()
         if not re.fullmatch(r"0(\.[0-9]+)?|1(\.0+)?", value):
             raise self.error(f"'{value}' is not a share from 0 to 1, such as 0.5")
@@ -104,35 +104,35 @@ class _Node:
             raise self.error(str(error)) from None
 
 
-def read_spec(file: Path, taken: Mapping[str, str] = _NO_TABLES) -> Dataset:
-    """Returns the dataset that a YAML file declares; `taken` maps the tables of other datasets to their names.
+def read_spec(file: Path, used_tables: Mapping[str, str] = _NO_TABLES) -> Dataset:
+    """Returns the dataset that a YAML file declares; `used_tables` maps tables that are in use to their owners.
 
-    :raises PipelineError: naming file and line, when the file is not a valid dataset spec.
+    :raises PipelineError: with file and line, if the file is not a valid spec.
     """
     text = file.read_bytes()
     try:
         tree = yaml.compose(text, Loader=_Loader)
     except yaml.YAMLError as error:
-        raise PipelineError(f"{file}, line {_line_of(error, text)}: not valid YAML: {_problem(error)}") from error
+        raise PipelineError(f"{file}, line {_line_of(error, text)}: not valid YAML: {_yaml_problem(error)}") from error
     if tree is None:
         raise PipelineError(f"{file}, line 1: the file is empty")
     root = _Node(file, tree)
     keys = root.mapping(_REQUIRED | _OPTIONAL, _REQUIRED)
     spec = _spec(keys, root)
     _check(spec, keys, root, file)
-    if owner := {**_OWN_TABLES, **taken}.get(spec.table):
+    if owner := {**_OWN_TABLES, **used_tables}.get(spec.table):
         raise keys["table"].error(f"the table {spec.table} belongs to {owner} already")
     return spec
 
 
 def _line_of(error: yaml.YAMLError, text: bytes) -> int:
-    if isinstance(error, yaml.reader.ReaderError):  # a byte that is no text
+    if isinstance(error, yaml.reader.ReaderError):  # invalid encoding
         return text.count(b"\n", 0, error.position) + 1
     mark = error.problem_mark if isinstance(error, yaml.MarkedYAMLError) else None
     return mark.line + 1 if mark else 1
 
 
-def _problem(error: yaml.YAMLError) -> str:
+def _yaml_problem(error: yaml.YAMLError) -> str:
     problem = error.problem if isinstance(error, yaml.MarkedYAMLError) else None
     return problem or " ".join(str(error).split())
 
@@ -151,8 +151,8 @@ def _spec(keys: dict[str, _Node], root: _Node) -> Dataset:
         sources=sources,
         schedule=_schedule(keys["schedule"]) if "schedule" in keys else None,
         key_blanks=_key_blanks(keys["key_blanks"]) if "key_blanks" in keys else {},
-        lines_in_quotes=keys["lines_in_quotes"].yes_or_no() if "lines_in_quotes" in keys else False,
-        month_share=keys["month_share"].share() if "month_share" in keys else 0.5,
+        lines_in_quotes=keys["lines_in_quotes"].boolean() if "lines_in_quotes" in keys else False,
+        month_share=keys["month_share"].fraction() if "month_share" in keys else 0.5,
     )
 
 
@@ -202,10 +202,10 @@ def _columns(node: _Node, sources: set[str]) -> tuple[Column, ...]:
             since=keys["since"].month() if "since" in keys else None,
             until=keys["until"].month() if "until" in keys else None,
             aliases=aliases,
-            whole=keys["whole"].yes_or_no() if "whole" in keys else False,
+            whole=keys["whole"].boolean() if "whole" in keys else False,
             sources=tuple(item.choice(tuple(sorted(sources))) for item in _items(keys, "sources")),
         )
-        # Names are compared in lower case, so an alias may be the column's own name in other letters.
+        # Names are compared in lower case; an alias may be the column's own name in another case.
         for name in sorted({column.name, *(alias.lower() for alias in aliases)}):
             if name in names:
                 raise keys["name"].error(f"column '{name}' is taken")
@@ -232,10 +232,10 @@ def _check(spec: Dataset, keys: dict[str, _Node], root: _Node, file: Path) -> No
     if spec.name != file.stem:
         raise keys["name"].error(f"the name '{spec.name}' must be the file's own name, '{file.stem}'")
     types = {column.name: column.postgres_type for column in spec.columns}
-    for at, node in enumerate(keys["row_key"].items()):
+    for index, node in enumerate(keys["row_key"].items()):
         if node.text().lower() not in types:
             raise node.error(f"row_key names '{node.text()}', which is not a column")
-        if node.text().lower() in spec.row_key[:at]:
+        if node.text().lower() in spec.row_key[:index]:
             raise node.error(f"row_key names '{node.text()}' twice")
     for name, blank_with in spec.key_blanks.items():
         if name not in spec.row_key:
@@ -251,7 +251,7 @@ def _check(spec: Dataset, keys: dict[str, _Node], root: _Node, file: Path) -> No
     missing += [] if all(source.first_month for source in spec.sources) else ["first_month"]
     if missing:
         raise root.error(f"a dataset with {{month}} in its path also needs {', '.join(missing)}")
-    # Rows with equal ids then have equal times, which is what keeps the look for repeats across months cheap.
+    # Rows with equal ids then have equal times, which makes the search for duplicates in other months fast.
     if types.get(spec.event_time or "") != "timestamp" or spec.event_time not in spec.row_key:
         raise keys["event_time"].error("event_time must name a timestamp column that is part of row_key")
 

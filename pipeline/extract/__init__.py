@@ -1,1 +1,1 @@
-"""Extract: fetches a release file from its source and proves that it is whole before anything else sees it."""
+"""Fetches release files from their sources and verifies them before anything else uses them."""

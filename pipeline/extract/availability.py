@@ -1,4 +1,4 @@
-"""Asks sources whether they have a file, and which edition of it, without fetching it."""
+"""Checks whether a source has a file, and which edition of it, without downloading it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pipeline.extract.locations import Location, local_path, without_credentials
 
 _ABSENT, _DENIED = (404, 410), 403
 _TOTAL = re.compile(r"bytes [\d*-]+/(?P<total>\d+)", re.IGNORECASE)
-# How many months before the one in question are asked for, and before today, when a source denies a month.
+# If a source denies a month, months that are this many months before it and before today are tried.
 _MONTHS_BEFORE, _MONTHS_AGO = (1, 2, 3, 6, 12), (4, 6)
 
 LocationsOf = Callable[[Release], Sequence[Location]]
@@ -29,14 +29,14 @@ LocationsOf = Callable[[Release], Sequence[Location]]
 
 @dataclass(frozen=True)
 class Edition:
-    """What a source says of a file: `etag` and `last_modified` are empty, and `length` None, where it says nothing."""
+    """A source's headers for a file: `etag` and `last_modified` are empty and `length` is None if missing."""
 
     etag: str = ""
     last_modified: str = ""
     length: int | None = None
 
-    def is_other_than(self, etag: str, last_modified: str, length: int) -> bool:
-        """Whether the file is another one than that of which this was said before."""
+    def differs_from(self, etag: str, last_modified: str, length: int) -> bool:
+        """Returns whether the file has changed since a response with these headers and this length."""
         if self.etag and etag:
             return self.etag.removeprefix("W/") != etag.removeprefix("W/")
         if self.length is not None and self.length != length:
@@ -44,16 +44,16 @@ class Edition:
         return bool(self.last_modified and last_modified and self.last_modified != last_modified)
 
 
-class _Denied(Exception):
-    """The source answered 403."""
+class _Forbidden(Exception):
+    """Raised if the source answered 403."""
 
 
 def published_months(
     releases: Sequence[Release], locations_of: LocationsOf, options: HttpOptions
 ) -> list[datetime.date]:
-    """The months of those releases that one of their locations has a file of, in the order given.
+    """Returns the months of the releases that are available at one of their locations, in the given order.
 
-    :raises PipelineError: when a source cannot be asked, or blocks us.
+    :raises PipelineError: if a source does not answer or blocks the client.
     """
     found: list[datetime.date] = []
     denied: list[Location] = []
@@ -62,37 +62,37 @@ def published_months(
         for release in releases:
             for location in locations_of(release):
                 try:
-                    if _look(location.url(release), session, options) is None:
+                    if _probe(location.url(release), session, options) is None:
                         continue
-                except _Denied:
+                except _Forbidden:
                     denied += [location] if location not in denied else []
                     continue
                 answered.add(location.base_url)
                 assert release.month
                 found.append(release.month)
                 break
-        silent = [location for location in denied if location.base_url not in answered]
-        if silent:
-            _check_not_blocked(releases[-1], silent, session, options)
+        unanswered = [location for location in denied if location.base_url not in answered]
+        if unanswered:
+            _check_not_blocked(releases[-1], unanswered, session, options)
     return found
 
 
-def edition_of(release: Release, location: Location, options: HttpOptions) -> Edition | None:
-    """What the location says of the release's file, None where it has none.
+def find_edition(release: Release, location: Location, options: HttpOptions) -> Edition | None:
+    """Returns the edition of the release's file at the location, or None if there is no such file.
 
-    :raises PipelineError: when it cannot be asked, or denies the file.
+    :raises PipelineError: if the source does not answer or denies the file.
     """
     with _session(options) as session:
         try:
-            return _look(location.url(release), session, options)
-        except _Denied:
+            return _probe(location.url(release), session, options)
+        except _Forbidden:
             raise PipelineError(_NO_ANSWER.format(without_credentials(location.url(release)), "status 403")) from None
 
 
 def check_not_blocked(release: Release, denied: Sequence[Location], options: HttpOptions) -> None:
-    """Returns when the locations, which denied the release, give another month: then they have no such file.
+    """Checks that locations that denied the release serve another month, so that they just lack the file.
 
-    :raises PipelineError: when no month that was tried is given below one of their base URLs.
+    :raises PipelineError: if one of their base URLs denies all months that were tried.
     """
     with _session(options) as session:
         _check_not_blocked(release, denied, session, options)
@@ -106,33 +106,33 @@ def _check_not_blocked(
             (location, Release(release.dataset, month))
             for location in denied
             if location.base_url == base_url
-            for month in _months_to_try(release, location)
+            for month in _candidate_months(release, location)
         ]
-        if any(_is_given(location.url(other), session, options) for location, other in tried):
+        if any(_is_accessible(location.url(other), session, options) for location, other in tried):
             continue
         shown = without_credentials(next(location for location in denied if location.base_url == base_url).url(release))
         also = _also_denied(*tried[0]) if tried else ""
         raise PipelineError(
-            f"blocked: {shown} is answered with 403 Forbidden{also}; check the network and its proxies, or name another"
-            " source with --source-base-url or --source-tlc-base-url"
+            f"blocked: the response to {shown} is 403 Forbidden{also}; check the network and its proxies, or choose"
+            " another source with --source-base-url or --source-tlc-base-url"
         )
 
 
 def _also_denied(location: Location, other: Release) -> str:
     assert other.month
-    known = ", which must be there" if location.is_publishers else ""
-    return f", and so is {format_month(other.month)}{known}"
+    known = ", which must exist" if location.is_official else ""
+    return f", also for {format_month(other.month)}{known}"
 
 
-def _is_given(url: str, session: requests.Session, options: HttpOptions) -> bool:
+def _is_accessible(url: str, session: requests.Session, options: HttpOptions) -> bool:
     try:
-        return _look(url, session, options) is not None
-    except _Denied:
+        return _probe(url, session, options) is not None
+    except _Forbidden:
         return False
 
 
-def _months_to_try(release: Release, location: Location) -> list[datetime.date]:
-    """Months that the publisher has, the surest first; a source of somebody's own may lack the first one."""
+def _candidate_months(release: Release, location: Location) -> list[datetime.date]:
+    """Returns months that the publisher has, most certain first; a private mirror may lack the first one."""
     month, first, today = release.month, location.source.first_month, datetime.date.today().replace(day=1)
     if month is None:
         return []
@@ -142,21 +142,21 @@ def _months_to_try(release: Release, location: Location) -> list[datetime.date]:
     return list(dict.fromkeys(each for each in tried if each < today))
 
 
-def _look(url: str, session: requests.Session, options: HttpOptions) -> Edition | None:
+def _probe(url: str, session: requests.Session, options: HttpOptions) -> Edition | None:
     if local := local_path(url):
         if not local.is_file():
             return None
         status = local.stat()
         return Edition("", email.utils.formatdate(status.st_mtime, usegmt=True), status.st_size)
     try:
-        # The first byte by GET, not HEAD, which signed addresses that a site redirects to may refuse.
+        # GET of the first byte instead of HEAD, which signed URLs that a site redirects to may refuse.
         headers = {"Range": "bytes=0-0", "Accept-Encoding": "identity"}
         timeouts = (options.connect_timeout, options.read_timeout)
         with session.get(url, headers=headers, stream=True, timeout=timeouts) as response:
             if response.status_code in _ABSENT:
                 return None
             if response.status_code == _DENIED:
-                raise _Denied
+                raise _Forbidden
             if not response.ok:
                 raise PipelineError(_NO_ANSWER.format(without_credentials(url), f"status {response.status_code}"))
             return _edition(response)
@@ -189,4 +189,4 @@ def _session(options: HttpOptions) -> Iterator[requests.Session]:
         yield session
 
 
-_NO_ANSWER = "cannot tell whether there is a {} ({}); check the network, or name another source with --source-base-url"
+_NO_ANSWER = "cannot check whether {} exists ({}); check the network, or choose another source with --source-base-url"

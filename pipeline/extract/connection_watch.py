@@ -1,4 +1,4 @@
-"""Ends connections that hold a download up: timeouts of a socket never end one that gives a byte now and then."""
+"""Shuts down connections that are too slow; socket timeouts do not apply if a byte arrives now and then."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 
 
 class ConnectionWatch:
-    """Watches the connections of one session from a thread of its own, until the block ends.
+    """Monitors the connections of one session from a separate thread, until the block ends.
 
-    An answer must begin, with all of its headers, within `answer_seconds`; then at least `minimum_rate` bytes a second
-    must arrive, on an average of `answer_seconds`. Otherwise the connection is shut down and `reason` says why.
+    All headers of a response must arrive within `answer_seconds`. After that, at least `minimum_rate` bytes per second
+    must arrive, averaged over `answer_seconds`. Otherwise the connection is shut down and `reason` says why.
     """
 
     def __init__(self, answer_seconds: float, minimum_rate: float):
@@ -30,7 +30,7 @@ class ConnectionWatch:
         self.reason = ""
 
     def session(self) -> requests.Session:
-        """A session whose connections are watched."""
+        """Returns a session whose connections are monitored."""
         session = requests.Session()
         for scheme in ("http://", "https://"):
             session.mount(scheme, _WatchedAdapter(self))
@@ -44,20 +44,20 @@ class ConnectionWatch:
         self._end.set()
         self._thread.join()
 
-    def asked(self, connection_socket: socket.socket | None) -> None:
-        """A request has been sent; its answer is to come."""
-        self._begin(connection_socket, is_body=False)
+    def request_sent(self, connection_socket: socket.socket | None) -> None:
+        """Records that a request was sent."""
+        self._start_phase(connection_socket, is_body=False)
 
-    def answered(self) -> None:
-        """The answer's headers are there; its body is to come."""
-        self._begin(self._socket, is_body=True)
+    def headers_received(self) -> None:
+        """Records that the response's headers have arrived."""
+        self._start_phase(self._socket, is_body=True)
 
-    def received(self, size: int) -> None:
-        """So many bytes of the body have arrived."""
+    def bytes_received(self, size: int) -> None:
+        """Records that bytes of the body have arrived."""
         with self._lock:
             self._received += size
 
-    def _begin(self, connection_socket: socket.socket | None, is_body: bool) -> None:
+    def _start_phase(self, connection_socket: socket.socket | None, is_body: bool) -> None:
         with self._lock:
             self._socket, self._is_body = connection_socket, is_body
             self._since, self._received = time.monotonic(), 0
@@ -68,13 +68,13 @@ class ConnectionWatch:
                 if self._socket is None or (waited := time.monotonic() - self._since) < self._seconds:
                     continue
                 if not self._is_body:
-                    self._give_up(f"no complete answer within {self._seconds:g} s")
+                    self._shut_down(f"no complete response headers within {self._seconds:g} s")
                 elif self._received < self._rate * waited:
                     rate = self._received / waited
-                    self._give_up(f"{rate:,.0f} bytes a second, less than [source] minimum_rate {self._rate:,.0f}")
+                    self._shut_down(f"{rate:,.0f} bytes per second, below [source] minimum_rate {self._rate:,.0f}")
                 self._since, self._received = time.monotonic(), 0
 
-    def _give_up(self, reason: str) -> None:
+    def _shut_down(self, reason: str) -> None:
         self.reason = reason
         with contextlib.suppress(OSError):
             assert self._socket is not None
@@ -83,7 +83,7 @@ class ConnectionWatch:
 
 
 class _WatchedAdapter(HTTPAdapter):
-    """Makes connections, direct or by a proxy, that report their progress to a watch."""
+    """Creates connections, direct or through a proxy, that report their progress to a watch."""
 
     def __init__(self, watch: ConnectionWatch):
         self._pools = _watched_pools(watch)
@@ -102,16 +102,16 @@ class _WatchedAdapter(HTTPAdapter):
 def _watched_pools(watch: ConnectionWatch) -> dict[str, type[urllib3.HTTPConnectionPool]]:
     class WatchedConnection(HTTPConnection):
         def getresponse(self) -> Any:
-            watch.asked(self.sock)
+            watch.request_sent(self.sock)
             response = super().getresponse()
-            watch.answered()
+            watch.headers_received()
             return response
 
     class WatchedSecureConnection(HTTPSConnection):
         def getresponse(self) -> Any:
-            watch.asked(self.sock)
+            watch.request_sent(self.sock)
             response = super().getresponse()
-            watch.answered()
+            watch.headers_received()
             return response
 
     class Pool(urllib3.HTTPConnectionPool):

@@ -1,4 +1,4 @@
-"""Which loaded months their sources have published again, as catch-ups have seen it."""
+"""Stores which loaded months have a new edition at their source, as found by catch-ups."""
 
 from __future__ import annotations
 
@@ -12,30 +12,30 @@ from pipeline.files import locked, replace_file
 
 
 class NewEditions:
-    """A file that holds, by release key and source, the edition that was seen in the place of the loaded one."""
+    """A file of the editions that have replaced loaded ones at their sources, by release key and source."""
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / "editions.json"
 
     def read(self) -> dict[tuple[str, str], Edition]:
-        """What was seen last; nothing where nothing was, or another version wrote the file."""
+        """Returns the stored editions; empty if there is no file or another version wrote it."""
         try:
-            seen = json.loads(self._file.read_text())
-            return {(each.pop("key"), each.pop("source")): Edition(**each) for each in seen}
+            entries = json.loads(self._file.read_text())
+            return {(each.pop("key"), each.pop("source")): Edition(**each) for each in entries}
         except (OSError, ValueError, TypeError, KeyError, AttributeError):
             return {}
 
     def record(self, seen: Mapping[tuple[str, str], Edition | None]) -> set[tuple[str, str]]:
-        """Takes in what was seen now, None where the loaded edition is still there; returns what was not known yet.
+        """Updates the file; None means that the source still has the loaded edition. Returns the keys of new editions.
 
-        :raises OSError: when it cannot be written.
+        :raises OSError: if the file cannot be written.
         """
         if not seen:
             return set()
         with locked(self._file):
             known = self.read()
-            kept = {at: edition for at, edition in {**known, **seen}.items() if edition}
+            kept = {key: edition for key, edition in {**known, **seen}.items() if edition}
             if kept != known:
                 entries = [{"key": key, "source": source, **asdict(edition)} for (key, source), edition in kept.items()]
                 replace_file(self._file, json.dumps(entries, indent=2).encode() + b"\n")
-        return {at for at, edition in kept.items() if at in seen and known.get(at) != edition}
+        return {key for key, edition in kept.items() if key in seen and known.get(key) != edition}

@@ -1,4 +1,4 @@
-"""Extracts one release: from the source to a verified file, in one atomic step."""
+"""Extracts one release: fetches its file from a source, verifies it and puts it in place atomically."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 @dataclass(frozen=True)
 class ExtractedFile:
-    """What is known of an extracted file; kept beside it as `<file>.json`. `text_bytes` is its size as plain text.
+    """Metadata of an extracted file, stored next to it as `<file>.json`. `text_bytes` is its uncompressed size.
 
-    `source`, `format`, `etag` and `last_modified` are as the ledger has them.
+    `source`, `format`, `etag` and `last_modified` have the same meaning as in the ledger.
     """
 
     source_url: str
@@ -48,25 +48,25 @@ class ExtractedFile:
 
     @property
     def ratio(self) -> float:
-        """Its bytes for each byte of text, to three digits; 0 where an earlier version has not counted those."""
+        """The compression ratio, rounded to three digits; 0 if an earlier version did not record `text_bytes`."""
         return round(self.bytes / self.text_bytes, 3) if self.text_bytes else 0.0
 
     @staticmethod
-    def facts_path(file: Path) -> Path:
+    def metadata_path(file: Path) -> Path:
         return file.with_name(file.name + ".json")
 
     @classmethod
     def read(cls, file: Path) -> ExtractedFile | None:
-        """The facts kept beside an extracted file, or None when somebody put the file there by hand."""
+        """Returns an extracted file's metadata, or None if a user put the file there."""
         try:
-            return cls(**json.loads(cls.facts_path(file).read_text()))
+            return cls(**json.loads(cls.metadata_path(file).read_text()))
         except (OSError, ValueError, TypeError):
             return None
 
 
 @dataclass(frozen=True)
-class Allowances:
-    """What an extracted file is forgiven: rows of any month, and columns that the spec does not declare."""
+class VerificationOptions:
+    """Relaxes the verification of a file: allows rows of any month, or undeclared columns that have values."""
 
     any_month: bool = False
     ignore_unknown_columns: bool = False
@@ -80,15 +80,15 @@ def extract_release(
     progress: Progress,
     *,
     replace: bool = False,
-    allowances: Allowances = Allowances(),
+    verification: VerificationOptions = VerificationOptions(),
 ) -> ExtractedFile:
-    """Returns only after the file is in place below `folder`, complete and verified; until then nothing is there.
+    """Puts the complete, verified file in place below `folder` and returns its metadata.
 
-    The first of the locations that has the file is its source. Verified means: as long as announced, the gzip checksum
-    right or both ends and the footer of Parquet, the columns the spec's for that month, at least one row, and enough
-    rows of the month. Of two processes that extract the same file, one does and the other waits and finds it done.
+    Uses the first location that has the file. Verifies the length, the gzip checksum or the Parquet magic numbers and
+    footer, the columns that the spec requires for the month, that there are rows, and that enough of them are in the
+    month. If two processes extract the same file, the second waits and finds it in place.
 
-    :raises PipelineError: when the month is not published, the source fails, the file is wrong or the disk is full.
+    :raises PipelineError: if the month is not published, the source fails, the file is invalid or the disk is full.
     """
     absent: list[str] = []
     denied: list[Location] = []
@@ -97,9 +97,9 @@ def extract_release(
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             with locked(file):
-                if not replace and file.exists() and (facts := ExtractedFile.read(file)):
-                    return facts
-                facts = _extract(release, location, file, options, progress, allowances)
+                if not replace and file.exists() and (metadata := ExtractedFile.read(file)):
+                    return metadata
+                metadata = _extract(release, location, file, options, progress, verification)
         except (FileNotPublished, AccessDenied) as answer:
             denied += [location] if isinstance(answer, AccessDenied) else []
             absent.append(without_credentials(location.url(release)))
@@ -108,43 +108,48 @@ def extract_release(
             remedy = "make room" if error.errno in _DISK_FULL else "fix that"
             where = error.filename2 or error.filename or file
             raise PipelineError(f"{where}: {error.strerror}; {remedy}, or change [storage] root") from error
-        for other in locations[: len(absent)]:  # they have no such file, so an earlier copy is not what they have
+        for other in locations[: len(absent)]:  # these do not have the file any more, so earlier copies are outdated
             remove_extracted(folder / release.raw_path(other.source))
-        return facts
+        return metadata
     check_not_blocked(release, denied, options)
     hint = "; check --source-base-url and --source-tlc-base-url"
-    if all(location.is_publishers for location in locations):
+    if all(location.is_official for location in locations):
         known = release.dataset.published_months()
         hint = f"; months known to be published: {known}" if release.month else ""
     raise PipelineError(f"{release} does not exist at {' or '.join(absent)}{hint}")
 
 
 def extracted_file(release: Release, locations: Sequence[Location], folder: Path) -> Path:
-    """Where the release's file is below `folder`, or would be put first of all."""
+    """Returns the path of the release's file below `folder`, or where the first location's file would be."""
     files = [folder / release.raw_path(location.source) for location in locations]
     return next((file for file in files if file.exists()), files[0])
 
 
 def remove_extracted(file: Path) -> bool:
-    """Removes an extracted file, its facts and what a broken download left; says whether there was a file."""
+    """Removes an extracted file, its metadata and any partial download; returns whether there was a file."""
     existed = file.exists()
     _part(file).discard()
     file.unlink(missing_ok=True)
-    ExtractedFile.facts_path(file).unlink(missing_ok=True)
+    ExtractedFile.metadata_path(file).unlink(missing_ok=True)
     return existed
 
 
 def _extract(
-    release: Release, location: Location, file: Path, options: HttpOptions, progress: Progress, allowances: Allowances
+    release: Release,
+    location: Location,
+    file: Path,
+    options: HttpOptions,
+    progress: Progress,
+    verification: VerificationOptions,
 ) -> ExtractedFile:
     part, url = _part(file), location.url(release)
     if (local := local_path(url)) is not None:
         edition = _copy(local, location, part)
     else:
         edition = download(url, part, options, progress)
-    facts = _verify(part, release, location, edition, allowances)
-    _put_in_place(part, file, facts)
-    return facts
+    metadata = _verify(part, release, location, edition, verification)
+    _publish(part, file, metadata)
+    return metadata
 
 
 def _part(file: Path) -> PartialDownload:
@@ -157,13 +162,17 @@ def _copy(source: Path, location: Location, part: PartialDownload) -> tuple[str,
         raise PipelineError(f"{mirror}: there is no such folder; check --source-base-url and --source-tlc-base-url")
     if not source.is_file():
         raise FileNotPublished
-    part.discard()  # with its note: these bytes are not of the version that was being downloaded
+    part.discard()  # also removes the version file of an interrupted download
     shutil.copyfile(source, part.path)
     return "", email.utils.formatdate(source.stat().st_mtime, usegmt=True)
 
 
 def _verify(
-    part: PartialDownload, release: Release, location: Location, edition: tuple[str, str], allowances: Allowances
+    part: PartialDownload,
+    release: Release,
+    location: Location,
+    edition: tuple[str, str],
+    verification: VerificationOptions,
 ) -> ExtractedFile:
     url = without_credentials(location.url(release))
     try:
@@ -173,11 +182,11 @@ def _verify(
             source=location.source,
             label=url,
             remedy=_REMEDY,
-            ignore_unknown_columns=allowances.ignore_unknown_columns,
+            ignore_unknown_columns=verification.ignore_unknown_columns,
         ) as file:
             found = file.survey()
             now = datetime.datetime.now(datetime.UTC).isoformat("T", "seconds")
-            facts = ExtractedFile(
+            metadata = ExtractedFile(
                 url,
                 file.bytes_read,
                 file.sha256,
@@ -190,28 +199,27 @@ def _verify(
             )
         if not found.rows:
             raise PipelineError(f"{url}: the file has a header but no rows; {_REMEDY}")
-        if (wrong := found.describe_wrong_month(release)) and not allowances.any_month:
+        if (wrong := found.describe_wrong_month(release)) and not verification.any_month:
             raise PipelineError(
-                f"{url}: not the file of {release}, as {wrong}; {_REMEDY}, or take it as it is with"
-                " --source-any-month true"
+                f"{url}: not the file of {release}, as {wrong}; {_REMEDY}, or accept it with --source-any-month true"
             )
         for note in file.notes:
             logger.warning("%s: %s", url, note)
     except PipelineError:
         part.discard()
         raise
-    return facts
+    return metadata
 
 
-def _put_in_place(part: PartialDownload, file: Path, facts: ExtractedFile) -> None:
-    """Killed at any moment, this leaves no file beside another file's facts."""
-    new_facts = file.with_name(file.name + ".json.part")
-    new_facts.write_text(json.dumps(asdict(facts), indent=2) + "\n")
+def _publish(part: PartialDownload, file: Path, metadata: ExtractedFile) -> None:
+    """Renames the file and its metadata; a crash never leaves a file with the metadata of another."""
+    new_metadata = file.with_name(file.name + ".json.part")
+    new_metadata.write_text(json.dumps(asdict(metadata), indent=2) + "\n")
     with part.path.open("rb") as written:
-        os.fsync(written)  # the name must not outlive the bytes, whatever happens to the power
-    ExtractedFile.facts_path(file).unlink(missing_ok=True)
+        os.fsync(written)  # the content must be on disk before the rename, even in case of a power failure
+    ExtractedFile.metadata_path(file).unlink(missing_ok=True)
     part.path.replace(file)
-    new_facts.replace(ExtractedFile.facts_path(file))
+    new_metadata.replace(ExtractedFile.metadata_path(file))
 
 
-_REMEDY = "nothing was kept of it; try again later, or name another source with --source-base-url"
+_REMEDY = "nothing was kept of it; try again later, or choose another source with --source-base-url"

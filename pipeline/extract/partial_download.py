@@ -1,4 +1,4 @@
-"""The beginning of a file that a broken download left, with a note of the version of the file that it belongs to."""
+"""A partially downloaded file and a record of the version that its bytes belong to."""
 
 from __future__ import annotations
 
@@ -10,58 +10,58 @@ _ETAG, _LAST_MODIFIED = "ETag", "Last-Modified"
 
 
 class PartialDownload:
-    """A download in progress: a file, and beside it the URL and version that its bytes are of.
+    """A download in progress: the bytes, and next to them a file with their URL, ETag and Last-Modified.
 
-    Safe to be killed at any moment: bytes and note never belong to different versions.
+    Crash-safe: the bytes always belong to the recorded version.
     """
 
     def __init__(self, path: Path):
         self.path = path
-        self._note = path.with_name(path.name + ".version")
+        self._version_file = path.with_name(path.name + ".version")
 
     @property
     def size(self) -> int:
         return self.path.stat().st_size if self.path.exists() else 0
 
     def validator(self, url: str) -> str | None:
-        """What If-Range takes to go on with these bytes, or None if they cannot be gone on with."""
-        note = self._read_note()
-        if not self.size or note.get("url") != url:
+        """Returns the value of If-Range to resume the download, or None if it cannot be resumed."""
+        version = self._read_version()
+        if not self.size or version.get("url") != url:
             return None
-        return _strong(note.get(_ETAG)) or note.get(_LAST_MODIFIED)
+        return _strong(version.get(_ETAG)) or version.get(_LAST_MODIFIED)
 
-    def is_of(self, headers: Mapping[str, str]) -> bool:
-        """Whether a response's headers name the noted version, or say nothing of it."""
-        note = self._read_note()
-        return all(headers.get(name, note.get(name)) == note.get(name) for name in (_ETAG, _LAST_MODIFIED))
+    def matches(self, headers: Mapping[str, str]) -> bool:
+        """Returns whether a response's headers are those of the recorded version, or missing."""
+        version = self._read_version()
+        return all(headers.get(name, version.get(name)) == version.get(name) for name in (_ETAG, _LAST_MODIFIED))
 
-    def begin(self, url: str, headers: Mapping[str, str]) -> None:
-        """Drops the bytes and notes the version of those to come, in this order: killed between, nothing is mixed."""
+    def start(self, url: str, headers: Mapping[str, str]) -> None:
+        """Removes the bytes and then records the new version; in this order, so that a crash does not mix versions."""
         self.discard()
-        note = {"url": url} | {name: headers[name] for name in (_ETAG, _LAST_MODIFIED) if name in headers}
-        self._note.write_text(json.dumps(note))
+        version = {"url": url} | {name: headers[name] for name in (_ETAG, _LAST_MODIFIED) if name in headers}
+        self._version_file.write_text(json.dumps(version))
 
     def edition(self) -> tuple[str, str]:
-        """The ETag and the Last-Modified that the bytes came with, each empty where there was none."""
-        note = self._read_note()
-        return note.get(_ETAG, ""), note.get(_LAST_MODIFIED, "")
+        """Returns the ETag and the Last-Modified of the bytes; empty if missing."""
+        version = self._read_version()
+        return version.get(_ETAG, ""), version.get(_LAST_MODIFIED, "")
 
     def complete(self) -> None:
-        """Drops the note, as nothing is left to go on with."""
-        self._note.unlink(missing_ok=True)
+        """Removes the version file after the download is complete."""
+        self._version_file.unlink(missing_ok=True)
 
     def discard(self) -> None:
-        """Removes the bytes and the note."""
+        """Removes the bytes and the version file."""
         self.path.unlink(missing_ok=True)
-        self._note.unlink(missing_ok=True)
+        self._version_file.unlink(missing_ok=True)
 
-    def _read_note(self) -> dict[str, str]:
+    def _read_version(self) -> dict[str, str]:
         try:
-            note = json.loads(self._note.read_text())
-        except (OSError, ValueError):  # none, or torn by a kill
+            version = json.loads(self._version_file.read_text())
+        except (OSError, ValueError):  # missing, or incomplete after a crash
             return {}
-        return note if isinstance(note, dict) else {}
+        return version if isinstance(version, dict) else {}
 
 
 def _strong(etag: str | None) -> str | None:
-    return etag if etag and etag.startswith('"') else None  # RFC 9110, 13.1.5: If-Range takes no weak entity tag
+    return etag if etag and etag.startswith('"') else None  # RFC 9110, 13.1.5: If-Range requires a strong entity tag

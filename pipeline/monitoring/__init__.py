@@ -1,1 +1,1 @@
-"""What a run reports of itself: its log, the metrics, alerts. None of it ever fails a task."""
+"""Logs, metrics and alerts of a run. Their failures never fail a task."""

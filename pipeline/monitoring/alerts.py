@@ -1,4 +1,4 @@
-"""Alerts: one state for each failing task, kept in a small file that the processes of all runs share."""
+"""Stores the alert state of each failing task in a file that all runs share, and sends alerts."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from pathlib import Path
 
 from pipeline.files import locked, replace_file
 
-_LISTED = 20
+_MAX_LISTED = 20
 _SEND_SECONDS = 20.0
 _CLAIM_SECONDS = 150.0  # longer than sending a message of each status to each of two channels
 
 
 class Status(StrEnum):
-    """What became of a task."""
+    """The result of a task."""
 
     FAILED = "failed"
     RECOVERED = "recovered"
     SUCCEEDED = "succeeded"
-    REPUBLISHED = "republished"  # the month that it loaded
+    REPUBLISHED = "republished"  # its month was published again
 
 
 @dataclass(frozen=True)
 class Subject:
-    """A task as an alert names it; its parameters are public ones."""
+    """The task that an alert is about, with its public parameters."""
 
     task_id: str
     family: str
@@ -45,10 +45,10 @@ class Subject:
 
 @dataclass
 class Alert:
-    """The state of a task: that it fails, has recovered or the like, and which channels have yet to be notified of it.
+    """The status of a task, and the channels that still have to be notified of it (`pending`).
 
-    `notified` are the channels that know of a failure, and hence will be notified of its end. `run` is the run that
-    reported it last. Times are Unix seconds; until `claimed_until` a process is sending it.
+    `notified` are the channels that were notified of the failure and will be notified of the recovery. `run` is the run
+    that reported it last. Times are Unix seconds. Until `claimed_until`, a process is sending the alert.
     """
 
     subject: Subject
@@ -64,19 +64,19 @@ class Alert:
     claimed_until: float = 0.0
 
     def fail(self, detail: str, run: str, channels: list[str]) -> None:
-        """Adds a failure to the burst; it is pending for the channels that do not know of the burst yet."""
+        """Adds a failure to the burst; it is pending for channels that were not notified of the burst yet."""
         self.notified += self.pending if self.status is Status.RECOVERED else []
         self.pending = [name for name in channels if name not in self.notified]
         self.status, self.detail, self.run = Status.FAILED, detail, run
         self.failures, self.latest = self.failures + 1, time.time()
 
     def recover(self, detail: str, run: str) -> None:
-        """Ends the burst: the recovery is pending for the channels that were notified of the failure, and no others."""
+        """Ends the burst; the recovery is pending for the channels that were notified of the failure."""
         self.pending, self.notified = self.notified, []
         self.status, self.detail, self.run, self.latest = Status.RECOVERED, detail, run, time.time()
 
     def delivered(self, channel: str, sent: Status) -> None:
-        """Records that a channel has accepted a message; the task's status may have changed while it was sent."""
+        """Records that a channel accepted a message; the task's status may have changed in the meantime."""
         if sent is self.status:
             self.pending = [name for name in self.pending if name != channel]
             self.notified += [channel] if sent is Status.FAILED else []
@@ -89,33 +89,33 @@ class Alert:
 
 @dataclass(frozen=True)
 class Message:
-    """One or more alerts of the same status: for people in its text, for programs in its fields."""
+    """One or more alerts with the same status, as text for people and as fields for programs."""
 
     status: Status
     alerts: Sequence[Alert]
 
     @property
     def subject(self) -> str:
-        """One line: what became of which task, or of how many."""
-        what = str(self.alerts[0].subject) if len(self.alerts) == 1 else f"{len(self.alerts)} tasks"
-        return f"{what} {self.status} on {socket.gethostname()}"
+        """One line with the task, or the number of tasks, the status and the host."""
+        tasks = str(self.alerts[0].subject) if len(self.alerts) == 1 else f"{len(self.alerts)} tasks"
+        return f"{tasks} {self.status} on {socket.gethostname()}"
 
     @property
     def text(self) -> str:
-        """The subject, and a paragraph for each task."""
-        paragraphs = [self._paragraph(alert) for alert in self.alerts[:_LISTED]]
-        more = len(self.alerts) - _LISTED
+        """The subject, followed by a paragraph for each of the first tasks."""
+        paragraphs = [self._paragraph(alert) for alert in self.alerts[:_MAX_LISTED]]
+        more = len(self.alerts) - _MAX_LISTED
         return "\n\n".join([self.subject, *paragraphs, *([f"and {more} more"] if more > 0 else [])]) + "\n"
 
     def fields(self) -> dict[str, object]:
-        """The same as JSON holds it, all tasks included."""
+        """Returns the message for JSON, with all tasks."""
         tasks = [
             {
                 "task": alert.subject.family,
                 "parameters": alert.subject.parameters,
                 "detail": alert.detail,
                 "failures": alert.failures,
-                "since": _iso(alert.since),
+                "since": _format_time(alert.since),
                 "link": alert.subject.link,
                 "run": alert.run,
             }
@@ -126,7 +126,7 @@ class Message:
     def _paragraph(self, alert: Alert) -> str:
         lines = [f"{alert.subject}: {alert.detail}" if len(self.alerts) > 1 else alert.detail]
         if alert.failures > 1:
-            lines.append(f"failed {alert.failures} times since {_iso(alert.since)}")
+            lines.append(f"failed {alert.failures} times since {_format_time(alert.since)}")
         if alert.subject.link:
             lines.append(alert.subject.link)
         return "\n".join([*lines, f"log: {alert.run}"])
@@ -137,11 +137,11 @@ Channels = Mapping[str, Channel]
 
 
 class AlertState:
-    """Which tasks fail, and which channels have been notified. Safe for several processes; raises OSError at worst.
+    """The alerts of all tasks. Safe for concurrent processes; methods only raise OSError.
 
-    A burst is a task's failures until it succeeds, or until none has come for `burst_seconds`. An alert is sent at
-    the end of its run, or during a run that lasts longer than `gather_seconds`, together with what has come meanwhile.
-    Messages are sent while nobody is kept from the state, so that a channel that hangs delays its sender alone.
+    A burst is the failures of a task until it succeeds, or until there is no failure for `burst_seconds`. Alerts are
+    collected and sent at the end of the run, or after `gather_seconds` in a longer run. The state is not locked while
+    messages are sent, so that a channel that hangs delays only the process that sends.
     """
 
     def __init__(self, file: Path, gather_seconds: float, burst_seconds: float):
@@ -150,18 +150,18 @@ class AlertState:
         self._burst_seconds = burst_seconds
 
     def is_empty(self) -> bool:
-        """Whether no task fails and nothing is pending; costs next to nothing."""
+        """Returns whether no task fails and nothing is pending; fast."""
         return not self.file.exists()
 
     def failed(self, subject: Subject, detail: str, run: str, channels: Channels) -> list[str]:
-        """Records a failure, which is pending for the channels that do not know of the burst.
+        """Records a failure; it is pending for channels that were not notified of the burst yet.
 
-        Where it cannot be recorded, as when the disk is full, it is sent at once: rather too often than not at all.
+        If it cannot be recorded, for example because the disk is full, it is sent immediately, possibly more than once.
         Returns a line for each message that could not be delivered.
         """
         alert = Alert(subject, Status.FAILED, detail, run, [])
         try:
-            with self._opened() as alerts:
+            with self._locked_alerts() as alerts:
                 alerts.setdefault(subject.task_id, alert).fail(detail, run, list(channels))
             return []
         except OSError:
@@ -170,26 +170,26 @@ class AlertState:
             return [f"{name}: {problem}" for name, problem in problems.items() if problem]
 
     def succeeded(self, subject: Subject, detail: str, run: str, channels: Channels) -> None:
-        """Records a success: the end of a burst for channels that know of one, and an alert for the channels given."""
+        """Records a success: ends a burst, and alerts the given channels."""
         if self.is_empty() and not channels:
             return
-        with self._opened() as alerts:
+        with self._locked_alerts() as alerts:
             if (alert := alerts.get(subject.task_id)) and alert.status is Status.FAILED:
                 alert.recover(detail, run)
             if channels and not (alert and alert.pending):
                 alerts[subject.task_id] = Alert(subject, Status.SUCCEEDED, detail, run, list(channels))
 
     def republished(self, subject: Subject, detail: str, run: str, channels: Channels) -> None:
-        """Records for the channels given that the month of a task was published again since it was loaded."""
+        """Alerts the given channels that the month of a task was published again since it was loaded."""
         if channels:
-            with self._opened() as alerts:
-                key = f"{subject.task_id} {Status.REPUBLISHED}"  # beside what else there is to alert of the task
+            with self._locked_alerts() as alerts:
+                key = f"{subject.task_id} {Status.REPUBLISHED}"  # in addition to other alerts of the task
                 alerts[key] = Alert(replace(subject, task_id=key), Status.REPUBLISHED, detail, run, list(channels))
 
     def deliver(self, channels: Channels, ended_run: str | None = None) -> list[str]:
-        """Sends each channel what is pending for it: the alerts of the run that ends, and what has waited long enough.
+        """Sends pending alerts to each channel: those of the run that ends, and those older than `gather_seconds`.
 
-        Returns a line for each message that could not be delivered; it remains pending.
+        Returns a line for each message that could not be delivered and remains pending.
         """
         if self.is_empty() or not (claimed := self._claim(channels, ended_run)):
             return []
@@ -201,7 +201,7 @@ class AlertState:
                     problems.append(f"{name}: {problem}")
                 else:
                     delivered += [(name, alert) for alert in group]
-        with self._opened() as alerts:
+        with self._locked_alerts() as alerts:
             for name, sent in delivered:
                 if alert := alerts.get(sent.subject.task_id):
                     alert.delivered(name, sent.status)
@@ -211,9 +211,9 @@ class AlertState:
         return problems
 
     def _claim(self, channels: Channels, ended_run: str | None) -> list[Alert]:
-        """Copies of the alerts that are due, which no other process sends for a while, even if this one is killed."""
+        """Returns copies of the alerts that are due, and keeps other processes from sending them for a while."""
         now, claimed = time.time(), list[Alert]()
-        with self._opened() as alerts:
+        with self._locked_alerts() as alerts:
             for alert in alerts.values():
                 is_due = alert.run == ended_run or now - alert.attempted >= self._gather_seconds
                 if is_due and alert.claimed_until < now and channels.keys() & set(alert.pending):
@@ -222,8 +222,8 @@ class AlertState:
         return claimed
 
     @contextlib.contextmanager
-    def _opened(self) -> Iterator[dict[str, Alert]]:
-        """The alerts by task, for one process at a time; what is over or too old to matter is left out at the end."""
+    def _locked_alerts(self) -> Iterator[dict[str, Alert]]:
+        """Yields the alerts by task under a lock; at the end, saves those that are pending, failed or claimed."""
         with locked(self.file):
             oldest = time.time() - self._burst_seconds
             alerts = {task_id: alert for task_id, alert in self._read().items() if alert.latest >= oldest}
@@ -243,19 +243,19 @@ class AlertState:
             entries = json.loads(self.file.read_text())
             alerts = [Alert(**e | {"subject": Subject(**e["subject"]), "status": Status(e["status"])}) for e in entries]
         except (FileNotFoundError, ValueError, TypeError, KeyError):
-            return {}  # never written, or by another version: at worst something is sent again
+            return {}  # missing, or written by another version; at worst, an alert is sent again
         return {alert.subject.task_id: alert for alert in alerts}
 
 
 def _send(send: Channel, message: Message) -> str | None:
-    """Returns why the message was not accepted, if it was not; waits for a receiver that hangs or drips for a while."""
+    """Sends the message with a timeout; returns the error, or None if it was accepted."""
     problems = [f"no answer within {_SEND_SECONDS:.0f} s"]
 
     def attempt() -> None:
         try:
             send(message)
             problems.clear()
-        except Exception as error:  # whatever a channel's library raises: an alert never fails what it is about
+        except Exception as error:  # any exception of a channel's library: an alert never fails a task
             problems[:] = [str(error).splitlines()[0] if str(error) else type(error).__name__]
 
     sender = threading.Thread(target=attempt, daemon=True)
@@ -264,5 +264,5 @@ def _send(send: Channel, message: Message) -> str | None:
     return next(iter(problems), None)
 
 
-def _iso(time: float) -> str:
+def _format_time(time: float) -> str:
     return datetime.datetime.fromtimestamp(time, datetime.UTC).isoformat("T", "seconds")

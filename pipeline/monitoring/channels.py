@@ -1,4 +1,4 @@
-"""The channels that alerts are sent by: e-mail, by Luigi's own settings, and a webhook."""
+"""The channels through which alerts are sent: e-mail, with Luigi's settings, and a webhook."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from pipeline.errors import TransientError
 from pipeline.monitoring.alerts import Channel, Message
 
 _WEBHOOK_SECONDS = 5
-# https://docs.slack.dev/messaging/formatting-message-text: what Slack would take for its markup.
+# Characters of Slack's markup: https://docs.slack.dev/messaging/formatting-message-text
 _SLACK_ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
 
 
 def configured_channels(webhook_url: str) -> dict[str, Channel]:
-    """The channels by name; without any, nobody is to be notified."""
+    """Returns the configured channels by name."""
     channels: dict[str, Channel] = {}
-    if (mail := Mail()).is_wanted():
+    if (mail := Mail()).is_enabled():
         channels["e-mail"] = mail.send
     if webhook_url:
         channels["webhook"] = Webhook(webhook_url).send
@@ -27,15 +27,15 @@ def configured_channels(webhook_url: str) -> dict[str, Channel]:
 
 
 class Webhook:
-    """Sends an alert as one POST, in the JSON that Slack takes."""
+    """Sends each message as a POST request with JSON that Slack accepts."""
 
     def __init__(self, url: str) -> None:
         self._url = url
 
     def send(self, message: Message) -> None:
-        """Returns once the receiver has accepted the message.
+        """Sends the message and waits until the receiver accepts it.
 
-        :raises TransientError: when it has not; the error does not show the URL, whose path is the receiver's password.
+        :raises TransientError: if it does not; without the URL, whose path is secret.
         """
         import requests
 
@@ -56,36 +56,36 @@ class Webhook:
 
 
 class Mail:
-    """Sends alerts as Luigi's configuration says; the settings are those of the moment it is made."""
+    """Sends messages by e-mail with Luigi's settings, which are read when the object is created."""
 
     def __init__(self) -> None:
         self._email = luigi.notifications.email()
-        if self.is_wanted():
-            with warnings.catch_warnings():  # Luigi's own defaults of [smtp] are not what Luigi expects
+        if self.is_enabled():
+            with warnings.catch_warnings():  # Luigi's defaults of [smtp] have types that Luigi warns about
                 warnings.simplefilter("ignore", UserWarning)
                 self._smtp = luigi.notifications.smtp()
 
-    def is_wanted(self) -> bool:
-        """Whether there is a receiver; as ever with Luigi, not on a terminal without `force_send`."""
+    def is_enabled(self) -> bool:
+        """Returns whether there is a receiver; like Luigi, not on a terminal unless `force_send` is set."""
         if not self._email.receiver or self._email.format == "none":
             return False
         return bool(self._email.force_send or not sys.stdout.isatty())
 
     def send(self, message: Message) -> None:
-        """Returns once the mail is accepted.
+        """Sends the message and waits until it is accepted.
 
-        :raises Exception: whatever the method raises when it is not; smtp: OSError.
+        :raises Exception: any exception of the configured method if it fails; OSError for smtp.
         """
         recipients = [address.strip() for address in self._email.receiver.split(",") if address.strip()]
         subject = f"{self._email.prefix} {message.subject}".strip()
         if self._email.method == "smtp":
             self._send_by_smtp(recipients, subject, message.text)
         else:
-            by_method = getattr(luigi.notifications, f"send_email_{self._email.method}")
-            by_method(self._email.sender, subject, message.text, recipients, None)
+            send_email = getattr(luigi.notifications, f"send_email_{self._email.method}")
+            send_email(self._email.sender, subject, message.text, recipients, None)
 
     def _send_by_smtp(self, recipients: list[str], subject: str, text: str) -> None:
-        """As Luigi does it, except that Luigi only logs a failure."""
+        """Sends the mail like Luigi, but raises errors instead of logging them."""
         import smtplib
         from email.message import EmailMessage
         from email.utils import formatdate

@@ -1,7 +1,7 @@
-"""What becomes of a run's tasks, as Luigi's events tell it: to the run's log, the metrics and the alerts.
+"""Handles Luigi's events: writes them to the run's log, the metrics and the alerts.
 
-START, SUCCESS and FAILURE are triggered in the process that runs the task, which is a fork where there are several
-workers; all others in the process that schedules.
+START, SUCCESS and FAILURE are triggered in the process that runs the task, which is forked if there are several
+workers; all other events in the process that schedules.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from pipeline.extract.locations import without_credentials
 from pipeline.monitoring.alerts import AlertState, Subject
 from pipeline.monitoring.channels import configured_channels
 from pipeline.monitoring.logs import (
-    ExplainedErrors,
+    OmitTaskMessages,
+    OneLineErrors,
     RunLog,
-    WithoutTaskLines,
-    explanation,
-    one_line,
+    error_summary,
+    explained_error,
     public_parameters,
     set_up_logs,
     task_fields,
@@ -44,7 +44,7 @@ logger = logging.getLogger("luigi-interface")
 class Monitor:
     """The log, metrics and alerts of this run.
 
-    It is made once a run has begun, when the command line is known, and inherited by the workers that fork.
+    Created after the command line was parsed, and inherited by forked workers.
     """
 
     def __init__(self) -> None:
@@ -59,19 +59,19 @@ class Monitor:
         atexit.register(self._deliver, self._run)
 
     def open_log(self) -> None:
-        """Opens the run's log: there is something to do."""
+        """Opens the run's log, as there is something to do."""
         if not run_log.is_open:
             run_log.open(self._logs_folder, self._keep_days)
 
     def failed(self, task: luigi.Task, error: str) -> None:
-        """Alerts of a failure, and counts it."""
+        """Records a failure in the alerts and the metrics."""
         if self._channels or not self._alerts.is_empty():
             self._warn(self._alerts.failed(self._subject(task), error, self._run, self._channels))
         self._deliver()
         self._metrics.task_failed(task.task_family, _dataset(task))
 
     def succeeded(self, task: luigi.Task, seconds: float) -> None:
-        """Alerts of a success where it ends a burst of failures or all successes are to be alerted of; counts it."""
+        """Records a success in the alerts and the metrics."""
         if not isinstance(task, PipelineTask):
             self.is_complete(task)
             return
@@ -81,16 +81,16 @@ class Monitor:
         self._metrics.task_succeeded(task.task_family, _dataset(task), seconds, int(task.facts.get("rows", 0)))
 
     def republished(self, task: luigi.Task, message: str) -> None:
-        """Alerts of a loaded month that its source has published again."""
+        """Records an alert that a loaded month was published again."""
         self._alerts.republished(self._subject(task), message, self._run, self._channels)
 
     def is_complete(self, task: luigi.Task) -> None:
-        """Ends the burst of a task that another run has done."""
+        """Ends the burst of a task that another run has completed."""
         if not self._alerts.is_empty():
             self._alerts.succeeded(self._subject(task), "it is complete", self._run, {})
 
     def _deliver(self, ended_run: str | None = None) -> None:
-        """Sends what is due; what cannot be delivered is one line each and remains pending."""
+        """Sends the alerts that are due; logs those that cannot be delivered and remain pending."""
         try:
             self._warn(self._alerts.deliver(self._channels, ended_run))
         except OSError as error:
@@ -98,15 +98,17 @@ class Monitor:
 
     def _warn(self, problems: list[str]) -> None:
         for problem in problems:
-            logger.warning("alert not delivered, to be tried again: %s", problem)
+            logger.warning("alert not delivered, will be retried: %s", problem)
 
     def _subject(self, task: luigi.Task) -> Subject:
-        return Subject(task.task_id, task.task_family, public_parameters(task), self._link or _page(task.task_id))
+        return Subject(
+            task.task_id, task.task_family, public_parameters(task), self._link or _task_page_url(task.task_id)
+        )
 
 
 @functools.cache
 def monitor() -> Monitor | None:
-    """This run's monitor; None, and an error in the log, where a setting is wrong."""
+    """Returns this run's monitor; logs an error and returns None if a setting is invalid."""
     try:
         return Monitor()
     except PipelineError as error:
@@ -115,27 +117,27 @@ def monitor() -> Monitor | None:
 
 
 def open_log() -> None:
-    """Opens the run's log: the worker has found something to do."""
+    """Opens the run's log when the worker has found something to do."""
     if monitoring := monitor():
         monitoring.open_log()
 
 
 def begin_logging() -> None:
-    """Joins the log that Luigi has set up by the time it makes a worker."""
+    """Adds the run's log to Luigi's logger, which is configured before Luigi creates a worker."""
     set_up_logs(run_log)
 
 
 def scheduling_failed(task: luigi.Task, trace: str) -> None:
-    """Logs and reports that complete() or requires() of a task has raised, by the text of the traceback."""
-    fields = task_fields(task) | {"event": "failed", "error": one_line(trace)}
-    reason = explanation(trace)
+    """Logs and records that complete() or requires() of a task raised an exception, given its traceback."""
+    fields = task_fields(task) | {"event": "failed", "error": error_summary(trace)}
+    reason = explained_error(trace)
     logger.error("cannot schedule %s: %s", task, reason or f"\n{trace}", extra={"event": fields})
-    _monitored(lambda monitoring: monitoring.failed(task, one_line(trace)))
+    _notify_monitor(lambda monitoring: monitoring.failed(task, error_summary(trace)))
 
 
 def register_events() -> None:
-    """Joins Luigi's events and its log; alerts take the location of Luigi's own e-mails."""
-    luigi.notifications.send_error_email = _send_no_email
+    """Registers handlers for Luigi's events and filters for its log; replaces Luigi's e-mails by alerts."""
+    luigi.notifications.send_error_email = _skip_email
     for event, handler in {
         luigi.Event.START: _on_start,
         luigi.Event.SUCCESS: _on_success,
@@ -146,64 +148,68 @@ def register_events() -> None:
         REPUBLISHED: _on_republished,
     }.items():
         luigi.Task.event_handler(event)(handler)
-    logger.addFilter(WithoutTaskLines())
-    logger.addFilter(ExplainedErrors())
+    logger.addFilter(OmitTaskMessages())
+    logger.addFilter(OneLineErrors())
 
 
 def _on_start(task: luigi.Task) -> None:
     _started[task.task_id] = time.monotonic()
     if multiprocessing.parent_process() is not None:
-        # Ctrl-C reaches every process of the terminal; the first one says what there is to say.
+        # Ctrl-C reaches every process of the terminal; only the parent process logs it.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     open_log()
     logger.info("running   %s", task, extra={"event": task_fields(task) | {"event": "running"}})
 
 
 def _on_success(task: luigi.Task) -> None:
-    seconds = _seconds(task)
+    seconds = _elapsed_seconds(task)
     facts = task.facts if isinstance(task, PipelineTask) else {}
     event = task_fields(task) | {"event": "done", "seconds": round(seconds, 3)} | facts
     logger.info("done      %s in %.1f s", task, seconds, extra={"event": event})
-    _monitored(lambda monitoring: monitoring.succeeded(task, seconds))
+    _notify_monitor(lambda monitoring: monitoring.succeeded(task, seconds))
 
 
 def _on_failure(task: luigi.Task, error: BaseException | str) -> None:
-    event = task_fields(task) | {"event": "failed", "seconds": round(_seconds(task), 3), "error": one_line(error)}
+    event = task_fields(task) | {
+        "event": "failed",
+        "seconds": round(_elapsed_seconds(task), 3),
+        "error": error_summary(error),
+    }
     if isinstance(error, PipelineError):
         logger.error("failed    %s: %s", task, error, extra={"event": event})
     else:
         trace = error if isinstance(error, BaseException) else None
-        logger.error("failed    %s: %s", task, one_line(error), exc_info=trace, extra={"event": event})
-    _monitored(lambda monitoring: monitoring.failed(task, one_line(error)))
+        logger.error("failed    %s: %s", task, error_summary(error), exc_info=trace, extra={"event": event})
+    _notify_monitor(lambda monitoring: monitoring.failed(task, error_summary(error)))
 
 
 def _on_present(task: luigi.Task) -> None:
     if StorageSettings().alert_state().exists():
-        _monitored(lambda monitoring: monitoring.is_complete(task), opens_log=False)
+        _notify_monitor(lambda monitoring: monitoring.is_complete(task), opens_log=False)
 
 
 def _on_republished(task: luigi.Task, message: str) -> None:
-    _monitored(lambda monitoring: monitoring.republished(task, message))
+    _notify_monitor(lambda monitoring: monitoring.republished(task, message))
 
 
-def _monitored(react: Callable[[Monitor], None], opens_log: bool = True) -> None:
-    """A full disk, say, is no reason for Luigi to log a traceback for each event."""
+def _notify_monitor(react: Callable[[Monitor], None], opens_log: bool = True) -> None:
+    """Calls `react` with the monitor; logs an OSError, such as a full disk, in one line."""
     if monitoring := monitor():
         if opens_log:
             monitoring.open_log()
         try:
             react(monitoring)
         except OSError as error:
-            logger.warning("no alerts and metrics of this: %s", error)
+            logger.warning("this was not recorded in the alerts and metrics: %s", error)
 
 
-def _seconds(task: luigi.Task) -> float:
-    """How long ago the task began in this process; 0 where it has not."""
+def _elapsed_seconds(task: luigi.Task) -> float:
+    """Returns the seconds since the task started in this process, or 0 if it did not."""
     return time.monotonic() - _started.get(task.task_id, time.monotonic())
 
 
-def _page(task_id: str) -> str:
-    """The task's page in the central scheduler; nothing where there is none."""
+def _task_page_url(task_id: str) -> str:
+    """Returns the URL of the task's page in the central scheduler; empty if there is none."""
     core = luigi.interface.core()
     if core.local_scheduler:
         return ""
@@ -215,9 +221,9 @@ def _dataset(task: luigi.Task) -> str:
     return task.release.dataset.name if isinstance(task, ReleaseTask) else ""
 
 
-def _send_no_email(subject: str, message: str, additional_recipients: object = None) -> None:
-    """Stands in for Luigi's own e-mails, one for each failure, which the alerts replace."""
+def _skip_email(subject: str, message: str, additional_recipients: object = None) -> None:
+    """Replaces Luigi's function that sends an e-mail for each failure; alerts are sent instead."""
 
 
-_started: dict[str, float] = {}  # by task, of this process
+_started: dict[str, float] = {}  # start times of the tasks of this process
 run_log = RunLog()

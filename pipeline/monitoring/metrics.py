@@ -1,4 +1,4 @@
-"""Metrics: a text file in Prometheus' format, for node_exporter's textfile collector, kept up by every process."""
+"""Writes metrics to a file in Prometheus' text format, for node_exporter's textfile collector."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pipeline.files import locked, replace_file
 
-# By hand, as importing prometheus_client would cost each run more than all of this: its tests read it with that.
+# Formatted without prometheus_client, whose import would cost each run more; tests parse the file with it.
 _FAMILIES = {
     "pipeline_rows_total": ("counter", "Rows that a task has handled; of LoadTripdata: those it has loaded."),
     "pipeline_task_seconds": ("summary", "How long a task took when it succeeded."),
@@ -18,13 +18,13 @@ _FAMILIES = {
 
 
 class MetricsFile:
-    """The counts since the file was made. Safe for several processes; its methods raise OSError at worst."""
+    """Counters since the file was created. Safe for concurrent processes; methods only raise OSError."""
 
     def __init__(self, file: Path):
         self.file = file
 
     def task_succeeded(self, task: str, dataset: str, seconds: float, rows: int) -> None:
-        """Counts a success and what it took."""
+        """Counts a success, its duration and its rows."""
         labels = _labels(task, dataset)
         added = {
             f"pipeline_rows_total{labels}": rows,
@@ -38,7 +38,7 @@ class MetricsFile:
         self._update({f"pipeline_task_failures_total{_labels(task, dataset)}": 1}, {})
 
     def text(self) -> str:
-        """What the file holds; nothing as long as there is none."""
+        """Returns the content of the file, or an empty text if there is none."""
         try:
             return self.file.read_text()
         except FileNotFoundError:
@@ -60,7 +60,7 @@ def _parse(text: str) -> dict[str, float]:
     series = dict[str, float]()
     for line in text.splitlines():
         name, _, value = line.rpartition(" ")
-        with contextlib.suppress(ValueError):  # a comment; or what a crash has spoilt, which counts from 0 again
+        with contextlib.suppress(ValueError):  # a comment, or a line damaged by a crash, whose counter restarts at 0
             series[name] = float(value)
     return series
 

@@ -1,4 +1,4 @@
-"""Months at a glance: which are loaded, missing in between, failed or published again."""
+"""Determines the state of each month: loaded, missing, failed or published again."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from dateutil.relativedelta import relativedelta
 
 from pipeline.datasets import Dataset, Release
 
-_LOADS = ("Extract", "Upload", "Load")  # how the names of the tasks begin whose failure keeps a month from being loaded
+_LOAD_PREFIXES = ("Extract", "Upload", "Load")  # of the tasks without which a month is not loaded
 
 
 class State(StrEnum):
-    """What there is to say of a month."""
+    """The state of a month."""
 
     LOADED = "loaded"
-    MISSING = "missing"  # between months that are loaded
-    FAILED = "failed"  # when it was last tried
-    REPUBLISHED = "republished"  # since it was loaded, as a catch-up has seen
+    MISSING = "missing"  # between loaded months
+    FAILED = "failed"  # at the last attempt
+    REPUBLISHED = "republished"  # since it was loaded, as found by a catch-up
 
 
 def failed_releases(logs: Path) -> set[str]:
-    """The keys of the releases whose last try, as the logs of runs tell, has failed.
+    """Returns the keys of the releases whose last attempt failed, according to the logs of runs.
 
-    A log that cannot be read, or a line of one, is passed over.
+    Skips logs and lines that cannot be read.
     """
     failed: set[str] = set()
     for file in sorted(logs.glob("*.jsonl")):
@@ -36,18 +36,18 @@ def failed_releases(logs: Path) -> set[str]:
         except OSError:
             continue
         for text in lines:
-            _take(text, failed)
+            _apply_line(text, failed)
     return failed
 
 
-def _take(text: str, failed: set[str]) -> None:
+def _apply_line(text: str, failed: set[str]) -> None:
     if '"failed"' not in text and '"done"' not in text:
         return
     try:
         line = json.loads(text)
     except ValueError:
         return
-    if isinstance(line, dict) and "month" in line and str(line.get("task", "")).startswith(_LOADS):
+    if isinstance(line, dict) and "month" in line and str(line.get("task", "")).startswith(_LOAD_PREFIXES):
         key = f"{line.get('dataset')}/{line['month']}"
         if line.get("event") == "failed":
             failed.add(key)
@@ -58,11 +58,11 @@ def _take(text: str, failed: set[str]) -> None:
 def month_states(
     dataset: Dataset, loaded: Collection[str], republished: Collection[str], failed: Collection[str]
 ) -> dict[datetime.date, State]:
-    """The state of each month of a dataset that there is something to say of, in order; from keys of releases."""
+    """Returns the states from the first to the last month with a state, in order; arguments are keys of releases."""
     keys = [key for key in {*loaded, *failed} if key.startswith(f"{dataset.name}/")]
     months = [datetime.date.fromisoformat(f"{key.partition('/')[2]}-01") for key in keys]
     states: dict[datetime.date, State] = {}
-    for month in _between(months):
+    for month in _month_range(months):
         key = Release(dataset, month).key
         if key in republished:
             states[month] = State.REPUBLISHED
@@ -73,9 +73,9 @@ def month_states(
     return states
 
 
-def _between(months: Iterable[datetime.date]) -> list[datetime.date]:
+def _month_range(months: Iterable[datetime.date]) -> list[datetime.date]:
     ordered = sorted(months)
     if not ordered:
         return []
     span = (ordered[-1].year - ordered[0].year) * 12 + ordered[-1].month - ordered[0].month
-    return [ordered[0] + relativedelta(months=at) for at in range(span + 1)]
+    return [ordered[0] + relativedelta(months=offset) for offset in range(span + 1)]

@@ -1,4 +1,4 @@
-"""What a luigid exports at /metrics: Luigi's own counts, and the pipeline's."""
+"""Adds the pipeline's metrics to those that luigid exports at /metrics."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pipeline.settings import StorageSettings
 
 
 class SchedulerMetrics(PrometheusMetricsCollector):
-    """For `[scheduler] metrics_custom_import`: adds what the runs on this storage root have counted."""
+    """For `[scheduler] metrics_custom_import`: adds the metrics of the runs with this storage root."""
 
     def generate_latest(self) -> bytes:
         return generate_latest(self.registry) + MetricsFile(StorageSettings().metrics_file()).text().encode()

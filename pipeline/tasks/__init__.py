@@ -1,4 +1,4 @@
-"""Tasks: what is done in which order. Each is thin: what it requires, what it puts out, one call that does it."""
+"""The Luigi tasks. Each declares its requirements and its output, and delegates its work to another package."""
 
 from pipeline.tasks.catch_up import CatchUpMonthly
 from pipeline.tasks.extract import ExtractTripdata, ExtractZones

@@ -1,4 +1,4 @@
-"""What every task of the pipeline has in common: parameters that explain mistakes, readable failures, progress."""
+"""Base classes and parameters of all tasks: validation with clear messages, one-line failures, progress."""
 
 from __future__ import annotations
 
@@ -25,34 +25,34 @@ if TYPE_CHECKING:
 logger = logging.getLogger("luigi-interface")
 
 _REPORT_SECONDS = 1.0
-_LOG_SECONDS = 30.0  # where there is no terminal to show a bar on
+_LOG_SECONDS = 30.0  # if there is no terminal for a progress bar
 RUN_ID = uuid.uuid4().hex  # of this process and the workers that it forks
 
 
 class PipelineTask(luigi.Task):
-    """A task whose failure reads as one line in the log, the summary and the UI."""
+    """A task whose failure is shown as one line in the log, the summary and the UI."""
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         self.status_message, self.facts = "", dict[str, Any]()
-        # With `force`, what other runs did does not count. Workers fork, and hence agree on the run's name.
+        # With `force`, only this run's work counts as complete. Forked workers inherit the id.
         self.run_id = RUN_ID
 
     def on_failure(self, exception: BaseException) -> dict[str, object]:
-        """What the worker is to know of a failure: what to show of it, and whether trying again is of any use."""
+        """Returns the error to show, and whether it is permanent, for the worker."""
         if isinstance(exception, PipelineError):
             return {"error": str(exception), "permanent": not isinstance(exception, TransientError)}
         return {"error": "".join(traceback.format_exception(exception)), "permanent": False}
 
     def log_status(self, message: str, **facts: object) -> None:
-        """Logs what has come of the task, and shows it on the task's page."""
+        """Logs the task's result and shows it on the task's page."""
         logger.info(message)
         self.set_status(message, **facts)
 
     def set_status(self, message: str, **facts: object) -> None:
-        """Shows a message on the task's page in the UI; a task that no worker runs has none.
+        """Shows a message on the task's page in the UI, if a worker runs the task.
 
-        The facts are for the log and the metrics, such as `rows`, the rows that the task has put in place.
+        The facts, such as `rows` for the number of rows written, are added to the log and the metrics.
         """
         self.status_message = message
         self.facts |= facts
@@ -60,15 +60,15 @@ class PipelineTask(luigi.Task):
             self.set_status_message(message)
 
     def set_link(self, url: str) -> None:
-        """Links the task's page in the UI to the file it fetches, or the job that does its work."""
+        """Links the task's page in the UI to the file it downloads, or to its job in the warehouse."""
         if self.set_tracking_url is not None:
             self.set_tracking_url(url)
 
     @contextlib.contextmanager
-    def progress(self, verb: str, unit: str, afterwards: str) -> Iterator[Progress]:
-        """Yields a progress that shows in the UI, and as a bar where standard error is a terminal, else in the log.
+    def progress(self, verb: str, unit: str, next_step: str) -> Iterator[Progress]:
+        """Yields a callback that shows progress in the UI and as a bar, or in the log if there is no terminal.
 
-        `unit` is "B" for bytes or what is counted, such as "rows"; `afterwards` is what follows when all is counted.
+        `unit` is "B" for bytes, or the things that are counted, such as "rows"; `next_step` is shown after the last.
         """
         bar = self._bar(verb, unit)
         started, reported = time.monotonic(), -math.inf
@@ -80,20 +80,18 @@ class PipelineTask(luigi.Task):
             if bar is not None:
                 bar.total = total
                 bar.update(done - bar.n)
-                bar.set_postfix_str(afterwards if all_done else "")
+                bar.set_postfix_str(next_step if all_done else "")
             if now - reported >= _REPORT_SECONDS or all_done:
                 reported = now
                 rate = done / max(now - started, 1e-3)
-                self.set_status(
-                    f"{verb}: {_amount(done, unit)}, {_amount(rate, unit)}/s" + f"; {afterwards}" * all_done
-                )
+                self.set_status(f"{verb}: {_amount(done, unit)}, {_amount(rate, unit)}/s" + f"; {next_step}" * all_done)
                 if total and self.set_progress_percentage is not None:
                     self.set_progress_percentage(min(100, 100 * done // total))
 
             if bar is None and now - logged >= _LOG_SECONDS and not all_done:
                 logged = now
-                whole = f" of {_amount(total, unit)}" if total else ""
-                logger.info("%s: %s: %s%s", self, verb, _amount(done, unit), whole)
+                of_total = f" of {_amount(total, unit)}" if total else ""
+                logger.info("%s: %s: %s%s", self, verb, _amount(done, unit), of_total)
 
         try:
             yield report
@@ -114,7 +112,7 @@ def _amount(count: float, unit: str) -> str:
 
 
 class TaxiParameter(luigi.ChoiceParameter[str]):
-    """The name of a dataset that is released a file a month."""
+    """The name of a dataset with one file per month."""
 
     def __init__(self) -> None:
         super().__init__(choices=monthly_names(), description="which dataset")
@@ -140,7 +138,7 @@ class ReleaseMonthParameter(luigi.MonthParameter):
 
 
 class ReleaseTask(PipelineTask):
-    """A task about one release."""
+    """A task for one release."""
 
     @property
     def release(self) -> Release:
@@ -148,7 +146,7 @@ class ReleaseTask(PipelineTask):
 
 
 class TripdataTask(ReleaseTask):
-    """A task about a month of trip records."""
+    """A task for a month of trip records."""
 
     taxi = TaxiParameter()
     month = ReleaseMonthParameter()
@@ -159,7 +157,7 @@ class TripdataTask(ReleaseTask):
 
 
 class ZonesTask(ReleaseTask):
-    """A task about the taxi zones."""
+    """A task for the taxi zones."""
 
     @property
     def release(self) -> Release:

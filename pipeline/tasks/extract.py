@@ -1,4 +1,4 @@
-"""Extract: release files, verified, below `[storage] root`/raw."""
+"""Tasks that extract verified release files into `[storage] root`/raw."""
 
 from __future__ import annotations
 
@@ -18,11 +18,12 @@ from pipeline.settings import SourceSettings, StorageSettings
 from pipeline.tasks.base import ReleaseTask, TripdataTask, ZonesTask
 from pipeline.warehouses import LoadJob
 
-_READERS: dict[str, dict[str, ReleaseTask]] = {}  # who reads a release's raw file in this run; workers fork later
+# The tasks of this run that read a release's raw file, by key and task id; filled before workers fork.
+_READERS: dict[str, dict[str, ReleaseTask]] = {}
 
 
 class SourceParameter(luigi.ChoiceParameter[str]):
-    """Which source to take a file from."""
+    """The source of a file."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -41,18 +42,18 @@ class Extract(ReleaseTask):
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        # Workers fork, so what every process can see decides that the task is done: the file is another one.
-        self._forced_over = self._file_id() if self.force else None
+        # With `force`, the task is complete when the file has changed, which all worker processes can see.
+        self._replaced_file_id = self._file_id() if self.force else None
 
     def output(self) -> luigi.LocalTarget:
         return luigi.LocalTarget(str(extracted_file(self.release, self._locations(), StorageSettings().raw_folder())))
 
     def complete(self) -> bool:
         found = self._file_id()
-        return found is not None and found != self._forced_over
+        return found is not None and found != self._replaced_file_id
 
     def before_fork(self) -> None:
-        """Imports what reads the file: for 153 short Parquet months anew it would be most of their work."""
+        """Imports the reader once instead of in each worker, where it would dominate the time for small files."""
         import_reader(self._locations()[0].source.format)
 
     def run(self) -> None:
@@ -65,7 +66,7 @@ class Extract(ReleaseTask):
                 settings.http_options(),
                 progress,
                 replace=self.force,
-                allowances=settings.allowances(),
+                verification=settings.verification(),
             )
         if extracted.source_url.startswith("http"):
             self.set_link(extracted.source_url)
@@ -87,14 +88,14 @@ class Extract(ReleaseTask):
         return status.st_ino, status.st_mtime_ns
 
 
-def read_by(reader: ReleaseTask, extract: Extract) -> Extract:
-    """The task whose file the reader needs, which `remove_when_read` then leaves until the reader is complete."""
+def register_reader(reader: ReleaseTask, extract: Extract) -> Extract:
+    """Returns the extract task; `remove_after_last_read` keeps its file until the reader is complete."""
     _READERS.setdefault(extract.release.key, {})[reader.task_id] = reader
     return extract
 
 
-def remove_when_read(reader: ReleaseTask, file: Path) -> None:
-    """Removes a raw file with `[storage] keep_raw` off, once all tasks of this run that read it are complete."""
+def remove_after_last_read(reader: ReleaseTask, file: Path) -> None:
+    """If `[storage] keep_raw` is off, removes a raw file after all tasks of this run that read it are complete."""
     if StorageSettings().keep_raw:
         return
     others = [task for name, task in _READERS.get(reader.release.key, {}).items() if name != reader.task_id]
@@ -102,13 +103,13 @@ def remove_when_read(reader: ReleaseTask, file: Path) -> None:
         if all(task.complete() for task in others):
             remove_extracted(file)
     except PipelineError:
-        return  # a warehouse does not answer, so the file may be needed
+        return  # a warehouse does not answer, so the file may still be needed
 
 
 def load_job(task: ReleaseTask, file: Path, replace: bool, max_bad_rows: int = 0) -> LoadJob:
-    """The job of loading, or uploading, an extracted file on behalf of a task."""
+    """Returns the job to load or upload an extracted file for a task."""
     facts, release = ExtractedFile.read(file), task.release
-    named = [source for source in release.dataset.sources if facts and source.name == facts.source]
+    sources = [source for source in release.dataset.sources if facts and source.name == facts.source]
     return LoadJob(
         task_family=task.task_family,
         release=release,
@@ -118,7 +119,7 @@ def load_job(task: ReleaseTask, file: Path, replace: bool, max_bad_rows: int = 0
         source_url=facts.source_url if facts else file.resolve().as_uri(),
         rows_expected=facts.rows if facts else None,
         max_bad_rows=max_bad_rows,
-        source=named[0] if named else None,
+        source=sources[0] if sources else None,
         etag=facts.etag if facts else "",
         last_modified=facts.last_modified if facts else "",
         ignore_unknown_columns=SourceSettings().ignore_unknown_columns,

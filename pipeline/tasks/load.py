@@ -1,7 +1,7 @@
-"""Load: releases into warehouses, each load with its marker.
+"""Tasks that load releases into warehouses.
 
-A warehouse that loads the extracted file itself has `LoadTripdata`, one that loads uploaded objects needs `Upload`
-first. The tasks of a further warehouse are made at the end of this module from what is registered.
+A warehouse either loads the extracted file, as `LoadTripdata` does, or an uploaded object, which requires an `Upload`
+task. Load tasks of additional registered warehouses are created at the end of this module.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from pipeline.tasks.extract import (
     ExtractZones,
     SourceParameter,
     load_job,
-    read_by,
-    remove_when_read,
+    register_reader,
+    remove_after_last_read,
 )
 from pipeline.tasks.upload import UploadTripdata, UploadZones
 from pipeline.warehouses import WAREHOUSES, LoadJob, LoadObserver, warehouse_info, warehouse_named
@@ -35,10 +35,10 @@ logger = logging.getLogger("luigi-interface")
 
 
 class Load(ReleaseTask):
-    """Loads a release into a warehouse, wholly or not at all; complete when its marker is in the ledger."""
+    """Loads a release into a warehouse atomically; complete when its marker is in the ledger."""
 
     warehouse_name: ClassVar[str]
-    priority = 1  # before what is built from several loads
+    priority = 1  # before tasks that depend on several loads
 
     force = luigi.BoolParameter(
         default=False, significant=False, description="extract and load again, in the place of what is loaded"
@@ -69,10 +69,10 @@ class Load(ReleaseTask):
         facts = ExtractedFile.read(job.file) if job.file else None
         self._log_load(entry, ratio=facts.ratio if facts else 0.0)
         if job.file:
-            remove_when_read(self, job.file)
+            remove_after_last_read(self, job.file)
 
     def _log_load(self, entry: LedgerEntry, **facts: object) -> None:
-        """Logs and shows what came of the load; one that another run has just done is not claimed."""
+        """Logs and shows the result of the load, or that another run has just loaded the release."""
         if entry.run_id != self.run_id:
             self.log_status(f"{entry.partition_key}: another run has just loaded its {entry.rows_loaded:,} rows")
             return
@@ -81,9 +81,9 @@ class Load(ReleaseTask):
             f"{entry.partition_key}: {entry.rows_loaded:,} rows loaded into {entry.target_table}"
             f" in {entry.seconds:.1f} s ({rate:,.0f} rows/s)"
         )
-        if aside := entry.rows_duplicate + entry.rows_rejected:
+        if quarantined := entry.rows_duplicate + entry.rows_rejected:
             message += (
-                f"; {aside:,} set aside in load_quarantine"
+                f"; {quarantined:,} set aside in load_quarantine"
                 f" ({entry.rows_duplicate:,} duplicate, {entry.rows_rejected:,} malformed)"
             )
         if entry.rows_loaded:
@@ -104,7 +104,7 @@ class LoadTripdata(TripdataTask, Load):
     """A month of trip records in its table, e.g. green_tripdata."""
 
     warehouse_name = "postgres"
-    resources = {"postgres": 1}  # noqa: RUF012 - Luigi's own name and type; how many at a time: [resources] postgres
+    resources = {"postgres": 1}  # noqa: RUF012 - Luigi's name and type; [resources] postgres limits concurrent loads
 
     source = SourceParameter()
     max_bad_rows = CountParameter(
@@ -119,7 +119,7 @@ class LoadTripdata(TripdataTask, Load):
 
     def requires(self) -> luigi.Task:
         extract = ExtractTripdata(taxi=self.taxi, month=self.month, force=self.force, source=self.source)
-        return read_by(self, extract)
+        return register_reader(self, extract)
 
 
 class LoadZones(ZonesTask, Load):
@@ -129,7 +129,7 @@ class LoadZones(ZonesTask, Load):
     resources = {"postgres": 1}  # noqa: RUF012
 
     def requires(self) -> luigi.Task:
-        return read_by(self, ExtractZones(force=self.force))
+        return register_reader(self, ExtractZones(force=self.force))
 
 
 class LoadTripdataToBigQuery(TripdataTask, Load):
@@ -159,17 +159,17 @@ _ZONES: dict[str, type[Load]] = {"postgres": LoadZones, "bigquery": LoadZonesToB
 
 
 def load_task(warehouse: str, dataset: Dataset) -> str:
-    """The name of the task that loads a release of a dataset into a warehouse."""
+    """Returns the name of the task that loads a release of a dataset into a warehouse."""
     return str((_TRIPDATA if dataset.is_monthly else _ZONES)[warehouse].get_task_family())
 
 
 def load_tripdata(warehouse: str, taxi: str, month: datetime.date) -> Load:
-    """The task that loads a month of trip records into a warehouse."""
+    """Returns the task that loads a month of trip records into a warehouse."""
     return _TRIPDATA[warehouse](taxi=taxi, month=month)
 
 
 def load_zones(warehouse: str) -> Load:
-    """The task that loads the taxi zones into a warehouse."""
+    """Returns the task that loads the taxi zones into a warehouse."""
     return _ZONES[warehouse]()
 
 
@@ -177,17 +177,17 @@ _new_task: Any = type(Load)  # Luigi's metaclass, which registers the task
 
 
 def _add_load_tasks(warehouse: str) -> None:
-    """Makes the load tasks of a registered warehouse that has none written out above, such as LoadTripdataToDuckdb."""
+    """Creates the load tasks of a registered warehouse that has none above, such as LoadTripdataToDuckdb."""
     info = warehouse_info(warehouse)
     bases = (LoadTripdataToBigQuery, LoadZonesToBigQuery) if info.loads_objects else (LoadTripdata, LoadZones)
-    for known, base, what in ((_TRIPDATA, bases[0], "Tripdata"), (_ZONES, bases[1], "Zones")):
+    for tasks, base, name in ((_TRIPDATA, bases[0], "Tripdata"), (_ZONES, bases[1], "Zones")):
         attributes: dict[str, Any] = {
             "__module__": __name__,
             "__doc__": f"{base.__doc__} ({info.title})",
             "warehouse_name": warehouse,
             "resources": {warehouse: 1},
         }
-        known[warehouse] = _new_task(f"Load{what}{info.load_suffix}", (base,), attributes)
+        tasks[warehouse] = _new_task(f"Load{name}{info.load_suffix}", (base,), attributes)
 
 
 for _warehouse in WAREHOUSES.keys() - _TRIPDATA.keys():

@@ -1,4 +1,4 @@
-"""Reconcile: proof that both warehouses hold the same rows of a month."""
+"""The task that verifies that both warehouses hold the same rows of a month."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _COMPARED = ("postgres", "bigquery")
 
 
 class ReconcileTripdata(TripdataTask):
-    """Compares a month's rows in PostgreSQL and BigQuery: how many, which, and what is in every column, day by day.
+    """Compares a month's rows in PostgreSQL and BigQuery: row counts, ids and checksums of all columns, by day.
 
-    Complete when the two loads that are there now have been compared and found the same.
+    Complete when the current loads have been compared and are equal.
     """
 
     force = luigi.BoolParameter(default=False, significant=False, description="compare again what has been compared")
@@ -37,28 +37,35 @@ class ReconcileTripdata(TripdataTask):
 
     def complete(self) -> bool:
         try:
-            proof = json.loads(Path(self.output().path).read_text())
-            run_id, loads = proof["run_id"], proof["loads"]
-        except (FileNotFoundError, ValueError, KeyError, TypeError):  # none, or an earlier version's
+            result = json.loads(Path(self.output().path).read_text())
+            run_id, loads = result["run_id"], result["loads"]
+        except (FileNotFoundError, ValueError, KeyError, TypeError):  # missing, or written by an earlier version
             return False
         return (not self.force or run_id == self.run_id) and bool(loads == self._loads())
 
     def run(self) -> None:
         loads = self._loads()
-        ours, theirs = (warehouse_named(name).checksums(self.release) for name in _COMPARED)
-        rows = sum(day.rows for day in ours.values())
-        if found := differences(ours, theirs, self.release.dataset):
+        postgres, bigquery = (warehouse_named(name).checksums(self.release) for name in _COMPARED)
+        rows = sum(day.rows for day in postgres.values())
+        if found := differences(postgres, bigquery, self.release.dataset):
             more = f"; and {len(found) - _SHOWN} more" if found[_SHOWN:] else ""
             raise PipelineError(
                 f"{self.release.key} is not the same in PostgreSQL and BigQuery: {'; '.join(found[:_SHOWN])}{more}"
             )
-        proof = {"rows": rows, "days": len(ours), "loads": loads, "run_id": self.run_id}
+        compared_at = datetime.datetime.now(datetime.UTC).isoformat()
+        result = {
+            "rows": rows,
+            "days": len(postgres),
+            "loads": loads,
+            "run_id": self.run_id,
+            "compared_at": compared_at,
+        }
         with self.output().open("w") as file:
-            json.dump(proof | {"compared_at": datetime.datetime.now(datetime.UTC).isoformat()}, file, indent=2)
-        same = f"the same {rows:,} rows in PostgreSQL and BigQuery, every column of them, on {len(ours)} days"
+            json.dump(result, file, indent=2)
+        same = f"the same {rows:,} rows in PostgreSQL and BigQuery, with the same values, on {len(postgres)} days"
         self.log_status(f"{self.release.key}: {same}")
 
     def _loads(self) -> dict[str, Any]:
-        """Which loads the two warehouses hold."""
+        """Returns the start times of the current loads, by warehouse."""
         entries = {name: marker.entry() for name, marker in self.input().items()}
         return {name: entry and entry.started_at.isoformat() for name, entry in entries.items()}

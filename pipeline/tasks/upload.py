@@ -1,4 +1,4 @@
-"""Upload: release files as objects in Cloud Storage, and the bucket and datasets that everything there needs."""
+"""Tasks that upload release files to Cloud Storage, and create the bucket and the datasets."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from pipeline.tasks.extract import (
     ExtractZones,
     SourceParameter,
     load_job,
-    read_by,
-    remove_when_read,
+    register_reader,
+    remove_after_last_read,
 )
 from pipeline.warehouses import object_store
 
@@ -40,11 +40,11 @@ class Upload(ReleaseTask):
     )
 
     def extract(self) -> Extract:
-        """The task that brings the file."""
+        """Returns the task that extracts the file."""
         raise NotImplementedError
 
     def requires(self) -> dict[str, luigi.Task]:
-        return {"resources": SetupGcp(), "file": read_by(self, self.extract())}
+        return {"resources": SetupGcp(), "file": register_reader(self, self.extract())}
 
     def output(self) -> StoredObject:
         return StoredObject(self.release)
@@ -63,7 +63,7 @@ class Upload(ReleaseTask):
         checksum = f"checksum {uploaded.crc32c} (CRC32C)"
         self.log_status(f"{uploaded.uri}: {uploaded.bytes:,} bytes, {checksum}", bytes=uploaded.bytes)
         if job.file:
-            remove_when_read(self, job.file)
+            remove_after_last_read(self, job.file)
 
 
 class UploadTripdata(TripdataTask, Upload):

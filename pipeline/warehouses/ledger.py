@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import datetime
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pipeline.extract.availability import Edition
 
 ADOPTED = "adopted"
 
@@ -41,6 +45,10 @@ class LedgerEntry:
     def seconds(self) -> float:
         """The duration of the load, 0 until it has finished."""
         return (self.finished_at - self.started_at).total_seconds() if self.finished_at else 0.0
+
+    def is_superseded_by(self, edition: Edition) -> bool:
+        """Returns whether the edition that its source has now is not the loaded one."""
+        return edition.differs_from(self.etag, self.last_modified, self.source_bytes)
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,10 @@
 -- name: create_lock
--- One row, whatever the number of loads that come here at once; its token names the last change of the ledger.
+-- A single row, even if concurrent loads run this statement; its token identifies the last change of the ledger.
 CREATE TABLE IF NOT EXISTS {lock} OPTIONS (description = 'Lets one load or forget at a time change the ledger.')
 AS SELECT '{name}' AS ledger, GENERATE_UUID() AS token;
 
--- name: select_plan
--- BigQuery joins to the left only by columns of both sides.
+-- name: select_snapshot
+-- BigQuery's LEFT JOIN requires an equality of columns from both sides.
 SELECT lock.token, ledger.*
 FROM {lock} AS lock
 LEFT JOIN (
@@ -19,7 +19,7 @@ SELECT {columns} FROM {ledger} WHERE finished_at IS NOT NULL ORDER BY target_tab
 DELETE FROM {ledger} WHERE target_table = @target_table AND partition_key = @partition_key;
 
 -- name: insert_entry
--- How many rows are loaded is what is found in the table. A load never ends before it began, whatever the clocks say.
+-- rows_loaded is counted in the table. finished_at is never before started_at, even if clocks differ.
 INSERT INTO {ledger} ({columns}, rows_loaded, rows_duplicate, finished_at)
 SELECT {values}, loaded.found, @rows_read - loaded.found, GREATEST(@started_at, CURRENT_TIMESTAMP())
 FROM (SELECT COUNT(*) AS found FROM {table} AS loaded WHERE {loaded_rows}) AS loaded;

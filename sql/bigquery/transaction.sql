@@ -6,11 +6,11 @@ BEGIN TRANSACTION;
 COMMIT TRANSACTION;
 
 -- name: take_lock
--- Two transactions that change this row conflict, and BigQuery cancels one of them; it lets inserts run side by side.
-UPDATE {lock} SET token = @load_id WHERE token = @planned;
+-- Two transactions that change this row conflict, so that BigQuery cancels one of them; inserts do not conflict.
+UPDATE {lock} SET token = @load_id WHERE token = @expected_token;
 
 -- name: assert_lock
--- Fails, and takes all of the transaction back, when the ledger is not the one that was planned against any more.
+-- Fails and rolls the transaction back if the ledger has changed since the snapshot.
 ASSERT EXISTS (SELECT 1 FROM {lock} WHERE token = @load_id) AS 'another load or forget came first';
 
 -- name: delete_file
@@ -20,9 +20,9 @@ DELETE FROM {table} AS loaded WHERE loaded.filename = @filename AND {loaded_days
 DELETE FROM {table} WHERE TRUE;
 
 -- name: identified_rows
--- The rows of a staged file with their ids. Of rows that are equal in every column all but one have nth > 1. Of rows
--- that share the key and differ, the last in the order of their text has the plain id, and each other one that of the
--- key's text with its place in that order, counted from the last.
+-- The rows of a staged file with their ids. Of rows that are equal in every column, all but one have nth > 1. Of
+-- different rows with the same key, the last one in the order of their text has the id of the key; the id of each other
+-- one also includes its position in that order, counted from the last.
 SELECT
     MD5(IF(place = 1, key_text, CONCAT(key_text, '#', CAST(place AS STRING)))) AS unique_row_id,
     {columns},
@@ -51,16 +51,16 @@ INSERT INTO {table} ({columns}) SELECT {columns} FROM (SELECT {staged_columns} F
 -- name: delete_quarantined
 DELETE FROM {quarantine} WHERE target_table = @target_table AND filename = @filename;
 
--- name: if_rows_are_left
--- Most files have no duplicate, and to look for none costs as much as to load them.
+-- name: if_duplicates
+-- Most files have no duplicates, and searching for them costs as much as the load.
 IF EXISTS (SELECT 1 FROM {ledger} WHERE load_id = @load_id AND rows_duplicate > 0) THEN;
 
 -- name: end_if
 END IF;
 
 -- name: insert_duplicates
--- Keeps, whole, the rows of a file that are not in its table. Runs after insert_file, so what is there of the file
--- itself is left out of the comparison by its name.
+-- Stores the complete rows of a file that are not in its table. Runs after insert_file, so rows of the file itself are
+-- excluded from the comparison.
 INSERT INTO {quarantine} (target_table, filename, reason, detail, unique_row_id, row_values, quarantined_at)
 SELECT
     @target_table,

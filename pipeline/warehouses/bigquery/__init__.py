@@ -1,4 +1,4 @@
-"""Google Cloud: release files as objects in Cloud Storage, loaded from there into BigQuery, exactly once."""
+"""Google Cloud: uploads release files to Cloud Storage and loads them from there into BigQuery, exactly once."""
 
 from pipeline.settings import GcpSettings
 from pipeline.warehouses import WarehouseInfo

@@ -1,4 +1,4 @@
-"""The checksums of a file's rows, as BigQuery computes them."""
+"""Computes the checksums of a file's rows in BigQuery."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from pipeline.warehouses.bigquery.client import GoogleProject
 from pipeline.warehouses.bigquery.google_errors import translate_errors
 from pipeline.warehouses.bigquery.jobs import REQUEST_SECONDS, job_labels, query_config, run_query
 from pipeline.warehouses.bigquery.ledger import BigQueryEntry, Days
-from pipeline.warehouses.bigquery.sql_text import on_days, quoted, statement, text_of
+from pipeline.warehouses.bigquery.sql_text import column_text, days_condition, quoted, statement
 from pipeline.warehouses.checksums import FileChecksums, checksums_from_rows, is_summed
 
 
 def file_checksums(
     project: GoogleProject, release: Release, entry: BigQueryEntry, observer: LoadObserver
 ) -> FileChecksums:
-    """The checksums of a loaded file's rows, by the day of the event; only the partitions of its days are read.
+    """Returns the checksums of a loaded file's rows by day; reads only the partitions of its days.
 
-    :raises PipelineError: when BigQuery does not answer.
+    :raises PipelineError: if BigQuery does not answer.
     """
     spec, filename = release.dataset, release.filename
     query = checksums_statement(project, spec, entry.days)
@@ -33,13 +33,13 @@ def file_checksums(
 
 
 def checksums_statement(project: GoogleProject, spec: Dataset, days: Days) -> str:
-    """The query for a file's checksums."""
+    """Returns the query for a file's checksums."""
     return statement(
         "select_file_checksums",
         table=quoted(project.table_id(spec.table)),
         event_time=quoted(spec.event_time or ""),
         checksums=", ".join(map(_checksums, spec.columns)),
-        loaded_days=on_days(spec, "loaded", days),
+        loaded_days=days_condition(spec, "loaded", days),
     )
 
 
@@ -47,5 +47,5 @@ def _checksums(column: Column) -> str:
     name = quoted(column.name)
     if is_summed(column):
         return f"COUNT({name}), SUM(CAST({name} AS NUMERIC))"
-    digits = f"SUBSTR(TO_HEX(MD5({text_of(column)})), 1, 10)"
+    digits = f"SUBSTR(TO_HEX(MD5({column_text(column)})), 1, 10)"
     return f"COUNT({name}), SUM(IF({name} IS NULL, NULL, CAST(CONCAT('0x', {digits}) AS INT64)))"

@@ -1,4 +1,4 @@
-"""Where in Google Cloud the pipeline works, and clients for it with their credentials."""
+"""The Google Cloud project that the pipeline uses, and authenticated clients for it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from google.oauth2 import service_account
 
 from pipeline.errors import PipelineError
 
-# As Google's own libraries call them.
+# The variables that Google's libraries read.
 _BIGQUERY_EMULATOR, _STORAGE_EMULATOR = "BIGQUERY_EMULATOR_HOST", "STORAGE_EMULATOR_HOST"
-# The first that is set. The last two are what Kestra's secret('GCP_CREDS') and kv('GCP_CREDS') are kept as.
+# The first one that is set is used. Kestra stores secret('GCP_CREDS') and kv('GCP_CREDS') in the last two.
 SECRET_VARIABLES = ("SECRET_GCP_SERVICE_ACCOUNT", "SECRET_GCP_CREDS", "GCP_CREDS")
 _SCOPE = "https://www.googleapis.com/auth/cloud-platform"
 _REMEDY = (
@@ -29,7 +29,7 @@ _REMEDY = (
 
 @dataclass(frozen=True)
 class GoogleProject:
-    """A bucket and a dataset of a project, both in one location; holds no secret and no connection."""
+    """A bucket and a dataset of a project, in one location; contains neither credentials nor connections."""
 
     project: str
     location: str
@@ -39,7 +39,7 @@ class GoogleProject:
 
     @property
     def staging_dataset(self) -> str:
-        """Where files are loaded before they go into their tables; whatever is left there expires."""
+        """The dataset of the staging tables, which expire."""
         return f"{self.dataset}_staging"
 
     @property
@@ -54,16 +54,16 @@ class GoogleProject:
         return f"{self.project}.{self.staging_dataset}.{table}"
 
     def storage(self) -> storage.Client:
-        """A new client: workers fork, connections do not.
+        """Returns a new client; clients must not be shared with forked workers.
 
-        :raises PipelineError: when there are no usable credentials; the message shows nothing of them.
+        :raises PipelineError: if there are no usable credentials; the message does not contain them.
         """
         return storage.Client(project=self.project, credentials=credentials(_is_emulated(_STORAGE_EMULATOR)))
 
     def bigquery(self) -> bigquery.Client:
-        """A new client, whose jobs run in the project's location.
+        """Returns a new client whose jobs run in the project's location.
 
-        :raises PipelineError: when there are no usable credentials; the message shows nothing of them.
+        :raises PipelineError: if there are no usable credentials; the message does not contain them.
         """
         return bigquery.Client(
             project=self.project, location=self.location, credentials=credentials(self.is_bigquery_emulated)
@@ -71,12 +71,11 @@ class GoogleProject:
 
 
 def credentials(emulated: bool) -> google.auth.credentials.Credentials:
-    """The service account whose key is in one of `SECRET_VARIABLES`, otherwise the application default credentials;
-    none at all for an emulator.
+    """Returns the credentials of the service account in `SECRET_VARIABLES`, or else the application default ones.
 
-    https://cloud.google.com/docs/authentication/application-default-credentials
+    Anonymous for an emulator. https://cloud.google.com/docs/authentication/application-default-credentials
 
-    :raises PipelineError: when there are none, or they are malformed.
+    :raises PipelineError: if there are none, or they are malformed.
     """
     if emulated:
         return google.auth.credentials.AnonymousCredentials()
@@ -91,16 +90,16 @@ def credentials(emulated: bool) -> google.auth.credentials.Credentials:
 
 
 def service_account_key() -> dict[str, str] | None:
-    """The service account's key in one of `SECRET_VARIABLES`, as JSON or its base64; None when none is set.
+    """Returns the service account's key in `SECRET_VARIABLES`, given as JSON or base64; None if none is set.
 
-    :raises PipelineError: when it is malformed.
+    :raises PipelineError: if it is malformed.
     """
     secret = os.environ.get(_secret_variable(), "").strip()
     try:
         text = secret if secret.startswith("{") else base64.b64decode("".join(secret.split()), validate=True)
         return dict(json.loads(text)) if secret else None
     except (binascii.Error, ValueError, TypeError):
-        raise _malformed() from None
+        raise _malformed_key_error() from None
 
 
 def _service_account(key: dict[str, str]) -> google.auth.credentials.Credentials:
@@ -109,7 +108,7 @@ def _service_account(key: dict[str, str]) -> google.auth.credentials.Credentials
             key, scopes=[_SCOPE]
         )
     except (ValueError, TypeError, AttributeError):
-        raise _malformed() from None
+        raise _malformed_key_error() from None
     return account
 
 
@@ -117,8 +116,8 @@ def _secret_variable() -> str:
     return next((name for name in SECRET_VARIABLES if os.environ.get(name)), SECRET_VARIABLES[0])
 
 
-def _malformed() -> PipelineError:
-    # Neither the value nor the library's message, which may quote from it, may get into a log.
+def _malformed_key_error() -> PipelineError:
+    # Neither the value nor the library's message, which may quote it, may be logged.
     return PipelineError(
         f"{_secret_variable()} is not the base64 of a service account's JSON key; make it with"
         " `base64 -w0 key.json`, or unset it"

@@ -1,4 +1,4 @@
-"""Jobs of BigQuery that are done once: each has a name of its own, and a second attempt joins it."""
+"""Runs BigQuery jobs exactly once: a job's id is derived from its work, and a second submission joins it."""
 
 from __future__ import annotations
 
@@ -22,14 +22,21 @@ from pipeline.warehouses.bigquery.google_errors import first_line
 
 logger = logging.getLogger("luigi-interface")
 
-REQUEST_SECONDS = 60.0  # for one answer; Google's client would wait for ever
+REQUEST_SECONDS = 60.0  # timeout of a request; Google's client has none
 _ATTEMPTS = 50
 _RETRIES = 5
 _LONGEST_WAIT = 5.0
 # https://cloud.google.com/bigquery/docs/error-messages
-_PASSING = {"backendError", "internalError", "jobBackendError", "jobInternalError", "rateLimitExceeded", "stopped"}
+_TRANSIENT_REASONS = {
+    "backendError",
+    "internalError",
+    "jobBackendError",
+    "jobInternalError",
+    "rateLimitExceeded",
+    "stopped",
+}
 _NOT_IN_LABELS = re.compile(r"[^a-z0-9_-]")
-# What BigQuery cancels a transaction, or a statement, with because another changed the same table at the same time.
+# The messages with which BigQuery cancels a transaction or statement that conflicts with a concurrent change.
 _CONFLICTS = ("aborted due to concurrent update", "Could not serialize access")
 _LONGEST_CONFLICT_WAIT = 15.0
 _PARAMETER_TYPES: dict[type, str] = {str: "STRING", int: "INT64", datetime.datetime: "TIMESTAMP"}
@@ -38,7 +45,7 @@ Value = str | int | datetime.datetime
 
 
 class JobFailed(PipelineError):
-    """BigQuery ran a job and it failed, for a reason out of https://cloud.google.com/bigquery/docs/error-messages."""
+    """Raised if a job failed; for `reason` see https://cloud.google.com/bigquery/docs/error-messages."""
 
     def __init__(self, job: LoadJob | QueryJob):
         super().__init__(_message(job))
@@ -47,7 +54,7 @@ class JobFailed(PipelineError):
 
 
 def job_labels(spec: Dataset, filename: str, step: str) -> dict[str, str]:
-    """Labels that tell a job's cost apart in Google's billing reports.
+    """Returns the labels that identify a job in Google's billing reports.
 
     https://cloud.google.com/bigquery/docs/labels-intro#requirements
     """
@@ -56,12 +63,12 @@ def job_labels(spec: Dataset, filename: str, step: str) -> dict[str, str]:
 
 
 def query_config(project: GoogleProject, labels: dict[str, str], **values: Value) -> QueryJobConfig:
-    """How statements are run: with bound values, and no dearer than the settings allow."""
+    """Returns the configuration of a query with bound values and the configured limit of billed bytes."""
     config = QueryJobConfig(
         labels=labels,
         query_parameters=[ScalarQueryParameter(name, _PARAMETER_TYPES[type(v)], v) for name, v in values.items()],
     )
-    if project.maximum_bytes_billed:  # the library would send None as a word
+    if project.maximum_bytes_billed:  # the library would send None as the string "None"
         config.maximum_bytes_billed = project.maximum_bytes_billed
     return config
 
@@ -69,17 +76,16 @@ def query_config(project: GoogleProject, labels: dict[str, str], **values: Value
 def run_job(
     client: Client,
     name: str,
-    doing: str,
+    description: str,
     submit: Callable[[str], Any],
     observer: LoadObserver,
-    may_join: Callable[[], bool] = lambda: True,
+    is_result_usable: Callable[[], bool] = lambda: True,
 ) -> Any:
-    """Returns the job of that name once it has succeeded, no matter which process started it, or when.
+    """Returns the job of that name after it has succeeded, whichever process started it and when.
 
-    The job's id is the name and the attempt's number, so that BigQuery itself refuses a second one (409). An attempt
-    that failed before is followed by another; so is one that fails now by something that passes, or conflicts with
-    another change of the same table. `may_join` says whether a job that was there already still serves, as its result
-    may be gone.
+    The job's id is its name and the number of the attempt, so that BigQuery rejects a second submission (409). Another
+    attempt follows one that failed earlier, fails for a transient reason, or conflicts with a concurrent change of the
+    same table. `is_result_usable` is called for a job that finished earlier, as its result may have been deleted.
 
     https://cloud.google.com/bigquery/docs/running-jobs#generate-jobid
 
@@ -93,42 +99,42 @@ def run_job(
             job = submit(job_id)
         except exceptions.Conflict:
             job, joined = client.get_job(job_id, timeout=REQUEST_SECONDS), True
-        if joined and job.state == "DONE" and (job.error_result or not may_join()):
+        if joined and job.state == "DONE" and (job.error_result or not is_result_usable()):
             continue
-        _wait(client, job, doing, observer)
+        _wait(client, job, description, observer)
         if not job.error_result:
             return job
         if _is_conflict(job.error_result):
             conflicts += 1
             wait = random.uniform(0.5, 1) * min(2**conflicts, _LONGEST_CONFLICT_WAIT)
-            observer.set_status(f"{doing}: waiting for another change of the same tables")
-        elif failures < _RETRIES and job.error_result.get("reason") in _PASSING:
+            observer.set_status(f"{description}: waiting for another change of the same tables")
+        elif failures < _RETRIES and job.error_result.get("reason") in _TRANSIENT_REASONS:
             wait = 2**failures
             failures += 1
-            logger.warning("%s: %s; trying again in %s s", doing, _message(job), wait)
+            logger.warning("%s: %s; trying again in %s s", description, _message(job), wait)
         else:
             raise JobFailed(job)
         time.sleep(wait)
-    raise PipelineError(f"{doing} failed {_ATTEMPTS} times; see {_page(client, job_id)}")
+    raise PipelineError(f"{description} failed {_ATTEMPTS} times; see {_console_url(client, job_id)}")
 
 
-def run_query(client: Client, doing: str, sql: str, config: QueryJobConfig, observer: LoadObserver) -> QueryJob:
-    """Runs a query that may be run any number of times, and returns it when it is done.
+def run_query(client: Client, description: str, sql: str, config: QueryJobConfig, observer: LoadObserver) -> QueryJob:
+    """Runs an idempotent query and returns its job when it is done.
 
     :raises JobFailed: with BigQuery's own message.
     """
     job = client.query(sql, job_config=config, timeout=REQUEST_SECONDS)
-    _wait(client, job, doing, observer)
+    _wait(client, job, description, observer)
     if job.error_result:
         raise JobFailed(job)
     return job
 
 
-def _wait(client: Client, job: LoadJob | QueryJob, doing: str, observer: LoadObserver) -> None:
+def _wait(client: Client, job: LoadJob | QueryJob, description: str, observer: LoadObserver) -> None:
     started, wait = time.monotonic(), 0.1
-    observer.set_tracking_url(_page(client, job.job_id))
+    observer.set_tracking_url(_console_url(client, job.job_id))
     while job.state != "DONE":
-        observer.set_status(f"{doing}: {str(job.state).lower()}, {time.monotonic() - started:.0f} s")
+        observer.set_status(f"{description}: {str(job.state).lower()}, {time.monotonic() - started:.0f} s")
         time.sleep(wait)
         wait = min(wait * 1.5, _LONGEST_WAIT)
         job.reload(timeout=REQUEST_SECONDS)
@@ -140,19 +146,19 @@ def _is_conflict(error: dict[str, Any]) -> bool:
 
 def _message(job: LoadJob | QueryJob) -> str:
     assert job.error_result is not None
-    # The details name rows; the result often only says that there are details.
+    # The details contain the rows; the result often only says that there are details.
     messages = [error.get("message", "") for error in (job.errors or [job.error_result])]
     shown = list(dict.fromkeys(first_line(message).rstrip(".") for message in messages if message))[:3]
     remedy = (
-        "; raise [gcp] maximum_bytes_billed if that is meant to be"
+        "; raise [gcp] maximum_bytes_billed if this is intended"
         if job.error_result.get("reason") == "bytesBilledLimitExceeded"
         else ""
     )
     return f"BigQuery says: {'; '.join(shown)}{remedy}"
 
 
-def _page(client: Client, job_id: str | None) -> str:
-    """The job's page in Google's console."""
+def _console_url(client: Client, job_id: str | None) -> str:
+    """Returns the URL of the job in Google's console."""
     return (
         f"https://console.cloud.google.com/bigquery?project={client.project}"
         f"&j=bq:{client.location}:{job_id}&page=queryresults"

@@ -1,8 +1,9 @@
-"""The ledger of what is in BigQuery: a table that changes in the transactions which change the rows, and its copies.
+"""The ledger of loaded files in BigQuery: a table that is changed in the same transactions as the rows.
 
-`load_ledger` has a row a loaded file. `load_lock` has one row, which every transaction changes: two at once conflict,
-and one that was planned before another was committed fails (`take_lock`, `assert_lock`). The JSON objects under
-`_ledger/` in the bucket are copies of the ledger's rows, written afterwards, for people and for targets to see.
+`load_ledger` has one row for each loaded file. `load_lock` has a single row that every transaction changes, so that
+concurrent transactions conflict, and a transaction fails if another was committed after its snapshot of the ledger
+(`take_lock`, `assert_lock`). The JSON objects under `_ledger/` in the bucket are copies of the ledger's rows that are
+written after the commit, for users and targets.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from pipeline.warehouses import LoadObserver
 from pipeline.warehouses.bigquery.client import GoogleProject
 from pipeline.warehouses.bigquery.google_errors import short_retry
 from pipeline.warehouses.bigquery.jobs import REQUEST_SECONDS, query_config, run_job
-from pipeline.warehouses.bigquery.resources import LABELS, check_is_gone, check_location, table_is_there
+from pipeline.warehouses.bigquery.resources import LABELS, check_location, check_table_missing, table_exists
 from pipeline.warehouses.bigquery.sql_text import quoted, statement
 from pipeline.warehouses.bigquery.tables import add_columns, ensure_table
 from pipeline.warehouses.ledger import LedgerEntry
@@ -39,15 +40,15 @@ Days = tuple[datetime.date | None, ...]
 
 
 class ConcurrentUpdate(Exception):
-    """What a load was planned against has changed: look again."""
+    """Raised if the ledger or an object has changed since it was read; read it again."""
 
 
 @dataclass(frozen=True)
 class BigQueryEntry(LedgerEntry):
-    """A file in BigQuery; without `finished_at`, one whose load a version before this one left unfinished.
+    """A file in BigQuery. `finished_at` is None for a load that an earlier version left unfinished.
 
-    `load_id` names the transaction that wrote it, and is in the marker's copy as well. `days` are those in which its
-    rows may lie (None: rows without a time).
+    `load_id` identifies the transaction that wrote the entry, also in its copy in the bucket. `days` are the days that
+    its rows may have; None stands for rows without a time.
     """
 
     object_uri: str = ""
@@ -64,8 +65,8 @@ COLUMNS: Mapping[str, str] = {
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What the ledger says of a release, and the lock's token, which changes with whatever else it says."""
+class LedgerSnapshot:
+    """The ledger's entries of a release, and the lock's token, which every change of the ledger replaces."""
 
     token: str
     entries: tuple[BigQueryEntry, ...]
@@ -74,40 +75,40 @@ class Plan:
         return next((entry for entry in self.entries if entry.task_family == task_family), None)
 
     def days(self) -> set[datetime.date | None]:
-        """The days in which the release may have rows."""
+        """Returns the days on which the release may have rows."""
         return {day for entry in self.entries for day in entry.days}
 
 
 def ledger_fields() -> list[SchemaField]:
-    """The columns of `load_ledger`; days and jobs are JSON."""
+    """Returns the schema of `load_ledger`; days and jobs are JSON."""
     return [SchemaField(name, kind) for name, kind in COLUMNS.items()]
 
 
 def ensure_ledger(client: Client, project: GoogleProject, markers: list[BigQueryEntry] | None = None) -> None:
-    """Returns when the ledger is there; harmless to repeat, or to run many times at once.
+    """Creates the ledger if it is missing; idempotent and safe to run concurrently.
 
-    The first time it takes over `markers`, those that versions before this one kept in the bucket.
+    A new ledger imports `markers`, which earlier versions kept in the bucket.
 
-    :raises PipelineError: when the dataset is missing, or in another location than the configured one.
+    :raises PipelineError: if the dataset is missing or not in the configured location.
     """
     dataset = client.get_dataset(f"{project.project}.{project.dataset}", retry=short_retry(), timeout=REQUEST_SECONDS)
     check_location(project, f"dataset {project.dataset}", dataset.location)
-    if table_is_there(client, project, project.table_id(LOCK)):
+    if table_exists(client, project, project.table_id(LOCK)):
         ledger = Table(project.table_id(LEDGER), ledger_fields())
         add_columns(client, ensure_table(client, project, ledger), ledger.schema)
         return
-    _fill(client, project, f"{dataset.created:%Y%m%d%H%M%S%f}" if dataset.created else "", markers or [])
+    _import_markers(client, project, f"{dataset.created:%Y%m%d%H%M%S%f}" if dataset.created else "", markers or [])
     create = statement("create_lock", lock=quoted(project.table_id(LOCK)), name=LEDGER)
     client.query_and_wait(create, job_config=query_config(project, _LABELS))
 
 
-def _fill(client: Client, project: GoogleProject, created: str, markers: list[BigQueryEntry]) -> None:
-    """Puts the markers into the ledger, in one load job a dataset: who comes second finds it done, and repeats nothing.
+def _import_markers(client: Client, project: GoogleProject, created: str, markers: list[BigQueryEntry]) -> None:
+    """Writes the markers to the ledger in a single load job; concurrent callers join it.
 
-    Its name derives from the dataset's and the time when that was created.
+    The job's name is derived from the dataset's name and creation time.
     """
     text = io.StringIO()
-    csv.writer(text).writerows(list(as_values(entry).values()) for entry in markers)
+    csv.writer(text).writerows(list(to_column_values(entry).values()) for entry in markers)
     config = LoadJobConfig(
         schema=ledger_fields(), write_disposition="WRITE_TRUNCATE", source_format="CSV", labels=LABELS
     )
@@ -122,23 +123,23 @@ def _fill(client: Client, project: GoogleProject, created: str, markers: list[Bi
             timeout=REQUEST_SECONDS,
         )
 
-    def is_filled() -> bool:
+    def has_columns() -> bool:
         try:
             found = client.get_table(project.table_id(LEDGER), timeout=REQUEST_SECONDS)
         except exceptions.NotFound:
             return False
         return COLUMNS.keys() <= {field.name for field in found.schema}
 
-    run_job(client, f"tlc_ledger_{name}", "taking over the ledger", submit, LoadObserver(), is_filled)
+    run_job(client, f"tlc_ledger_{name}", "taking over the ledger", submit, LoadObserver(), has_columns)
 
 
-def read_plan(client: Client, project: GoogleProject, release: Release) -> Plan | None:
-    """What the ledger says of a release at one moment; None where there is no ledger yet.
+def read_snapshot(client: Client, project: GoogleProject, release: Release) -> LedgerSnapshot | None:
+    """Returns a consistent snapshot of the ledger's entries of a release, or None if there is no ledger yet.
 
-    :raises PipelineError: when it is in another location than the configured one.
+    :raises PipelineError: if the ledger is not in the configured location.
     """
     query = statement(
-        "select_plan",
+        "select_snapshot",
         lock=quoted(project.table_id(LOCK)),
         ledger=quoted(project.table_id(LEDGER)),
         name=LEDGER,
@@ -150,16 +151,16 @@ def read_plan(client: Client, project: GoogleProject, release: Release) -> Plan 
         return None
     if not rows:
         raise TransientError(f"{project.table_id(LOCK)} is empty; remove it and run again")
-    return Plan(rows[0]["token"], tuple(_entry(row) for row in rows if row["task_family"] is not None))
+    return LedgerSnapshot(rows[0]["token"], tuple(_entry(row) for row in rows if row["task_family"] is not None))
 
 
-def read_finished(client: Client, project: GoogleProject) -> list[BigQueryEntry] | None:
-    """The rows of every file that is loaded, by table and month; None where there is no ledger yet.
+def read_loaded(client: Client, project: GoogleProject) -> list[BigQueryEntry] | None:
+    """Returns the entries of all loaded files, ordered by table and month, or None if there is no ledger yet.
 
-    :raises PipelineError: when it is in another location than the configured one.
+    :raises PipelineError: if the ledger is not in the configured location.
     """
     query = statement("select_loaded", ledger=quoted(project.table_id(LEDGER)), columns=", ".join(COLUMNS))
-    if not table_is_there(client, project, project.table_id(LOCK)):
+    if not table_exists(client, project, project.table_id(LOCK)):
         return None
     rows = _rows(client, project, query, query_config(project, _LABELS))
     return None if rows is None else [_entry(row) for row in rows]
@@ -169,12 +170,12 @@ def _rows(client: Client, project: GoogleProject, query: str, config: Any) -> li
     try:
         return [dict(row) for row in client.query_and_wait(query, job_config=config)]
     except exceptions.NotFound:
-        check_is_gone(client, project, project.table_id(LOCK))
+        check_table_missing(client, project, project.table_id(LOCK))
         return None
 
 
-def as_values(entry: BigQueryEntry) -> dict[str, Any]:
-    """An entry as its columns' values, days and jobs as JSON."""
+def to_column_values(entry: BigQueryEntry) -> dict[str, Any]:
+    """Returns an entry's column values, with days and jobs as JSON."""
     values = {name: getattr(entry, name) for name in COLUMNS}
     values |= {name: json.dumps(values[name], default=str) for name in _JSON}
     return {
@@ -185,7 +186,7 @@ def as_values(entry: BigQueryEntry) -> dict[str, Any]:
 def _entry(row: Mapping[str, Any]) -> BigQueryEntry:
     values = {name: row[name] for name in COLUMNS}
     kinds = {field.name: field.type for field in fields(BigQueryEntry)}
-    for name, value in values.items():  # columns that the ledger gained later are NULL in the rows of before
+    for name, value in values.items():  # columns that were added later are NULL in older rows
         if value is None and kinds[name] in ("str", "int"):
             values[name] = "" if kinds[name] == "str" else 0
     values["days"] = tuple(day and datetime.date.fromisoformat(day) for day in json.loads(values["days"] or "[]"))

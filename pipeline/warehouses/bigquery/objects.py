@@ -1,4 +1,4 @@
-"""Release files as objects: uncompressed CSV, uploaded once, each with the facts of the file that it was."""
+"""Uploads release files as objects: uncompressed CSV, once per content, with metadata about the source file."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from pipeline.warehouses import LoadJob
 from pipeline.warehouses.bigquery.client import GoogleProject
 from pipeline.warehouses.bigquery.google_errors import translate_errors
 
-CHUNK_BYTES = 8 << 20  # a multiple of 256 KiB, as resumable uploads demand; what of a file is in memory at most
-_TRIES = 3
+CHUNK_BYTES = 8 << 20  # resumable uploads require a multiple of 256 KiB; bounds the memory used
+_ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
 class ReleaseObject:
-    """An object and what its metadata say of the release file in it; `columns` are in the object's order."""
+    """An object and its metadata about the release file; `columns` are in the object's order."""
 
     uri: str
     generation: int
@@ -48,8 +48,8 @@ class ReleaseObject:
 
 
 @dataclass(frozen=True)
-class _Facts:
-    """The metadata of a release object, all of them text as Cloud Storage has it."""
+class _Metadata:
+    """The metadata of a release object; Cloud Storage stores them as text."""
 
     source_url: str
     source_bytes: str
@@ -58,7 +58,7 @@ class _Facts:
     columns: str
     uploaded_at: str
     run_id: str
-    dataset: str = ""  # from here on objects of earlier versions have none
+    dataset: str = ""  # objects of earlier versions lack this and the following
     source: str = ""
     format: str = ""
     etag: str = ""
@@ -66,45 +66,47 @@ class _Facts:
 
 
 def upload(project: GoogleProject, job: LoadJob, progress: Progress) -> ReleaseObject:
-    """Returns the object once it is there and its checksum (CRC32C) is that of the release's text.
+    """Returns the object once it exists with the checksum (CRC32C) of the release's text.
 
-    The text goes into a resumable upload, 8 MiB at a time: a CSV file decompressed, its values judged as on the way to
-    PostgreSQL; the rows of a Parquet file as canonical CSV. Content that is there already is not uploaded again. Of two
-    uploads at once one wins, and the other looks again. An upload that breaks leaves nothing.
+    The upload is resumable, in chunks of 8 MiB. A CSV file is decompressed and its values are checked as for
+    PostgreSQL; the rows of a Parquet file are converted to CSV. Existing content is not uploaded again. Of two
+    concurrent uploads, one succeeds and the other checks the result. A failed upload leaves no object.
 
     https://cloud.google.com/storage/docs/resumable-uploads, https://cloud.google.com/storage/docs/request-preconditions
 
-    :raises PipelineError: when the file is not what it was, when a row is malformed, naming its line and column, when
-        the object is another dataset's, or when Cloud Storage refuses.
+    :raises PipelineError: if the file has changed, a row is malformed (with line and column), the object belongs to
+        another dataset, or Cloud Storage rejects the upload.
     """
-    what = f"gs://{project.bucket}/{job.release.filename} was not uploaded"
-    facts, crc32c, size = _read_through(job)
-    with translate_errors(what), contextlib.closing(project.storage()) as client:
-        for _ in range(_TRIES):
-            there = _get(client, project, job.release)
-            if there is not None and there.crc32c == crc32c and not job.replace:
-                return _described(there)
+    failure = f"gs://{project.bucket}/{job.release.filename} was not uploaded"
+    metadata, crc32c, size = _scan_file(job)
+    with translate_errors(failure), contextlib.closing(project.storage()) as client:
+        for _ in range(_ATTEMPTS):
+            existing = _get_blob(client, project, job.release)
+            if existing is not None and existing.crc32c == crc32c and not job.replace:
+                return _release_object(existing)
             try:
-                return _described(_stream(client, project, job, facts, crc32c, size, there, progress))
-            except exceptions.PreconditionFailed:  # another upload was first, or the answer to ours was lost
-                if (now := _get(client, project, job.release)) is not None and now.crc32c == crc32c:
-                    return _described(now)
-    raise PipelineError(f"{what}: others keep changing it; run again when they have finished")
+                return _release_object(
+                    _upload_content(client, project, job, metadata, crc32c, size, existing, progress)
+                )
+            except exceptions.PreconditionFailed:  # another upload was first, or the response to this one was lost
+                if (now := _get_blob(client, project, job.release)) is not None and now.crc32c == crc32c:
+                    return _release_object(now)
+    raise PipelineError(f"{failure}: other uploads keep changing it; run again when they have finished")
 
 
 def find_object(project: GoogleProject, release: Release) -> ReleaseObject | None:
-    """The object that holds the release, or None.
+    """Returns the object of the release, or None.
 
-    :raises PipelineError: when the pipeline did not upload it, or uploaded it for another dataset.
+    :raises PipelineError: if the pipeline did not upload it, or uploaded it for another dataset.
     """
     uri = f"gs://{project.bucket}/{release.filename}"
     with translate_errors(uri), contextlib.closing(project.storage()) as client:
-        blob = _get(client, project, release)
-        return None if blob is None else _described(blob)
+        blob = _get_blob(client, project, release)
+        return None if blob is None else _release_object(blob)
 
 
 def remove_object(project: GoogleProject, release: Release) -> bool:
-    """Deletes the object of a release; says whether there was one. That of another dataset stays."""
+    """Deletes the object of a release; returns whether there was one. Keeps an object of another dataset."""
     uri = f"gs://{project.bucket}/{release.filename}"
     with translate_errors(f"{uri} was not removed"), contextlib.closing(project.storage()) as client:
         blob = client.bucket(project.bucket).get_blob(release.filename)
@@ -117,7 +119,7 @@ def remove_object(project: GoogleProject, release: Release) -> bool:
     return True
 
 
-def _get(client: Client, project: GoogleProject, release: Release) -> Blob | None:
+def _get_blob(client: Client, project: GoogleProject, release: Release) -> Blob | None:
     blob = client.bucket(project.bucket).get_blob(release.filename)
     if blob is not None and (owner := _dataset_of(blob, release)) != release.dataset.name:
         raise PipelineError(
@@ -136,11 +138,11 @@ def _open(job: LoadJob) -> Any:
     return open_release(job.file, job.release, source=job.source, ignore_unknown_columns=job.ignore_unknown_columns)
 
 
-def _text(file: Any) -> Iterator[bytes]:
-    """A CSV file's text byte for byte, but a whole number such as `2.0` as `2`; the canonical text of any other.
+def _csv_text(file: Any) -> Iterator[bytes]:
+    """Yields a CSV file's text unchanged, except that whole numbers such as `2.0` become `2`; other formats as CSV.
 
-    :raises PipelineError: when a value is not in the shape that PostgreSQL takes, too: BigQuery refuses some of these
-        and reads others as something else.
+    :raises PipelineError: also if a value does not have the format that is accepted for PostgreSQL: BigQuery rejects
+        some of these values and gives others another meaning.
     """
     if not isinstance(file, CsvRelease):
         yield from file.csv_text()
@@ -168,14 +170,14 @@ def _is_utf8(data: bytes) -> bool:
         return False
 
 
-def _read_through(job: LoadJob) -> tuple[_Facts, str, int]:
-    """What there is to know of the file before a byte of it is sent: its facts, its text's checksum and length."""
+def _scan_file(job: LoadJob) -> tuple[_Metadata, str, int]:
+    """Reads the file before the upload; returns the metadata, and the checksum and length of the text."""
     with _open(job) as release:
         crc32c, size = google_crc32c.Checksum(), 0
-        for piece in _text(release):
+        for piece in _csv_text(release):
             crc32c.update(piece)
             size += len(piece)
-        facts = _Facts(
+        metadata = _Metadata(
             source_url=job.source_url,
             source_bytes=str(release.bytes_read),
             source_sha256=release.sha256,
@@ -189,24 +191,24 @@ def _read_through(job: LoadJob) -> tuple[_Facts, str, int]:
             etag=job.etag,
             last_modified=job.last_modified,
         )
-    return facts, base64.b64encode(crc32c.digest()).decode(), size
+    return metadata, base64.b64encode(crc32c.digest()).decode(), size
 
 
-def _stream(
+def _upload_content(
     client: Client,
     project: GoogleProject,
     job: LoadJob,
-    facts: _Facts,
+    metadata: _Metadata,
     crc32c: str,
     size: int,
     replaced: Blob | None,
     progress: Progress,
 ) -> Blob:
     blob = client.bucket(project.bucket).blob(job.release.filename, chunk_size=CHUNK_BYTES)
-    blob.metadata, blob.crc32c = asdict(facts), crc32c  # Cloud Storage takes no other content for it
+    blob.metadata, blob.crc32c = asdict(metadata), crc32c  # Cloud Storage rejects other content
     with _open(job) as release:
         blob.upload_from_file(
-            _Content(_text(release), size, progress),
+            _ContentStream(_csv_text(release), size, progress),
             content_type="text/csv",
             checksum="crc32c",
             if_generation_match=int(replaced.generation) if replaced is not None else 0,
@@ -214,9 +216,9 @@ def _stream(
     return blob
 
 
-def _described(blob: Blob) -> ReleaseObject:
+def _release_object(blob: Blob) -> ReleaseObject:
     metadata = blob.metadata or {}
-    if not {field.name for field in fields(_Facts) if field.default is MISSING} <= metadata.keys():
+    if not {field.name for field in fields(_Metadata) if field.default is MISSING} <= metadata.keys():
         raise PipelineError(
             f"gs://{blob.bucket.name}/{blob.name} was not uploaded by this pipeline; remove it, or choose another"
             " [gcp] bucket"
@@ -237,8 +239,8 @@ def _described(blob: Blob) -> ReleaseObject:
     )
 
 
-class _Content:
-    """A text in pieces as the stream that an upload reads once through, in chunks of its own size."""
+class _ContentStream:
+    """A file-like object over pieces of text, for an upload that reads it once."""
 
     def __init__(self, pieces: Iterator[bytes], size: int, progress: Progress):
         self._pieces, self._size, self._progress = pieces, size, progress

@@ -1,4 +1,4 @@
-"""The bucket and the datasets: made where missing, left alone where they are, refused where they are wrong."""
+"""Creates the bucket and the datasets if they are missing, and checks their locations."""
 
 from __future__ import annotations
 
@@ -19,38 +19,38 @@ STAGING_DAYS = 2
 
 
 def missing_resources(project: GoogleProject) -> list[str]:
-    """What `create_resources` would create; empty when all is there.
+    """Returns what `create_resources` would create.
 
-    :raises PipelineError: when something cannot be looked at, or lies in another location than the configured one.
+    :raises PipelineError: if a resource is not accessible or not in the configured location.
     """
-    missing = [] if _bucket_is_there(project) else [f"bucket gs://{project.bucket}"]
-    return missing + [f"dataset {name}" for name in _datasets(project) if not _dataset_is_there(project, name)]
+    missing = [] if _bucket_exists(project) else [f"bucket gs://{project.bucket}"]
+    return missing + [f"dataset {name}" for name in _datasets(project) if not _dataset_exists(project, name)]
 
 
 def create_resources(project: GoogleProject) -> list[str]:
-    """Creates what is missing and says what it created; harmless to repeat, or to run twice at once.
+    """Creates missing resources and returns what it created; idempotent and safe to run concurrently.
 
-    The bucket has uniform access and cannot be made public; tables of the staging dataset expire after two days.
+    The bucket has uniform access and public access prevention; tables in the staging dataset expire after two days.
 
-    :raises PipelineError: as `missing_resources`, or when something may not be created or its name is taken.
+    :raises PipelineError: like `missing_resources`, or if a resource cannot be created or its name is taken.
     """
-    made = []
-    if not _bucket_is_there(project):
+    created = []
+    if not _bucket_exists(project):
         _create_bucket(project)
-        made.append(f"bucket gs://{project.bucket} in {project.location}")
+        created.append(f"bucket gs://{project.bucket} in {project.location}")
     for name, days in _datasets(project).items():
-        if not _dataset_is_there(project, name):
+        if not _dataset_exists(project, name):
             _create_dataset(project, name, days)
-            made.append(f"dataset {name} in {project.location}")
-    return made
+            created.append(f"dataset {name} in {project.location}")
+    return created
 
 
 def _datasets(project: GoogleProject) -> dict[str, int | None]:
-    """Their names, each with the days after which its tables expire."""
+    """Returns the names of the datasets, each with the days after which its tables expire."""
     return {project.dataset: None, project.staging_dataset: STAGING_DAYS}
 
 
-def _bucket_is_there(project: GoogleProject) -> bool:
+def _bucket_exists(project: GoogleProject) -> bool:
     with translate_errors(f"bucket gs://{project.bucket}"), contextlib.closing(project.storage()) as client:
         try:
             bucket = client.get_bucket(project.bucket, retry=short_retry())
@@ -59,15 +59,18 @@ def _bucket_is_there(project: GoogleProject) -> bool:
         except exceptions.Forbidden as error:
             raise PipelineError(
                 f"bucket gs://{project.bucket} is somebody else's, or these credentials lack storage.buckets.get on"
-                f" it ({message_of(error)}); choose another [gcp] bucket (names are shared by all the world), or"
-                " grant roles/storage.legacyBucketReader"
+                f" it ({message_of(error)}); choose another [gcp] bucket (names are globally unique), or grant"
+                " roles/storage.legacyBucketReader"
             ) from None
     check_location(project, f"bucket gs://{project.bucket}", bucket.location)
     return True
 
 
 def _create_bucket(project: GoogleProject) -> None:
-    with _creating(project, f"bucket gs://{project.bucket}"), contextlib.closing(project.storage()) as client:
+    with (
+        _translate_create_errors(project, f"bucket gs://{project.bucket}"),
+        contextlib.closing(project.storage()) as client,
+    ):
         bucket = client.bucket(project.bucket)
         bucket.labels = LABELS
         bucket.iam_configuration.uniform_bucket_level_access_enabled = True
@@ -75,11 +78,11 @@ def _create_bucket(project: GoogleProject) -> None:
         try:
             client.create_bucket(bucket, location=project.location)
         except exceptions.Conflict:
-            if not _bucket_is_there(project):  # which also says so when it is somebody else's
+            if not _bucket_exists(project):  # raises if the bucket is somebody else's
                 raise
 
 
-def _dataset_is_there(project: GoogleProject, name: str) -> bool:
+def _dataset_exists(project: GoogleProject, name: str) -> bool:
     with translate_errors(f"dataset {name}"), contextlib.closing(project.bigquery()) as client:
         try:
             dataset = client.get_dataset(f"{project.project}.{name}", retry=short_retry(), timeout=REQUEST_SECONDS)
@@ -90,7 +93,7 @@ def _dataset_is_there(project: GoogleProject, name: str) -> bool:
 
 
 def _create_dataset(project: GoogleProject, name: str, days: int | None) -> None:
-    with _creating(project, f"dataset {name}"), contextlib.closing(project.bigquery()) as client:
+    with _translate_create_errors(project, f"dataset {name}"), contextlib.closing(project.bigquery()) as client:
         dataset = bigquery.Dataset(f"{project.project}.{name}")
         dataset.location = project.location
         dataset.labels = LABELS
@@ -101,21 +104,21 @@ def _create_dataset(project: GoogleProject, name: str, days: int | None) -> None
 
 
 @contextlib.contextmanager
-def _creating(project: GoogleProject, what: str) -> Iterator[None]:
+def _translate_create_errors(project: GoogleProject, what: str) -> Iterator[None]:
     with translate_errors(f"{what} was not created"):
         try:
             yield
         except exceptions.Forbidden as error:
             raise PipelineError(
-                f"{what} was not created: {message_of(error)}; let somebody run SetupGcp who may, or grant"
-                f" roles/storage.admin and roles/bigquery.dataOwner on project {project.project} for it"
+                f"{what} was not created: {message_of(error)}; let a project administrator run SetupGcp, or grant"
+                f" roles/storage.admin and roles/bigquery.dataOwner on project {project.project}"
             ) from None
 
 
 def check_location(project: GoogleProject, what: str, location: str | None) -> None:
-    """Returns when something is where the settings say.
+    """Checks that a resource is in the configured location.
 
-    :raises PipelineError: when it is elsewhere: jobs of the configured location would not find it.
+    :raises PipelineError: if it is elsewhere, where jobs of the configured location would not find it.
     """
     if (location or "").lower() != project.location.lower():
         raise PipelineError(
@@ -124,10 +127,10 @@ def check_location(project: GoogleProject, what: str, location: str | None) -> N
         )
 
 
-def table_is_there(client: bigquery.Client, project: GoogleProject, table_id: str) -> bool:
-    """Whether there is such a table, looked up itself, wherever it is.
+def table_exists(client: bigquery.Client, project: GoogleProject, table_id: str) -> bool:
+    """Returns whether the table exists; looks up the table itself, so that its location does not matter.
 
-    :raises PipelineError: when it is in another location than the configured one.
+    :raises PipelineError: if it is not in the configured location.
     """
     try:
         table = client.get_table(table_id, retry=short_retry(), timeout=REQUEST_SECONDS)
@@ -137,19 +140,19 @@ def table_is_there(client: bigquery.Client, project: GoogleProject, table_id: st
     return True
 
 
-def tables_in(client: bigquery.Client, project: GoogleProject, dataset: str) -> list[TableListItem]:
-    """The tables and views of a dataset; none where it is missing."""
+def list_tables(client: bigquery.Client, project: GoogleProject, dataset: str) -> list[TableListItem]:
+    """Returns the tables and views of a dataset; empty if it is missing."""
     try:
         return [*client.list_tables(f"{project.project}.{dataset}", timeout=REQUEST_SECONDS)]
     except exceptions.NotFound:
         return []
 
 
-def check_is_gone(client: bigquery.Client, project: GoogleProject, table_id: str) -> None:
-    """Returns when a table that BigQuery did not find is not there.
+def check_table_missing(client: bigquery.Client, project: GoogleProject, table_id: str) -> None:
+    """Checks that a table that BigQuery did not find does not exist.
 
-    :raises TransientError: when it is there all the same.
-    :raises PipelineError: when it is in another location than the configured one.
+    :raises TransientError: if it exists.
+    :raises PipelineError: if it is not in the configured location.
     """
-    if table_is_there(client, project, table_id):
-        raise TransientError(f"BigQuery did not find {table_id}, which is there; run again")
+    if table_exists(client, project, table_id):
+        raise TransientError(f"BigQuery did not find {table_id}, although it exists; run again")

@@ -1,4 +1,4 @@
-"""SQL for BigQuery: the statements of `sql/bigquery/`, with quoted names composed in and values bound."""
+"""Composes SQL for BigQuery from the statements in `sql/bigquery/`, quoted names and expressions."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from pipeline.warehouses.statements import named_statements
 
 
 def statement(name: str, /, **parts: str) -> str:
-    """The statement of that name in `sql/bigquery/`, its `{placeholders}` replaced by composed parts."""
+    """Returns a statement of `sql/bigquery/` with its `{placeholders}` replaced by `parts`."""
     return named_statements("bigquery")[name].format(**parts)
 
 
 def quoted(name: str) -> str:
-    """An identifier, whatever is in it.
+    """Returns a quoted identifier.
 
     https://cloud.google.com/bigquery/docs/reference/standard-sql/lexical#quoted_identifiers
     """
     return "`" + name.replace("\\", "\\\\").replace("`", "\\`") + "`"
 
 
-def columns_of(spec: Dataset) -> str:
-    """The file's columns as a list, in the spec's order."""
+def column_list(spec: Dataset) -> str:
+    """Returns the spec's columns as a comma-separated list."""
     return ", ".join(map(quoted, spec.column_names))
 
 
 def staged_columns(spec: Dataset, staged: Collection[str]) -> str:
-    """All columns of the spec, NULL for those that the staged file has not."""
+    """Returns a select list of all columns of the spec, with NULL for those that the staged file lacks."""
     return ", ".join(
         quoted(column.name)
         if column.name in staged
@@ -37,16 +37,16 @@ def staged_columns(spec: Dataset, staged: Collection[str]) -> str:
     )
 
 
-def text_of(column: Column) -> str:
-    """The column's value as PostgreSQL writes it as text, which the row id depends on bit for bit; NULL as ''.
+def column_text(column: Column) -> str:
+    """Returns an expression for a column's value in PostgreSQL's text format, on which the row id depends; NULL is ''.
 
-    BigQuery writes times as `2020-04-01 00:44:02.500+00`, PostgreSQL as `2020-04-01 00:44:02.5`. Double precision is
-    the same text in both for numbers of up to 15 digits, whatever their size, and differs for some of 16 or 17 and for
-    -0, whose sign BigQuery drops; so do PostgreSQL's `numeric` with zeros at the end (8.50), which BigQuery drops.
+    BigQuery formats times as `2020-04-01 00:44:02.500+00`, PostgreSQL as `2020-04-01 00:44:02.5`. Double precision has
+    the same text in both for up to 15 digits. The texts differ for some numbers of 16 or 17 digits, for -0, whose sign
+    BigQuery drops, and for PostgreSQL's `numeric` with trailing zeros (8.50), which BigQuery drops.
     """
     text = f"CAST({quoted(column.name)} AS STRING)"
     if column.postgres_type == "double precision":
-        # BigQuery's FLOAT64 turns to exponents where PostgreSQL does (1e+15, 1e-05), its NUMERIC never.
+        # Like PostgreSQL, FLOAT64 is written with an exponent from 1e+15 and below 1e-04; NUMERIC never is.
         text = f"CAST(CAST({quoted(column.name)} AS FLOAT64) AS STRING)"
     if column.bigquery_type == "TIMESTAMP":
         text = f"REGEXP_REPLACE(REGEXP_REPLACE({text}, r'\\+00$', ''), r'(\\.\\d*[1-9])0+$', r'\\1')"
@@ -54,31 +54,31 @@ def text_of(column: Column) -> str:
 
 
 def key_text(spec: Dataset) -> str:
-    """The text of a row's key, whose MD5 its id is unless other rows have the same key."""
+    """Returns an expression for the text of a row's key; the row id is its MD5 unless other rows have the same key."""
     columns = {column.name: column for column in spec.columns}
 
     def text(name: str) -> str:
-        found = text_of(columns[name])
+        value = column_text(columns[name])
         blank_with = spec.key_blanks.get(name)
-        return f"IF({quoted(blank_with)} IS NULL, '', {found})" if blank_with else found
+        return f"IF({quoted(blank_with)} IS NULL, '', {value})" if blank_with else value
 
     return f"CONCAT({', '.join(map(text, spec.row_key))})"
 
 
 def row_text(spec: Dataset) -> str:
-    """The canonical text of a row: by it rows are the same, and in its order those that share a key are numbered.
+    """Returns an expression for the canonical text of a row, by which rows are compared and ordered within a key.
 
-    Strings are compared by their code points, which is the order of their bytes in UTF-8.
+    Strings are compared by code points, which is the order of their bytes in UTF-8.
     https://cloud.google.com/bigquery/docs/reference/standard-sql/data-types#string_type
     """
-    separated = ", ',', ".join(map(text_of, spec.columns))
+    separated = ", ',', ".join(map(column_text, spec.columns))
     return f"CONCAT({separated})"
 
 
-def on_days(spec: Dataset, table: str, days: Collection[datetime.date | None]) -> str:
-    """A condition that holds for a table's rows of these days, None standing for rows without a time.
+def days_condition(spec: Dataset, table: str, days: Collection[datetime.date | None]) -> str:
+    """Returns a condition for a table's rows on these days; None stands for rows without a time.
 
-    Days in a row are one range of constants on the column itself, by which BigQuery leaves out partitions of whatever
+    Consecutive days become one range of constants on the column itself, so that BigQuery can prune partitions of any
     length. https://cloud.google.com/bigquery/docs/querying-partitioned-tables#better_performance_with_pseudo-columns
     """
     time = f"{quoted(table)}.{quoted(spec.event_time or '')}"
@@ -88,7 +88,7 @@ def on_days(spec: Dataset, table: str, days: Collection[datetime.date | None]) -
 
 
 def _ranges(days: list[datetime.date]) -> list[tuple[datetime.date, datetime.date]]:
-    """The first and the last of each run of days without a gap."""
+    """Returns the first and the last day of each sequence of consecutive days."""
     ranges: list[tuple[datetime.date, datetime.date]] = []
     for day in days:
         if ranges and (day - ranges[-1][1]).days == 1:

@@ -1,4 +1,4 @@
-"""Stages an object: one load job, free of charge, into a table of the file's own columns, which expires."""
+"""Loads an object into a staging table with the file's columns, by one load job, which is free of charge."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from pipeline.warehouses.bigquery.tables import staging_fields
 
 @dataclass(frozen=True)
 class StagedFile:
-    """A staging table: how many rows it has on which days (UTC; None: without a time), and which columns."""
+    """A staging table: its rows, their days (UTC; None for rows without a time) and its columns."""
 
     table_id: str
     rows: int
@@ -43,11 +43,11 @@ class StagedFile:
 def stage(
     client: Client, project: GoogleProject, release: Release, source: ReleaseObject, observer: LoadObserver
 ) -> StagedFile:
-    """Returns the staging table that holds exactly the object's rows, as typed by the spec.
+    """Returns a staging table with exactly the object's rows, in the types of the spec.
 
-    :raises PipelineError: with BigQuery's own message when a row is not what the spec says, or when the rows are not
-        as many as the file had.
-    :raises ConcurrentUpdate: when the object or the table was replaced meanwhile.
+    :raises PipelineError: with BigQuery's message if a row does not match the spec, or if the number of rows differs
+        from the file's.
+    :raises ConcurrentUpdate: if the object or the table was replaced meanwhile.
     """
     spec, filename = release.dataset, release.filename
     identity = f"{project.dataset} {source.uri} {source.generation} {spec.version}"
@@ -62,7 +62,12 @@ def stage(
 
     try:
         job = run_job(
-            client, f"tlc_stage_{name}", f"staging {filename}", submit, observer, lambda: _exists(client, table_id)
+            client,
+            f"tlc_stage_{name}",
+            f"staging {filename}",
+            submit,
+            observer,
+            lambda: _table_exists(client, table_id),
         )
     except JobFailed as error:
         _check_unchanged(project, release, source)
@@ -75,12 +80,12 @@ def stage(
 
 
 def drop_staged(client: Client, staged: StagedFile) -> None:
-    """Removes the staging table, which would otherwise expire."""
+    """Deletes the staging table, which would otherwise expire."""
     client.delete_table(staged.table_id, not_found_ok=True, timeout=REQUEST_SECONDS)
 
 
-def in_order(days: Collection[datetime.date | None]) -> Days:
-    """Days in order, None last."""
+def sort_days(days: Collection[datetime.date | None]) -> Days:
+    """Sorts days, with None last."""
     return tuple(sorted(days, key=lambda day: (day is None, day or datetime.date.min)))
 
 
@@ -95,7 +100,7 @@ def _config(spec: Dataset, source: ReleaseObject, labels: dict[str, str]) -> Loa
     )
 
 
-def _exists(client: Client, table_id: str) -> bool:
+def _table_exists(client: Client, table_id: str) -> bool:
     try:
         client.get_table(table_id, timeout=REQUEST_SECONDS)
     except exceptions.NotFound:
@@ -124,8 +129,8 @@ def _days(
     config = query_config(project, job_labels(spec, filename, "days"))
     try:
         job = run_query(client, f"looking for the days in {filename}", query, config, observer)
-        return in_order([row.day for row in job.result(timeout=REQUEST_SECONDS)])
-    except exceptions.NotFound:  # another worker was through with it, and dropped it
+        return sort_days([row.day for row in job.result(timeout=REQUEST_SECONDS)])
+    except exceptions.NotFound:  # another worker has finished the load and dropped the table
         raise ConcurrentUpdate from None
     except JobFailed as error:
         if error.reason == "notFound":

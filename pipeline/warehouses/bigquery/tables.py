@@ -1,4 +1,4 @@
-"""Tables of BigQuery as the dataset specs declare them, and a spec's new columns added to them."""
+"""Creates BigQuery tables as the specs declare them, and adds new columns to existing ones."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from pipeline.warehouses.bigquery.google_errors import short_retry
 from pipeline.warehouses.bigquery.jobs import REQUEST_SECONDS
 from pipeline.warehouses.bigquery.resources import LABELS, check_location
 
-# https://cloud.google.com/bigquery/quotas#partitioned_tables: 10,000 partitions a table. A month has some rows of days
-# that are not its own, so some are kept for those.
-_MOST_DAYS = 10_000 - 1_000
-_ENOUGH_UNTIL = datetime.date(2037, 1, 1)
+# https://cloud.google.com/bigquery/quotas#partitioned_tables: 10,000 partitions per table. Some are reserved for rows
+# of a month's file whose days are outside the month.
+_MAX_DAYS = 10_000 - 1_000
+_SUFFICIENT_UNTIL = datetime.date(2037, 1, 1)
 
 
 def table_fields(spec: Dataset) -> list[SchemaField]:
-    """The columns of a dataset's table; a file's column order does not matter to it."""
+    """Returns the schema of a dataset's table, in the spec's order."""
     added = [
         SchemaField("unique_row_id", "BYTES", "REQUIRED", description=f"MD5 of {', '.join(spec.row_key)}."),
         SchemaField("filename", "STRING", "REQUIRED", description="The file that the row came in."),
@@ -31,13 +31,13 @@ def table_fields(spec: Dataset) -> list[SchemaField]:
 
 
 def staging_fields(spec: Dataset, columns: tuple[str, ...]) -> list[SchemaField]:
-    """The columns of a file, in its own order."""
+    """Returns the schema of a file's columns, in the file's order."""
     declared = {column.name: column for column in spec.columns}
     return [SchemaField(n, declared[n].bigquery_type, description=declared[n].description) for n in columns]
 
 
 def quarantine_fields() -> list[SchemaField]:
-    """The columns of the table that keeps rows which are in a file but not in its table, each with its reason."""
+    """Returns the schema of the quarantine: rows that are in a file but not in its table, each with the reason."""
     texts = ("target_table", "filename", "reason", "detail")
     return [
         *(SchemaField(name, "STRING", "REQUIRED") for name in texts),
@@ -48,18 +48,18 @@ def quarantine_fields() -> list[SchemaField]:
 
 
 def partitioning(spec: Dataset) -> str:
-    """How a new table of the dataset is partitioned: by DAY where that is enough until 2036, otherwise by MONTH."""
+    """Returns the partitioning of a new table: DAY if the partitions suffice until 2036, otherwise MONTH."""
     first = spec.first_month
-    return "DAY" if first and (_ENOUGH_UNTIL - first).days <= _MOST_DAYS else "MONTH"
+    return "DAY" if first and (_SUFFICIENT_UNTIL - first).days <= _MAX_DAYS else "MONTH"
 
 
 def ensure_tables(client: Client, project: GoogleProject, spec: Dataset) -> None:
-    """Returns when the dataset's table and the quarantine stand as the spec says; harmless to repeat.
+    """Creates the dataset's table and the quarantine as the spec declares them; idempotent.
 
-    Rows lie in partitions by the time of the event (UTC, as the times are kept), clustered by filename. A table that is
-    there keeps its partitions; columns that the spec has gained are added to it.
+    Rows are partitioned by the event time (stored as UTC) and clustered by filename. An existing table keeps its
+    partitioning; columns that were added to the spec are added to it.
 
-    :raises PipelineError: when a table of that name is there already and is not the spec's.
+    :raises PipelineError: if a table of that name exists that no version of the spec declares.
     """
     table = Table(project.table_id(spec.table), table_fields(spec))
     table.description = f"{spec.title} (pipeline/datasets/{spec.name}.yaml, version {spec.version})"
@@ -77,9 +77,9 @@ def ensure_tables(client: Client, project: GoogleProject, spec: Dataset) -> None
 
 
 def ensure_table(client: Client, project: GoogleProject, table: Table) -> Table:
-    """The table as it is, created where it is missing.
+    """Returns the existing table, or creates it.
 
-    :raises PipelineError: when it is in another location than the configured one.
+    :raises PipelineError: if it is not in the configured location.
     """
     try:
         found = client.get_table(table.reference, retry=short_retry(), timeout=REQUEST_SECONDS)
@@ -92,17 +92,17 @@ def ensure_table(client: Client, project: GoogleProject, table: Table) -> Table:
     return found
 
 
-def add_columns(client: Client, found: Table, wanted: list[SchemaField]) -> bool:
-    """Adds the columns that a table lacks, without touching its rows; False when it has others, or of other types.
+def add_columns(client: Client, found: Table, schema: list[SchemaField]) -> bool:
+    """Adds missing columns to a table without changing its rows; returns False if it has other columns or types.
 
     https://cloud.google.com/bigquery/docs/managing-table-schemas#adding_columns_to_a_tables_schema_definition
     """
     while True:
-        has = {field.name.lower(): _type_of(field) for field in found.schema}
-        wants = {field.name.lower(): _type_of(field) for field in wanted}
-        if not has.items() <= wants.items():
+        existing = {field.name.lower(): _type_of(field) for field in found.schema}
+        declared = {field.name.lower(): _type_of(field) for field in schema}
+        if not existing.items() <= declared.items():
             return False
-        missing = [field for field in wanted if field.name.lower() not in has]
+        missing = [field for field in schema if field.name.lower() not in existing]
         if not missing:
             return True
         if any(field.mode == "REQUIRED" for field in missing):
@@ -111,7 +111,7 @@ def add_columns(client: Client, found: Table, wanted: list[SchemaField]) -> bool
         try:
             client.update_table(found, ["schema"], timeout=REQUEST_SECONDS)
             return True
-        except exceptions.PreconditionFailed:  # another worker changed it since it was looked at
+        except exceptions.PreconditionFailed:  # another worker changed it since the lookup
             found = client.get_table(found.reference, timeout=REQUEST_SECONDS)
 
 
@@ -119,5 +119,5 @@ def _type_of(field: SchemaField) -> str:
     return _LEGACY_NAMES.get(field.field_type, field.field_type)
 
 
-# BigQuery answers with the older names: https://cloud.google.com/bigquery/docs/reference/rest/v2/tables
+# BigQuery returns the older names: https://cloud.google.com/bigquery/docs/reference/rest/v2/tables
 _LEGACY_NAMES = {"INTEGER": "INT64", "FLOAT": "FLOAT64", "BOOLEAN": "BOOL"}

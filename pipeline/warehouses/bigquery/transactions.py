@@ -1,4 +1,4 @@
-"""Transactions that change the rows of one file: its rows, the quarantine, the ledger and the lock, all or nothing."""
+"""Composes and runs the transactions that load or forget a file: rows, quarantine, ledger and lock."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ from pipeline.errors import PipelineError
 from pipeline.warehouses import LoadJob, LoadObserver
 from pipeline.warehouses.bigquery.client import GoogleProject
 from pipeline.warehouses.bigquery.jobs import REQUEST_SECONDS, JobFailed, Value, job_labels, query_config, run_job
-from pipeline.warehouses.bigquery.ledger import COLUMNS, LOCK, ConcurrentUpdate, Days, Plan
+from pipeline.warehouses.bigquery.ledger import COLUMNS, LOCK, ConcurrentUpdate, Days, LedgerSnapshot
 from pipeline.warehouses.bigquery.objects import ReleaseObject
-from pipeline.warehouses.bigquery.resources import table_is_there
+from pipeline.warehouses.bigquery.resources import table_exists
 from pipeline.warehouses.bigquery.sql_text import (
-    columns_of,
+    column_list,
+    days_condition,
     key_text,
-    on_days,
     quoted,
     row_text,
     staged_columns,
     statement,
 )
-from pipeline.warehouses.bigquery.staging import StagedFile, in_order
+from pipeline.warehouses.bigquery.staging import StagedFile, sort_days
 
-_OVERTAKEN = "another load or forget came first"  # as assert_lock has it
-_BY_THE_TRANSACTION = ("rows_loaded", "rows_duplicate", "finished_at")
+_LOCK_LOST = "another load or forget came first"  # the message of assert_lock
+_SET_BY_TRANSACTION = ("rows_loaded", "rows_duplicate", "finished_at")
 
 
 @dataclass(frozen=True)
 class FileRows:
-    """The rows of one file in its table, and the days in which they may lie."""
+    """The rows of one file in its table, and the days that they may have."""
 
     project: GoogleProject
     release: Release
@@ -57,12 +57,12 @@ class FileRows:
 
     @property
     def parameters(self) -> dict[str, Value]:
-        """Which file the statements are about."""
+        """The query parameters that identify the file."""
         found: dict[str, Value] = {"target_table": self.release.table, "partition_key": self.release.key}
         return found | ({"filename": self.release.filename} if self.release.dataset.is_monthly else {})
 
-    def on_days(self, table: str) -> str:
-        return on_days(self.release.dataset, table, self.days)
+    def days_condition(self, table: str) -> str:
+        return days_condition(self.release.dataset, table, self.days)
 
 
 def load_file(
@@ -71,21 +71,21 @@ def load_file(
     job: LoadJob,
     source: ReleaseObject,
     staged: StagedFile,
-    plan: Plan,
+    snapshot: LedgerSnapshot,
     started_at: datetime.datetime,
     observer: LoadObserver,
 ) -> None:
-    """Returns when the staged rows are in their table, in the place of those the file had there, with their ledger row.
+    """Replaces the file's rows in its table by the staged rows, and writes the ledger row.
 
-    Only the partitions of its days are read and paid for. Two workers with the same plan and the same object share one
-    job; one that was overtaken changes nothing.
+    Only the partitions of its days are read and billed. Workers with the same snapshot and the same object share one
+    job; a worker with an outdated snapshot changes nothing.
 
-    :raises ConcurrentUpdate: when the ledger is not as planned any more, or one of the tables is gone.
-    :raises PipelineError: with BigQuery's message; everything is as it was.
+    :raises ConcurrentUpdate: if the ledger has changed since the snapshot, or one of the tables was deleted.
+    :raises PipelineError: with BigQuery's message; nothing has changed.
     """
-    rows = FileRows(project, job.release, in_order({*staged.days, *plan.days()}))
-    asked_by = job.run_id if job.replace else ""
-    load_id = _load_id(plan, job.task_family, source.uri, source.generation, staged.table_id, asked_by)
+    rows = FileRows(project, job.release, sort_days({*staged.days, *snapshot.days()}))
+    replacing_run = job.run_id if job.replace else ""
+    load_id = _load_id(snapshot, job.task_family, source.uri, source.generation, staged.table_id, replacing_run)
     name = f"tlc_load_{job.release.table}_{load_id}"
     values: dict[str, Value] = {
         "task_family": job.task_family,
@@ -109,37 +109,37 @@ def load_file(
         "days": json.dumps(staged.days, default=str),
         "jobs": staged.job_id,
     }
-    _run(client, rows, "load", name, load_script(rows, staged), plan, values, observer)
+    _run(client, rows, "load", name, load_script(rows, staged), snapshot, values, observer)
 
 
-def forget_file(client: Client, project: GoogleProject, release: Release, plan: Plan) -> None:
-    """Returns when a file has no rows, quarantined ones neither, and no ledger row; tables that are gone need nothing.
+def forget_file(client: Client, project: GoogleProject, release: Release, snapshot: LedgerSnapshot) -> None:
+    """Deletes a file's rows, quarantined rows and ledger row; skips tables that do not exist.
 
-    :raises ConcurrentUpdate: when the ledger is not as planned any more.
+    :raises ConcurrentUpdate: if the ledger has changed since the snapshot.
     """
-    rows = FileRows(project, release, in_order(plan.days()))
-    load_id = _load_id(plan, "forget", release.key)
-    there = {name for name in (release.table, QUARANTINE) if table_is_there(client, project, project.table_id(name))}
-    script = forget_script(rows, there)
+    rows = FileRows(project, release, sort_days(snapshot.days()))
+    load_id = _load_id(snapshot, "forget", release.key)
+    existing = {name for name in (release.table, QUARANTINE) if table_exists(client, project, project.table_id(name))}
+    script = forget_script(rows, existing)
     name = f"tlc_forget_{release.table}_{load_id}"
-    _run(client, rows, "forget", name, script, plan, {"load_id": load_id}, LoadObserver())
+    _run(client, rows, "forget", name, script, snapshot, {"load_id": load_id}, LoadObserver())
 
 
 def load_script(rows: FileRows, staged: StagedFile) -> str:
-    """The transaction that loads a staged file."""
+    """Returns the transaction that loads a staged file."""
     spec = rows.release.dataset
-    common = {"table": rows.table, "columns": columns_of(spec)}
+    common = {"table": rows.table, "columns": column_list(spec)}
     from_staging = {"staging": quoted(staged.table_id), "staged_columns": staged_columns(spec, staged.columns)}
     if not spec.is_monthly:
         insert = statement("insert_lookup", **common, **from_staging)
         return _transaction(rows, [_delete(rows), insert, *_entry(rows, "TRUE")])
-    identified = statement(
-        "identified_rows", columns=columns_of(spec), key_text=key_text(spec), row_text=row_text(spec), **from_staging
+    rows_with_ids = statement(
+        "identified_rows", columns=column_list(spec), key_text=key_text(spec), row_text=row_text(spec), **from_staging
     )
-    of_others = {"identified_rows": identified, "other_days": rows.on_days("other")}
-    insert = statement("insert_file", **common, **of_others)
-    duplicates = statement("insert_duplicates", quarantine=rows.quarantine, table=rows.table, **of_others)
-    loaded_rows = f"loaded.filename = @filename AND {rows.on_days('loaded')}"
+    parts = {"identified_rows": rows_with_ids, "other_days": rows.days_condition("other")}
+    insert = statement("insert_file", **common, **parts)
+    duplicates = statement("insert_duplicates", quarantine=rows.quarantine, table=rows.table, **parts)
+    loaded_rows = f"loaded.filename = @filename AND {rows.days_condition('loaded')}"
     return _transaction(
         rows,
         [
@@ -147,17 +147,17 @@ def load_script(rows: FileRows, staged: StagedFile) -> str:
             insert,
             *_entry(rows, loaded_rows),
             statement("delete_quarantined", quarantine=rows.quarantine),
-            f"{statement('if_rows_are_left', ledger=rows.ledger)}\n{duplicates}",
+            f"{statement('if_duplicates', ledger=rows.ledger)}\n{duplicates}",
             statement("end_if"),
             statement("assert_accounted", ledger=rows.ledger, quarantine=rows.quarantine),
         ],
     )
 
 
-def forget_script(rows: FileRows, there: set[str]) -> str:
-    """The transaction that removes a file from the tables that are there."""
-    statements = [_delete(rows)] if rows.release.table in there else []
-    if rows.release.dataset.is_monthly and QUARANTINE in there:
+def forget_script(rows: FileRows, existing: set[str]) -> str:
+    """Returns the transaction that removes a file from the existing tables."""
+    statements = [_delete(rows)] if rows.release.table in existing else []
+    if rows.release.dataset.is_monthly and QUARANTINE in existing:
         statements.append(statement("delete_quarantined", quarantine=rows.quarantine))
     return _transaction(rows, [*statements, statement("delete_entry", ledger=rows.ledger)])
 
@@ -171,26 +171,26 @@ def _transaction(rows: FileRows, statements: list[str]) -> str:
 def _delete(rows: FileRows) -> str:
     if not rows.release.dataset.is_monthly:
         return statement("delete_lookup", table=rows.table)
-    return statement("delete_file", table=rows.table, loaded_days=rows.on_days("loaded"))
+    return statement("delete_file", table=rows.table, loaded_days=rows.days_condition("loaded"))
 
 
 def _entry(rows: FileRows, loaded_rows: str) -> list[str]:
-    """The statements that put the file's ledger row in the place of any there was."""
-    given = [name for name in COLUMNS if name not in _BY_THE_TRANSACTION]
+    """Returns the statements that replace the file's ledger row."""
+    columns = [name for name in COLUMNS if name not in _SET_BY_TRANSACTION]
     insert = statement(
         "insert_entry",
         ledger=rows.ledger,
         table=rows.table,
-        columns=", ".join(given),
-        values=", ".join(f"@{name}" for name in given),
+        columns=", ".join(columns),
+        values=", ".join(f"@{name}" for name in columns),
         loaded_rows=loaded_rows,
     )
     return [statement("delete_entry", ledger=rows.ledger), insert]
 
 
-def _load_id(plan: Plan, *parts: object) -> str:
-    """The token that the transaction leaves in the lock: another for each plan, the same for all who have that plan."""
-    return hashlib.sha256(" ".join(map(str, (plan.token, *parts))).encode()).hexdigest()[:32]
+def _load_id(snapshot: LedgerSnapshot, *parts: object) -> str:
+    """Returns the lock's new token: equal for all workers with the same snapshot, different for other snapshots."""
+    return hashlib.sha256(" ".join(map(str, (snapshot.token, *parts))).encode()).hexdigest()[:32]
 
 
 def _run(
@@ -199,12 +199,12 @@ def _run(
     step: str,
     name: str,
     script: str,
-    plan: Plan,
+    snapshot: LedgerSnapshot,
     values: dict[str, Value],
     observer: LoadObserver,
 ) -> None:
     release, project = rows.release, rows.project
-    values = rows.parameters | values | {"planned": plan.token}
+    values = rows.parameters | values | {"expected_token": snapshot.token}
     labels = job_labels(release.dataset, release.filename, step)
 
     def submit(job_id: str) -> QueryJob:
@@ -215,9 +215,9 @@ def _run(
     try:
         run_job(client, name, f"{step} {release.filename}", submit, observer)
     except exceptions.NotFound:
-        table_is_there(client, project, project.table_id(release.table))  # not in another location, at least
+        table_exists(client, project, project.table_id(release.table))  # raises if it is in another location
         raise ConcurrentUpdate from None
     except JobFailed as error:
-        if _OVERTAKEN in error.message or error.reason == "notFound":
+        if _LOCK_LOST in error.message or error.reason == "notFound":
             raise ConcurrentUpdate from None
         raise PipelineError(f"{release.filename}, {step}: {error}") from error

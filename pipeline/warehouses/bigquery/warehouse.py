@@ -1,4 +1,4 @@
-"""The adapter of BigQuery: loads, markers, and what the models and the report ask of it."""
+"""The BigQuery adapter, which implements `Warehouse` and `ObjectStore`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from google.cloud.bigquery import Client
 
 from pipeline.datasets import Dataset, Release
 from pipeline.errors import PipelineError
-from pipeline.files import lock_held
+from pipeline.files import exclusive_lock
 from pipeline.progress import Progress
 from pipeline.settings import DbtSettings, GcpSettings, StorageSettings
 from pipeline.warehouses import DbtProfile, LoadJob, LoadObserver, Rows
@@ -20,11 +20,11 @@ from pipeline.warehouses.bigquery.checksums import file_checksums
 from pipeline.warehouses.bigquery.client import GoogleProject, service_account_key
 from pipeline.warehouses.bigquery.google_errors import translate_errors
 from pipeline.warehouses.bigquery.jobs import query_config
-from pipeline.warehouses.bigquery.ledger import BigQueryEntry, read_finished, read_plan
+from pipeline.warehouses.bigquery.ledger import BigQueryEntry, read_loaded, read_snapshot
 from pipeline.warehouses.bigquery.loading import forget, load, prepare_ledger
 from pipeline.warehouses.bigquery.markers import find_build, marker_name, read_marker, read_markers, record_build
 from pipeline.warehouses.bigquery.objects import ReleaseObject, find_object, upload
-from pipeline.warehouses.bigquery.resources import LABELS, create_resources, missing_resources, tables_in
+from pipeline.warehouses.bigquery.resources import LABELS, create_resources, list_tables, missing_resources
 from pipeline.warehouses.bigquery.sql_text import quoted
 from pipeline.warehouses.bigquery.tables import ensure_tables
 from pipeline.warehouses.checksums import FileChecksums
@@ -41,9 +41,9 @@ _NAMES = {
 
 
 def configured() -> BigQueryWarehouse:
-    """The adapter of the configured project.
+    """Returns the adapter of the configured project.
 
-    :raises PipelineError: when a setting is missing, or cannot be a name of such a thing.
+    :raises PipelineError: if a setting is missing or is not a valid name.
     """
     project, dbt = configured_project(), DbtSettings()
     dataset = dbt.schema or project.dataset
@@ -51,29 +51,26 @@ def configured() -> BigQueryWarehouse:
 
 
 def configured_project() -> GoogleProject:
-    """The configured project, bucket and dataset.
+    """Returns the configured project, bucket and dataset.
 
-    :raises PipelineError: when one is not set, or cannot be a name of such a thing.
+    :raises PipelineError: if a setting is missing or is not a valid name.
     """
     settings = GcpSettings()
-    for key, known in _NAMES.items():
+    for key, pattern in _NAMES.items():
         value = getattr(settings, key)
         if not value:
             raise PipelineError(f"[gcp] {key} is not set; set it in luigi.cfg or as PIPELINE__GCP__{key.upper()}")
-        if not known.fullmatch(value):
-            raise PipelineError(f"[gcp] {key}: {value!r} cannot be the name of a {key}")
+        if not pattern.fullmatch(value):
+            raise PipelineError(f"[gcp] {key}: {value!r} is not a valid name of a {key}")
     limit = settings.maximum_bytes_billed
     if limit < 0:
-        raise PipelineError(f"[gcp] maximum_bytes_billed: {limit} bytes cannot be; 0 allows any number")
+        raise PipelineError(f"[gcp] maximum_bytes_billed: {limit} is negative; 0 allows any number of bytes")
     return GoogleProject(settings.project, settings.location, settings.bucket, settings.dataset, limit)
 
 
 @dataclass(frozen=True)
 class BigQueryWarehouse:
-    """A BigQuery dataset and its bucket, with the marts in a dataset that may be another.
-
-    Implements `Warehouse` and `ObjectStore`.
-    """
+    """A BigQuery dataset and its bucket, and the dataset of the marts. Implements `Warehouse` and `ObjectStore`."""
 
     project: GoogleProject
     marts_dataset: str
@@ -87,35 +84,35 @@ class BigQueryWarehouse:
         return forget(self.project, release)
 
     def find_load(self, task_family: str, release: Release) -> LedgerEntry | None:
-        # The ledger is the truth; without its copy there is work left, which takes a moment.
+        # The ledger is authoritative; if its copy is missing, the load is repeated, which only writes the copy.
         marker = read_marker(self.project, task_family, release.key)
         if marker is None or not marker.finished_at:
             return None
-        with self._asking(release.key) as client:
-            plan = read_plan(client, self.project, release)
-        if plan is None:  # of a version before this one, when there was no other ledger
+        with self._client(release.key) as client:
+            snapshot = read_snapshot(client, self.project, release)
+        if snapshot is None:  # an earlier version wrote the marker, when there was no ledger table
             return marker
-        entry = plan.entry(task_family)
+        entry = snapshot.entry(task_family)
         return entry if entry and entry.finished_at and entry.load_id == marker.load_id else None
 
     def loaded(self) -> Sequence[LedgerEntry]:
-        with self._asking("what is loaded") as client:
-            entries = read_finished(client, self.project)
+        with self._client("what is loaded") as client:
+            entries = read_loaded(client, self.project)
         if entries is None:
             found = [entry for entry in read_markers(self.project) if entry.finished_at]
             entries = sorted(found, key=lambda entry: (entry.target_table, entry.partition_key))
         return entries
 
-    def _asking(self, what: str) -> contextlib.AbstractContextManager[Client]:
-        return _asking(self.project, what)
+    def _client(self, failure: str) -> contextlib.AbstractContextManager[Client]:
+        return _client(self.project, failure)
 
     def marker_address(self, task_family: str, release: Release) -> str:
         return f"gs://{self.project.bucket}/{marker_name(task_family, release.key)}"
 
     def checksums(self, release: Release) -> FileChecksums:
-        with self._asking(release.key) as client:
-            plan = read_plan(client, self.project, release)
-        entries: list[BigQueryEntry] = [entry for entry in (plan.entries if plan else ()) if entry.finished_at]
+        with self._client(release.key) as client:
+            snapshot = read_snapshot(client, self.project, release)
+        entries: list[BigQueryEntry] = [entry for entry in (snapshot.entries if snapshot else ()) if entry.finished_at]
         if not entries:
             raise PipelineError(f"{release.key} is not loaded into BigQuery")
         return file_checksums(self.project, release, entries[0], LoadObserver())
@@ -141,14 +138,14 @@ class BigQueryWarehouse:
         return DbtProfile("bigquery_emulator" if self.project.is_bigquery_emulated else target, environment)
 
     def prepare_build(self, datasets: Iterable[Dataset]) -> None:
-        with self._asking("what the models read was not made") as client:
+        with self._client("the tables that the models read were not created") as client:
             prepare_ledger(client, self.project)
             for dataset in datasets:
                 ensure_tables(client, self.project, dataset)
 
     def build_lock(self) -> contextlib.AbstractContextManager[None]:
-        # Of this machine's builds; those of others are kept apart by a scheduler, through the task's resource.
-        return lock_held(self.lock_file)
+        # Locks builds on this machine only; a central scheduler keeps others apart by the task's resource.
+        return exclusive_lock(self.lock_file)
 
     def last_build(self) -> Build | None:
         return find_build(self.project, self.marts_dataset)
@@ -156,13 +153,13 @@ class BigQueryWarehouse:
     def foreign_relations(self, models: Collection[str]) -> list[str]:
         loads, marts = self.project.dataset, self.marts_dataset
         loaded = {(loads, entry.target_table) for entry in self.loaded()}
-        ours = loaded | {(marts, name) for name in models}
-        with self._asking("the models' tables") as client:
+        expected = loaded | {(marts, name) for name in models}
+        with self._client("the models' tables") as client:
             return [
                 f"{dataset}.{table.table_id}"
                 for dataset in sorted({loads, marts})
-                for table in tables_in(client, self.project, dataset)
-                if (dataset, table.table_id) in ours and not LABELS.items() <= table.labels.items()
+                for table in list_tables(client, self.project, dataset)
+                if (dataset, table.table_id) in expected and not LABELS.items() <= table.labels.items()
             ]
 
     def record_build(self, build: Build) -> None:
@@ -186,11 +183,11 @@ class BigQueryWarehouse:
     def select(self, query: str, marts: Iterable[str] = ()) -> Rows:
         names = {mart: quoted(f"{self.project.project}.{self.marts_dataset}.{mart}") for mart in marts}
         config = query_config(self.project, {"pipeline": "tlc", "step": "report"})
-        with self._asking("the report") as client:
+        with self._client("the report") as client:
             return [dict(row) for row in client.query_and_wait(query.format(**names), job_config=config)]
 
 
 @contextlib.contextmanager
-def _asking(project: GoogleProject, what: str) -> Iterator[Client]:
-    with translate_errors(what), contextlib.closing(project.bigquery()) as client:
+def _client(project: GoogleProject, failure: str) -> Iterator[Client]:
+    with translate_errors(failure), contextlib.closing(project.bigquery()) as client:
         yield client
