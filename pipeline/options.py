@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Iterable
 from typing import NoReturn, TypeAlias
 
 from luigi.task_register import Register
@@ -16,18 +17,24 @@ from pipeline.errors import nearest
 from pipeline.warehouses import WAREHOUSES
 
 _EPILOG = """\
-e.g.  pipeline load green 2020-03..2020-07 --workers 2      pipeline load yellow 2020      pipeline report --open
+examples:
+  pipeline load green 2020-03..2020-07 --workers 2
+  pipeline load yellow 2020
+  pipeline report --open
 
-load, build and report run Luigi's tasks and print the line that does the same, such as
+load, build and report run Luigi tasks, and print the luigi command that does the same:
   luigi --module pipeline LoadTripdata --taxi green --month 2020-04
-`pipeline tasks` lists them all; README.md and docs/ say more.
+`pipeline tasks` lists the tasks. README.md and docs/ have more.
 
-Settings come from luigi.cfg, in this folder or the checkout, or PIPELINE__<SECTION>__<KEY>: PIPELINE__POSTGRES__DSN.
+Settings come from luigi.cfg in this folder or in the checkout, and from environment variables
+named PIPELINE__<SECTION>__<KEY>, such as PIPELINE__POSTGRES__DSN.
 """
+
 
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
 _INVALID_CHOICE = re.compile(r"invalid choice: '(?P<word>.*)' \(choose from (?P<known>.*)\)")
 _UNKNOWN = re.compile(r"unrecognized arguments: (?P<word>--[\w-]+)")
+_ANOTHER_MONTH = re.compile(r"unrecognized arguments: \d{4}")
 _MONTHS = "a month (2020-04), a range (2020-03..2020-07) or a year (2020)"
 _EVERYWHERE = {**{name: (name,) for name in WAREHOUSES}, "both": ("postgres", "bigquery")}
 
@@ -44,6 +51,8 @@ class Parser(argparse.ArgumentParser):
         elif found := _UNKNOWN.search(message):
             options = [option for action in self._actions for option in action.option_strings]
             message += nearest(found["word"], options, "did you mean {}?", start="; ")
+        elif _ANOTHER_MONTH.search(message):
+            message += "; several months are given as a range: 2020-03..2020-07"
         self.exit(2, f"{self.prog}: {message}\n")
 
 
@@ -51,7 +60,7 @@ def command_parser() -> argparse.ArgumentParser:
     """What reads the words; the result has `run`, the function to call with it, and `parser`, for its mistakes."""
     parser = Parser(
         prog="pipeline",
-        description="New York taxi trip records: what is loaded, and what to do with it.",
+        description="Loads New York taxi trip records into PostgreSQL or BigQuery, models them and reports on them.",
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -60,22 +69,28 @@ def command_parser() -> argparse.ArgumentParser:
     _add_work_commands(commands)
     _add_warehouse_commands(commands)
     _add_running_commands(commands)
-    command = commands.add_parser("help", help="show this help")
+    command = _add(commands, "help", "show this help")
     command.set_defaults(run=lambda a: print(parser.format_help(), end="") or 0)
     for command in commands.choices.values():
         command.set_defaults(parser=command)
     return parser
 
 
+def _add(commands: Commands, name: str, says: str, add_help: bool = True) -> Parser:
+    return commands.add_parser(name, help=says, description=f"{says[0].upper()}{says[1:]}.", add_help=add_help)
+
+
 def _add_work_commands(commands: Commands) -> None:
-    command = commands.add_parser("load", help="load a month, a range of months or a year of a dataset")
-    command.add_argument("dataset", choices=list(all_datasets()), help="which dataset")
-    command.add_argument("months", nargs="?", type=_months, help=_MONTHS)
+    command = _add(commands, "load", "load a month, a range of months or a year of a dataset")
+    command.add_argument("dataset", choices=list(all_datasets()), metavar="DATASET", help=_one_of(all_datasets()))
+    command.add_argument("months", nargs="?", type=_months, metavar="MONTHS", help=_MONTHS)
     _add_warehouses_option(command)
     command.add_argument("--workers", type=_positive, default=1, metavar="N", help="how many months to load at a time")
     command.add_argument("--force", action="store_true", help="extract and load again, and replace what is loaded")
     command.add_argument(
-        "--source", help="mirror or tlc: which publisher to take the files from (default: by the month)"
+        "--source",
+        metavar="SOURCE",
+        help="mirror or tlc: which publisher to take the files from (default: by the month)",
     )
     command.add_argument(
         "--source-base-url", metavar="URL", help="take the files from this URL or folder instead of [source] base_url"
@@ -89,20 +104,20 @@ def _add_work_commands(commands: Commands) -> None:
     )
     command.set_defaults(run=_load)
 
-    command = commands.add_parser("build", help="build the marts from what is loaded, with dbt")
+    command = _add(commands, "build", "build the marts from what is loaded, with dbt")
     _add_warehouses_option(command)
     command.add_argument("--full-refresh", action="store_true", help="rebuild everything, even if it is up to date")
     command.set_defaults(run=lambda a: build.run(_EVERYWHERE[a.warehouse], a.full_refresh))
 
-    command = commands.add_parser("report", help="write the report on the marts, and print where it is")
+    command = _add(commands, "report", "write the report on the marts, and print where it is")
     _add_warehouses_option(command)
     command.add_argument("--open", action="store_true", help="open it in a browser")
     command.set_defaults(run=lambda a: report.run(_EVERYWHERE[a.warehouse], a.open))
 
-    command = commands.add_parser("tasks", help="list every task with its parameters and an example")
+    command = _add(commands, "tasks", "list every task with its parameters and an example")
     command.set_defaults(run=lambda a: tasks.run())
 
-    command = commands.add_parser("demo", help="load, model and report on sample data, in a folder of its own")
+    command = _add(commands, "demo", "load, model and report on sample data, in a folder of its own")
     command.set_defaults(run=lambda a: demo.run())
 
 
@@ -111,44 +126,47 @@ def _add_warehouses_option(command: argparse.ArgumentParser) -> None:
 
 
 def _add_warehouse_commands(commands: Commands) -> None:
-    command = commands.add_parser("status", help="show what is loaded: rows, date, source, and months that are missing")
+    command = _add(commands, "status", "show what is loaded: rows, date, source, and months that are missing")
     command.add_argument("--json", action="store_true", help="print one JSON list instead of a table")
     command.add_argument("--grid", action="store_true", help="only the months at a glance; with --json, everything")
     _add_files(command)
     command.set_defaults(run=_status)
 
-    command = commands.add_parser(
-        "psql", add_help=False, help="open psql on the configured database; takes psql's own options"
-    )
+    command = _add(commands, "psql", "open psql on the configured database; takes psql's own options", add_help=False)
     command.add_argument("-c", "--command", metavar="SQL", action="append", help="run this and exit; may be repeated")
     command.set_defaults(run=lambda a: psql.run(a.command or [], a.rest), takes_more=True)
 
-    command = commands.add_parser(
-        "dbt", add_help=False, help="run dbt on the configured warehouse; takes dbt's own commands and options"
+    command = _add(
+        commands, "dbt", "run dbt on the configured warehouse; takes dbt's own commands and options", add_help=False
     )
     command.add_argument("--warehouse", choices=list(WAREHOUSES), default="postgres", help="which warehouse")
     command.set_defaults(run=lambda a: dbt.run(a.warehouse, a.rest), takes_more=True)
 
-    command = commands.add_parser("adopt", help="take over a table that the course's Kestra flows have loaded")
-    command.add_argument("dataset", choices=monthly_names(), help="which dataset: green takes over green_tripdata")
+    command = _add(commands, "adopt", "take over a table that the course's Kestra flows have loaded")
+    command.add_argument(
+        "dataset", choices=monthly_names(), metavar="DATASET", help=f"{_one_of(monthly_names())}: whose table"
+    )
     command.add_argument(
         "--recompute-ids", action="store_true", help="also take rows with a different id, and give them a new one"
     )
     command.set_defaults(run=lambda a: adopt.run(a.dataset, a.recompute_ids))
 
-    command = commands.add_parser("forget", help="remove months everywhere, raw files included, to load them again")
+    command = _add(commands, "forget", "remove months everywhere, raw files included, to load them again")
     _add_files(command)
     command.add_argument("--dry-run", action="store_true", help="show what would be removed, and remove nothing")
     command.set_defaults(run=_forget)
 
-    command = commands.add_parser("stop", help="stop the embedded PostgreSQL now; unused, it stops by itself")
+    command = _add(commands, "stop", "stop the embedded PostgreSQL now; unused, it stops by itself")
     command.set_defaults(run=lambda a: stop.run())
 
 
 def _add_running_commands(commands: Commands) -> None:
-    command = commands.add_parser("schedule", help="load missing months as they are published, at scheduled times")
-    command.add_argument("datasets", nargs="*", choices=monthly_names(), help="only these (default: all)")
-    command.add_argument("--taxi", choices=monthly_names(), action="append", help="the same as an option; repeatable")
+    command = _add(commands, "schedule", "load missing months as they are published, at scheduled times")
+    names = _one_of(monthly_names())
+    command.add_argument("datasets", nargs="*", type=_monthly, metavar="DATASET", help=f"{names} (default: all)")
+    command.add_argument(
+        "--taxi", choices=monthly_names(), action="append", metavar="DATASET", help="the same, as an option"
+    )
     command.add_argument(
         "--once", action="store_true", help="load what is missing now, and exit with Luigi's exit code"
     )
@@ -161,7 +179,7 @@ def _add_running_commands(commands: Commands) -> None:
     )
     command.set_defaults(run=_schedule)
 
-    command = commands.add_parser("ui", help="serve the web page, and Luigi's central scheduler")
+    command = _add(commands, "ui", "serve the web page, and Luigi's central scheduler")
     command.add_argument("--address", help="listen on this address instead of [ui] address")
     command.add_argument("--port", type=int, help="listen on this port instead of [ui] port")
     command.add_argument("--expose", action="store_true", help="allow an address that other machines can reach")
@@ -198,10 +216,16 @@ def _schedule(arguments: argparse.Namespace) -> int:
 
 
 def _add_files(command: argparse.ArgumentParser) -> None:
-    command.add_argument("dataset", nargs="?", choices=list(all_datasets()), help="which dataset")
-    command.add_argument("months", nargs="?", type=_months, help=_MONTHS)
-    command.add_argument("--taxi", choices=list(all_datasets()), help="the dataset, as an option")
-    command.add_argument("--month", type=_months, help="the months, as an option")
+    names = _one_of(all_datasets())
+    command.add_argument("dataset", nargs="?", choices=list(all_datasets()), metavar="DATASET", help=names)
+    command.add_argument("months", nargs="?", type=_months, metavar="MONTHS", help=_MONTHS)
+    command.add_argument("--taxi", choices=list(all_datasets()), metavar="DATASET", help="the dataset, as an option")
+    command.add_argument("--month", type=_months, metavar="MONTHS", help="the months, as an option")
+
+
+def _one_of(names: Iterable[str]) -> str:
+    *others, last = names
+    return f"{', '.join(others)} or {last}"
 
 
 def _files(arguments: argparse.Namespace) -> tuple[str | None, Months | None]:
@@ -210,6 +234,14 @@ def _files(arguments: argparse.Namespace) -> tuple[str | None, Months | None]:
     if (a.dataset and a.taxi) or (a.months and a.month):
         raise WrongCommandLine("the dataset and the months can be given only once")
     return a.dataset or a.taxi, a.months or a.month
+
+
+def _monthly(text: str) -> str:
+    """The name of a monthly dataset; `choices` would refuse that there is none of any number of them."""
+    if text not in monthly_names():
+        known = ", ".join(map(repr, monthly_names()))
+        raise argparse.ArgumentTypeError(f"invalid choice: '{text}' (choose from {known})")
+    return text
 
 
 def _months(text: str) -> Months:

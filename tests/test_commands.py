@@ -280,10 +280,12 @@ def test_help_names_every_command_and_so_do_the_pages(pipeline: Run) -> None:
         (("status", "--taxii", "green"), "unrecognized arguments: --taxii; did you mean --taxi?"),
         (("LoadTripdata",), "LoadTripdata is a task: luigi --module pipeline LoadTripdata"),
         (("load", "gren", "2020-04"), "did you mean green?"),
+        (("load", "green", "2020-04", "2020-05"), "several months are given as a range: 2020-03..2020-07"),
         (("load", "green", "2020-4"), "'2020-4' is not a month such as 2019-01; or a range, 2020-03..2020-07"),
         (("load", "green", "2020-05..2020-03"), "'2020-05..2020-03' is empty"),
         (("load", "green", "2020-05", "--workers", "0"), "'0' is not a whole number from 1 on"),
         ((), "the following arguments are required: COMMAND"),
+        (("schedule", "gren", "--once"), "did you mean green?"),
         (
             ("status", "--taxi", "geen"),
             "invalid choice: 'geen' (choose from 'fhv', 'fhvhv', 'green', 'yellow', 'zones')",

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from conftest import BIN, CHECKOUT, settings
 
-from pipeline.datasets import dataset_named
+from pipeline.datasets import all_datasets, dataset_named
+from pipeline.datasets.spec_reader import read_spec
 from pipeline.sample import write_month, write_zones
 from pipeline.settings import Section
 from pipeline.warehouses.postgres.connection import PostgresDatabase
@@ -68,6 +69,15 @@ def test_commands_of_page_run(
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
 def test_links_of_page_lead_somewhere(page: Path) -> None:
     assert [link for link in LINK.findall(page.read_text()) if not (page.parent / link).exists()] == []
+
+
+def test_example_of_a_new_dataset_is_valid_and_none_that_is_shipped(tmp_path: Path) -> None:
+    page = (CHECKOUT / "docs" / "new-dataset.md").read_text()
+    file = tmp_path / "shuttle.yaml"
+    file.write_text(page.partition("```yaml\n")[2].partition("```")[0])
+    spec = read_spec(file)
+    assert spec.name not in all_datasets() and spec.table not in {each.table for each in all_datasets().values()}
+    assert write_month(spec, datetime.date(2021, 1, 1), 10, tmp_path).is_file()
 
 
 def test_every_setting_is_documented() -> None:

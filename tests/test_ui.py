@@ -23,7 +23,7 @@ def ui(tmp_path: Path, database: PostgresDatabase, mirror: Path) -> Iterator[Cen
 
 def test_says_where_it_is_and_how_to_send_it_work(luigi: Run, ui: CentralScheduler) -> None:
     assert ui.said[0] == (
-        f"The pipeline's page is at {ui.url} (Luigi's: {ui.url}static/visualiser/, what ran: {ui.url}history,"
+        f"The pipeline's page is at {ui.url} (Luigi's: {ui.url}static/visualiser/, history: {ui.url}history,"
         f" metrics: {ui.url}metrics).\n"
     )
     command = next(line for line in ui.said if "LUIGI_CONFIG_PATH=central.cfg luigi" in line)

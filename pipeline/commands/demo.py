@@ -13,7 +13,7 @@ from pipeline.errors import PipelineError
 from pipeline.files import SAMPLES, data_home
 
 _CONFIGURATION = """\
-# Holds in this folder. What is in it can be removed as a whole: pipeline stop, and then the folder.
+# Settings of the demo. To remove it, run pipeline stop and delete this folder.
 [storage]
 root = data
 
@@ -31,13 +31,13 @@ _LOAD_GREEN = [
 _LOAD_YELLOW = ["LoadTripdata", "--taxi", "yellow", "--month", "2021-01", "--source-base-url"]
 _REPORT = ["Report", "--warehouse", "postgres"]
 _NEXT = """
-The report on them: {page}
+The report is at {page}
 
-Real trips, as released: green 2020-04 and 2020-05, and the first 28,401 rows of yellow 2021-01. Next:
-  cd {folder}        # where they are, apart from anything else
+These are real trips: green 2020-04 and 2020-05, and the first 28,401 rows of yellow 2021-01. To look at them:
+  cd {folder}
   {pipeline} status
   {pipeline} psql -c 'select count(*) from fact_trips'
-and for the world outside, elsewhere:
+To load a month from the release site, in another folder:
   {pipeline} load green 2024-07\
 """
 
@@ -77,4 +77,7 @@ def _shown(folder: Path) -> str:
 
 def _command(folder: Path) -> str:
     """How to call `pipeline` in that folder, whether the environment is active or not."""
-    return "pipeline" if shutil.which("pipeline") else os.path.relpath(sys.argv[0], folder)
+    if shutil.which("pipeline"):
+        return "pipeline"
+    relative = os.path.relpath(sys.argv[0], folder)
+    return relative if not relative.startswith("../..") else str(Path(sys.argv[0]).absolute())

@@ -6,10 +6,10 @@ from pipeline.errors import PipelineError
 from pipeline.settings import UiSettings
 
 _ANNOUNCEMENT = """\
-The pipeline's page is at {url} (Luigi's: {url}static/visualiser/, what ran: {url}history, metrics: {url}metrics).
-To send it work, from another terminal:
+The pipeline's page is at {url} (Luigi's: {url}static/visualiser/, history: {url}history, metrics: {url}metrics).
+To run a task with this scheduler, in another terminal:
   LUIGI_CONFIG_PATH=central.cfg luigi --scheduler-url {url} --module pipeline LoadTripdata --taxi green --month 2019-01
-Ctrl-C stops it; what it knows is kept in {folder}.{warning}"""
+Ctrl-C stops it; its state is kept in {folder}.{warning}"""
 
 
 def run(address: str | None, port: int | None, expose: bool) -> int:
@@ -26,13 +26,15 @@ def run(address: str | None, port: int | None, expose: bool) -> int:
     local = is_loopback(address)
     if not local and not (expose or settings.expose):
         raise PipelineError(
-            f"{address} can be reached from other machines, and Luigi asks nobody for a password;"
+            f"{address} can be reached from other machines, and there is no password;"
             f" if the network is closed to strangers, add --expose"
         )
 
     def announce() -> None:
         url = f"http://{f'[{address}]' if ':' in address else address}:{port}/"
-        warning = "" if local else " Who reaches this address can stop and start work: keep it behind a firewall."
+        warning = (
+            "" if local else " Anyone who can open this address can start and stop work: keep it behind a firewall."
+        )
         print(_ANNOUNCEMENT.format(url=url, folder=settings.folder(), warning=warning), flush=True)
 
     serve(address, port, settings.folder(), settings.history, settings.host_names(), announce)
