@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from conftest import Run, execute, run_copy, settings, start_command
-from waiting import held, until_it_waits, until_its_sessions_end
 
 from pipeline.transform.project import modelled_datasets
 from pipeline.transform.sources import FILE, sources_yaml
@@ -32,7 +31,7 @@ def test_build_runs_when_and_only_when_months_changed(
     assert execute(database, "SELECT count(*) FROM fact_trips") == [(6,)]
     [run] = (tmp_path / "data" / "dbt" / "runs").iterdir()
     assert {"manifest.json", "run_results.json", "dbt.log"} <= {file.name for file in run.iterdir()}
-    assert len(json.loads((run / "run_results.json").read_text())["results"]) > 30
+    assert len(json.loads((run / "run_results.json").read_text())["results"]) > 25
 
     second = luigi(*BUILD)
     assert second.returncode == 0, second.stderr
@@ -98,21 +97,6 @@ def test_debug_is_done_each_time_and_leaves_the_password_in_no_file_and_no_log(
     assert b"All checks passed!" in written
     assert b"hush-hush" not in written
     assert "hush-hush" not in done.stderr + done.stdout
-
-
-def test_killed_build_takes_dbt_with_it(luigi: Run, database: PostgresDatabase, mirror: Path, tmp_path: Path) -> None:
-    luigi(*LOAD)
-    with held(database, "LOCK TABLE green_tripdata"):
-        build = start_command("luigi", "--module", "pipeline", *BUILD, **settings(tmp_path, database, mirror))
-        until_it_waits(database, r"/\* .*create view")
-        build.kill()
-    until_its_sessions_end(database, "dbt")
-    build.communicate()
-    assert execute(database, "SELECT finished_at FROM dbt_build") == [(None,)]
-
-    again = luigi(*BUILD)
-    assert again.returncode == 0, again.stderr
-    assert execute(database, "SELECT count(*) FROM fact_trips") == [(6,)]
 
 
 def test_two_builds_at_once_are_one(luigi: Run, database: PostgresDatabase, mirror: Path, tmp_path: Path) -> None:

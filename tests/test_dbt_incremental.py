@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,10 @@ from pipeline.errors import PipelineError
 from pipeline.warehouses.postgres.connection import PostgresDatabase
 from pipeline.warehouses.postgres.loading import forget
 
-MARCH = datetime.date(2019, 3, 1)
+ABOUT_FILES = {
+    *("changed_files", "fact_trips", "trips_by_hour", "int_zone_revenue_by_file", "file_quality"),
+    *("dm_monthly_zone_revenue", "facts_hold", "monthly_revenue_is_that_of_the_files", "built_files"),
+}
 pytestmark = pytest.mark.models
 
 
@@ -38,7 +40,8 @@ def test_incremental_builds_end_where_a_full_refresh_does(
     load_release(built, mirror, tmp_path, "yellow")  # a new file
     write_release(mirror / "green/green_tripdata_2019-01.csv.gz", [HEADER, trip(0, total_amount="1"), trip(9)])
     load_release(built, mirror, tmp_path, "green")  # one published anew
-    build_models(built, tmp_path / "dbt")
+    nodes = build_models(built, tmp_path / "dbt")
+    assert set(nodes) == ABOUT_FILES
     by_file = "SELECT filename, count(*) FROM fact_trips GROUP BY 1 ORDER BY 1"
     assert execute(built, by_file) == [
         ("green_tripdata_2019-01.csv", 2),
@@ -86,6 +89,14 @@ def test_zones_loaded_anew_reach_every_trip_and_a_dropped_model_is_built_whole(
     build_models(built, tmp_path / "dbt", name="run", select="+fact_trips")
 
     assert everything(built) == before
+
+    execute(built, "DROP VIEW stg_green_tripdata CASCADE")
+    load_release(built, mirror, tmp_path, "yellow")
+    build_models(built, tmp_path / "dbt")
+    forget(built, Release(dataset_named("yellow"), JANUARY))
+    assert set(build_models(built, tmp_path / "dbt")) == ABOUT_FILES
+    assert everything(built) == before
+    assert execute(built, "SELECT count(*) FROM excluded_trips") == [(2,)]
 
 
 def everything(database: PostgresDatabase) -> dict[str, list[tuple[Any, ...]]]:

@@ -10,8 +10,9 @@
     {%- set rebuild = existing is none or should_full_refresh() -%}
     {%- do run_hooks(pre_hooks) -%}
     {%- call statement('by_parallel_workers') -%}
-        {#- CREATE TABLE AS may use them; by itself the planner thinks that passing rows on costs more than it does. -#}
-        set local parallel_tuple_cost = 0; set local parallel_setup_cost = 0;
+        {#- CREATE TABLE AS may use them; by itself the planner thinks that passing rows on costs more than it does. It
+            also takes the groups of an expression for as many as there are rows, and would sort a month to count them. -#}
+        set local parallel_tuple_cost = 0; set local parallel_setup_cost = 0; set local enable_sort = off;
     {%- endcall -%}
     {%- if config.get('partitioned') -%}
         {%- do replace_partitions(target_relation, existing, rebuild) -%}
@@ -33,6 +34,7 @@
         {%- if rebuild -%}
         {%- if existing is not none %} drop {{ existing.type }} {{ existing }} cascade; {%- endif %}
         create table {{ target_relation }} as select * from {{ new_rows.include(schema=false, database=false) }};
+        alter table {{ target_relation }} {{ constraints() }};
         {%- else -%}
         {%- set columns = get_quoted_csv(adapter.get_columns_in_relation(target_relation) | map(attribute='name') | list) %}
         delete from {{ target_relation }} where {{ is_in_changed_files('filename') }};
@@ -96,12 +98,15 @@
 {%- endmacro %}
 
 {% macro constraints() -%}
+    {%- set promises = [] -%}
+    {%- if config.get('one_row_a_file') -%}{%- do promises.append('add primary key (filename)') -%}{%- endif -%}
     {%- for column in config.get('not_null', []) -%}
-    alter column {{ column }} set not null {{- ', ' if not loop.last or config.get('checks') -}}
+    {%- do promises.append('alter column ' ~ column ~ ' set not null') -%}
     {%- endfor -%}
     {%- for name, condition in config.get('checks', {}).items() -%}
-    add constraint {{ name }} check ({{ condition }}) {{- ', ' if not loop.last -}}
+    {%- do promises.append('add constraint ' ~ name ~ ' check (' ~ condition ~ ')') -%}
     {%- endfor -%}
+    {{ promises | join(', ') }}
 {%- endmacro %}
 
 {#- dbt-bigquery takes no strategies of a project's own, so this is what 'merge' means here: one atomic statement. -#}

@@ -28,3 +28,13 @@
     {%- for dataset in var('datasets').values() if dataset.facts == facts -%}{%- do names.append(dataset.service) -%}{%- endfor -%}
     {{ return(names) }}
 {% endmacro %}
+
+{#- A whole number: the sum of counts, of those rows only that fulfil a condition. -#}
+{% macro sum_of(count, condition='true') -%}
+    cast(sum(case when {{ condition }} then {{ count }} else 0 end) as {{ dbt.type_bigint() }})
+{%- endmacro %}
+
+{#- Whether a day is not of the month that a release file is named after. -#}
+{% macro outside_month(day, filename) -%}
+    {{ dbt.date_trunc('month', 'cast(' ~ day ~ ' as timestamp)') }} <> cast({{ dbt.concat(["left(right(" ~ filename ~ ", 11), 7)", "'-01'"]) }} as timestamp)
+{%- endmacro %}

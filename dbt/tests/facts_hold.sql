@@ -1,3 +1,4 @@
+{{ config(tags=['files']) }}
 {#- All that must hold of the trips of a file, in one pass over them: `dbt build` tests a month by this. The tests with the
     tag `rows` say the same one by one, which `dbt test` runs as well. -#}
 with facts as (
@@ -19,7 +20,7 @@ with facts as (
 ),
 
 loaded as (
-    select filename, sum(trips) as trips, sum(reported) as reported
+    select filename, sum(trips) as trips, sum(reported) as reported, count(*) as entries
     from {{ ref('file_quality') }}
     where has_fares and {{ is_under_test('filename') }}
     group by filename
@@ -49,6 +50,7 @@ left join by_hour on facts.filename = by_hour.filename
 where
     facts.invalid > 0
     or loaded.filename is null
+    or loaded.entries > 1
     or coalesce(facts.trips, 0) <> loaded.reported
     or by_zone.trips is distinct from facts.trips
     or by_hour.trips is distinct from facts.trips

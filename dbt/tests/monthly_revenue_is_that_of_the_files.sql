@@ -1,15 +1,33 @@
+{{ config(tags=['files']) }}
+{#- All that must hold of the monthly revenue, in one pass; a zone, a month and a service have one row. -#}
 with revenue as (
     select sum(total_amount) as total_amount, sum(trips) as trips
     from {{ ref('int_zone_revenue_by_file') }}
     where service_type in ('{{ services(facts=true) | join("', '") }}')
 ),
 
-monthly as (
-    select sum(revenue_monthly_total_amount) as total_amount, sum(total_monthly_trips) as trips
+zones as (
+    select
+        count(*) as entries,
+        sum(revenue_monthly_total_amount) as total_amount,
+        sum(total_monthly_trips) as trips,
+        count(case
+            when revenue_zone is null or revenue_month is null or revenue_monthly_total_amount is null then 1
+        end) as incomplete
     from {{ ref('dm_monthly_zone_revenue') }}
+    group by revenue_zone, revenue_month, service_type
+),
+
+monthly as (
+    select sum(total_amount) as total_amount, sum(trips) as trips, sum(incomplete) as incomplete, max(entries) as entries
+    from zones
 )
 
-select monthly.total_amount, revenue.total_amount as revenue
+select monthly.total_amount, revenue.total_amount as revenue, monthly.incomplete, monthly.entries
 from revenue
 cross join monthly
-where revenue.total_amount <> monthly.total_amount or revenue.trips <> monthly.trips
+where
+    revenue.total_amount <> monthly.total_amount
+    or revenue.trips <> monthly.trips
+    or monthly.incomplete > 0
+    or monthly.entries > 1

@@ -4,25 +4,29 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.errors import PipelineError
 from pipeline.transform.dbt_process import LogLine, NodeResult, invoke
-from pipeline.transform.project import model_names, modelled_datasets, models_digest
+from pipeline.transform.project import model_names, modelled_datasets, models_digest, relation_names
 from pipeline.warehouses import Warehouse
-from pipeline.warehouses.ledger import Build
+from pipeline.warehouses.ledger import Build, LedgerEntry
 
 
 @dataclass(frozen=True)
 class DbtCommand:
-    """One of dbt's commands, the nodes to select (all if empty), and whether to rebuild from nothing."""
+    """One of dbt's commands, the nodes to select (all if empty), and whether to rebuild from nothing.
+
+    `files_only`: of a build of everything, only what depends on which files are loaded.
+    """
 
     name: str = "build"
     select: str = ""
     full_refresh: bool = False
     run_id: str = ""
+    files_only: bool = False
 
     @property
     def builds_everything(self) -> bool:
@@ -35,20 +39,28 @@ class DbtCommand:
     @property
     def words(self) -> list[str]:
         select = ["--select", self.select] if self.select else []
-        if self.builds_everything:
+        if self.builds_everything and self.files_only:
+            select = ["--select", "tag:files", "--indirect-selection", "empty"]  # of the tests those with the tag
+        elif self.builds_everything:
             select = ["--exclude", "tag:rows"]  # `facts_hold` says the same in one pass over the rows
         return [self.name, *select, *(["--full-refresh"] if self.full_refresh and self.writes else [])]
 
 
 def wanted_build(warehouse: Warehouse, variables: Mapping[str, object]) -> Build:
     """What a build that begins now would reflect."""
-    tables = {spec.table for spec in modelled_datasets()}
-    loads = sorted(f"{e.partition_key} {e.finished_at}" for e in warehouse.loaded() if e.target_table in tables)
+    is_monthly = {spec.table: spec.is_monthly for spec in modelled_datasets()}
+    loaded = [entry for entry in warehouse.loaded() if entry.target_table in is_monthly]
     return Build(
         models_digest=models_digest(variables),
-        loads_digest=hashlib.sha256("\n".join(loads).encode()).hexdigest(),
+        loads_digest=_digest(loaded),
+        lookups_digest=_digest(entry for entry in loaded if not is_monthly[entry.target_table]),
         started_at=datetime.datetime.now(datetime.UTC),
     )
+
+
+def _digest(loaded: Iterable[LedgerEntry]) -> str:
+    loads = sorted(f"{entry.partition_key} {entry.finished_at}" for entry in loaded)
+    return hashlib.sha256("\n".join(loads).encode()).hexdigest()
 
 
 def current_build(warehouse: Warehouse, variables: Mapping[str, object]) -> Build | None:
@@ -109,6 +121,8 @@ def build_with(
             return
         if last is None or last.models_digest != wanted.models_digest:
             command = replace(command, full_refresh=True)
+        elif once and last.finished_at and last.lookups_digest == wanted.lookups_digest:
+            command = replace(command, files_only=warehouse.has_relations(relation_names()))
         wanted = replace(wanted, run_id=command.run_id, is_marked=is_marked)
         started = replace(wanted, models_digest="" if command.full_refresh else wanted.models_digest)
         warehouse.record_build(started)

@@ -27,6 +27,11 @@ def model_names() -> list[str]:
     return sorted(file.stem for file in (PROJECT / "models").rglob("*.sql"))
 
 
+def relation_names() -> list[str]:
+    """The names of all that dbt makes: the models, and the tables of the seeds."""
+    return sorted([*model_names(), *(file.stem for file in (PROJECT / "seeds").glob("*.csv"))])
+
+
 def models_digest(variables: Mapping[str, object]) -> str:
     """A digest of all that the models are made from: the project's files, and the variables' values."""
     digest = hashlib.sha256(json.dumps(variables, sort_keys=True).encode())

@@ -149,6 +149,9 @@ class Warehouse(Protocol):
         The pipeline marks what it creates.
         """
 
+    def has_relations(self, names: Collection[str]) -> bool:
+        """Whether there is a table or view of each of these names beside the models."""
+
     def record_build(self, build: Build) -> None:
         """Replaces the record of the last build."""
 

@@ -57,7 +57,7 @@ class Build:
 
     An empty `models_digest` means that a full rebuild started and has not finished, so rows may come from any version
     of the models. `is_marked` is true if every relation of the models carries the mark that `foreign_relations` looks
-    for; builds of earlier versions did not set it.
+    for; builds of earlier versions did not set it. `lookups_digest` is of the loads that are not of a month: the zones.
     """
 
     models_digest: str
@@ -66,6 +66,7 @@ class Build:
     finished_at: datetime.datetime | None = None
     run_id: str = ""
     is_marked: bool = False
+    lookups_digest: str = ""
 
     def reflects(self, other: Build) -> bool:
         """Returns whether this build has finished and was made from the same models and loads as the other."""

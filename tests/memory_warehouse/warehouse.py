@@ -83,6 +83,9 @@ class MemoryWarehouse:
     def foreign_relations(self, models: Collection[str]) -> list[str]:
         return []
 
+    def has_relations(self, names: Collection[str]) -> bool:
+        return True
+
     def record_build(self, build: Build) -> None:
         self.build = build
 

@@ -1,3 +1,4 @@
+{{ config(one_row_a_file=true) }}
 -- depends_on: {{ ref('changed_files') }}
 -- depends_on: {{ ref('fact_trips') }}
 
@@ -20,42 +21,37 @@ with trips as (
     {%- endif %}
 ),
 
-by_month as (
+days as (
     select
         filename,
         service_type,
         has_fares,
-        {{ dbt.date_trunc('month', 'pickup_datetime') }} as pickup_month,
+        cast(pickup_datetime as date) as pickup_date,
+        exclusion_reason,
         count(*) as trips,
-        count(case when exclusion_reason is null then 1 end) as reported,
-        count(case when exclusion_reason = 'unknown pickup time' then 1 end) as unknown_pickup_times,
-        count(case when exclusion_reason = 'unknown pickup zone' then 1 end) as unknown_pickup_zones,
-        count(case when exclusion_reason = 'unknown dropoff zone' then 1 end) as unknown_dropoff_zones,
         count(case when has_fares and vendorid is null then 1 end) as unknown_vendors,
         count(case when fare_amount < 0 then 1 end) as negative_fares,
         count(case when has_fares and (fare_amount is null or total_amount is null) then 1 end) as unknown_amounts,
         count(case when trip_distance = 0 then 1 end) as zero_distances,
         count(case when has_no_duration then 1 end) as no_durations
     from trips
-    group by 1, 2, 3, 4
+    group by 1, 2, 3, 4, 5
 )
 
 select
     filename,
     service_type,
     has_fares,
-    cast(sum(trips) as {{ dbt.type_bigint() }}) as trips,
-    cast(sum(reported) as {{ dbt.type_bigint() }}) as reported,
-    cast(sum(unknown_pickup_times) as {{ dbt.type_bigint() }}) as unknown_pickup_times,
-    cast(sum(unknown_pickup_zones) as {{ dbt.type_bigint() }}) as unknown_pickup_zones,
-    cast(sum(unknown_dropoff_zones) as {{ dbt.type_bigint() }}) as unknown_dropoff_zones,
-    cast(sum(case
-        when pickup_month <> cast({{ dbt.concat(["left(right(filename, 11), 7)", "'-01'"]) }} as timestamp) then trips else 0
-    end) as {{ dbt.type_bigint() }}) as outside_month,
-    cast(sum(unknown_vendors) as {{ dbt.type_bigint() }}) as unknown_vendors,
-    cast(sum(negative_fares) as {{ dbt.type_bigint() }}) as negative_fares,
-    cast(sum(unknown_amounts) as {{ dbt.type_bigint() }}) as unknown_amounts,
-    cast(sum(zero_distances) as {{ dbt.type_bigint() }}) as zero_distances,
-    cast(sum(no_durations) as {{ dbt.type_bigint() }}) as no_durations
-from by_month
+    {{ sum_of('trips') }} as trips,
+    {{ sum_of('trips', "exclusion_reason is null") }} as reported,
+    {{ sum_of('trips', "exclusion_reason = 'unknown pickup time'") }} as unknown_pickup_times,
+    {{ sum_of('trips', "exclusion_reason = 'unknown pickup zone'") }} as unknown_pickup_zones,
+    {{ sum_of('trips', "exclusion_reason = 'unknown dropoff zone'") }} as unknown_dropoff_zones,
+    {{ sum_of('trips', outside_month('pickup_date', 'filename')) }} as outside_month,
+    {{ sum_of('unknown_vendors') }} as unknown_vendors,
+    {{ sum_of('negative_fares') }} as negative_fares,
+    {{ sum_of('unknown_amounts') }} as unknown_amounts,
+    {{ sum_of('zero_distances') }} as zero_distances,
+    {{ sum_of('no_durations') }} as no_durations
+from days
 group by 1, 2, 3

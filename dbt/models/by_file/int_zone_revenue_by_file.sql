@@ -1,3 +1,4 @@
+{{ config(not_null=['filename']) }}
 -- depends_on: {{ ref('changed_files') }}
 
 select

@@ -1,3 +1,4 @@
+{{ config(not_null=['filename']) }}
 -- depends_on: {{ ref('changed_files') }}
 
 with trips as (
@@ -16,24 +17,41 @@ with trips as (
     ) as counted
     where {{ is_in_changed_files('filename') }}
     {%- endif %}
+),
+
+hours as (
+    select
+        filename,
+        service_type,
+        {{ dbt.date_trunc('hour', 'pickup_datetime') }} as pickup_time,
+        count(*) as trips,
+        sum(total_amount) as total_amount,
+        sum(fare_amount) as fare_amount,
+        sum(tip_amount) as tip_amount,
+        sum(paid_by_card) as paid_by_card,
+        sum(trip_distance) as trip_distance,
+        count(trip_distance) as trips_with_distance,
+        sum(case when trip_duration_minutes > 0 and trip_duration_minutes < 1440 then trip_duration_minutes end)
+            as trip_duration_minutes,
+        count(case when trip_duration_minutes > 0 and trip_duration_minutes < 1440 then 1 end) as trips_with_duration
+    from trips
+    where pickup_datetime is not null
+    group by 1, 2, 3
 )
 
 select
     filename,
     service_type,
-    cast(pickup_datetime as date) as pickup_date,
-    {{ weekday('pickup_datetime') }} as pickup_weekday,
-    cast(extract(hour from pickup_datetime) as {{ dbt.type_int() }}) as pickup_hour,
-    count(*) as trips,
-    sum(total_amount) as total_amount,
-    sum(fare_amount) as fare_amount,
-    sum(tip_amount) as tip_amount,
-    sum(paid_by_card) as paid_by_card,
-    sum(trip_distance) as trip_distance,
-    count(trip_distance) as trips_with_distance,
-    sum(case when trip_duration_minutes > 0 and trip_duration_minutes < 1440 then trip_duration_minutes end)
-        as trip_duration_minutes,
-    count(case when trip_duration_minutes > 0 and trip_duration_minutes < 1440 then 1 end) as trips_with_duration
-from trips
-where pickup_datetime is not null
-group by 1, 2, 3, 4, 5
+    cast(pickup_time as date) as pickup_date,
+    {{ weekday('pickup_time') }} as pickup_weekday,
+    cast(extract(hour from pickup_time) as {{ dbt.type_int() }}) as pickup_hour,
+    trips,
+    total_amount,
+    fare_amount,
+    tip_amount,
+    paid_by_card,
+    trip_distance,
+    trips_with_distance,
+    trip_duration_minutes,
+    trips_with_duration
+from hours

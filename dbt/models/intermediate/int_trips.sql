@@ -3,7 +3,13 @@ with trips as (
 )
 
 select
-    trips.*,
+    {% for column in trip_columns() if column not in ('pickup_locationid', 'dropoff_locationid') -%}
+    trips.{{ column }},
+    {% endfor -%}
+    trips.service_type,
+    {#- From the look-up where the zone is known, so that what was read from text to find it is not read once more. #}
+    coalesce(pickup.locationid, trips.pickup_locationid) as pickup_locationid,
+    coalesce(dropoff.locationid, trips.dropoff_locationid) as dropoff_locationid,
     {{ vendor_name('trips.vendorid') }} as vendor_name,
     {{ minutes_between('trips.pickup_datetime', 'trips.dropoff_datetime') }} as trip_duration_minutes,
     pickup.borough as pickup_borough,

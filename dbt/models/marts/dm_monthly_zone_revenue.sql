@@ -1,3 +1,4 @@
+{{ config(tags=['files']) }}
 select
     revenue_zone,
     revenue_month,

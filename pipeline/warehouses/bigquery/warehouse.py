@@ -162,6 +162,10 @@ class BigQueryWarehouse:
                 if (dataset, table.table_id) in expected and not LABELS.items() <= table.labels.items()
             ]
 
+    def has_relations(self, names: Collection[str]) -> bool:
+        with self._asking("the models' tables") as client:
+            return {*names} <= {table.table_id for table in tables_in(client, self.project, self.marts_dataset)}
+
     def record_build(self, build: Build) -> None:
         record_build(self.project, self.marts_dataset, build)
 

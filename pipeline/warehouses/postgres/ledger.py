@@ -85,6 +85,14 @@ def foreign_relations(
     return found
 
 
+def has_relations(connection: Connection, schema: str, names: Collection[str]) -> bool:
+    """Whether the schema has a table or view of each of these names."""
+    with connection.cursor() as cursor:
+        cursor.execute(statement("count_relations"), {"schema": schema, "names": [*names]})
+        [(found,)] = cursor.fetchall()
+        return bool(found == len({*names}))
+
+
 def _build_table(schema: str) -> sql.Identifier:
     return sql.Identifier(schema, "dbt_build")
 

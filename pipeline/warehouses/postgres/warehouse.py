@@ -26,7 +26,14 @@ from pipeline.warehouses.postgres.connection import (
     translate_errors,
 )
 from pipeline.warehouses.postgres.file_checksums import file_checksums
-from pipeline.warehouses.postgres.ledger import all_loads, find_build, find_load, foreign_relations, record_build
+from pipeline.warehouses.postgres.ledger import (
+    all_loads,
+    find_build,
+    find_load,
+    foreign_relations,
+    has_relations,
+    record_build,
+)
 from pipeline.warehouses.postgres.loading import forget, load
 from pipeline.warehouses.postgres.tables import Tables, ensure_schema, ensure_tables
 from pipeline.warehouses.postgres.watch import watch_connection
@@ -150,6 +157,10 @@ class PostgresWarehouse:
     def foreign_relations(self, models: Collection[str]) -> list[str]:
         with self._connection("the models' relations cannot be listed") as connection:
             return foreign_relations(connection, self.database.schema, self.marts_schema, models)
+
+    def has_relations(self, names: Collection[str]) -> bool:
+        with self._connection("the models' relations cannot be looked at") as connection:
+            return has_relations(connection, self.marts_schema, names)
 
     def record_build(self, build: Build) -> None:
         with (
