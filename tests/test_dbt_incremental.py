@@ -10,7 +10,7 @@ import pytest
 from conftest import JANUARY, execute
 from golden_releases import MARTS, ZONES, write_release
 from models import build_models, load_release, mart
-from trips import FEBRUARY, HEADER, trip
+from trips import HEADER, trip
 
 from pipeline.datasets import Release, dataset_named
 from pipeline.errors import PipelineError
@@ -18,16 +18,7 @@ from pipeline.warehouses.postgres.connection import PostgresDatabase
 from pipeline.warehouses.postgres.loading import forget
 
 MARCH = datetime.date(2019, 3, 1)
-pytestmark = pytest.mark.models
-
-
-@pytest.fixture
-def built(database: PostgresDatabase, golden_mirror: Path, tmp_path: Path) -> PostgresDatabase:
-    """A database with two months of green trips loaded and the models built."""
-    for dataset, month in (("zones", JANUARY), ("green", JANUARY), ("green", FEBRUARY)):
-        load_release(database, golden_mirror, tmp_path, dataset, month)
-    build_models(database, tmp_path / "dbt")
-    return database
+pytestmark = [pytest.mark.models, pytest.mark.usefixtures("golden_mirror")]
 
 
 def test_incremental_builds_end_where_a_full_refresh_does(
