@@ -73,24 +73,67 @@ def database(request: pytest.FixtureRequest, server: str) -> Iterator[PostgresDa
     execute(replace(database, schema="public"), f"DROP SCHEMA IF EXISTS {database.schema} CASCADE")
 
 
+@pytest.fixture(scope="session")
+def parsed_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file, of all workers, with what dbt has parsed of the project; there once it has."""
+    folder = tmp_path_factory.getbasetemp()
+    return (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "postgres.partial_parse.msgpack"
+
+
 @pytest.fixture
-def database_for_models(
-    server: str, tmp_path: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[PostgresDatabase]:
+def database_for_models(server: str, parsed_project: Path, tmp_path: Path) -> Iterator[PostgresDatabase]:
     """A database of this test's own, called as ever, and what dbt has parsed of the project there: it parses the whole
     project again, for seconds, where the database or the schema is called otherwise."""
-    create, drop = "CREATE DATABASE models", "DROP DATABASE IF EXISTS models WITH (FORCE)"
-    parsed = tmp_path_factory.getbasetemp() / "postgres.partial_parse.msgpack"
     folders = [tmp_path / "dbt", tmp_path / "data" / "dbt"]
-    for folder in folders if parsed.exists() else []:
+    for folder in folders if parsed_project.exists() else []:
         folder.mkdir(parents=True)
-        shutil.copy(parsed, folder)
-    _execute_alone(server, drop, create)
+        shutil.copy(parsed_project, folder)
+    with new_models_database(server) as database:
+        yield database
+    for folder in folders:
+        keep_parsed(folder, parsed_project)
+
+
+@contextlib.contextmanager
+def new_models_database(server: str, template: str = "template1") -> Iterator[PostgresDatabase]:
+    """The database in which models are built, made anew and dropped at the end."""
+    drop = "DROP DATABASE IF EXISTS models WITH (FORCE)"
+    _execute_alone(server, drop, f"CREATE DATABASE models TEMPLATE {template}")
     yield PostgresDatabase(server.replace("/postgres?", "/models?"), "taxi")
     _execute_alone(server, drop)
-    for folder in folders if not parsed.exists() else []:
-        if (folder / parsed.name).exists():
-            shutil.copy(folder / parsed.name, parsed)
+
+
+def keep_parsed(folder: Path, parsed_project: Path) -> None:
+    """Keeps what dbt has parsed in a folder for those that come after, if it is the first."""
+    if (folder / parsed_project.name).exists() and not parsed_project.exists():
+        part = parsed_project.with_suffix(f".{os.getpid()}")
+        shutil.copy(folder / parsed_project.name, part)
+        part.replace(parsed_project)
+
+
+@pytest.fixture(scope="session")
+def template(server: str, parsed_project: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The name of a database with the zones and two golden months of green, of which the models are built."""
+    from golden_releases import write_golden_releases  # which imports this module, as do the others
+    from models import build_models, load_release
+    from trips import FEBRUARY
+
+    folder = tmp_path_factory.mktemp("template")
+    write_golden_releases(folder)
+    with new_models_database(server) as database:
+        for dataset, month in (("zones", JANUARY), ("green", JANUARY), ("green", FEBRUARY)):
+            load_release(database, folder, folder, dataset, month)
+        build_models(database, folder / "dbt")
+        keep_parsed(folder / "dbt", parsed_project)
+        _execute_alone(server, "CREATE DATABASE built TEMPLATE models")
+    return "built"
+
+
+@pytest.fixture
+def built(template: str, server: str, database_for_models: PostgresDatabase) -> Iterator[PostgresDatabase]:
+    """The database of a test that is marked `models`, with two months of green trips loaded and the models built."""
+    with new_models_database(server, template) as database:
+        yield database
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from pathlib import Path
 from typing import Any
 
@@ -9,27 +10,19 @@ import pytest
 from conftest import JANUARY, execute
 from golden_releases import MARTS, ZONES, write_release
 from models import build_models, load_release, mart
-from trips import FEBRUARY, HEADER, trip
+from trips import HEADER, trip
 
 from pipeline.datasets import Release, dataset_named
 from pipeline.errors import PipelineError
 from pipeline.warehouses.postgres.connection import PostgresDatabase
 from pipeline.warehouses.postgres.loading import forget
 
+MARCH = datetime.date(2019, 3, 1)
 ABOUT_FILES = {
     *("changed_files", "fact_trips", "trips_by_hour", "int_zone_revenue_by_file", "file_quality"),
     *("dm_monthly_zone_revenue", "facts_hold", "monthly_revenue_is_that_of_the_files", "built_files"),
 }
-pytestmark = pytest.mark.models
-
-
-@pytest.fixture
-def built(database: PostgresDatabase, golden_mirror: Path, tmp_path: Path) -> PostgresDatabase:
-    """A database with two months of green trips loaded and the models built."""
-    for dataset, month in (("zones", JANUARY), ("green", JANUARY), ("green", FEBRUARY)):
-        load_release(database, golden_mirror, tmp_path, dataset, month)
-    build_models(database, tmp_path / "dbt")
-    return database
+pytestmark = [pytest.mark.models, pytest.mark.usefixtures("golden_mirror")]
 
 
 def test_incremental_builds_end_where_a_full_refresh_does(

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 from conftest import Run, execute, settings, start_command
-from waiting import held, until_it_waits, until_its_sessions_end
+from waiting import held, until_it_waits
 
 from pipeline.warehouses.postgres.connection import PostgresDatabase
 from pipeline.warehouses.postgres.embedded import ensure_running
@@ -56,39 +56,31 @@ def test_report_is_of_the_marts_and_made_again_only_when_they_change(
     assert list(page.parent.iterdir()) == [page]
 
 
-def test_report_reads_no_row_of_trips_and_no_loaded_table(
-    luigi: Run, database: PostgresDatabase, page: Path, tmp_path: Path
-) -> None:
-    assert luigi("LoadTripdata", "--taxi", "green", "--month", "2019-01").returncode == 0
-    built = luigi("DbtBuild", "--warehouse", "postgres")
-    assert built.returncode == 0, built.stderr
-    until_its_sessions_end(database, "dbt")
-    before = execute(database, READ, database.schema)
-    assert len(before) == 4  # the tables and their partitions
+def test_report_reads_no_row_of_trips_and_no_loaded_table(luigi: Run, built: PostgresDatabase, page: Path) -> None:
+    before = execute(built, READ, built.schema)
+    assert len(before) == 6  # the tables and their partitions
 
-    with held(database, "LOCK TABLE fact_trips, green_tripdata IN ACCESS EXCLUSIVE MODE"):  # who reads them now waits
+    with held(built, "LOCK TABLE fact_trips, green_tripdata IN ACCESS EXCLUSIVE MODE"):  # who reads them now waits
         made = luigi(*REPORT, PGOPTIONS="-c lock_timeout=2s")
 
     assert made.returncode == 0, made.stderr
     assert "New York taxi trips" in page.read_text()
-    assert execute(database, READ, database.schema) == before
+    assert execute(built, READ, built.schema) == before
 
 
 def test_report_of_marts_that_are_gone_says_so_in_a_line(
-    luigi: Run, database: PostgresDatabase, mirror: Path, tmp_path: Path
+    luigi: Run, built: PostgresDatabase, mirror: Path, tmp_path: Path
 ) -> None:
-    assert luigi("DbtBuild", "--warehouse", "postgres").returncode == 0
-
-    with held(database, "LOCK TABLE file_quality"):
-        reading = start_command("luigi", "--module", "pipeline", *REPORT, **settings(tmp_path, database, mirror))
-        until_it_waits(database, ".*file_quality")
-        crash_server(database)
+    with held(built, "LOCK TABLE file_quality"):
+        reading = start_command("luigi", "--module", "pipeline", *REPORT, **settings(tmp_path, built, mirror))
+        until_it_waits(built, ".*file_quality")
+        crash_server(built)
     output, _ = reading.communicate(timeout=30)
     assert reading.returncode == 30, output
     assert re.search(r"ERROR: failed .*: the report cannot be made: the database connection broke", output), output
     assert "Traceback" not in output
 
-    execute(database, "DROP TABLE file_quality")
+    execute(built, "DROP TABLE file_quality")
     failed = luigi(*REPORT)
     assert failed.returncode == 30
     assert "the report cannot be made" in failed.stderr and "file_quality" in failed.stderr, failed.stderr

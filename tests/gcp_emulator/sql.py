@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import uuid
 
@@ -13,6 +14,19 @@ from . import analyzer
 from .errors import ApiError, not_found, unsupported
 from .tables import Tables
 from .values import duck_type, q
+
+
+def duck_sql(tree):
+    """A DuckDB tree as text, which is made once."""
+    if "text" not in tree.meta:
+        tree.meta["text"] = tree.sql("duckdb", unsupported_level=sqlglot.ErrorLevel.RAISE)
+    return tree.meta["text"]
+
+
+@functools.cache
+def data_type(text):
+    """A type of DuckDB's; whoever puts it into a tree copies it."""
+    return exp.DataType.build(text, dialect="duckdb")
 
 
 class Sql(Tables):
@@ -50,7 +64,7 @@ class Sql(Tables):
 
         def fix(n):
             if isinstance(n, exp.DataType) and n.this == exp.DataType.Type.DECIMAL and not n.expressions:
-                return exp.DataType.build("DECIMAL(38,9)", dialect="duckdb")
+                return data_type("DECIMAL(38,9)").copy()
             if isinstance(n, (exp.Cast, exp.TryCast)) and n.to.is_type("text"):
                 return exp.Anonymous(this="bq_str", expressions=[n.this])
             if isinstance(n, (exp.Cast, exp.TryCast)) and n.to.is_type("bigint"):
@@ -71,16 +85,25 @@ class Sql(Tables):
             if isinstance(n, exp.Parameter):
                 return exp.Cast(
                     this=exp.Placeholder(this=n.name.lower()),
-                    to=exp.DataType.build(ctx["param_types"][n.name.lower()], dialect="duckdb"),
+                    to=data_type(ctx["param_types"][n.name.lower()]).copy(),
                 )
             return n
 
         return ast.transform(fix)
 
-    def statement(self, sql, ast, ctx, job, dry=False):
-        """Check and run one statement. Returns (fields, rows) of a query, else None."""
-        refs, raw = [], ast.copy()
-        tree = self.translate(ast, ctx, refs)
+    @functools.lru_cache(256)  # noqa: B019  an emulator lives as long as its process
+    def parsed(self, sql, project, dataset, param_types):
+        """(GoogleSQL tree, DuckDB tree, tables) of a statement; whoever has them leaves them as they are."""
+        raw, refs = sqlglot.parse_one(sql, read="bigquery"), []
+        if isinstance(raw, (exp.Command, exp.Declare)):
+            raise unsupported("scripting (DECLARE, SET, ...)")
+        ctx = {"project": project, "dataset": dataset, "param_types": dict(param_types)}
+        return raw, self.translate(raw.copy(), ctx, refs), tuple(refs)
+
+    def statement(self, sql, query, ctx, job, dry=False):
+        """Check and run one statement, as what `query` says. Returns (fields, rows) of a query, else None."""
+        types = tuple(sorted(ctx["param_types"].items()))
+        raw, tree, refs = self.parsed(query, ctx["project"], ctx.get("dataset"), types)
         if not refs or not ctx["location"]:
             ctx["location"] = ctx["location"] or next(
                 (self.datasets[r[:2]]["location"] for r in refs if r[:2] in self.datasets), "US"
@@ -137,7 +160,7 @@ class Sql(Tables):
             raise unsupported(f"the statement {kind}")
         bytes_ = (
             sum(self.size(r)[1] for r in scanned if r["type"] == "TABLE")
-            if kind in ("Query", "CreateTableAsSelect", "Merge", "Delete", "Insert", "Update", "Assert")
+            if not dry and kind in ("Query", "CreateTableAsSelect", "Merge", "Delete", "Insert", "Update", "Assert")
             else 0
         )
         job["totalBytesProcessed"] = job.get("totalBytesProcessed", 0) + bytes_
@@ -166,7 +189,7 @@ class Sql(Tables):
             raise ApiError(400, "invalidQuery", re.sub(r"^[\w ]+ Error: ", "", str(e)).split("\n")[0]) from e
 
     def duck(self, tree, ctx):
-        text = tree.sql("duckdb", unsupported_level=sqlglot.ErrorLevel.RAISE)
+        text = duck_sql(tree)
         used = set(re.findall(r"\$(\w+)", text))
         return self.con.execute(text, {k: v for k, v in ctx["params"].items() if k in used})
 
@@ -179,7 +202,7 @@ class Sql(Tables):
 
     def fill(self, tmp, fields, tree, ctx):
         """Run a query into a new temporary table with exactly these columns."""
-        body = tree.sql("duckdb", unsupported_level=sqlglot.ErrorLevel.RAISE)
+        body = duck_sql(tree)
         self.con.execute(
             f"CREATE TEMP TABLE {tmp} ({', '.join(f'c{i} ' + duck_type(f) for i, f in enumerate(fields))})"
         )
@@ -192,7 +215,9 @@ class Sql(Tables):
             raise
 
     def target(self, node, ctx):
-        return self.resolve(exp.Table(this=exp.to_identifier(".".join(node.name_path))), ctx)
+        path = ".".join(node.name_path)
+        path = re.sub(rf"^{analyzer.PROJECT}(?=[.])", ctx["project"], path)
+        return self.resolve(exp.Table(this=exp.to_identifier(path)), ctx)
 
     def options(self, node, raw):
         """(REST properties, other options) of a statement's OPTIONS."""
@@ -378,7 +403,7 @@ class Sql(Tables):
                 raise unsupported("WHEN MATCHED")
             if isinstance(w.args.get("then"), exp.Insert) and not w.args["then"].args.get("expression"):
                 raise unsupported("INSERT ROW")
-        text = tree.sql("duckdb", unsupported_level=sqlglot.ErrorLevel.RAISE) + " RETURNING merge_action"
+        text = duck_sql(tree) + " RETURNING merge_action"
         done = [
             r[0]
             for r in self.con.execute(

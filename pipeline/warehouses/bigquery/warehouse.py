@@ -163,8 +163,8 @@ class BigQueryWarehouse:
             ]
 
     def has_relations(self, names: Collection[str]) -> bool:
-        with self._asking("the models' tables") as client:
-            return {*names} <= {table.table_id for table in tables_in(client, self.project, self.marts_dataset)}
+        with self._client("the models' tables") as client:
+            return {*names} <= {table.table_id for table in list_tables(client, self.project, self.marts_dataset)}
 
     def record_build(self, build: Build) -> None:
         record_build(self.project, self.marts_dataset, build)
