@@ -55,7 +55,7 @@ class Section(luigi.Config):
 
 
 class SourceSettings(Section, section="source"):
-    """Where release files come from."""
+    """The sources of release files."""
 
     base_url: str = luigi.Parameter(
         default=RELEASE_MIRROR,
@@ -107,7 +107,7 @@ class SourceSettings(Section, section="source"):
         return VerificationOptions(self.any_month, self.ignore_unknown_columns)
 
     def are_publishers(self) -> bool:
-        """Whether only the publishers' own sites are asked; of what another source has, nothing is known."""
+        """Returns whether all sources are the publishers' sites, whose months are known."""
         return self.base_url == RELEASE_MIRROR and self.tlc_base_url in ("", TLC_SITE)
 
     def locations(self, release: Release, source: str = "") -> tuple[Location, ...]:
@@ -119,7 +119,7 @@ class SourceSettings(Section, section="source"):
 
 
 class StorageSettings(Section, section="storage"):
-    """Where files are kept."""
+    """The locations of files."""
 
     root: str = luigi.Parameter(
         default="data",
@@ -173,7 +173,7 @@ class PostgresSettings(Section, section="postgres"):
         significant=False,
         description="a libpq URL or key=value string; empty: the embedded PostgreSQL below [storage] root",
     )
-    schema: str = luigi.Parameter(default="public", description="the schema to work in; created if missing")
+    schema: str = luigi.Parameter(default="public", description="the schema of the tables; created if missing")
     copy_streams: int = CountParameter(least=1, default=2, description="how many COPY streams a load uses")
     connect_timeout: int = CountParameter(least=1, default=15, description="seconds to wait for a connection")
     lock_timeout: float = DurationParameter(
@@ -204,7 +204,7 @@ class GcpSettings(Section, section="gcp"):
 
 
 class DbtSettings(Section, section="dbt"):
-    """Where the dbt models go, and how they are built."""
+    """How and where the dbt models are built."""
 
     schema: str = luigi.Parameter(
         default="",

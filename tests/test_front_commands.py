@@ -46,7 +46,7 @@ def test_range_is_cut_to_what_is_published_so_far() -> None:
     with pytest.raises(PipelineError, match="green is published for"):
         Months.parse("1999").published(green)
     with pytest.raises(PipelineError, match="is in the future"):
-        Months.parse(f"{today.year + 1}").begun()
+        Months.parse(f"{today.year + 1}").until_now()
 
 
 @pytest.mark.parametrize(

@@ -194,7 +194,7 @@ def test_two_datasets_whose_files_have_one_name_do_not_share_an_object(loadable:
         lambda: upload_lines(loadable, [], tmp_path, spec=other),
     ):
         with pytest.raises(
-            PipelineError, match="holds a file of the dataset green, and that of lime has the same name"
+            PipelineError, match="contains a file of the dataset green, and the file of lime has the same name"
         ):
             attempt()
     assert not forget(loadable.place, Release(other, JANUARY))

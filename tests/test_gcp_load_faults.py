@@ -238,7 +238,7 @@ def test_queries_may_be_allowed_any_number_of_bytes(uploaded: GoogleCloud) -> No
 def test_table_of_others_is_left_alone(uploaded: GoogleCloud) -> None:
     uploaded.rows("CREATE OR REPLACE TABLE green_tripdata (unique_row_id STRING, mine INT64)")
 
-    with pytest.raises(PipelineError, match=r"green_tripdata is there already and is not the one that .*green\.yaml"):
+    with pytest.raises(PipelineError, match=r"green_tripdata exists already and is not the one that .*green\.yaml"):
         load_uploaded(uploaded)
     assert steps(uploaded)["stage"] == 0
 

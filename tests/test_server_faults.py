@@ -245,7 +245,7 @@ def test_table_that_is_not_ours_is_left_alone(database: PostgresDatabase, tmp_pa
     execute(database, f"CREATE SCHEMA {database.schema}")
     execute(database, f"CREATE {kind}")
 
-    with pytest.raises(PipelineError, match=rf"{database.schema}\.green_tripdata is there already and is not the one"):
+    with pytest.raises(PipelineError, match=rf"{database.schema}\.green_tripdata exists already and is not the one"):
         load(database, job_of(LINES, tmp_path), silent)
 
     relations = "SELECT relname::text FROM pg_class WHERE relnamespace = current_schema()::regnamespace"

@@ -101,7 +101,7 @@ def test_valid_file_says_all_that_there_is_to_know(tmp_path: Path) -> None:
             "table: tricycle_trips",
             "table: load_ledger",
             4,
-            "the table load_ledger belongs to the pipeline itself already",
+            "the table load_ledger already belongs to the pipeline itself",
         ),
         (".csv.gz", ".parquet", 5, "the path must end in .csv or .csv.gz"),
         ("2021-01", "January", 6, "'January' is not a month such as 2019-01"),
@@ -139,7 +139,7 @@ def test_mistake_is_told_with_its_file_and_line(tmp_path: Path, old: str, new: s
         ("name: tlc", "name: mirror", 7, "there are two sources called mirror"),
         ("'tricycle_trips_{month}.parquet'", "'trips_{month}.parquet'", 7, "must be called tricycle_trips_{month}"),
         ("'tricycle_trips_{month}.parquet'", "'tricycle_trips_{month}.csv'", 7, "the path must end in .parquet"),
-        ("sources:", "last_month: 2021-07\nsources:", 5, "'last_month' belongs to one of the sources"),
+        ("sources:", "last_month: 2021-07\nsources:", 5, "'last_month' must be a key of a source"),
         ("columns:", "key_blanks: {Horn: Bell}\ncolumns:", 10, "'horn', which is not part of row_key"),
         ("columns:", "key_blanks: {Bell: Horn}\ncolumns:", 10, "'horn', which is not a column"),
         ("columns:", "month_share: 1.5\ncolumns:", 10, "'1.5' is not a share from 0 to 1"),
@@ -176,7 +176,7 @@ def test_file_that_is_no_dataset_at_all_is_told_too(tmp_path: Path, text: bytes,
 def test_two_datasets_cannot_have_one_table(folder: Path) -> None:
     (folder / "tricycles.yaml").write_text(VALID.replace("tricycle_trips\n", "green_tripdata\n"))
     with pytest.raises(
-        PipelineError, match=r"tricycles.yaml, line 4: the table green_tripdata belongs to the dataset green"
+        PipelineError, match=r"tricycles.yaml, line 4: the table green_tripdata already belongs to the dataset green"
     ):
         all_datasets()
 

@@ -75,7 +75,7 @@ def wanted_months(dataset: Dataset, months: Months | None, base_url: str) -> Mon
     if settings.are_publishers():
         found, why = months.published(dataset), "published"
     else:
-        found, why = months.begun(), "past or present"
+        found, why = months.until_now(), "past or present"
     if found != months:
         print(f"{dataset.name}: of {months}, {found} is {why}; the rest is left out", file=sys.stderr)
     return found

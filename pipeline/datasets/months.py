@@ -1,4 +1,4 @@
-"""A range of months, as the words of a command name it."""
+"""Ranges of months on the command line."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Months:
 
     @classmethod
     def parse(cls, text: str) -> Months:
-        """Reads 2020-03, 2020-03..2020-07 or 2020.
+        """Parses 2020-03, 2020-03..2020-07 or 2020.
 
-        :raises ValueError: when the text is none of them, or the range is empty.
+        :raises ValueError: if the text has another format or the range is empty.
         """
         if text.isdecimal() and len(text) == 4:
             return cls(parse_month(f"{text}-01"), parse_month(f"{text}-12"))
@@ -41,7 +41,7 @@ class Months:
 
     @property
     def stop(self) -> datetime.date:
-        """The month after the last one, where Luigi's ranges stop."""
+        """The month after the last one, the exclusive end of Luigi's ranges."""
         return self.last + _MONTH
 
     def __contains__(self, month: datetime.date) -> bool:
@@ -54,13 +54,13 @@ class Months:
             month += _MONTH
 
     def __str__(self) -> str:
-        """As `parse` reads it."""
+        """Returns the range in the format of `parse`."""
         return format_month(self.first) if self.is_one else f"{format_month(self.first)}..{format_month(self.last)}"
 
-    def begun(self) -> Months:
-        """Those of them that have begun.
+    def until_now(self) -> Months:
+        """Returns the months that have begun.
 
-        :raises PipelineError: when that is none.
+        :raises PipelineError: if there are none.
         """
         now = datetime.datetime.now(datetime.UTC).date().replace(day=1)
         if self.first > now:
@@ -68,12 +68,12 @@ class Months:
         return Months(self.first, min(self.last, now))
 
     def published(self, dataset: Dataset) -> Months:
-        """Those of them that the publisher may have.
+        """Returns the months that the publisher may have.
 
-        :raises PipelineError: when that is none.
+        :raises PipelineError: if there are none.
         """
         first = max(self.first, dataset.first_month or self.first)
         last = min(self.last, dataset.last_month or self.last)
         if last < first:
             raise PipelineError(f"{dataset.name} is published for {dataset.published_months()} only, not for {self}")
-        return Months(first, last).begun()
+        return Months(first, last).until_now()

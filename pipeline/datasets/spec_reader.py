@@ -121,7 +121,7 @@ def read_spec(file: Path, used_tables: Mapping[str, str] = _NO_TABLES) -> Datase
     spec = _spec(keys, root)
     _check(spec, keys, root, file)
     if owner := {**_OWN_TABLES, **used_tables}.get(spec.table):
-        raise keys["table"].error(f"the table {spec.table} belongs to {owner} already")
+        raise keys["table"].error(f"the table {spec.table} already belongs to {owner}")
     return spec
 
 
@@ -159,10 +159,10 @@ def _spec(keys: dict[str, _Node], root: _Node) -> Dataset:
 def _sources(keys: dict[str, _Node], root: _Node) -> tuple[Source, ...]:
     if "sources" not in keys:
         if "path" not in keys:
-            raise root.error("missing key path, or sources")
+            raise root.error("missing key path or sources")
         return (_source({name: keys[name] for name in _ONE_SOURCE & keys.keys()}, MIRROR, "csv"),)
-    if doubled := sorted(_ONE_SOURCE & keys.keys()):
-        raise keys[doubled[0]].error(f"'{doubled[0]}' belongs to one of the sources, as there are sources")
+    if misplaced := sorted(_ONE_SOURCE & keys.keys()):
+        raise keys[misplaced[0]].error(f"'{misplaced[0]}' must be a key of a source, as there are sources")
     sources: dict[str, Source] = {}
     for entry in keys["sources"].items():
         found = entry.mapping(_ONE_SOURCE | {"name", "format", "before"}, {"name", "format", "path"})
@@ -171,8 +171,8 @@ def _sources(keys: dict[str, _Node], root: _Node) -> tuple[Source, ...]:
             raise found["name"].error(f"there are two sources called {name}")
         sources[name] = _source(found, name, found["format"].choice(tuple(SUFFIXES)))
         first = next(iter(sources.values()))
-        if _stem(sources[name].path) != _stem(first.path):
-            raise found["path"].error(f"the file must be called {_stem(first.path)} in every source")
+        if _base_name(sources[name].path) != _base_name(first.path):
+            raise found["path"].error(f"the file must be called {_base_name(first.path)} in every source")
     return tuple(sources.values())
 
 
@@ -184,7 +184,7 @@ def _source(keys: dict[str, _Node], name: str, format_: str) -> Source:
     return Source(name, format_, path, first, last, keys["before"].text() if "before" in keys else "")
 
 
-def _stem(path: str) -> str:
+def _base_name(path: str) -> str:
     return path.rsplit("/", 1)[-1].removesuffix(".gz").rsplit(".", 1)[0]
 
 

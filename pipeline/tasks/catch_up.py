@@ -36,8 +36,8 @@ class CatchUpMonthly(RangeMonthly):
     """
 
     # Luigi's defaults silently skip old months.
-    months_back = luigi.IntParameter(default=1200, description="how many months before now to look at, at most")
-    task_limit = luigi.IntParameter(default=1200, description="how many months to require, at most")
+    months_back = luigi.IntParameter(default=1200, description="maximum number of months before now to check")
+    task_limit = luigi.IntParameter(default=1200, description="maximum number of months to run")
     param_name: str = luigi.Parameter(  # type: ignore[assignment]
         default="month", positional=False, description="which parameter takes the month"
     )

@@ -30,14 +30,16 @@ class SourceParameter(luigi.ChoiceParameter[str]):
             choices=["", MIRROR, TLC],
             default="",
             significant=False,
-            description="where to take it from, mirror or tlc; empty: [source] prefer, or else by the month",
+            description="the source, mirror or tlc; empty: [source] prefer, or else by the month",
         )
 
 
 class Extract(ReleaseTask):
     """Puts a release file in place once it is complete and verified; complete when the file is there."""
 
-    force = luigi.BoolParameter(default=False, significant=False, description="fetch it anew even if it is there")
+    force = luigi.BoolParameter(
+        default=False, significant=False, description="download the file again even if it exists"
+    )
     source = ""
 
     def __init__(self, *args: Any, **kwargs: Any):

@@ -41,7 +41,7 @@ class Load(ReleaseTask):
     priority = 1  # before tasks that depend on several loads
 
     force = luigi.BoolParameter(
-        default=False, significant=False, description="extract and load again, in the place of what is loaded"
+        default=False, significant=False, description="extract and load again, replacing what is loaded"
     )
 
     @property
@@ -89,7 +89,7 @@ class Load(ReleaseTask):
         if entry.rows_loaded:
             logger.info(message)
         else:
-            logger.warning("%s: no row of the file is new; is it the right month's? If not: `pipeline forget`", message)
+            logger.warning("%s: no row of the file is new; if it is the wrong file, run `pipeline forget`", message)
         self.set_status(
             message,
             rows=entry.rows_loaded,

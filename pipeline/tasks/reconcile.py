@@ -27,7 +27,7 @@ class ReconcileTripdata(TripdataTask):
     Complete when the current loads have been compared and are equal.
     """
 
-    force = luigi.BoolParameter(default=False, significant=False, description="compare again what has been compared")
+    force = luigi.BoolParameter(default=False, significant=False, description="compare again even if it was done")
 
     def requires(self) -> dict[str, luigi.Task]:
         return {name: load_tripdata(name, self.taxi, self.month) for name in _COMPARED}

@@ -36,7 +36,7 @@ class Upload(ReleaseTask):
     """Puts an extracted file into the bucket, uncompressed; complete when the object is there."""
 
     force = luigi.BoolParameter(
-        default=False, significant=False, description="extract and upload again, in the place of what is there"
+        default=False, significant=False, description="extract and upload again, replacing what is uploaded"
     )
 
     def extract(self) -> Extract:

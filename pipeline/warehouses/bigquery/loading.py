@@ -134,4 +134,4 @@ def _retry_on_conflict(attempt: Callable[[], T], failure: str) -> T:
             return attempt()
         except ConcurrentUpdate:
             time.sleep(random.uniform(0, min(0.1 * 2**number, _LONGEST_WAIT)))
-    raise TransientError(f"{failure}: other loads keep coming first; run again when they have finished")
+    raise TransientError(f"{failure}: other loads keep interfering; run again when they have finished")

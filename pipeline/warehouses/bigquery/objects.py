@@ -123,7 +123,7 @@ def _get_blob(client: Client, project: GoogleProject, release: Release) -> Blob 
     blob = client.bucket(project.bucket).get_blob(release.filename)
     if blob is not None and (owner := _dataset_of(blob, release)) != release.dataset.name:
         raise PipelineError(
-            f"gs://{project.bucket}/{release.filename} holds a file of the dataset {owner}, and that of"
+            f"gs://{project.bucket}/{release.filename} contains a file of the dataset {owner}, and the file of"
             f" {release.dataset.name} has the same name; choose another [gcp] bucket for one of them"
         )
     return blob

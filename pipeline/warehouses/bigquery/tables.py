@@ -71,7 +71,7 @@ def ensure_tables(client: Client, project: GoogleProject, spec: Dataset) -> None
     found = ensure_table(client, project, table)
     if not add_columns(client, found, table.schema):
         raise PipelineError(
-            f"the table {table.reference} is there already and is not the one that"
+            f"the table {table.reference} exists already and is not the one that"
             f" pipeline/datasets/{spec.name}.yaml declares; rename it, or choose another [gcp] dataset"
         )
 

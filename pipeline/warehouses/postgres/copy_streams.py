@@ -43,7 +43,7 @@ class _TooManyBadRows(Exception):
         self.row, self.further = row, further
 
 
-class Stager:
+class RowCopier:
     """Copies the rows of one file into one table, with one COPY stream per connection.
 
     Each block is committed separately, so the table must not be visible to others. The order of rows is undefined.

@@ -23,7 +23,7 @@ from pipeline.warehouses.postgres.connection import (
     table_exists,
     translate_errors,
 )
-from pipeline.warehouses.postgres.copy_streams import Stager
+from pipeline.warehouses.postgres.copy_streams import RowCopier
 from pipeline.warehouses.postgres.ledger import delete_load, find_load, record_load
 from pipeline.warehouses.postgres.partitions import (
     create_loading_table,
@@ -131,14 +131,14 @@ def _load_month(
                 ]
                 for stream in streams:
                     stack.enter_context(watch.watching(stream))
-                staged = Stager(release, tables.loading, streams, bad_rows)
-                staged.run(job.rows_expected, progress)
+                copier = RowCopier(release, tables.loading, streams, bad_rows)
+                copier.run(job.rows_expected, progress)
             with control, control.cursor() as cursor:
                 _delete_load(cursor, tables)
                 duplicates = index_partition(cursor, tables)
                 duplicates += publish_partition(cursor, tables)
                 quarantine_malformed(cursor, tables, bad_rows)
-                record_load(cursor, tables.schema, _entry(job, release, staged, duplicates, started_at))
+                record_load(cursor, tables.schema, _entry(job, release, copier, duplicates, started_at))
     except BaseException:
         with contextlib.suppress(psycopg2.Error), control.cursor() as cursor:
             drop_loading_table(cursor, tables)
@@ -155,9 +155,9 @@ def _load_lookup(control: Connection, job: LoadJob, tables: ReleaseTables, progr
     ):
         _delete_load(cursor, tables)
         cursor.execute(statement("delete_rows", table=tables.table))
-        staged = Stager(release, tables.table, [control], none)
-        staged.run(job.rows_expected, progress)
-        record_load(cursor, tables.schema, _entry(job, release, staged, 0, started_at))
+        copier = RowCopier(release, tables.table, [control], none)
+        copier.run(job.rows_expected, progress)
+        record_load(cursor, tables.schema, _entry(job, release, copier, 0, started_at))
 
 
 def _open(job: LoadJob) -> CsvRelease | ParquetRelease:
@@ -175,7 +175,11 @@ def _delete_load(cursor: Cursor, tables: ReleaseTables) -> bool:
 
 
 def _entry(
-    job: LoadJob, release: CsvRelease | ParquetRelease, staged: Stager, duplicates: int, started_at: datetime.datetime
+    job: LoadJob,
+    release: CsvRelease | ParquetRelease,
+    copier: RowCopier,
+    duplicates: int,
+    started_at: datetime.datetime,
 ) -> LedgerEntry:
     return LedgerEntry(
         task_family=job.task_family,
@@ -184,10 +188,10 @@ def _entry(
         source_url=job.source_url,
         source_bytes=release.bytes_read,
         source_sha256=release.sha256,
-        rows_read=staged.rows_read,
-        rows_loaded=staged.rows_copied - duplicates,
+        rows_read=copier.rows_read,
+        rows_loaded=copier.rows_copied - duplicates,
         rows_duplicate=duplicates,
-        rows_rejected=staged.bad_rows.count,
+        rows_rejected=copier.bad_rows.count,
         spec_version=job.release.dataset.version,
         started_at=started_at,
         run_id=job.run_id,

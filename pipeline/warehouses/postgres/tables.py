@@ -279,7 +279,7 @@ def _check(tables: Tables, found: TableDescription | None) -> None:
     ):
         return
     raise PipelineError(
-        f"the table {tables.schema}.{dataset.table} is there already and is not the one that"
+        f"the table {tables.schema}.{dataset.table} exists already and is not the one that"
         f" pipeline/datasets/{dataset.name}.yaml declares; rename it, or choose another schema with --postgres-schema"
     )
 
