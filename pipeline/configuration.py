@@ -5,6 +5,7 @@ from __future__ import annotations
 import configparser
 import gc
 import os
+import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -38,6 +39,7 @@ def configure() -> None:
 
     :raises PipelineError: if a setting is invalid.
     """
+    replace_closed_streams()
     # Luigi uses these settings, but warns that they are unused.
     warnings.filterwarnings("ignore", r".*'rpc_\w+' with value", UnconsumedParameterWarning)
     resolve_relative_folders()
@@ -49,6 +51,13 @@ def configure() -> None:
     # Excludes the imported modules from garbage collection, which saves 50 ms at exit and keeps their memory shared
     # with forked workers.
     gc.freeze()
+
+
+def replace_closed_streams() -> None:
+    """Gives a process that was started without standard output or error (`2>&-`) one that leads nowhere."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 (needed to the end of the process)
 
 
 def resolve_relative_folders() -> None:

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import re
-from collections.abc import Iterable
-from typing import NoReturn, TypeAlias
+from typing import TypeAlias
 
-from luigi.task_register import Register
-
+from pipeline.arguments import Parser, ShowVersion, monthly, months, one_of, positive
 from pipeline.command_line import WrongCommandLine
 from pipeline.commands import adopt, build, dbt, demo, forget, load, psql, report, status, stop, tasks, ui
 from pipeline.datasets import all_datasets, dataset_named, monthly_names
 from pipeline.datasets.months import Months
-from pipeline.errors import nearest
 from pipeline.warehouses import WAREHOUSES
 
 _EPILOG = """\
@@ -30,30 +26,9 @@ Settings come from luigi.cfg in this folder or in the checkout, and from environ
 named PIPELINE__<SECTION>__<KEY>, such as PIPELINE__POSTGRES__DSN.
 """
 
-
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
-_INVALID_CHOICE = re.compile(r"invalid choice: '(?P<word>.*)' \(choose from (?P<known>.*)\)")
-_UNKNOWN = re.compile(r"unrecognized arguments: (?P<word>--[\w-]+)")
-_ANOTHER_MONTH = re.compile(r"unrecognized arguments: \d{4}")
 _MONTHS = "a month (2020-04), a range (2020-03..2020-07) or a year (2020)"
 _EVERYWHERE = {**{name: (name,) for name in WAREHOUSES}, "both": ("postgres", "bigquery")}
-
-
-class Parser(argparse.ArgumentParser):
-    """Reports a mistake in one line, with the nearest known word, and exits with 2."""
-
-    def error(self, message: str) -> NoReturn:
-        if found := _INVALID_CHOICE.search(message):
-            known = [word.strip("' ") for word in found["known"].split(",")]
-            message += nearest(found["word"], known, "did you mean {}?", start="; ")
-            if found["word"] in Register.task_names():
-                message = f"{found['word']} is a task: luigi --module pipeline {found['word']} …"
-        elif found := _UNKNOWN.search(message):
-            options = [option for action in self._actions for option in action.option_strings]
-            message += nearest(found["word"], options, "did you mean {}?", start="; ")
-        elif _ANOTHER_MONTH.search(message):
-            message += "; several months are given as a range: 2020-03..2020-07"
-        self.exit(2, f"{self.prog}: {message}\n")
 
 
 def command_parser() -> argparse.ArgumentParser:
@@ -65,12 +40,16 @@ def command_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.set_defaults(takes_more=False)
+    parser.add_argument("--version", action=ShowVersion, nargs=0, help="show the version")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     _add_work_commands(commands)
     _add_warehouse_commands(commands)
     _add_running_commands(commands)
-    command = _add(commands, "help", "show this help")
-    command.set_defaults(run=lambda a: print(parser.format_help(), end="") or 0)
+    command = _add(commands, "help", "show this help, or that of a command")
+    command.add_argument("command", nargs="?", choices=list(commands.choices), metavar="COMMAND", help="which command")
+    command.set_defaults(
+        run=lambda a: print((commands.choices[a.command] if a.command else parser).format_help(), end="") or 0
+    )
     for command in commands.choices.values():
         command.set_defaults(parser=command)
     return parser
@@ -82,10 +61,10 @@ def _add(commands: Commands, name: str, says: str, add_help: bool = True) -> Par
 
 def _add_work_commands(commands: Commands) -> None:
     command = _add(commands, "load", "load a month, a range of months or a year of a dataset")
-    command.add_argument("dataset", choices=list(all_datasets()), metavar="DATASET", help=_one_of(all_datasets()))
-    command.add_argument("months", nargs="?", type=_months, metavar="MONTHS", help=_MONTHS)
+    command.add_argument("dataset", choices=list(all_datasets()), metavar="DATASET", help=one_of(all_datasets()))
+    command.add_argument("months", nargs="?", type=months, metavar="MONTHS", help=_MONTHS)
     _add_warehouses_option(command)
-    command.add_argument("--workers", type=_positive, default=1, metavar="N", help="how many months to load at a time")
+    command.add_argument("--workers", type=positive, default=1, metavar="N", help="how many months to load at a time")
     command.add_argument("--force", action="store_true", help="extract and load again, and replace what is loaded")
     command.add_argument(
         "--source",
@@ -97,7 +76,7 @@ def _add_work_commands(commands: Commands) -> None:
     )
     command.add_argument(
         "--max-bad-rows",
-        type=_positive,
+        type=positive,
         default=0,
         metavar="N",
         help="malformed rows to set aside before a month fails",
@@ -144,7 +123,7 @@ def _add_warehouse_commands(commands: Commands) -> None:
 
     command = _add(commands, "adopt", "take over a table that the course's Kestra flows have loaded")
     command.add_argument(
-        "dataset", choices=monthly_names(), metavar="DATASET", help=f"{_one_of(monthly_names())}: whose table"
+        "dataset", choices=monthly_names(), metavar="DATASET", help=f"{one_of(monthly_names())}: whose table"
     )
     command.add_argument(
         "--recompute-ids", action="store_true", help="also take rows with a different id, and give them a new one"
@@ -162,8 +141,8 @@ def _add_warehouse_commands(commands: Commands) -> None:
 
 def _add_running_commands(commands: Commands) -> None:
     command = _add(commands, "schedule", "load missing months as they are published, at scheduled times")
-    names = _one_of(monthly_names())
-    command.add_argument("datasets", nargs="*", type=_monthly, metavar="DATASET", help=f"{names} (default: all)")
+    names = one_of(monthly_names())
+    command.add_argument("datasets", nargs="*", type=monthly, metavar="DATASET", help=f"{names} (default: all)")
     command.add_argument(
         "--taxi", choices=monthly_names(), action="append", metavar="DATASET", help="the same, as an option"
     )
@@ -216,16 +195,11 @@ def _schedule(arguments: argparse.Namespace) -> int:
 
 
 def _add_files(command: argparse.ArgumentParser) -> None:
-    names = _one_of(all_datasets())
+    names = one_of(all_datasets())
     command.add_argument("dataset", nargs="?", choices=list(all_datasets()), metavar="DATASET", help=names)
-    command.add_argument("months", nargs="?", type=_months, metavar="MONTHS", help=_MONTHS)
+    command.add_argument("months", nargs="?", type=months, metavar="MONTHS", help=_MONTHS)
     command.add_argument("--taxi", choices=list(all_datasets()), metavar="DATASET", help="the dataset, as an option")
-    command.add_argument("--month", type=_months, metavar="MONTHS", help="the months, as an option")
-
-
-def _one_of(names: Iterable[str]) -> str:
-    *others, last = names
-    return f"{', '.join(others)} or {last}"
+    command.add_argument("--month", type=months, metavar="MONTHS", help="the months, as an option")
 
 
 def _files(arguments: argparse.Namespace) -> tuple[str | None, Months | None]:
@@ -234,24 +208,3 @@ def _files(arguments: argparse.Namespace) -> tuple[str | None, Months | None]:
     if (a.dataset and a.taxi) or (a.months and a.month):
         raise WrongCommandLine("the dataset and the months can be given only once")
     return a.dataset or a.taxi, a.months or a.month
-
-
-def _monthly(text: str) -> str:
-    """The name of a monthly dataset; `choices` would refuse that there is none of any number of them."""
-    if text not in monthly_names():
-        known = ", ".join(map(repr, monthly_names()))
-        raise argparse.ArgumentTypeError(f"invalid choice: '{text}' (choose from {known})")
-    return text
-
-
-def _months(text: str) -> Months:
-    try:
-        return Months.parse(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{error}; or a range, 2020-03..2020-07, or a year, 2020") from None
-
-
-def _positive(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 1 on")
-    return int(text)

@@ -133,8 +133,14 @@ class StorageSettings(Section, section="storage"):
     )
 
     def folder(self, name: str) -> Path:
-        """Returns the folder below `root` for one part of the pipeline, in any current directory."""
-        return data_home() / Path(self.root).expanduser() / name
+        """Returns the folder below `root` for one part of the pipeline, in any current directory.
+
+        :raises PipelineError: if the root is not a folder.
+        """
+        root = data_home() / Path(self.root).expanduser()
+        if root.exists() and not root.is_dir():
+            raise PipelineError(f"[storage] root: {root} is not a folder")
+        return root / name
 
     def raw_folder(self) -> Path:
         """Returns the folder of release files."""

@@ -68,14 +68,15 @@ ALLOWED = {
         "extract",
         "datasets",
     },
-    "options": {"command_line", "commands", "datasets", "warehouses"},
+    "arguments": {"datasets"},
+    "options": {"arguments", "command_line", "commands", "datasets", "warehouses"},
     "__main__": {"command_line", "options"},
     "": {"configuration", "command_line", "tasks"},
 }
 KNOW_LUIGI = {
     "",
     "configuration",
-    "options",
+    "arguments",
     "command_line",
     "parameters",
     "commands",

@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import BIN, CHECKOUT, Run, execute, publish, run_command
+from conftest import BIN, CHECKOUT, Run, execute, publish, run_command, settings
 from trips import HEADER, trip, trips
 
 from pipeline.datasets import dataset_named
@@ -183,6 +183,24 @@ def test_forgotten_month_is_gone_everywhere_and_loads_again(
     assert execute(database, "SELECT rows_loaded FROM load_ledger ORDER BY partition_key") == [(10,), (50,)]
 
 
+def test_storage_root_that_is_a_file_is_told_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for words in (("status",), ("ui",), ("stop",), ("forget", "green", "2019-01"), ("psql", "-c", "SELECT 1")):
+        failed = run_command("pipeline", *words, PIPELINE__STORAGE__ROOT=str(tmp_path / "file"))
+        assert (failed.returncode, failed.stderr) == (
+            1,
+            f"pipeline: [storage] root: {tmp_path / 'file'} is not a folder\n",
+        )
+
+
+def test_closed_output_is_no_error(tmp_path: Path, database: PostgresDatabase, mirror: Path) -> None:
+    environment = os.environ | settings(tmp_path, database, mirror)
+    for words in ("load green 2019-01", "status"):
+        done = subprocess.run(f"{BIN}/pipeline {words} >&- 2>&-", shell=True, env=environment, check=False)
+        assert done.returncode == 0
+    assert execute(database, "SELECT partition_key FROM load_ledger") == [("green/2019-01",)]
+
+
 def test_range_is_forgotten_month_by_month(
     pipeline: Run, database: PostgresDatabase, mirror: Path, tmp_path: Path
 ) -> None:
@@ -254,7 +272,7 @@ def test_refusal_of_the_server_is_told_in_one_line(luigi: Run, pipeline: Run, da
 def test_stop_leaves_a_server_that_is_not_the_pipelines_alone(pipeline: Run, database: PostgresDatabase) -> None:
     stopped = pipeline("stop")
     assert stopped.returncode == 0
-    assert "not the pipeline's to stop" in stopped.stdout
+    assert "no embedded PostgreSQL to stop" in stopped.stdout
     assert execute(database, "SELECT 1") == [(1,)]
 
 
@@ -264,6 +282,8 @@ def test_help_names_every_command_and_so_do_the_pages(pipeline: Run) -> None:
     listed = re.findall(r"^    (\w+) +\w", shown.stdout, re.MULTILINE)
     assert tuple(listed) == COMMANDS
     assert shown.stdout == pipeline("--help").stdout
+    assert pipeline("help", "load").stdout == pipeline("load", "--help").stdout
+    assert re.fullmatch(r"pipeline \d+\.\d+\.\d+\n", pipeline("--version").stdout)
 
     modules = {path.stem for path in (CHECKOUT / "pipeline" / "commands").glob("*.py")} - {"__init__"}
     assert modules == set(COMMANDS) - {"help"}
@@ -281,7 +301,10 @@ def test_help_names_every_command_and_so_do_the_pages(pipeline: Run) -> None:
         (("LoadTripdata",), "LoadTripdata is a task: luigi --module pipeline LoadTripdata"),
         (("load", "gren", "2020-04"), "did you mean green?"),
         (("load", "green", "2020-04", "2020-05"), "several months are given as a range: 2020-03..2020-07"),
-        (("load", "green", "2020-4"), "'2020-4' is not a month such as 2019-01; or a range, 2020-03..2020-07"),
+        (("load", "green", "2020-4"), "'2020-4' is not a month (2020-04), a range (2020-03..2020-07) or a year (2020)"),
+        (("load", "green", "2020-01.."), "'2020-01..' is not a month (2020-04), a range"),
+        (("load", "green", "2020-05", "--worker", "2"), "--worker 2; did you mean --workers?"),
+        (("Load", "green"), "did you mean load?"),
         (("load", "green", "2020-05..2020-03"), "'2020-05..2020-03' is empty"),
         (("load", "green", "2020-05", "--workers", "0"), "'0' is not a whole number from 1 on"),
         ((), "the following arguments are required: COMMAND"),
@@ -290,7 +313,7 @@ def test_help_names_every_command_and_so_do_the_pages(pipeline: Run) -> None:
             ("status", "--taxi", "geen"),
             "invalid choice: 'geen' (choose from 'fhv', 'fhvhv', 'green', 'yellow', 'zones')",
         ),
-        (("forget", "--taxi", "green", "--month", "2019-13"), "'2019-13' is not a month such as 2019-01"),
+        (("forget", "--taxi", "green", "--month", "2019-13"), "'2019-13' is not a month (2020-04)"),
     ],
 )
 def test_wrong_words_exit_with_2_and_say_what_is_wrong(arguments: tuple[str, ...], said: str, tmp_path: Path) -> None:

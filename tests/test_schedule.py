@@ -195,7 +195,7 @@ def test_stop_lets_the_month_at_hand_be_finished_and_begins_no_other(
         with held(database, MARKER):  # January's load, which comes before December's
             until_it_waits(database, "INSERT INTO")
             process.terminate()
-            assert until_it_says("the months at hand are finished first", process)
+            assert until_it_says("stopping after the months that are being loaded", process)
         process.wait(timeout=20)
 
     assert process.returncode == 0
@@ -208,7 +208,7 @@ def test_second_sigterm_ends_it_at_once(
 ) -> None:
     with at_january(luigi, environment, database, mirror) as process:
         process.terminate()
-        assert until_it_says("once more to stop at once", process)
+        assert until_it_says("stop it again to end at once", process)
         process.terminate()
         process.communicate(timeout=20)
 

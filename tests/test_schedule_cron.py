@@ -125,7 +125,7 @@ def test_dry_run_is_of_the_datasets_and_times_asked_for(pipeline: Run) -> None:
     wrong = pipeline("schedule", "--dry-run", "--from", "yesterday")
     assert (wrong.returncode, wrong.stderr) == (
         1,
-        "pipeline: 'yesterday' is not a date such as 2026-01-01, with a time if you like\n",
+        "pipeline: 'yesterday' is not a date such as 2026-01-01, or a time such as 2026-01-01T09:00\n",
     )
     assert "--dry-run" in pipeline("schedule", "--from", "2026-01-01").stderr
 

@@ -18,5 +18,5 @@ def run(warehouses: tuple[str, ...], show: bool) -> int:
             page = (StorageSettings().report_folder(warehouse) / "index.html").resolve().as_uri()
             print(page, flush=True)
             if show and not webbrowser.open(page):
-                print("no browser could be started here")
+                print("no browser could be opened")
     return worst

@@ -22,7 +22,7 @@ def run(taxis: list[str] | None, once: bool, dry_run: bool, since: str | None, u
     :raises PipelineError: when a dataset has no schedule, a schedule or a date means nothing.
     """
     if (since or until) and not dry_run:
-        raise PipelineError("--from and --to are for --dry-run")
+        raise PipelineError("--from and --to need --dry-run")
     settings = ScheduleSettings()
     planned = catch_ups(taxis, settings.task, settings.parameters, settings.start, settings.workers)
     if dry_run:
@@ -55,5 +55,5 @@ def _instant(text: str, catch_up: CatchUp) -> datetime.datetime:
     try:
         found = datetime.datetime.fromisoformat(text)
     except ValueError:
-        raise PipelineError(f"'{text}' is not a date such as 2026-01-01, with a time if you like") from None
+        raise PipelineError(f"'{text}' is not a date such as 2026-01-01, or a time such as 2026-01-01T09:00") from None
     return found if found.tzinfo else found.replace(tzinfo=ZoneInfo(catch_up.spec.schedule.timezone))

@@ -10,7 +10,7 @@ def run() -> int:
     """Returns after the server has stopped; one that the pipeline did not start is left alone."""
     folder = StorageSettings().postgres_folder()
     if PostgresSettings().dsn:
-        print("[postgres] dsn is set: that server is not the pipeline's to stop")
+        print("[postgres] dsn is set, so there is no embedded PostgreSQL to stop")
     else:
         print(f"the embedded PostgreSQL in {folder} {'has stopped' if stop(folder) else 'was not running'}")
     return 0

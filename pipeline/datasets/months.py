@@ -23,14 +23,17 @@ class Months:
 
     @classmethod
     def parse(cls, text: str) -> Months:
-        """Parses 2020-03, 2020-03..2020-07 or 2020.
+        """Parses 2020-03, 2020-03..2020-07, 2020 or 2019..2020.
 
         :raises ValueError: if the text has another format or the range is empty.
         """
-        if text.isdecimal() and len(text) == 4:
-            return cls(parse_month(f"{text}-01"), parse_month(f"{text}-12"))
         first, dots, last = text.partition("..")
-        months = cls(parse_month(first), parse_month(last) if dots else parse_month(first))
+        try:
+            months = cls(_month(first, of_year="01"), _month(last if dots else first, of_year="12"))
+        except ValueError:
+            raise ValueError(
+                f"'{text}' is not a month (2020-04), a range (2020-03..2020-07) or a year (2020)"
+            ) from None
         if months.last < months.first:
             raise ValueError(f"'{text}' is empty: {last} is before {first}")
         return months
@@ -77,3 +80,7 @@ class Months:
         if last < first:
             raise PipelineError(f"{dataset.name} is published for {dataset.published_months()} only, not for {self}")
         return Months(first, last).until_now()
+
+
+def _month(text: str, of_year: str) -> datetime.date:
+    return parse_month(f"{text}-{of_year}" if text.isdecimal() else text)

@@ -16,7 +16,7 @@ logger = logging.getLogger("pipeline.schedule")
 
 
 def run_forever(catch_ups: list[CatchUp], runner: Runner, retry_minutes: float) -> None:
-    """Fires until SIGTERM or ctrl-C, then returns once the months at hand are done; at the second one, at once.
+    """Fires until SIGTERM or ctrl-C, then returns after the months that are being loaded; at a second one, at once.
 
     Catch-ups run one after the other. Several firings that a machine slept through are one, as are those that were
     due since the last catch-up while this did not run. A failed catch-up is tried again after `retry_minutes`.

@@ -57,13 +57,13 @@ def catch_ups(
     specs = all_datasets()
     wanted = names or [name for name, spec in specs.items() if spec.schedule]
     if not wanted:
-        raise PipelineError("no dataset has a schedule; give one of pipeline/datasets/*.yaml one")
+        raise PipelineError("no dataset has a schedule: add one to a file in pipeline/datasets")
     return [_catch_up(specs[name], task, parameters, start, workers) for name in wanted]
 
 
 def _catch_up(spec: Dataset, task: str, parameters: Mapping[str, Any], start: str, workers: int) -> CatchUp:
     if spec.schedule is None or spec.first_month is None:
-        raise PipelineError(f"{spec.name} has no schedule; give pipeline/datasets/{spec.name}.yaml one")
+        raise PipelineError(f"{spec.name} has no schedule: add one to pipeline/datasets/{spec.name}.yaml")
     try:
         trigger = cron_trigger(spec.schedule)
     except ValueError as error:

@@ -7,6 +7,7 @@ import datetime
 import logging
 import os
 import queue
+import shlex
 import signal
 import subprocess
 from pathlib import Path
@@ -24,8 +25,8 @@ _NOT_RUN = 25
 class Runner:
     """Runs one catch-up at a time until SIGTERM or ctrl-C.
 
-    The first lets luigi finish the months at hand and begin no other; the second ends it at once. It is as safe: what
-    is cut off is taken up by the next run.
+    The first one lets luigi finish the months that it is loading, and start no others; the second one ends it at once.
+    That is just as safe: the next run loads what was cut off.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -54,9 +55,9 @@ class Runner:
         record, began = self.record(catch_up), datetime.datetime.now(datetime.UTC)
         with record.locked() as lock:
             if lock is None:
-                logger.warning("%s: another process is catching up; left to it", catch_up.name)
+                logger.warning("%s: skipped, as another process is catching up", catch_up.name)
                 return ALREADY_RUNNING
-            logger.info("%s: catching up: luigi %s", catch_up.name, " ".join(catch_up.arguments()))
+            logger.info("%s: catching up: luigi %s", catch_up.name, shlex.join(catch_up.arguments()))
             # In a session of its own, so that ctrl-C reaches this process alone, which then asks it to finish.
             self._luigi = subprocess.Popen(catch_up.command(), pass_fds=[lock.fileno()], start_new_session=True)
             if self.stopping:  # since it was asked above
@@ -79,7 +80,7 @@ class Runner:
         if self._luigi is None or self._luigi.poll() is not None:
             return
         if self._stops == 1:
-            logger.info("stopping: the months at hand are finished first; once more to stop at once")
+            logger.info("stopping after the months that are being loaded; stop it again to end at once")
             self._luigi.send_signal(signal.SIGUSR1)  # luigi's own sign to take no more work
         else:
             with contextlib.suppress(ProcessLookupError):

@@ -17,6 +17,7 @@ from dateutil.relativedelta import relativedelta
 
 from pipeline.datasets import dataset_named, format_month, monthly_names, parse_month
 from pipeline.errors import PipelineError
+from pipeline.settings import SourceSettings
 from pipeline.ui.processes import end_run
 from pipeline.ui.run_logs import now
 from pipeline.warehouses import WAREHOUSES, warehouse_info
@@ -173,6 +174,6 @@ def _month(request: Mapping[str, Any], name: str, dataset: str) -> datetime.date
     except ValueError as error:
         raise PipelineError(f"{name}: {error}") from None
     spec = dataset_named(dataset)
-    if spec.first_month and month < spec.first_month:
+    if spec.first_month and month < spec.first_month and SourceSettings().are_publishers():
         raise PipelineError(f"{name}: {dataset} begins with {format_month(spec.first_month)}")
     return month

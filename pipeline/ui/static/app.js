@@ -218,7 +218,7 @@ async function showCard(warehouse, dataset, month) {
     h("header", {}, h("h2", {}, `${dataset} ${month} `, h("span", { class: "muted" }, grid.warehouses[warehouse])),
       h("button", { onclick: () => card.close(), "aria-label": "Close" }, "Close")),
     entry ? h("dl", {}, ...facts.flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]))
-      : h("p", { class: "muted" }, "It is not loaded."),
+      : h("p", { class: "muted" }, "This month is not loaded."),
     hasFailed ? h("p", { class: "error" }, failed.error) : null,
     found.tries.length ? h("h3", {}, "Runs") : null,
     found.tries.length ? h("table", {}, h("tbody", {}, ...found.tries.slice(0, 12).map((each) => h("tr", {},
@@ -310,7 +310,7 @@ function timeline(run) {
 
 function schedulesView(found) {
   return [h("h2", {}, "Schedules"),
-    h("p", { class: "muted" }, "Kept by `pipeline schedule`. Last: when the last catch-up that succeeded began."),
+    h("p", { class: "muted" }, "`pipeline schedule` runs these. Last: the start of the last catch-up that succeeded."),
     h("table", { class: "wide" },
       h("thead", {}, h("tr", {}, ...["Dataset", "When", "Next", "Last", "Task"].map((name) => h("th", {}, name)))),
       h("tbody", {}, ...found.schedules.map((each) => h("tr", {},
@@ -319,13 +319,13 @@ function schedulesView(found) {
 }
 
 function alertsView(found) {
-  if (!found.alerts.length) return [h("h2", {}, "Alerts"), h("p", { class: "muted" }, "No open failure that somebody is alerted of, and nothing to deliver.")];
+  if (!found.alerts.length) return [h("h2", {}, "Alerts"), h("p", { class: "muted" }, "There are no open failures, and all alerts have been delivered.")];
   return [h("h2", {}, "Alerts"), h("table", { class: "wide" },
-    h("thead", {}, h("tr", {}, ...["Status", "Task", "Since", "Pending to", "What happened"].map((name) => h("th", {}, name)))),
+    h("thead", {}, h("tr", {}, ...["Status", "Task", "Since", "Not delivered to", "What happened"].map((name) => h("th", {}, name)))),
     h("tbody", {}, ...found.alerts.map((each) => h("tr", {},
       h("td", {}, h("span", { class: `tag ${each.status}` }, each.status)),
       h("td", {}, [each.subject.family, ...Object.values(each.subject.parameters)].join(" ")),
-      h("td", {}, when(each.since * 1000)), h("td", {}, each.pending.join(", ") || "nobody"), h("td", {}, each.detail)))))];
+      h("td", {}, when(each.since * 1000)), h("td", {}, each.pending.join(", ") || "–"), h("td", {}, each.detail)))))];
 }
 
 // ---------------------------------------------------------------- what is shown, and when it is asked for
