@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg2
 import pytest
@@ -33,6 +33,9 @@ from pipeline.warehouses import LoadJob
 from pipeline.warehouses.bigquery.resources import create_resources
 from pipeline.warehouses.postgres.connection import PostgresDatabase
 from pipeline.warehouses.postgres.embedded import ensure_running, stop
+
+if TYPE_CHECKING:
+    from gcp_loading_process import Forge
 
 # Where Python may not keep what it compiles, as in many images, each process of a test would compile dbt again: 3 s.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -171,6 +174,15 @@ def google_emulators() -> Iterator[Emulators]:
     """Cloud Storage and BigQuery, emulated in this process."""
     with emulators() as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def killable(google_emulators: Emulators) -> Iterator[Forge]:
+    """A source of processes that load and forget in Google Cloud, to be killed."""
+    from gcp_loading_process import forge  # which imports this module
+
+    with forge(google_emulators.environment) as source:
+        yield source
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,13 +23,19 @@ class Forge:
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
+        self._made = 0
 
     def start(self, action: str, cloud: GoogleCloud, file: Path = Path()) -> int:
         """Makes a process that waits for `go`; returns its id. The actions are "forget", and "load" a file of lines."""
-        return self._ask(action, cloud.place.project, cloud.place.bucket, file)
+        if self._made:  # of a test that failed before it let it go
+            os.kill(self._made, signal.SIGKILL)
+            self.go()
+        self._made = self._ask(action, cloud.place.project, cloud.place.bucket, file)
+        return self._made
 
     def go(self) -> int:
         """Lets the process work; returns its exit status when it has ended, negative when it was killed."""
+        self._made = 0
         return self._ask("go")
 
     def _ask(self, *words: object) -> int:
@@ -38,9 +45,10 @@ class Forge:
 
 
 @contextlib.contextmanager
-def forge() -> Iterator[Forge]:
-    """A source of processes, until the block ends."""
+def forge(environment: dict[str, str]) -> Iterator[Forge]:
+    """A source of processes, until the block ends; the environment sends them to the emulators."""
     command: dict[str, Any] = {"args": [sys.executable, __file__], "cwd": CHECKOUT, "text": True}
+    command |= {"env": os.environ | environment | {"NO_PROXY": "127.0.0.1"}}
     with subprocess.Popen(**command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         try:
             yield Forge(process)
