@@ -35,7 +35,7 @@ from pipeline.warehouses.postgres.connection import PostgresDatabase
 from pipeline.warehouses.postgres.embedded import ensure_running, stop
 
 if TYPE_CHECKING:
-    from gcp_loading_process import Forge
+    from loading_process import Forge
 
 # Where Python may not keep what it compiles, as in many images, each process of a test would compile dbt again: 3 s.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -54,6 +54,11 @@ HASTY = HttpOptions(connect_timeout=2, read_timeout=0.3, retries=2, longest_wait
 
 Fetch = Callable[..., bytes]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those that build models come first: they take longest, and so the worker that begins prepares dbt for all."""
+    items.sort(key=lambda item: item.get_closest_marker("models") is None)
 
 
 @pytest.fixture(scope="session")
@@ -179,7 +184,7 @@ def google_emulators() -> Iterator[Emulators]:
 @pytest.fixture(scope="session")
 def killable(google_emulators: Emulators) -> Iterator[Forge]:
     """A source of processes that load and forget in Google Cloud, to be killed."""
-    from gcp_loading_process import forge  # which imports this module
+    from loading_process import forge  # which imports this module
 
     with forge(google_emulators.environment) as source:
         yield source

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from conftest import JANUARY
 from gcp import GoogleCloud
-from gcp_loading_process import Forge
 from gcp_trips import (
     FILE,
     Held,
@@ -23,6 +22,7 @@ from gcp_trips import (
     trips_in,
     upload_lines,
 )
+from loading_process import Forge
 from trips import FEBRUARY, trip, trips
 from waiting import eventually
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 from gcp import GoogleCloud, new_google_cloud
-from gcp_loading_process import Forge
 from gcp_trips import FILE, forget_month, ledger_entry, load_lines
+from loading_process import Forge
 from trips import FEBRUARY, trip, trips
 
 from pipeline.warehouses.bigquery.resources import create_resources
