@@ -22,7 +22,7 @@ from waiting import eventually
 
 from pipeline.warehouses.postgres import embedded_server
 from pipeline.warehouses.postgres.connection import PostgresDatabase
-from pipeline.warehouses.postgres.embedded import ensure_running, last_use_file, locked, stop
+from pipeline.warehouses.postgres.embedded import ensure_running, last_use_file, server_lock, stop
 from pipeline.warehouses.postgres.embedded_server import EmbeddedServer
 from pipeline.warehouses.postgres.embedded_watchdog import watch
 
@@ -361,7 +361,7 @@ def test_idle_watch_looks_again_once_it_holds_the_lock(made: Root) -> None:
     folder = (root / "postgres").resolve()
     os.utime(last_use_file(folder), (0, 0))
     with ThreadPoolExecutor() as pool:
-        with locked(folder):
+        with server_lock(folder):
             watching = pool.submit(watch, folder, 0.02)
             time.sleep(2)  # it has seen that nobody is there, and waits for the lock
             session = psycopg2.connect(EmbeddedServer(folder).dsn() or "")  # who came meanwhile
