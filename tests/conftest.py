@@ -15,7 +15,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg2
 import pytest
@@ -34,6 +34,9 @@ from pipeline.warehouses.bigquery.resources import create_resources
 from pipeline.warehouses.postgres.connection import PostgresDatabase
 from pipeline.warehouses.postgres.embedded import ensure_running, stop
 
+if TYPE_CHECKING:
+    from loading_process import Forge
+
 # Where Python may not keep what it compiles, as in many images, each process of a test would compile dbt again: 3 s.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
@@ -51,6 +54,11 @@ HASTY = HttpOptions(connect_timeout=2, read_timeout=0.3, retries=2, longest_wait
 
 Fetch = Callable[..., bytes]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those that build models come first: they take longest, and so the worker that begins prepares dbt for all."""
+    items.sort(key=lambda item: item.get_closest_marker("models") is None)
 
 
 @pytest.fixture(scope="session")
@@ -171,6 +179,15 @@ def google_emulators() -> Iterator[Emulators]:
     """Cloud Storage and BigQuery, emulated in this process."""
     with emulators() as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def killable(google_emulators: Emulators) -> Iterator[Forge]:
+    """A source of processes that load and forget in Google Cloud, to be killed."""
+    from loading_process import forge  # which imports this module
+
+    with forge(google_emulators.environment) as source:
+        yield source
 
 
 @pytest.fixture

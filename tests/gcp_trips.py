@@ -51,6 +51,12 @@ def load_uploaded(
     )
 
 
+def load_release(cloud: GoogleCloud, job: LoadJob) -> BigQueryEntry:
+    """Uploads and loads the file that a job is to load."""
+    upload(cloud.place, replace(job, run_id=uuid.uuid4().hex), silent)
+    return load_uploaded(cloud, job.release.month, job.release.dataset, replace=job.replace)
+
+
 def load_lines(
     cloud: GoogleCloud,
     lines: Iterable[bytes],

@@ -1,20 +1,31 @@
-"""A process of its own that loads January's file; a test may hold it while it is staging, and may kill it."""
+"""Processes of their own that load January's file, to be killed; into PostgreSQL, a test may hold it in mid-load.
+
+They import little, as the moments in which they are killed are to be those of a load. Those that load into Google Cloud
+are forked from one that is warm, as its libraries take a second to import.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from conftest import CHECKOUT, JANUARY
-from trips import job_of
-
-from pipeline.datasets import Release, dataset_named
+from pipeline.datasets import Release, dataset_named, parse_month
 from pipeline.progress import silent
 from pipeline.releases import csv_file
 from pipeline.warehouses import LoadJob
 from pipeline.warehouses.postgres.connection import PostgresDatabase
 from pipeline.warehouses.postgres.loading import load
+
+if TYPE_CHECKING:
+    from gcp import GoogleCloud
+
+CHECKOUT = Path(__file__).parents[1]
 
 
 def start(database: PostgresDatabase, lines: list[bytes], folder: Path, *options: str) -> subprocess.Popen[str]:
@@ -22,6 +33,8 @@ def start(database: PostgresDatabase, lines: list[bytes], folder: Path, *options
 
     Its sessions are called like the schema.
     """
+    from trips import job_of  # with all that tests share
+
     dsn = f"{database.dsn}&application_name={database.schema}"
     file = str(job_of(lines, folder).file)
     return subprocess.Popen(
@@ -34,12 +47,12 @@ def start(database: PostgresDatabase, lines: list[bytes], folder: Path, *options
     )
 
 
-def main(dsn: str, schema: str, file: str, *options: str) -> None:
+def load_into_postgres(dsn: str, schema: str, file: str, *options: str) -> None:
     csv_file.BLOCK_BYTES = 20_000
     green, path, replace = dataset_named("green"), Path(file), "replace" in options
     job = LoadJob(
         "LoadTripdata",
-        Release(green, JANUARY),
+        Release(green, parse_month("2019-01")),
         "test",
         replace,
         path,
@@ -63,5 +76,68 @@ def main(dsn: str, schema: str, file: str, *options: str) -> None:
         sys.stdin.readline()
 
 
+class Forge:
+    """Makes processes, one at a time."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+        self._made = 0
+
+    def start(self, action: str, cloud: GoogleCloud, file: Path = Path()) -> int:
+        """Makes a process that waits for `go`; returns its id. The actions are "forget", and "load" a file of lines."""
+        if self._made:  # of a test that failed before it let it go
+            os.kill(self._made, signal.SIGKILL)
+            self.go()
+        self._made = self._ask(action, cloud.place.project, cloud.place.bucket, file)
+        return self._made
+
+    def go(self) -> int:
+        """Lets the process work; returns its exit status when it has ended, negative when it was killed."""
+        self._made = 0
+        return self._ask("go")
+
+    def _ask(self, *words: object) -> int:
+        assert self._process.stdin and self._process.stdout
+        print(*words, file=self._process.stdin, flush=True)
+        return int(self._process.stdout.readline())
+
+
+@contextlib.contextmanager
+def forge(environment: dict[str, str]) -> Iterator[Forge]:
+    """A source of processes, until the block ends; the environment sends them to the emulators."""
+    command: dict[str, Any] = {"args": [sys.executable, __file__], "cwd": CHECKOUT, "text": True}
+    command |= {"env": os.environ | environment | {"NO_PROXY": "127.0.0.1"}}
+    with subprocess.Popen(**command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        try:
+            yield Forge(process)
+        finally:
+            process.kill()
+
+
+def make_processes() -> None:
+    import gcp_trips
+    import google.cloud.bigquery
+    import google.cloud.storage  # noqa: F401
+    from gcp import GoogleCloud
+
+    from pipeline.warehouses.bigquery.client import GoogleProject
+
+    lines = open(sys.stdin.fileno(), "rb", buffering=0, closefd=False)  # noqa: SIM115  children read it, too
+    while line := lines.readline().decode():
+        action, project, bucket, file = line.split()
+        if child := os.fork():
+            _, status = os.waitpid(child, 0)
+            print(os.waitstatus_to_exitcode(status), flush=True)
+            continue
+        print(os.getpid(), flush=True)
+        lines.readline()
+        cloud = GoogleCloud(None, GoogleProject(project, "US", bucket, "tlc", 0))
+        if action == "forget":
+            gcp_trips.forget_month(cloud)
+        else:
+            gcp_trips.load_lines(cloud, Path(file).read_bytes().splitlines(), Path(file).parent)
+        os._exit(0)
+
+
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    load_into_postgres(*sys.argv[1:]) if sys.argv[1:] else make_processes()

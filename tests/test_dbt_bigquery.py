@@ -5,51 +5,54 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from conftest import Run
+from conftest import JANUARY, Run, job_for
 from gcp import GoogleCloud
+from gcp_trips import load_release
 from golden_releases import MARTS, as_text, golden_mart, write_release
-from trips import HEADER, trip
+from trips import FEBRUARY, HEADER, trip
+
+from pipeline.datasets import dataset_named
 
 pytestmark = pytest.mark.usefixtures("golden_mirror")
 BUILD = ("DbtBuild", "--warehouse", "bigquery")
-LOAD = ("LoadTripdataToBigQuery", "--taxi")
 
 
-def test_marts_hold_the_golden_rows_and_follow_the_months(luigi: Run, google_cloud: GoogleCloud, mirror: Path) -> None:
-    for taxi, month in (("green", "2019-01"), ("green", "2019-02"), ("yellow", "2019-01")):
-        loaded = luigi(*LOAD, taxi, "--month", month)
-        assert loaded.returncode == 0, loaded.stderr
+def test_marts_hold_the_golden_rows_and_follow_the_months(
+    luigi: Run, loadable: GoogleCloud, mirror: Path, tmp_path: Path
+) -> None:
+    for taxi, month in (("green", JANUARY), ("green", FEBRUARY), ("yellow", JANUARY)):
+        load_release(loadable, job_for(dataset_named(taxi), mirror, tmp_path, month))
 
     first = luigi(*BUILD)
     assert first.returncode == 0, first.stderr
     for name, order in MARTS.items():
         [header, *rows] = golden_mart(name)
-        assert as_text(google_cloud.rows(f"SELECT {', '.join(header)} FROM {name} ORDER BY {order}")) == rows
+        assert as_text(loadable.rows(f"SELECT {', '.join(header)} FROM {name} ORDER BY {order}")) == rows
 
     again = luigi(*BUILD)
     assert "Did not run any tasks" in again.stderr, again.stderr
 
-    google_cloud.rows("CREATE OR REPLACE TABLE dim_zones AS SELECT 1 AS locationid")  # by another dbt project
+    loadable.rows("CREATE OR REPLACE TABLE dim_zones AS SELECT 1 AS locationid")  # by another dbt project
     replaced = luigi(*BUILD)
     assert replaced.returncode == 30 and "Traceback" not in replaced.stderr, replaced.stderr
     assert "tlc.dim_zones; nothing was built. Rename or drop it" in replaced.stderr
-    google_cloud.rows("DROP TABLE dim_zones")
+    loadable.rows("DROP TABLE dim_zones")
 
     odd = [trip(number, **values) for number, values in enumerate(ODD_VALUES, 20)]
     write_release(mirror / "green/green_tripdata_2019-01.csv.gz", [HEADER, trip(0, total_amount="1"), trip(9), *odd])
-    assert luigi(*LOAD, "green", "--month", "2019-01", "--force").returncode == 0
+    load_release(loadable, job_for(dataset_named("green"), mirror, tmp_path, replace=True))
     second = luigi(*BUILD)
     assert second.returncode == 0, second.stderr
-    assert google_cloud.rows("SELECT filename, COUNT(*) FROM fact_trips GROUP BY 1 ORDER BY 1") == [
+    assert loadable.rows("SELECT filename, COUNT(*) FROM fact_trips GROUP BY 1 ORDER BY 1") == [
         ("green_tripdata_2019-01.csv", 7),
         ("green_tripdata_2019-02.csv", 2),
         ("yellow_tripdata_2019-01.csv", 2),
     ]
-    merges = [job for job in google_cloud.jobs() if job["statistics"].get("query", {}).get("statementType") == "MERGE"]
+    merges = [job for job in loadable.jobs() if job["statistics"].get("query", {}).get("statementType") == "MERGE"]
     assert "filename in ('green_tripdata_2019-01.csv')" in merges[-3]["configuration"]["query"]["query"]
     checks = "trips, reported, unknown_pickup_times, unknown_pickup_zones, unknown_vendors, unknown_amounts"
     of_january = f"SELECT {checks} FROM file_quality WHERE filename = 'green_tripdata_2019-01.csv'"
-    assert google_cloud.rows(of_january) == [(9, 7, 1, 1, 0, 1)]
+    assert loadable.rows(of_january) == [(9, 7, 1, 1, 0, 1)]
     report = luigi("Report", "--warehouse", "bigquery")
     assert report.returncode == 0 and "Traceback" not in report.stderr, report.stderr
 

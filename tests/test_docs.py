@@ -33,7 +33,14 @@ STAND_INS = {
 
 
 @pytest.mark.parametrize(
-    "page", [page for page in PAGES if SHELL_BLOCK.search(page.read_text())], ids=lambda page: page.stem
+    "page",
+    [
+        pytest.param(
+            page, marks=[pytest.mark.models] if re.search("DbtBuild|Report|build", commands) else [], id=page.stem
+        )
+        for page in PAGES
+        if (commands := "".join(SHELL_BLOCK.findall(page.read_text())))
+    ],
 )
 def test_commands_of_page_run(
     page: Path, checkout: Path, tmp_path: Path, database: PostgresDatabase, request: pytest.FixtureRequest

@@ -138,6 +138,7 @@ def test_exit_code_is_luigis_and_2_for_wrong_words(pipeline: Run) -> None:
         assert (wrong.returncode, wrong.stderr) == (2, f"pipeline load: {said}\n")
 
 
+@pytest.mark.models
 def test_load_build_and_report_go_the_whole_way(
     pipeline: Run, mirror: Path, tmp_path: Path, database: PostgresDatabase
 ) -> None:

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from conftest import JANUARY
 from gcp import GoogleCloud
-from gcp_loading_process import forge
 from gcp_trips import (
     FILE,
     Held,
@@ -23,6 +22,7 @@ from gcp_trips import (
     trips_in,
     upload_lines,
 )
+from loading_process import Forge
 from trips import FEBRUARY, trip, trips
 from waiting import eventually
 
@@ -81,9 +81,9 @@ def test_worker_that_was_overtaken_changes_nothing(
 @pytest.mark.parametrize("later", LATER)
 @pytest.mark.parametrize("moment", ["begin", "lock"])
 def test_job_of_a_dead_worker_that_was_overtaken_changes_nothing(
-    loadable: GoogleCloud, tmp_path: Path, moment: str, later: str
+    loadable: GoogleCloud, killable: Forge, tmp_path: Path, moment: str, later: str
 ) -> None:
-    held, job = Held(loadable, BEFORE_THE_LOCK[moment]), dead_workers_job(loadable, tmp_path)
+    held, job = Held(loadable, BEFORE_THE_LOCK[moment]), dead_workers_job(loadable, killable, tmp_path)
     assert held.came.wait(120)
     run_later(loadable, later, tmp_path)
     held.may_go.set()
@@ -95,9 +95,9 @@ def test_job_of_a_dead_worker_that_was_overtaken_changes_nothing(
 @pytest.mark.parametrize("later", LATER)
 @pytest.mark.parametrize("moment", HOLDING_THE_LOCK)
 def test_dead_workers_transaction_that_is_under_way_is_waited_for(
-    loadable: GoogleCloud, tmp_path: Path, moment: str, later: str
+    loadable: GoogleCloud, killable: Forge, tmp_path: Path, moment: str, later: str
 ) -> None:
-    held, job = Held(loadable, HOLDING_THE_LOCK[moment]), dead_workers_job(loadable, tmp_path)
+    held, job = Held(loadable, HOLDING_THE_LOCK[moment]), dead_workers_job(loadable, killable, tmp_path)
     assert held.came.wait(120)
     with ThreadPoolExecutor(1) as worker:
         second = worker.submit(run_later, loadable, later, tmp_path)
@@ -122,13 +122,12 @@ def test_forget_that_was_overtaken_by_a_load_forgets_that(loadable: GoogleCloud,
     assert_is_as_after(loadable, "forget")
 
 
-def test_dead_forget_that_was_overtaken_changes_nothing(loadable: GoogleCloud, tmp_path: Path) -> None:
+def test_dead_forget_that_was_overtaken_changes_nothing(loadable: GoogleCloud, killable: Forge, tmp_path: Path) -> None:
     load_lines(loadable, OLD, tmp_path)
     held = Held(loadable, "^RUN tlc_forget")
-    with forge() as source:
-        process = source.start("forget", loadable)
-        loadable.wire.happens("^GET /bigquery.*tlc_forget", dropped=True, meanwhile=killer(process))
-        assert source.go() == -signal.SIGKILL
+    process = killable.start("forget", loadable)
+    loadable.wire.happens("^GET /bigquery.*tlc_forget", dropped=True, meanwhile=killer(process))
+    assert killable.go() == -signal.SIGKILL
     load_lines(loadable, NEW, tmp_path)
     held.may_go.set()
     eventually(lambda: all(job["status"]["state"] == "DONE" for job in loadable.jobs()))
@@ -136,12 +135,13 @@ def test_dead_forget_that_was_overtaken_changes_nothing(loadable: GoogleCloud, t
     assert_is_as_after(loadable, "newer edition")
 
 
-def test_forget_killed_after_it_forgot_is_no_finished_load(loadable: GoogleCloud, tmp_path: Path) -> None:
+def test_forget_killed_after_it_forgot_is_no_finished_load(
+    loadable: GoogleCloud, killable: Forge, tmp_path: Path
+) -> None:
     load_lines(loadable, OLD, tmp_path)
-    with forge() as source:
-        process = source.start("forget", loadable)
-        loadable.wire.happens("^DELETE /storage.*_ledger", dropped=True, meanwhile=killer(process))
-        assert source.go() == -signal.SIGKILL
+    process = killable.start("forget", loadable)
+    loadable.wire.happens("^DELETE /storage.*_ledger", dropped=True, meanwhile=killer(process))
+    assert killable.go() == -signal.SIGKILL
     assert loadable.marker()["finished_at"]  # a copy of what was
     assert (ledger_entry(loadable), trips_in(loadable)) == (None, [])
 
@@ -174,14 +174,13 @@ def conflicts(cloud: GoogleCloud) -> list[str]:
     return [error for error in errors if "aborted due to concurrent update" in error]
 
 
-def dead_workers_job(cloud: GoogleCloud, folder: Path) -> Callable[[], bool]:
+def dead_workers_job(cloud: GoogleCloud, killable: Forge, folder: Path) -> Callable[[], bool]:
     """Lets a process submit the load of the old edition and be killed; returns what says that the job is over."""
     file = folder / f"{FILE}.lines"
     file.write_bytes(b"\n".join(OLD))
-    with forge() as source:
-        process = source.start("load", cloud, file)
-        cloud.wire.happens("^GET /bigquery.*jobs/tlc_load", dropped=True, meanwhile=killer(process))
-        assert source.go() == -signal.SIGKILL
+    process = killable.start("load", cloud, file)
+    cloud.wire.happens("^GET /bigquery.*jobs/tlc_load", dropped=True, meanwhile=killer(process))
+    assert killable.go() == -signal.SIGKILL
 
     def is_over() -> bool:
         jobs = [job for job in cloud.jobs() if job["jobReference"]["jobId"].startswith("tlc_load")]

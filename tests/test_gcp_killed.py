@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 from gcp import GoogleCloud, new_google_cloud
-from gcp_loading_process import Forge, forge
 from gcp_trips import FILE, forget_month, ledger_entry, load_lines
+from loading_process import Forge
 from trips import FEBRUARY, trip, trips
 
 from pipeline.warehouses.bigquery.resources import create_resources
@@ -21,12 +21,6 @@ CHANGE = "^(POST|PUT|DELETE) "
 OLD = [*trips(4), trip(2)]
 NEW = [trip(number, FEBRUARY) for number in range(3)] + [trip(0, FEBRUARY), trip(9, lpep_pickup_datetime="")]
 Contents = list[tuple[Any, ...]]
-
-
-@pytest.fixture
-def killable(loadable: GoogleCloud) -> Iterator[Forge]:
-    with forge() as source:
-        yield source
 
 
 def contents(cloud: GoogleCloud) -> tuple[Contents, Contents]:

@@ -66,15 +66,24 @@ def test_sdist_holds_all_that_the_wheel_is_made_of(built: Path) -> None:
         assert name in names
 
 
-def test_demo_runs_in_an_empty_folder(installed: Path, tmp_path: Path) -> None:
+def test_demo_goes_the_whole_way_on_real_months_apart_from_anything_else(installed: Path, tmp_path: Path) -> None:
     empty, home = tmp_path / "empty", tmp_path / "share"
     empty.mkdir()
-    done = run(installed / "pipeline", "demo", cwd=empty, XDG_DATA_HOME=str(home))
+    # Whatever is set elsewhere must not reach it: nothing of it could be loaded into.
+    theirs = {"PIPELINE__POSTGRES__DSN": "host=127.0.0.1 port=1", "PIPELINE__SOURCE__BASE_URL": str(tmp_path)}
+    done = run(installed / "pipeline", "demo", cwd=empty, XDG_DATA_HOME=str(home), **theirs)
     demo = home / "tlc-pipeline" / "demo"
     try:
         assert done.returncode == 0, done.stdout + done.stderr
-        assert re.search(r"^green/2020-04 .* 35,612 ", done.stdout, re.MULTILINE)
-        assert (demo / "data" / "reports" / "postgres" / "index.html").as_uri() in done.stdout
+        assert re.findall(r"^(\S+) +\S+ +([\d,]+) +0 +0 ", done.stdout, re.MULTILINE) == [
+            ("green/2020-04", "35,612"),
+            ("green/2020-05", "57,360"),
+            ("zones", "265"),
+            ("yellow/2021-01", "28,401"),
+        ]
+        page = demo / "data" / "reports" / "postgres" / "index.html"
+        assert page.as_uri() in done.stdout and page.is_file()
+        assert "parts/yellow" in done.stdout
         assert f"cd {demo}" in done.stdout
         assert list(empty.iterdir()) == []
     finally:

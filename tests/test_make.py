@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import gzip
 import os
-import re
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -34,26 +32,9 @@ def test_make_prints_its_own_help(checkout: Path) -> None:
     )
 
 
-def test_demo_goes_the_whole_way_on_real_months_apart_from_anything_else(checkout: Path, tmp_path: Path) -> None:
-    demo = checkout / "demo"
-    # Whatever is set elsewhere must not reach it: nothing of it could be loaded into.
-    theirs = {"PIPELINE__POSTGRES__DSN": "host=127.0.0.1 port=1", "PIPELINE__SOURCE__BASE_URL": str(tmp_path)}
-    done = make(checkout, "demo", PYTHONPATH=str(checkout), **theirs)
-    try:
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert re.findall(r"^(\S+) +\S+ +([\d,]+) +0 +0 ", done.stdout, re.MULTILINE) == [
-            ("green/2020-04", "35,612"),
-            ("green/2020-05", "57,360"),
-            ("zones", "265"),
-            ("yellow/2021-01", "28,401"),
-        ]
-        page = demo / "data" / "reports" / "postgres" / "index.html"
-        assert page.as_uri() in done.stdout and page.is_file()
-        assert "parts/yellow" in done.stdout
-        assert not (checkout / "data").exists()
-    finally:
-        environment = {**os.environ, "PYTHONPATH": str(checkout)}
-        subprocess.run([sys.executable, "-m", "pipeline", "stop"], cwd=demo, env=environment, check=True)
+def test_demo_is_that_of_the_command(checkout: Path) -> None:
+    """Which goes the whole way in test_install."""
+    assert make(checkout, "--dry-run", "demo").stdout.splitlines()[-1].strip() == ".venv/bin/pipeline demo"
 
 
 def test_samples_are_small_and_whole() -> None:

@@ -33,10 +33,11 @@ def until_it_waits(database: PostgresDatabase, statement: str) -> None:
 
 def eventually(holds: Callable[[], bool]) -> None:
     """Returns once it holds; fails when it does not for a minute, as busy machines take their time."""
-    deadline = time.monotonic() + 60
+    deadline, pause = time.monotonic() + 60, 0.01
     while not holds():
         assert time.monotonic() < deadline
-        time.sleep(0.01)
+        time.sleep(pause)
+        pause = min(2 * pause, 0.1)  # what takes long, need not be asked for so often
 
 
 def until_its_sessions_end(database: PostgresDatabase, application_name: str) -> None:

@@ -13,7 +13,7 @@ from collections import Counter
 from pathlib import Path
 
 from gcp import emulators
-from gcp_emulator.analyzer import check
+from gcp_emulator.analyzer import evaluate
 
 from faults.commands import commands
 from faults.trials import TRIALS, WEIGHTS
@@ -34,7 +34,7 @@ def main() -> int:
     folder = Path(tempfile.mkdtemp(prefix="pipeline-faults-"))
     with emulators() as google, commands(folder) as started:
         os.environ.update(google.environment)
-        check("SELECT 1", {})  # its first call on a machine compiles for a minute or so, which no trial is to wait for
+        evaluate("SELECT 1")  # its first call on a machine compiles for a minute or so, which no trial is to wait for
         world = World(folder, started, google)
         try:
             for seed in range(arguments.seed, arguments.seed + arguments.trials):
