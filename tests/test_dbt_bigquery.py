@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 from conftest import Run
 from gcp import GoogleCloud
 from golden_releases import MARTS, as_text, golden_mart, write_release
+from sqlglot import exp, parse_one
 from trips import HEADER, trip
 
 pytestmark = pytest.mark.usefixtures("golden_mirror")
@@ -38,8 +40,12 @@ def test_marts_hold_the_golden_rows_and_follow_the_months(luigi: Run, google_clo
     odd = [trip(number, **values) for number, values in enumerate(ODD_VALUES, 20)]
     write_release(mirror / "green/green_tripdata_2019-01.csv.gz", [HEADER, trip(0, total_amount="1"), trip(9), *odd])
     assert luigi(*LOAD, "green", "--month", "2019-01", "--force").returncode == 0
+    earlier = len(google_cloud.jobs())
     second = luigi(*BUILD)
     assert second.returncode == 0, second.stderr
+    read = tables_of_trips(google_cloud, earlier)
+    assert len(read) > 10  # fact_trips is written and read, the loaded tables are read
+    assert [table.sql() for table in read if not is_pruned(table, "green_tripdata_2019-01.csv")] == []
     assert google_cloud.rows("SELECT filename, COUNT(*) FROM fact_trips GROUP BY 1 ORDER BY 1") == [
         ("green_tripdata_2019-01.csv", 7),
         ("green_tripdata_2019-02.csv", 2),
@@ -50,8 +56,37 @@ def test_marts_hold_the_golden_rows_and_follow_the_months(luigi: Run, google_clo
     checks = "trips, reported, unknown_pickup_times, unknown_pickup_zones, unknown_vendors, unknown_amounts"
     of_january = f"SELECT {checks} FROM file_quality WHERE filename = 'green_tripdata_2019-01.csv'"
     assert google_cloud.rows(of_january) == [(9, 7, 1, 1, 0, 1)]
+    earlier = len(google_cloud.jobs())
     report = luigi("Report", "--warehouse", "bigquery")
     assert report.returncode == 0 and "Traceback" not in report.stderr, report.stderr
+    assert tables_of_trips(google_cloud, earlier) == []
+
+
+def tables_of_trips(cloud: GoogleCloud, earlier: int) -> list[exp.Table]:
+    """The tables and views of a row a trip, where the statements since then read or write them.
+
+    Each month makes them larger; to define a view reads nothing.
+    """
+    jobs = [job["configuration"] for job in cloud.jobs()[earlier:]]
+    statements = [parse_one(job["query"]["query"], dialect="bigquery") for job in jobs if "query" in job]
+    read = [each for each in statements if not (isinstance(each, exp.Create) and each.kind == "VIEW")]
+    return [table for each in read for table in each.find_all(exp.Table) if OF_TRIPS.fullmatch(table.name)]
+
+
+def is_pruned(table: exp.Table, filename: str) -> bool:
+    """Whether a statement names the one file whose rows it wants of a table, by which the table is clustered."""
+    scope = table.find_ancestor(exp.Select, exp.Merge)
+    while scope:
+        conditions = scope.args["whens"].find_all(exp.In) if isinstance(scope, exp.Merge) else []
+        where = scope.args.get("where")
+        conditions = [*conditions, *(where.find_all(exp.In) if where else [])]
+        if any(of.this.name == "filename" and [f.name for f in of.expressions] == [filename] for of in conditions):
+            return True
+        scope = scope.find_ancestor(exp.Select, exp.Merge)
+    return False
+
+
+OF_TRIPS = re.compile("stg_.*|.*_tripdata|fact_trips|int_trips|excluded_trips")
 
 
 # What the load takes; texts in codes, 1.79e308 and years of six digits it refuses: test_gcp_upload.
