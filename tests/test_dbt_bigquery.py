@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from conftest import JANUARY, Run, job_for
 from gcp import GoogleCloud
 from gcp_trips import load_release
 from golden_releases import MARTS, as_text, golden_mart, write_release
+from sqlglot import exp, parse_one
 from trips import FEBRUARY, HEADER, trip
 
 from pipeline.datasets import dataset_named
@@ -41,8 +43,12 @@ def test_marts_hold_the_golden_rows_and_follow_the_months(
     odd = [trip(number, **values) for number, values in enumerate(ODD_VALUES, 20)]
     write_release(mirror / "green/green_tripdata_2019-01.csv.gz", [HEADER, trip(0, total_amount="1"), trip(9), *odd])
     load_release(loadable, job_for(dataset_named("green"), mirror, tmp_path, replace=True))
+    earlier = len(loadable.jobs())
     second = luigi(*BUILD)
     assert second.returncode == 0, second.stderr
+    read = tables_of_trips(loadable, earlier)
+    assert len(read) > 10  # fact_trips is written and read, the loaded tables are read
+    assert [table.sql() for table in read if not is_pruned(table, "green_tripdata_2019-01.csv")] == []
     assert loadable.rows("SELECT filename, COUNT(*) FROM fact_trips GROUP BY 1 ORDER BY 1") == [
         ("green_tripdata_2019-01.csv", 7),
         ("green_tripdata_2019-02.csv", 2),
@@ -53,8 +59,37 @@ def test_marts_hold_the_golden_rows_and_follow_the_months(
     checks = "trips, reported, unknown_pickup_times, unknown_pickup_zones, unknown_vendors, unknown_amounts"
     of_january = f"SELECT {checks} FROM file_quality WHERE filename = 'green_tripdata_2019-01.csv'"
     assert loadable.rows(of_january) == [(9, 7, 1, 1, 0, 1)]
+    earlier = len(loadable.jobs())
     report = luigi("Report", "--warehouse", "bigquery")
     assert report.returncode == 0 and "Traceback" not in report.stderr, report.stderr
+    assert tables_of_trips(google_cloud, earlier) == []
+
+
+def tables_of_trips(cloud: GoogleCloud, earlier: int) -> list[exp.Table]:
+    """The tables and views of a row a trip, where the statements since then read or write them.
+
+    Each month makes them larger; to define a view reads nothing.
+    """
+    jobs = [job["configuration"] for job in cloud.jobs()[earlier:]]
+    statements = [parse_one(job["query"]["query"], dialect="bigquery") for job in jobs if "query" in job]
+    read = [each for each in statements if not (isinstance(each, exp.Create) and each.kind == "VIEW")]
+    return [table for each in read for table in each.find_all(exp.Table) if OF_TRIPS.fullmatch(table.name)]
+
+
+def is_pruned(table: exp.Table, filename: str) -> bool:
+    """Whether a statement names the one file whose rows it wants of a table, by which the table is clustered."""
+    scope = table.find_ancestor(exp.Select, exp.Merge)
+    while scope:
+        conditions = scope.args["whens"].find_all(exp.In) if isinstance(scope, exp.Merge) else []
+        where = scope.args.get("where")
+        conditions = [*conditions, *(where.find_all(exp.In) if where else [])]
+        if any(of.this.name == "filename" and [f.name for f in of.expressions] == [filename] for of in conditions):
+            return True
+        scope = scope.find_ancestor(exp.Select, exp.Merge)
+    return False
+
+
+OF_TRIPS = re.compile("stg_.*|.*_tripdata|fact_trips|int_trips|excluded_trips")
 
 
 # What the load takes; texts in codes, 1.79e308 and years of six digits it refuses: test_gcp_upload.

@@ -1,6 +1,7 @@
 {{ config(tags=['files']) }}
 {#- All that must hold of the trips of a file, in one pass over them: `dbt build` tests a month by this. The tests with the
     tag `rows` say the same one by one, which `dbt test` runs as well. -#}
+{%- set is_of_the_build = is_under_test('filename') %}
 with facts as (
     select
         filename,
@@ -15,28 +16,28 @@ with facts as (
             then 1
         end) as invalid
     from {{ ref('fact_trips') }}
-    where {{ is_under_test('filename') }}
+    where {{ is_of_the_build }}
     group by filename
 ),
 
 loaded as (
     select filename, sum(trips) as trips, sum(reported) as reported, count(*) as entries
     from {{ ref('file_quality') }}
-    where has_fares and {{ is_under_test('filename') }}
+    where has_fares and {{ is_of_the_build }}
     group by filename
 ),
 
 by_zone as (
     select filename, sum(trips) as trips, sum(total_amount) as total_amount
     from {{ ref('int_zone_revenue_by_file') }}
-    where service_type in ('{{ services(facts=true) | join("', '") }}') and {{ is_under_test('filename') }}
+    where service_type in ('{{ services(facts=true) | join("', '") }}') and {{ is_of_the_build }}
     group by filename
 ),
 
 by_hour as (
     select filename, sum(trips) as trips, sum(total_amount) as total_amount
     from {{ ref('trips_by_hour') }}
-    where service_type in ('{{ services(facts=true) | join("', '") }}') and {{ is_under_test('filename') }}
+    where service_type in ('{{ services(facts=true) | join("', '") }}') and {{ is_of_the_build }}
     group by filename
 )
 

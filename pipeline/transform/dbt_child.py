@@ -7,6 +7,7 @@ imports what it needs, then waits for its arguments and its environment, a line 
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -16,10 +17,13 @@ import threading
 
 def main() -> None:
     """Runs dbt with the arguments it is sent, for as long as standard input stays open."""
+    gc.disable()  # while only what stays is made: a fifth of the time of the imports
     from dbt.cli.main import cli
 
     with contextlib.suppress(ImportError):  # dbt says which adapter is missing, once it is to connect by it
         importlib.import_module(f"dbt.adapters.{sys.argv[1]}")
+    gc.freeze()
+    gc.enable()
     line = _read_line()
     if not line:
         return

@@ -1,3 +1,4 @@
+{{ config(indexes=[{'columns': ['locationid'], 'unique': true}]) }}
 select
     cast(locationid as {{ dbt.type_int() }}) as locationid,
     borough,
