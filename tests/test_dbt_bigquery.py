@@ -62,7 +62,7 @@ def test_marts_hold_the_golden_rows_and_follow_the_months(
     earlier = len(loadable.jobs())
     report = luigi("Report", "--warehouse", "bigquery")
     assert report.returncode == 0 and "Traceback" not in report.stderr, report.stderr
-    assert tables_of_trips(google_cloud, earlier) == []
+    assert tables_of_trips(loadable, earlier) == []
 
 
 def tables_of_trips(cloud: GoogleCloud, earlier: int) -> list[exp.Table]:
