@@ -2,8 +2,8 @@
     selects the rows of the changed files only (`is_in_changed_files`); in a build of everything all files are changed. -#}
 
 {#- One transaction. With `partitioned`, each file is a partition of its own that is filled beside the table and takes its
-    place at the end; readers wait for that moment only. `not_null` (columns) and `checks` (name: condition) are then
-    constraints, which the database verifies in one pass over the new rows. -#}
+    place at the end; readers wait for that moment only. `not_null` (columns), `checks` (name: condition) and
+    `one_row_a_file` are constraints, which the database verifies in one pass over the new rows. -#}
 {% materialization by_file, adapter='postgres' %}
     {%- set target_relation = this.incorporate(type='table') -%}
     {%- set existing = load_cached_relation(this) -%}
