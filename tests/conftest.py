@@ -93,9 +93,11 @@ def database_for_models(server: str, parsed_project: Path, tmp_path: Path) -> It
     """A database of this test's own, called as ever, and what dbt has parsed of the project there: it parses the whole
     project again, for seconds, where the database or the schema is called otherwise."""
     folders = [tmp_path / "dbt", tmp_path / "data" / "dbt"]
-    for folder in folders if parsed_project.exists() else []:
-        folder.mkdir(parents=True)
-        shutil.copy(parsed_project, folder)
+    by_hand = tmp_path / "data" / "dbt" / "target" / "partial_parse.msgpack"
+    if parsed_project.exists():
+        for file in (*(folder / parsed_project.name for folder in folders), by_hand):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(parsed_project, file)
     with new_models_database(server) as database:
         yield database
     for folder in folders:
