@@ -171,7 +171,7 @@ def _load(arguments: argparse.Namespace) -> int:
     months = load.wanted_months(dataset, a.months, base_url)
     warehouses = _EVERYWHERE[a.warehouse]
     return load.run(
-        load.Wanted(dataset, months, warehouses, a.workers, a.force, a.source or "", base_url, a.max_bad_rows)
+        load.LoadRequest(dataset, months, warehouses, a.workers, a.force, a.source or "", base_url, a.max_bad_rows)
     )
 
 
