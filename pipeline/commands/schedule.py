@@ -7,7 +7,7 @@ import logging
 from zoneinfo import ZoneInfo
 
 from pipeline.errors import PipelineError
-from pipeline.schedule.cron import firings, shown
+from pipeline.schedule.cron import firings, format_time
 from pipeline.schedule.daemon import run_forever
 from pipeline.schedule.plan import CatchUp, catch_ups
 from pipeline.schedule.runner import Runner
@@ -46,7 +46,7 @@ def _show(planned: list[CatchUp], since: str | None, until: str | None) -> int:
             raise PipelineError("--to must be after --from")
         found += [(at, catch_up) for at in firings(catch_up.trigger, start, end)]
     for at, catch_up in sorted(found, key=lambda pair: pair[0].astimezone(datetime.UTC)):
-        print(f"{shown(at)}  {catch_up.name:<8} {catch_up.task}")
+        print(f"{format_time(at)}  {catch_up.name:<8} {catch_up.task}")
     return 0
 
 
