@@ -1,4 +1,4 @@
-"""Access control: rejects requests from other web sites, and requires a token for changes."""
+"""Access control: rejects requests from other web sites, and checks the token that changes require."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ class RunSummary:
 
 
 class RunLogs:
-    """The logs in a folder. Reads only what was added since the last call."""
+    """The logs in a folder. `summaries` reads only what has been added to them since its last call."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

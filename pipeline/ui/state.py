@@ -58,10 +58,10 @@ class State:
         entry = next((entry for entry in entries if entry.partition_key == key), None)
         dataset, _, month = key.partition("/")
         tries = [
-            {"run": run.id, **asdict(each)}
+            {"run": run.id, **asdict(task)}
             for run in self.logs.summaries()
-            for each in run.tasks
-            if (each.dataset, each.month) == (dataset, month)
+            for task in run.tasks
+            if (task.dataset, task.month) == (dataset, month)
         ]
         loaded = {**asdict(entry), "seconds": entry.seconds} if entry else None
         return {"warehouse": warehouse, "key": key, "entry": loaded, "tries": tries, "problem": problem}
@@ -85,11 +85,11 @@ class State:
         shown = next((run for run in self.run_list() if run_id in (run["id"], run["log"])), None)
         if shown is None:
             return None
-        summary = next((each for each in self.logs.summaries() if each.id == shown["log"]), None)
+        summary = next((summary for summary in self.logs.summaries() if summary.id == shown["log"]), None)
         started = self.runs.find(run_id)
         return {
             **shown,
-            "tasks": [asdict(each) for each in summary.tasks] if summary else [],
+            "tasks": [asdict(task) for task in summary.tasks] if summary else [],
             "lines": self.logs.lines(str(shown["log"])),
             "output": started.text() if started and (not summary or shown["status"] == "failed") else "",
         }
@@ -141,9 +141,9 @@ class State:
 
     def _row_from_log(self, summary: RunSummary) -> dict[str, Any]:
         """Returns the row of a run that this server did not start."""
-        months = [each for each in summary.tasks if each.task.startswith(("Load", "Dbt", "Report"))] or summary.tasks
-        names = sorted({f"{each.task} {each.dataset}".strip() for each in months})
-        count = len({(each.dataset, each.month) for each in months if each.month})
+        tasks = [task for task in summary.tasks if task.task.startswith(("Load", "Dbt", "Report"))] or summary.tasks
+        names = sorted({f"{task.task} {task.dataset}".strip() for task in tasks})
+        count = len({(task.dataset, task.month) for task in tasks if task.month})
         writer = writer_of(self.logs.file(summary.id))
         status = "running" if writer or _may_run_elsewhere(summary) else summary.status
         return {
@@ -177,20 +177,20 @@ class State:
         live = {run["log"] for run in self.run_list() if run["status"] in ("running", "stopping")}
         families = {name: _load_families(name) for name in configured_warehouses()}
         for run in reversed(self.logs.summaries()):
-            for each in run.tasks:
-                for warehouse in (name for name, tasks in families.items() if each.task in tasks):
-                    if each.month and (each.status != "running" or run.id in live):
-                        last[(warehouse, each.dataset, each.month)] = (run.id, each)
+            for task in run.tasks:
+                for warehouse in (name for name, names in families.items() if task.task in names):
+                    if task.month and (task.status != "running" or run.id in live):
+                        last[(warehouse, task.dataset, task.month)] = (run.id, task)
         return [
             {
                 "warehouse": warehouse,
                 "key": f"{dataset}/{month}",
-                "status": each.status,
-                "at": each.ended or each.started,
-                "run": run,
-                "error": each.error,
+                "status": task.status,
+                "at": task.ended or task.started,
+                "run": run_id,
+                "error": task.error,
             }
-            for (warehouse, dataset, month), (run, each) in last.items()
+            for (warehouse, dataset, month), (run_id, task) in last.items()
         ]
 
 
@@ -246,9 +246,9 @@ def _row_of_started(run: StartedRun, summary: RunSummary | None) -> dict[str, An
 
 
 def _counts(summary: RunSummary) -> dict[str, Any]:
-    last = {(each.task, json.dumps(each.parameters)): each for each in summary.tasks}
-    statuses = [each.status for each in last.values()]
-    errors = [each.error for each in last.values() if each.status == "failed"]
+    last = {(task.task, json.dumps(task.parameters)): task for task in summary.tasks}
+    statuses = [task.status for task in last.values()]
+    errors = [task.error for task in last.values() if task.status == "failed"]
     return {
         **{name: statuses.count(name) for name in ("done", "failed", "running")},
         "error": errors[-1] if errors else "",
