@@ -1,14 +1,14 @@
-# `make` or `make help` lists what there is to do.
+# `make` or `make help` lists the targets.
 TAXI  ?= green
 MONTH ?= 2019-01
 PYTHON ?= python3
 
-# INSTALLER=pip for who prefers it: any versions that setup.cfg allows, where uv installs those of requirements.lock.
+# uv installs the versions of requirements.lock, pip (INSTALLER=pip) the newest ones that setup.cfg allows.
 INSTALLER ?= uv
 export INSTALLER
 
 BIN  := .venv/bin
-# SCHEDULER=central sends the work to the `make ui` of another terminal.
+# SCHEDULER=central uses the scheduler of `make ui` in another terminal.
 SCHEDULER ?= local
 LOAD  = $(if $(filter central,$(SCHEDULER)),LUIGI_CONFIG_PATH=central.cfg )$(BIN)/luigi --module pipeline LoadTripdata --taxi $(TAXI) --month $(MONTH)
 
@@ -73,7 +73,7 @@ lock: .venv/installed-test  ## pin what is installed to the newest versions that
 clean:  ## remove the environment and the demo, not your data
 	rm -rf .venv demo
 
-# Whatever made them trustworthy has changed when one of these has.
+# The environment is updated when one of these files changes.
 .venv/installed .venv/installed-gcp .venv/installed-test: setup.cfg pyproject.toml requirements.lock
 
 .venv/installed:

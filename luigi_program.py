@@ -1,31 +1,31 @@
-"""The `luigi` program as this distribution installs it: Luigi's own, with two of its tracebacks in one line instead.
+"""The `luigi` program that this distribution installs: Luigi's own, with one line instead of two of its tracebacks.
 
-Luigi reads its configuration, and looks for the task, before it imports the module that `--module` names. So what is
-wrong with either can only be told from outside. This module is beside the package, since importing the package sets
-Luigi up for it, and another project's `luigi --module theirs …` in the same environment must not be changed.
+Luigi reads its configuration before it imports the package, and does not import it at all without `--module`, so the
+package cannot report errors in either case. This module is outside the package, because importing the package
+configures Luigi, and other projects' `luigi --module …` in the same environment must not be affected.
 """
 
 import configparser
 import shlex
 import sys
 
-UNREADABLE, UNKNOWN_WORD = 1, 2  # as the package exits for the same mistakes
+UNREADABLE, UNKNOWN_TASK = 1, 2  # the package's exit codes for these errors
 
 
 def main() -> None:
-    """Runs `luigi`, and exits as it does; with 1 or 2 and one line for what it has only a traceback for."""
+    """Runs `luigi` and exits with its exit code, or with 1 or 2 and one line instead of a traceback."""
     try:
         from luigi.cmdline import luigi_run
         from luigi.task_register import TaskClassNotFoundException
     except configparser.Error as error:
         print(f"luigi: a configuration file cannot be read: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(UNREADABLE)
-    words = sys.argv[1:]
+    arguments = sys.argv[1:]
     try:
-        luigi_run(words)
+        luigi_run(arguments)
     except TaskClassNotFoundException:
-        if any(word.partition("=")[0] == "--module" for word in words):
+        if any(argument.partition("=")[0] == "--module" for argument in arguments):
             raise
-        line = shlex.join(["luigi", "--module", "pipeline", *words])
+        line = shlex.join(["luigi", "--module", "pipeline", *arguments])
         print(f"luigi: which module is this task in? For this pipeline's: {line}", file=sys.stderr)
-        sys.exit(UNKNOWN_WORD)
+        sys.exit(UNKNOWN_TASK)

@@ -12,7 +12,7 @@ try:
     from luigi.tools.range import RangeMonthly
 
     from pipeline import tasks
-    from pipeline.command_line import WrongCommandLine, check_command_line, is_luigi, take_options_as_they_are
+    from pipeline.command_line import WrongCommandLine, check_command_line, disable_abbreviations, is_luigi
     from pipeline.configuration import configure
     from pipeline.tasks import *  # noqa: F403
 except configparser.Error as error:
@@ -24,7 +24,7 @@ except PipelineError as error:
 
 try:
     configure()
-    take_options_as_they_are()
+    disable_abbreviations()
     if is_luigi():
         check_command_line(sys.argv[1:])
 except PipelineError as error:

@@ -1,4 +1,4 @@
-"""The `pipeline` command: load, build, report, and what is there."""
+"""The `pipeline` command."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.options import command_parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command; returns 0 when it did what was asked and 1 when it says why it could not."""
+    """Runs one command and returns its exit code; errors are printed in one line, with the exit code 1."""
     try:
         return _run(argv)
     except PipelineError as error:
@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("pipeline: interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        # What reads the output has ended, as `head` does; Python would complain of it once more at its end.
+        # The reader of the output has exited, as `head` does. Prevents a second error when Python flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except OSError as error:

@@ -1,4 +1,4 @@
-"""How the `pipeline` command reads its words: options in full, mistakes in one line, months and counts checked."""
+"""The argument parser of `pipeline`, with errors in one line, and the types of its arguments."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ANOTHER_MONTH = re.compile(r"unrecognized arguments: \d{4}")
 
 
 class Parser(argparse.ArgumentParser):
-    """Takes options in full; reports a mistake in one line, with the nearest known word, and exits with 2."""
+    """Accepts no abbreviated options; reports an error in one line, with a suggestion, and exits with 2."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"allow_abbrev": False, **options})
@@ -39,7 +39,7 @@ class Parser(argparse.ArgumentParser):
 
 
 class ShowVersion(argparse.Action):
-    """Prints the version that is installed; only then is it looked up."""
+    """Prints the installed version, which is read only when it is needed."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
         from importlib.metadata import version
@@ -49,13 +49,13 @@ class ShowVersion(argparse.Action):
 
 
 def one_of(names: Iterable[str]) -> str:
-    """The names in a sentence: `fhv, green or yellow`."""
+    """Joins names as in `fhv, green or yellow`."""
     *others, last = names
     return f"{', '.join(others)} or {last}"
 
 
 def monthly(text: str) -> str:
-    """The name of a monthly dataset; not by `choices`, which refuses an empty list of them."""
+    """Checks the name of a monthly dataset. Replaces `choices`, which does not accept an empty list of arguments."""
     if text not in monthly_names():
         known = ", ".join(map(repr, monthly_names()))
         raise argparse.ArgumentTypeError(f"invalid choice: '{text}' (choose from {known})")
@@ -63,7 +63,7 @@ def monthly(text: str) -> str:
 
 
 def months(text: str) -> Months:
-    """Months as an option's value."""
+    """Parses months."""
     try:
         return Months.parse(text)
     except ValueError as error:
@@ -71,7 +71,7 @@ def months(text: str) -> Months:
 
 
 def positive(text: str) -> int:
-    """A whole number from 1 on as an option's value."""
+    """Parses a positive whole number."""
     if not text.isascii() or not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 1 on")
     return int(text)

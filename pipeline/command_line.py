@@ -1,7 +1,7 @@
-"""What is wrong with the words after `luigi`, in one line with the word that may have been meant.
+"""Checks the arguments of `luigi`, and reports errors in one line with a suggestion.
 
-Luigi itself ends in a traceback, or in a page of options. It imports the package before it reads the words itself, so
-they can be looked at first.
+Luigi itself prints a traceback or all of its options. As it imports the package before it parses the arguments, they
+can be checked first.
 """
 
 from __future__ import annotations
@@ -21,30 +21,35 @@ from luigi.task_register import Register
 from pipeline.errors import nearest
 from pipeline.parameters import CountParameter
 
-UNKNOWN_WORD, BAD_VALUE, EMPTY_RANGE = 2, 40, 35  # the last two as in luigi.cfg
-_CORE = {"workers": 1, "scheduler-port": 1, "lock-size": 1, "parallel-scheduling-processes": 0}  # and the least value
+UNKNOWN_ARGUMENT, BAD_VALUE, EMPTY_RANGE = 2, 40, 35  # the last two are those of luigi.cfg
+_LUIGI_COUNTS = {
+    "workers": 1,
+    "scheduler-port": 1,
+    "lock-size": 1,
+    "parallel-scheduling-processes": 0,
+}  # and their minimum
 _RANGES = ("RangeMonthly", "CatchUpMonthly")
 _NO_VALUE = ""
 
 
 class WrongCommandLine(Exception):
-    """A command line that cannot be run, and the exit code that says so."""
+    """An invalid command line, with its exit code."""
 
-    def __init__(self, message: str, code: int = UNKNOWN_WORD):
+    def __init__(self, message: str, code: int = UNKNOWN_ARGUMENT):
         super().__init__(message)
         self.code = code
 
 
 def is_luigi() -> bool:
-    """Whether this process is `luigi --module pipeline …`, in either of the two spellings, or `python -m luigi`."""
+    """Returns whether this process is `luigi` or `python -m luigi` with `--module pipeline` or `--module=pipeline`."""
     program = Path(sys.argv[0])
     if "luigi" not in (program.stem, program.parent.name):
         return False
     return any(values[:1] == ["pipeline"] for name, values in _options(sys.argv[1:]) if name == "module")
 
 
-def take_options_as_they_are() -> None:
-    """Lets no option stand for a longer one: `--source` is the task's own, not short for `--source-base-url`."""
+def disable_abbreviations() -> None:
+    """Disables abbreviated options, so that `--source` is the task's own and not short for `--source-base-url`."""
     build: Callable[..., ArgumentParser] = CmdlineParser._build_parser
 
     def build_without_abbreviations(*arguments: Any, **options: Any) -> ArgumentParser:
@@ -56,9 +61,9 @@ def take_options_as_they_are() -> None:
 
 
 def check_command_line(argv: Sequence[str]) -> None:
-    """Returns when Luigi will understand the words, as far as can be said without running anything.
+    """Checks the arguments of `luigi` as far as possible without running a task.
 
-    :raises WrongCommandLine: with what is wrong, and what may have been meant.
+    :raises WrongCommandLine: if they are invalid; the message contains a suggestion if there is a similar name.
     """
     if {"--help", "--help-all"} & set(argv):
         return
@@ -66,9 +71,9 @@ def check_command_line(argv: Sequence[str]) -> None:
     given = list(_options(argv))
     task = _root_task(argv, tasks)
     known = _known_options(task)
-    if any(name not in known for name, _ in given) or _has_stray_word(argv, task):
+    if any(name not in known for name, _ in given) or _has_extra_argument(argv, task):
         _check_options(argv, task, known)
-    counts = _CORE | {
+    counts = _LUIGI_COUNTS | {
         name.replace("_", "-"): parameter.least
         for name, parameter in Register.get_task_cls(task).get_params()
         if isinstance(parameter, CountParameter)
@@ -81,7 +86,7 @@ def check_command_line(argv: Sequence[str]) -> None:
 
 
 def _options(argv: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
-    """Each option's name, without its dashes, and the words that follow it."""
+    """Yields each option's name, without dashes, with a list of its value, or an empty list."""
     for at, word in enumerate(argv):
         if word.startswith("--"):
             name, equals, value = word[2:].partition("=")
@@ -107,8 +112,8 @@ def _root_task(argv: Sequence[str], tasks: list[str]) -> str:
     raise WrongCommandLine(_no_task(word, tasks))
 
 
-def _has_stray_word(argv: Sequence[str], task: str) -> bool:
-    """Whether there is a word that is no option, nor the task, nor stands where an option's value does."""
+def _has_extra_argument(argv: Sequence[str], task: str) -> bool:
+    """Returns whether there is an argument that is neither the task nor an option nor the value of one."""
     pairs = zip(("", *argv), argv, strict=False)
     return any(not word.startswith("--") and not before.startswith("--") and word != task for before, word in pairs)
 
@@ -118,13 +123,13 @@ def _no_task(word: str, tasks: list[str]) -> str:
 
 
 def _check_options(argv: Sequence[str], task: str, known: set[str]) -> None:
-    """Lets Luigi's own parser say which words mean nothing, as it also takes the beginning of an option for it."""
-    said = io.StringIO()
+    """Rejects the arguments that Luigi's own parser does not recognize."""
+    output = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said):
+        with contextlib.redirect_stderr(output):
             _, unknown = CmdlineParser._build_parser(root_task=task).parse_known_args(list(argv))
     except SystemExit:
-        raise WrongCommandLine(said.getvalue().strip().rpartition("error: ")[2]) from None
+        raise WrongCommandLine(output.getvalue().strip().rpartition("error: ")[2]) from None
     for word in unknown:
         if word.startswith("--"):
             name = word[2:].partition("=")[0]

@@ -1,4 +1,4 @@
-"""The words that the `pipeline` command takes, and which function each command calls with them."""
+"""The command line of `pipeline`: its commands, their options, and the functions that they call."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ named PIPELINE__<SECTION>__<KEY>, such as PIPELINE__POSTGRES__DSN.
 
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
 _MONTHS = "a month (2020-04), a range (2020-03..2020-07) or a year (2020)"
-_EVERYWHERE = {**{name: (name,) for name in WAREHOUSES}, "both": ("postgres", "bigquery")}
+_WAREHOUSE_CHOICES = {**{name: (name,) for name in WAREHOUSES}, "both": ("postgres", "bigquery")}
 
 
 def command_parser() -> argparse.ArgumentParser:
-    """What reads the words; the result has `run`, the function to call with it, and `parser`, for its mistakes."""
+    """Returns the parser; its result has `run`, the function to call with it, and `parser`, for reporting errors."""
     parser = Parser(
         prog="pipeline",
         description="Loads New York taxi trip records into PostgreSQL or BigQuery, models them and reports on them.",
@@ -55,8 +55,8 @@ def command_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add(commands: Commands, name: str, says: str, add_help: bool = True) -> Parser:
-    return commands.add_parser(name, help=says, description=f"{says[0].upper()}{says[1:]}.", add_help=add_help)
+def _add(commands: Commands, name: str, summary: str, add_help: bool = True) -> Parser:
+    return commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.", add_help=add_help)
 
 
 def _add_work_commands(commands: Commands) -> None:
@@ -86,12 +86,12 @@ def _add_work_commands(commands: Commands) -> None:
     command = _add(commands, "build", "build the marts from what is loaded, with dbt")
     _add_warehouses_option(command)
     command.add_argument("--full-refresh", action="store_true", help="rebuild everything, even if it is up to date")
-    command.set_defaults(run=lambda a: build.run(_EVERYWHERE[a.warehouse], a.full_refresh))
+    command.set_defaults(run=lambda a: build.run(_WAREHOUSE_CHOICES[a.warehouse], a.full_refresh))
 
     command = _add(commands, "report", "write the report on the marts, and print where it is")
     _add_warehouses_option(command)
     command.add_argument("--open", action="store_true", help="open it in a browser")
-    command.set_defaults(run=lambda a: report.run(_EVERYWHERE[a.warehouse], a.open))
+    command.set_defaults(run=lambda a: report.run(_WAREHOUSE_CHOICES[a.warehouse], a.open))
 
     command = _add(commands, "tasks", "list every task with its parameters and an example")
     command.set_defaults(run=lambda a: tasks.run())
@@ -101,7 +101,9 @@ def _add_work_commands(commands: Commands) -> None:
 
 
 def _add_warehouses_option(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--warehouse", choices=list(_EVERYWHERE), default="postgres", help="which warehouse, or both")
+    command.add_argument(
+        "--warehouse", choices=list(_WAREHOUSE_CHOICES), default="postgres", help="which warehouse, or both"
+    )
 
 
 def _add_warehouse_commands(commands: Commands) -> None:
@@ -169,9 +171,9 @@ def _load(arguments: argparse.Namespace) -> int:
     a, dataset = arguments, dataset_named(arguments.dataset)
     base_url = a.source_base_url or ""
     months = load.wanted_months(dataset, a.months, base_url)
-    warehouses = _EVERYWHERE[a.warehouse]
+    warehouses = _WAREHOUSE_CHOICES[a.warehouse]
     return load.run(
-        load.Wanted(dataset, months, warehouses, a.workers, a.force, a.source or "", base_url, a.max_bad_rows)
+        load.LoadRequest(dataset, months, warehouses, a.workers, a.force, a.source or "", base_url, a.max_bad_rows)
     )
 
 
@@ -203,7 +205,7 @@ def _add_files(command: argparse.ArgumentParser) -> None:
 
 
 def _files(arguments: argparse.Namespace) -> tuple[str | None, Months | None]:
-    """The dataset and the months that the words name, in whichever of the two ways."""
+    """Returns the dataset and the months, which are given as arguments or as options."""
     a = arguments
     if (a.dataset and a.taxi) or (a.months and a.month):
         raise WrongCommandLine("the dataset and the months can be given only once")

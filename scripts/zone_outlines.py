@@ -1,11 +1,11 @@
-"""Makes the outlines of the report's map from TLC's shape file of the taxi zones.
+"""Creates the zone outlines of the report's map from TLC's shapefile of the taxi zones.
 
     pip install 'shapely>=2.1' pyshp
     python scripts/zone_outlines.py taxi_zones.zip pipeline/report/zones.json
 
-The shape file is https://d37ci6vzurychx.cloudfront.net/misc/taxi_zones.zip, in feet (EPSG:2263). Neighbours keep their
-common borders: they are simplified as one coverage. Zones that the file holds in several records (56, 103) become one
-outline each. Coordinates are whole units, of which the map is 1000 wide.
+The shapefile is https://d37ci6vzurychx.cloudfront.net/misc/taxi_zones.zip, in feet (EPSG:2263). All zones are
+simplified as one coverage, so that neighbours keep their common borders. Zones with several records (56, 103) become
+one outline. Coordinates are integers; the map is 1000 units wide.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import shapefile
 import shapely
 
 TOLERANCE = 300.0  # feet
-SMALLEST = 1.0  # square units; rocks in the water below that are left out, never the whole of a zone
+SMALLEST = 1.0  # square units; smaller parts, such as rocks in the water, are omitted, but never a whole zone
 WIDTH = 1000
 
 

@@ -14,7 +14,7 @@ from trips import HEADER, trip, trips
 
 import pipeline.tasks
 from pipeline.command_line import check_command_line
-from pipeline.commands.load import Wanted
+from pipeline.commands.load import LoadRequest
 from pipeline.commands.tasks import example
 from pipeline.datasets import dataset_named
 from pipeline.datasets.months import Months
@@ -80,7 +80,7 @@ def test_range_is_cut_to_what_is_published_so_far() -> None:
     ],
 )
 def test_luigi_line_says_the_same(months: str, options: dict[str, Any], line: str) -> None:
-    wanted = Wanted(dataset_named("green"), Months.parse(months), ("postgres",), **options)
+    wanted = LoadRequest(dataset_named("green"), Months.parse(months), ("postgres",), **options)
     assert shlex.join(wanted.arguments("postgres")) == line
     check_command_line(wanted.arguments("postgres"))
 

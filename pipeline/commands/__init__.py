@@ -1,4 +1,4 @@
-"""Commands: what `pipeline` does, a module each. Those that do the work run Luigi's tasks, and say how Luigi would."""
+"""The commands of `pipeline`, one per module. Those that load, build and report run Luigi tasks."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from luigi.retcodes import run_with_retcodes
 
 
 def luigi_line(arguments: Iterable[str]) -> str:
-    """What to type to have Luigi do the same."""
+    """Returns the equivalent `luigi` command line."""
     return shlex.join(["luigi", "--module", "pipeline", *arguments])
 
 
 def run_luigi(arguments: list[str]) -> int:
-    """Runs a task in this process as `luigi` does, after showing the line that does the same; returns its exit code."""
+    """Prints the equivalent `luigi` command line, runs it in this process and returns its exit code."""
     print(luigi_line(arguments), file=sys.stderr, flush=True)
     try:
         run_with_retcodes(["--module", "pipeline", *arguments])

@@ -1,4 +1,4 @@
-"""`pipeline adopt`: a table that the course's Kestra flows made becomes the pipeline's own."""
+"""`pipeline adopt`: takes over a table that the course's Kestra flows have created."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from pipeline.warehouses.postgres.warehouse import configured_database
 
 
 def run(name: str, recompute_ids: bool) -> int:
-    """Says each file as its rows are in place, and what there is to do next.
+    """Adopts a dataset's table; prints each file when its rows are adopted, and the next commands.
 
-    :raises PipelineError: when the table is not the flows'; nothing has changed then.
+    :raises PipelineError: if the table was not created by the flows; nothing is changed then.
     """
     if not warehouse_info("postgres").exists():
         folder = StorageSettings().postgres_folder()
         raise PipelineError(f"there is no database in {folder}; [postgres] dsn names the one that the flows load into")
-    psycopg2.extensions.set_wait_callback(psycopg2.extras.wait_select)  # which lets ctrl-C cancel a statement
+    psycopg2.extensions.set_wait_callback(psycopg2.extras.wait_select)  # lets ctrl-C cancel a statement
     dataset, database = dataset_named(name), configured_database()
     try:
         entries = adopt(database, dataset, load_task("postgres", dataset), recompute_ids, _show)

@@ -1,4 +1,4 @@
-"""`pipeline build`: the marts of a warehouse, brought in step with what is loaded there."""
+"""`pipeline build`: builds the marts of a warehouse from what is loaded."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ from pipeline.commands import run_luigi
 
 
 def run(warehouses: tuple[str, ...], full_refresh: bool) -> int:
-    """Returns Luigi's exit code, the highest where there are two warehouses."""
+    """Builds each warehouse and returns the highest of Luigi's exit codes."""
     options = ["--full-refresh"] if full_refresh else []
     return max(run_luigi(["DbtBuild", "--warehouse", warehouse, *options]) for warehouse in warehouses)

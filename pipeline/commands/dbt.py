@@ -1,4 +1,4 @@
-"""`pipeline dbt`: dbt itself, on the project's models and the configured warehouse."""
+"""`pipeline dbt`: runs dbt with the project's models on the configured warehouse."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from pipeline.transform.dbt_process import dbt_folders
 from pipeline.transform.project import modelled_datasets
 from pipeline.warehouses import Warehouse, warehouse_named
 
-_ASKS_FOR_HELP = {"--help", "-h", "--version", "-V", "-v"}
+_HELP_OPTIONS = {"--help", "-h", "--version", "-V", "-v"}
 _DBT = Path(sys.executable).with_name("dbt")
 
 
 def run(warehouse: str, words: list[str]) -> int:
-    """Runs dbt with these words of its own, and ends with its exit code.
+    """Runs dbt with the given arguments and exits with its exit code.
 
-    What it leaves is in `<storage root>/dbt/target`. A build of everything counts as `DbtBuild`'s. Nothing secret is in
-    dbt's arguments, where other users could read it.
+    dbt writes to `<storage root>/dbt/target`. A complete `build` is recorded like one of `DbtBuild`. Secrets are not
+    passed as arguments, which other users could read.
 
-    :raises PipelineError: when there is nothing yet that a test could look at.
+    :raises PipelineError: if `test` is run before anything has been built.
     """
-    if not words or _ASKS_FOR_HELP & set(words):
+    if not words or _HELP_OPTIONS & set(words):
         os.execv(_DBT, ["dbt", *words])
     adapter = warehouse_named(warehouse)
     if words[0] == "test" and not {"--select", "-s"} & set(words):

@@ -1,4 +1,4 @@
-"""`pipeline demo`: the real months in samples/, loaded, modelled and reported on, apart from anything else."""
+"""`pipeline demo`: loads the real months in samples/, builds the models and the report, in a separate folder."""
 
 from __future__ import annotations
 
@@ -43,9 +43,9 @@ To load a month from the release site, in another folder:
 
 
 def run() -> int:
-    """Returns 0 once the report is there, and says where; otherwise the exit code of the luigi that failed.
+    """Runs the demo and prints where the report is; returns 0, or the exit code of the `luigi` command that failed.
 
-    :raises PipelineError: when the samples are not there.
+    :raises PipelineError: if the samples are missing.
     """
     if not SAMPLES.is_dir():
         raise PipelineError(f"{SAMPLES} is missing: install the package again")
@@ -59,24 +59,25 @@ def run() -> int:
             return code
     _run(folder, "pipeline", "status")
     page = folder / "data" / "reports" / "postgres" / "index.html"
-    print(_NEXT.format(page=page.as_uri(), folder=_shown(folder), pipeline=_command(folder)))
+    print(_NEXT.format(page=page.as_uri(), folder=_display_path(folder), pipeline=_command(folder)))
     return 0
 
 
 def _run(folder: Path, module: str, *arguments: str) -> int:
-    """Runs one of the two commands in the folder, where no setting of the user's own holds."""
-    ours = {name: value for name, value in os.environ.items() if not name.startswith("PIPELINE__")}
-    ours.pop("LUIGI_CONFIG_PATH", None)
-    return subprocess.run([sys.executable, "-m", module, *arguments], cwd=folder, env=ours, check=False).returncode
+    """Runs `luigi` or `pipeline` in the folder, without the user's settings."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PIPELINE__")}
+    environment.pop("LUIGI_CONFIG_PATH", None)
+    command = [sys.executable, "-m", module, *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, check=False).returncode
 
 
-def _shown(folder: Path) -> str:
+def _display_path(folder: Path) -> str:
     relative = os.path.relpath(folder)
     return relative if not relative.startswith("..") else str(folder)
 
 
 def _command(folder: Path) -> str:
-    """How to call `pipeline` in that folder, whether the environment is active or not."""
+    """Returns how to call `pipeline` in the folder, whether or not the virtual environment is active."""
     if shutil.which("pipeline"):
         return "pipeline"
     relative = os.path.relpath(sys.argv[0], folder)

@@ -1,4 +1,4 @@
-"""`pipeline forget`: removes files' rows, markers and raw copies, so that they are extracted and loaded again."""
+"""`pipeline forget`: removes the rows, ledger entries and raw copies of files, so that they can be loaded again."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from pipeline.warehouses import Warehouse, configured_warehouses, warehouse_info
 
 
 def run(dataset: Dataset, months: Months | None, dry_run: bool) -> int:
-    """Says of each file where it was removed, or would be; what is not there needs no removing.
+    """Removes the files and prints from where; with `dry_run`, only prints where they are.
 
-    :raises WrongCommandLine: when a month is missing, or given for a dataset that has none.
+    :raises WrongCommandLine: if the months are missing, or given for a dataset without months.
     """
     if dataset.is_monthly and months is None:
         raise WrongCommandLine(f"which months of {dataset.name}? For example: pipeline forget {dataset.name} 2020-04")
@@ -32,15 +32,15 @@ def run(dataset: Dataset, months: Months | None, dry_run: bool) -> int:
 
 
 def _forget(releases: list[Release], warehouses: dict[str, Warehouse]) -> int:
-    """Removes each file everywhere and says where it was; returns how many were anywhere."""
+    """Removes each file everywhere and prints from where; returns the number of files that were found."""
     found, changed = 0, set[str]()
     for release in releases:
-        # Raw files first, as that may fail: rows are whole without them.
+        # Raw files first: if that fails, the rows are still complete.
         files = [f"{file} removed" for file in _raw_files(release) if remove_extracted(file)]
         names = [name for name, warehouse in warehouses.items() if warehouse.forget(release)]
         changed.update(names)
-        if gone := [*(f"removed from {warehouse_info(name).title}" for name in names), *files]:
-            print(f"{release.key}: {'; '.join(gone)}", flush=True)
+        if removed := [*(f"removed from {warehouse_info(name).title}" for name in names), *files]:
+            print(f"{release.key}: {'; '.join(removed)}", flush=True)
             found += 1
     for name in warehouses:
         if name in changed and warehouses[name].last_build():
@@ -49,7 +49,7 @@ def _forget(releases: list[Release], warehouses: dict[str, Warehouse]) -> int:
 
 
 def _show(releases: list[Release], warehouses: dict[str, Warehouse]) -> int:
-    """Says of each file where it is; returns how many are anywhere."""
+    """Prints where each file is; returns the number of files that were found."""
     found = 0
     ledgers = {name: {entry.partition_key: entry for entry in each.loaded()} for name, each in warehouses.items()}
     for release in releases:
@@ -58,8 +58,8 @@ def _show(releases: list[Release], warehouses: dict[str, Warehouse]) -> int:
             for name, entries in ledgers.items()
             if release.key in entries
         ]
-        if there := [*rows, *(str(file) for file in _raw_files(release) if file.exists())]:
-            print(f"{release.key}: {'; '.join(there)}")
+        if locations := [*rows, *(str(file) for file in _raw_files(release) if file.exists())]:
+            print(f"{release.key}: {'; '.join(locations)}")
             found += 1
     return found
 

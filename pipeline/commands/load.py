@@ -1,4 +1,4 @@
-"""`pipeline load`: a month, a range of months or a year of a dataset, by the tasks that `luigi` runs."""
+"""`pipeline load`: loads a month, a range of months or a year of a dataset with Luigi tasks."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from pipeline.tasks.load import load_task
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What to load, from where, into which warehouses and how. No `base_url`: the configured one."""
+class LoadRequest:
+    """What to load, into which warehouses and how. An empty `base_url` means the configured one."""
 
     dataset: Dataset
     months: Months | None
@@ -30,7 +30,7 @@ class Wanted:
     max_bad_rows: int = 0
 
     def arguments(self, warehouse: str) -> list[str]:
-        """What follows `luigi --module pipeline` on a command line that does it."""
+        """Returns the arguments for `luigi --module pipeline`."""
         task, given = load_task(warehouse, self.dataset), self.parameters()
         base = ["--source-base-url", self.base_url] if self.base_url else []
         common = [*base, *(["--workers", str(self.workers)] if self.workers > 1 else [])]
@@ -42,7 +42,7 @@ class Wanted:
         return ["RangeMonthly", "--of", task, "--of-params", of_params, *span, *common]
 
     def parameters(self) -> dict[str, object]:
-        """The parameters of the task that differ from their defaults."""
+        """Returns the parameters of the task that differ from their defaults."""
         known = {"source": self.source, "max_bad_rows": self.max_bad_rows, "force": self.force}
         return {name: value for name, value in known.items() if value}
 
@@ -52,22 +52,21 @@ def _option(name: str, value: object) -> list[str]:
     return [option] if value is True else [option, str(value)]
 
 
-def run(wanted: Wanted) -> int:
-    """Returns Luigi's exit code, the highest where there are two warehouses.
+def run(request: LoadRequest) -> int:
+    """Loads into each warehouse and returns the highest of Luigi's exit codes.
 
-    :raises WrongCommandLine: when a month is missing, given for a dataset that has none, or an option is not for it.
-    :raises PipelineError: when none of the months can be at the source.
+    :raises WrongCommandLine: if the months are missing, or if months or an option do not apply to the dataset.
     """
-    _check(wanted)
-    return max(run_luigi(wanted.arguments(warehouse)) for warehouse in wanted.warehouses)
+    _check(request)
+    return max(run_luigi(request.arguments(warehouse)) for warehouse in request.warehouses)
 
 
 def wanted_months(dataset: Dataset, months: Months | None, base_url: str) -> Months | None:
-    """The months to ask for: of the publisher those that it may have, of a source of one's own all that have begun.
+    """Returns the months to load: those that the publisher may have, or for another source those that have begun.
 
-    A single month is asked for as it is, so that the task says where it is not. Says when it leaves some out.
+    Prints a message if it omits months. Does not check a single month; its task reports if it is not available.
 
-    :raises PipelineError: when none is left.
+    :raises PipelineError: if no month is left.
     """
     if months is None or months.is_one:
         return months
@@ -81,17 +80,17 @@ def wanted_months(dataset: Dataset, months: Months | None, base_url: str) -> Mon
     return found
 
 
-def _check(wanted: Wanted) -> None:
-    dataset = wanted.dataset
-    if dataset.is_monthly and wanted.months is None:
+def _check(request: LoadRequest) -> None:
+    dataset = request.dataset
+    if dataset.is_monthly and request.months is None:
         raise WrongCommandLine(f"which months of {dataset.name}? For example: pipeline load {dataset.name} 2020-04")
-    if wanted.months and not dataset.is_monthly:
+    if request.months and not dataset.is_monthly:
         raise WrongCommandLine(f"{dataset.name} is one file and has no months: pipeline load {dataset.name}")
     known = [source.name for source in dataset.sources]
-    if wanted.source and wanted.source not in known:
-        raise WrongCommandLine(f"{dataset.name} has no source called '{wanted.source}'; it has: {', '.join(known)}")
-    for task in (load_task(warehouse, dataset) for warehouse in wanted.warehouses):
+    if request.source and request.source not in known:
+        raise WrongCommandLine(f"{dataset.name} has no source called '{request.source}'; it has: {', '.join(known)}")
+    for task in (load_task(warehouse, dataset) for warehouse in request.warehouses):
         parameters = dict(Register.get_task_cls(task).get_params())
-        for name in wanted.parameters():
+        for name in request.parameters():
             if name not in parameters:
                 raise WrongCommandLine(f"{task} does not take --{name.replace('_', '-')}")

@@ -1,4 +1,4 @@
-"""`pipeline psql`: PostgreSQL's own prompt on the configured database."""
+"""`pipeline psql`: opens psql on the configured database."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from pipeline.warehouses.postgres.warehouse import configured_database
 
 
 def run(commands: list[str], rest: list[str]) -> int:
-    """Becomes psql, given the rest as options of its own; does not return.
+    """Replaces this process by psql, with `rest` as its options; does not return.
 
-    No password is in its arguments, where other users could read it.
+    The password is passed in the environment, because other users could read it in the arguments.
     """
-    psql = str(program("psql"))  # by its path, or it would look for itself in PATH
+    psql = str(program("psql"))  # with its full path, because otherwise psql searches PATH for itself
     if {"--help", "-?", "--version", "-V"} & set(rest):
         os.execv(psql, [psql, *rest])
     database = configured_database()

@@ -1,4 +1,4 @@
-"""`pipeline report`: the page on what the marts of a warehouse hold, made and opened."""
+"""`pipeline report`: writes the report on a warehouse, and opens it if requested."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pipeline.settings import StorageSettings
 
 
 def run(warehouses: tuple[str, ...], show: bool) -> int:
-    """Returns Luigi's exit code, the highest where there are two warehouses; says where each page is."""
+    """Writes the report on each warehouse and prints where it is; returns the highest of Luigi's exit codes."""
     worst = 0
     for warehouse in warehouses:
         code = run_luigi(["Report", "--warehouse", warehouse])

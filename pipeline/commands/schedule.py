@@ -1,4 +1,4 @@
-"""`pipeline schedule`: catches up with each dataset when its schedule says so, or once, or shows when it would."""
+"""`pipeline schedule`: loads missing months on schedule or once, or prints the scheduled times."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import logging
 from zoneinfo import ZoneInfo
 
 from pipeline.errors import PipelineError
-from pipeline.schedule.cron import firings, shown
+from pipeline.schedule.cron import firings, format_time
 from pipeline.schedule.daemon import run_forever
 from pipeline.schedule.plan import CatchUp, catch_ups
 from pipeline.schedule.runner import Runner
@@ -17,9 +17,9 @@ _YEAR = datetime.timedelta(days=365)
 
 
 def run(taxis: list[str] | None, once: bool, dry_run: bool, since: str | None, until: str | None) -> int:
-    """Returns 0 when the schedule was asked to stop, and with `once` the highest of the exit codes of `Runner.run`.
+    """Returns 0 when the schedule has been stopped; with `once`, the highest exit code of the catch-ups.
 
-    :raises PipelineError: when a dataset has no schedule, a schedule or a date means nothing.
+    :raises PipelineError: if a dataset has no schedule, or if a schedule or date is invalid.
     """
     if (since or until) and not dry_run:
         raise PipelineError("--from and --to need --dry-run")
@@ -37,20 +37,20 @@ def run(taxis: list[str] | None, once: bool, dry_run: bool, since: str | None, u
 
 
 def _show(planned: list[CatchUp], since: str | None, until: str | None) -> int:
-    """Prints what would fire from `since` on and before `until`, which are read in each dataset's time zone."""
+    """Prints the scheduled times from `since` until before `until`, which are in the time zone of each dataset."""
     found = []
     for catch_up in planned:
-        start = _instant(since, catch_up) if since else datetime.datetime.now(datetime.UTC)
-        end = _instant(until, catch_up) if until else start + _YEAR
+        start = _parse_time(since, catch_up) if since else datetime.datetime.now(datetime.UTC)
+        end = _parse_time(until, catch_up) if until else start + _YEAR
         if end <= start:
             raise PipelineError("--to must be after --from")
         found += [(at, catch_up) for at in firings(catch_up.trigger, start, end)]
     for at, catch_up in sorted(found, key=lambda pair: pair[0].astimezone(datetime.UTC)):
-        print(f"{shown(at)}  {catch_up.name:<8} {catch_up.task}")
+        print(f"{format_time(at)}  {catch_up.name:<8} {catch_up.task}")
     return 0
 
 
-def _instant(text: str, catch_up: CatchUp) -> datetime.datetime:
+def _parse_time(text: str, catch_up: CatchUp) -> datetime.datetime:
     assert catch_up.spec.schedule
     try:
         found = datetime.datetime.fromisoformat(text)

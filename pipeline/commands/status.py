@@ -1,4 +1,4 @@
-"""`pipeline status`: what is in the warehouses, for people and for programs."""
+"""`pipeline status`: shows what is loaded, as tables or as JSON."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from pipeline.warehouses.ledger import LedgerEntry
 if TYPE_CHECKING:
     from rich.table import Table
 
-_NARROWEST = 130
+_MIN_WIDTH = 130
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _MARKS = {"": " ", State.LOADED: "+", State.MISSING: "-", State.FAILED: "!", State.REPUBLISHED: "*"}
 
@@ -32,9 +32,9 @@ Entries = dict[str, list[LedgerEntry]]
 
 
 def run(dataset: Dataset | None, months: Months | None, as_json: bool, grid: bool) -> int:
-    """Prints the files that are loaded, those of one dataset or some months if asked; a lone one with how to query it.
+    """Prints the loaded files, optionally of one dataset or some months; for a single file also how to query it.
 
-    :raises PipelineError: after it, when a warehouse that is configured could not be asked.
+    :raises PipelineError: after printing, if a configured warehouse could not be read.
     """
     ledgers, problem = _ledgers()
     entries = {name: [e for e in ledger if _is_wanted(e, dataset, months)] for name, ledger in ledgers.items()}
@@ -43,7 +43,7 @@ def run(dataset: Dataset | None, months: Months | None, as_json: bool, grid: boo
     elif as_json:
         print(json.dumps(_loads(entries), default=str, indent=2))
     elif not any(entries.values()):
-        print(_nothing(dataset, months))
+        print(_nothing_loaded(dataset, months))
     else:
         if not grid:
             _print_table(entries)
@@ -58,25 +58,25 @@ def run(dataset: Dataset | None, months: Months | None, as_json: bool, grid: boo
 def _loads(entries: Entries) -> list[dict[str, object]]:
     loads: list[dict[str, object]] = []
     for name, found in entries.items():
-        again = _republished(found)
+        republished = _republished(found)
         loads += [
-            {"warehouse": name, **asdict(e), "seconds": e.seconds, "republished": e.partition_key in again}
+            {"warehouse": name, **asdict(e), "seconds": e.seconds, "republished": e.partition_key in republished}
             for e in found
         ]
     return loads
 
 
 def _overview(entries: Entries, dataset: Dataset | None, wanted: Months | None) -> dict[str, Any]:
-    """Everything there is to say: loads, the state of each month, of models and report, rows in quarantine."""
+    """Returns the loads, the states of months, models and reports, and the number of rows in quarantine."""
     failed = failed_releases(StorageSettings().folder("logs"))
     datasets = [dataset] if dataset else list(all_datasets().values())
     months: dict[str, dict[str, dict[str, str]]] = {}
     for name, found in entries.items():
-        loaded, again = {entry.partition_key for entry in found}, _republished(found)
+        loaded, republished = {entry.partition_key for entry in found}, _republished(found)
         states = {
             spec.name: {
                 format_month(month): str(state)
-                for month, state in month_states(spec, loaded, again, failed).items()
+                for month, state in month_states(spec, loaded, republished, failed).items()
                 if wanted is None or month in wanted
             }
             for spec in datasets
@@ -95,14 +95,14 @@ def _overview(entries: Entries, dataset: Dataset | None, wanted: Months | None) 
 
 
 def _republished(entries: list[LedgerEntry]) -> set[str]:
-    """The keys of what its source has published again since, as the last catch-up has seen it."""
+    """Returns the keys of files that have been republished since they were loaded, as of the last catch-up."""
     seen = NewEditions(ScheduleSettings().folder()).read()
     found = [(entry, seen.get((entry.partition_key, entry.source))) for entry in entries]
     return {entry.partition_key for entry, edition in found if edition and entry.is_superseded_by(edition)}
 
 
 def _print_overview(overview: dict[str, Any]) -> None:
-    """A line a year of a dataset, a column a month; and the rest in a line a warehouse."""
+    """Prints a line per dataset and year with a column per month, and a summary line per warehouse."""
     for name, datasets in overview["months"].items():
         if not datasets:
             continue
@@ -113,13 +113,13 @@ def _print_overview(overview: dict[str, Any]) -> None:
                 print(f"{dataset:<10} {year}  {'   '.join(marks)}".rstrip())
         current = {True: "current", False: "out of date"}
         models, report = overview["models_current"].get(name, False), overview["report_current"].get(name, False)
-        aside = overview["rows_in_quarantine"][name]
-        print(f"models: {current[models]}; report: {current[report]}; rows in quarantine: {aside:,}")
+        quarantined = overview["rows_in_quarantine"][name]
+        print(f"models: {current[models]}; report: {current[report]}; rows in quarantine: {quarantined:,}")
     if any(overview["months"].values()):
         print("(+ loaded, - missing in between, ! failed, * published again since)")
 
 
-def _nothing(dataset: Dataset | None, months: Months | None) -> str:
+def _nothing_loaded(dataset: Dataset | None, months: Months | None) -> str:
     wanted = " ".join(filter(None, [dataset.name if dataset else "", str(months or "")]))
     name = dataset.name if dataset else "green"
     example = "pipeline load " + (name if dataset and not dataset.is_monthly else f"{name} {months or '2019-01'}")
@@ -127,7 +127,7 @@ def _nothing(dataset: Dataset | None, months: Months | None) -> str:
 
 
 def _ledgers() -> tuple[Entries, PipelineError | None]:
-    """What each warehouse holds that is configured, and why one of them could not be asked."""
+    """Returns the ledgers of the configured warehouses, and the error if one could not be read."""
     ledgers: Entries = {}
     problem = None
     for name in configured_warehouses():
@@ -154,10 +154,10 @@ def _print_table(entries: Entries) -> None:
     from rich.console import Console
 
     table = _table(entries)
-    # A narrow terminal wraps lines rather than lose a name; piped, a row is a line whatever its width.
+    # Lines wrap in a narrow terminal, so that names stay complete; in a pipe, each row is one line.
     terminal = Console()
     if terminal.is_terminal:
-        Console(width=max(terminal.width, _NARROWEST)).print(table)
+        Console(width=max(terminal.width, _MIN_WIDTH)).print(table)
     else:
         text = io.StringIO()
         Console(file=text, width=1000).print(table)
@@ -165,15 +165,15 @@ def _print_table(entries: Entries) -> None:
 
 
 def _table(entries: Entries) -> Table:
-    """A row a file; what is told of each warehouse stands side by side when there are two."""
+    """Returns a table with a row per file, and the columns of two warehouses side by side."""
     from rich.table import Table
 
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("what", "table"):
         table.add_column(name, no_wrap=True)
     for warehouse in entries:
-        in_which = f"{warehouse_info(warehouse).title} " if len(entries) > 1 else ""
-        for name in (f"{in_which}rows", "duplicate", "rejected", "seconds"):
+        prefix = f"{warehouse_info(warehouse).title} " if len(entries) > 1 else ""
+        for name in (f"{prefix}rows", "duplicate", "rejected", "seconds"):
             table.add_column(name, justify="right", no_wrap=True)
         table.add_column("loaded at", no_wrap=True)
     table.add_column("from", overflow="fold")
@@ -194,7 +194,7 @@ def _cells(entries: list[LedgerEntry], key: str) -> list[str]:
 
 
 def _print_summary(entries: Entries) -> None:
-    """How to look at a lone file's rows."""
+    """Prints the rate of a load and how to query its rows, if there is a single file."""
     if len({entry.partition_key for found in entries.values() for entry in found}) > 1:
         return
     for warehouse, found in entries.items():
@@ -203,15 +203,15 @@ def _print_summary(entries: Entries) -> None:
             rate = entry.rows_read / max(entry.seconds, 1e-3)
             print(
                 f"\n{entry.rows_loaded:,} rows{where} in {entry.seconds:.1f} s ({rate:,.0f} rows/s). To look at them:\n"
-                f"  {_how_to_count(warehouse, entry)}"
+                f"  {_count_command(warehouse, entry)}"
             )
 
 
-def _how_to_count(warehouse: str, entry: LedgerEntry) -> str:
+def _count_command(warehouse: str, entry: LedgerEntry) -> str:
     return warehouse_named(warehouse).count_command(entry.target_table).replace("pipeline ", f"{_command()} ", 1)
 
 
 def _command() -> str:
-    """How to call this command again, from a shell where the environment is active or not."""
+    """Returns how to call `pipeline`, whether or not the virtual environment is active."""
     called = Path(sys.argv[0])
     return "pipeline" if shutil.which("pipeline") else os.path.relpath(called)

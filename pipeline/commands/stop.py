@@ -7,7 +7,7 @@ from pipeline.warehouses.postgres.embedded import stop
 
 
 def run() -> int:
-    """Returns after the server has stopped; one that the pipeline did not start is left alone."""
+    """Stops the embedded server and waits until it has stopped. Other servers are not affected."""
     folder = StorageSettings().postgres_folder()
     if PostgresSettings().dsn:
         print("[postgres] dsn is set, so there is no embedded PostgreSQL to stop")

@@ -1,4 +1,4 @@
-"""`pipeline tasks`: every task with its parameters and one example."""
+"""`pipeline tasks`: lists every task with its parameters and an example."""
 
 from __future__ import annotations
 
@@ -15,40 +15,42 @@ from pipeline.commands import luigi_line
 
 _EXAMPLE = {"taxi": "green", "month": "2020-04", "warehouse": "postgres"}
 _RANGE = ["--of", "LoadTripdata", "--of-params", '{"taxi":"green"}', "--start", "2020-03", "--stop", "2020-08"]
-_INHERITED = ("of", "of_params", "start", "stop")  # of the many parameters of a range, those that one needs
+_INHERITED = ("of", "of_params", "start", "stop")  # the parameters of a range that are shown
 _WIDTH = 100
 
 
 def run() -> int:
-    """Prints them, in the order of their names."""
+    """Prints the tasks in alphabetical order."""
     tasks = [RangeMonthly, *(getattr(pipeline.tasks, name) for name in pipeline.tasks.__all__)]
-    print("\n\n".join("\n".join(_described(task)) for task in sorted(tasks, key=lambda task: task.__name__)))
+    print("\n\n".join("\n".join(_describe(task)) for task in sorted(tasks, key=lambda task: task.__name__)))
     print("\nSettings are options too, such as --postgres-schema: luigi --module pipeline LoadTripdata --help-all")
     return 0
 
 
 def example(task: type[luigi.Task]) -> list[str]:
-    """What follows `luigi --module pipeline` to run the task."""
+    """Returns example arguments for `luigi --module pipeline`."""
     if issubclass(task, RangeMonthly):
         return [task.__name__, *_RANGE]
     given = [(name, _EXAMPLE[name]) for name, _ in task.get_params() if name in _EXAMPLE]
     return [task.__name__, *(word for name, value in given for word in (f"--{name}", value))]
 
 
-def _described(task: type[luigi.Task]) -> Iterator[str]:
-    said = "A task for each month of a range that is not complete." if task is RangeMonthly else inspect.getdoc(task)
+def _describe(task: type[luigi.Task]) -> Iterator[str]:
+    description = (
+        "A task for each month of a range that is not complete." if task is RangeMonthly else inspect.getdoc(task)
+    )
     yield task.__name__
-    paragraph = " ".join((said or "").partition("\n\n")[0].split())
+    paragraph = " ".join((description or "").partition("\n\n")[0].split())
     yield textwrap.fill(paragraph, _WIDTH, initial_indent="  ", subsequent_indent="  ")
     for name, parameter in task.get_params():
         if not issubclass(task, RangeMonthly) or name in _INHERITED:
             option = f"  --{name.replace('_', '-')}"
-            yield f"{option:<18} {_meaning(parameter)}"
+            yield f"{option:<18} {_description(parameter)}"
     yield f"  e.g. {luigi_line(example(task))}"
 
 
-def _meaning(parameter: luigi.Parameter[object]) -> str:
-    meaning = " ".join((parameter.description or "").split(". DEFAULT")[0].split())
+def _description(parameter: luigi.Parameter[object]) -> str:
+    description = " ".join((parameter.description or "").split(". DEFAULT")[0].split())
     if isinstance(parameter, luigi.ChoiceParameter):
-        return f"{meaning.partition(' Choices:')[0]}: {', '.join(sorted(parameter._choices))}"
-    return meaning
+        return f"{description.partition(' Choices:')[0]}: {', '.join(sorted(parameter._choices))}"
+    return description

@@ -1,11 +1,11 @@
-"""`pipeline ui`: the central scheduler, with pages that show what runs, ran and failed."""
+"""`pipeline ui`: serves the web page and Luigi's central scheduler."""
 
 from __future__ import annotations
 
 from pipeline.errors import PipelineError
 from pipeline.settings import UiSettings
 
-_ANNOUNCEMENT = """\
+_MESSAGE = """\
 The pipeline's page is at {url} (Luigi's: {url}static/visualiser/, history: {url}history, metrics: {url}metrics).
 To run a task with this scheduler, in another terminal:
   LUIGI_CONFIG_PATH=central.cfg luigi --scheduler-url {url} --module pipeline LoadTripdata --taxi green --month 2019-01
@@ -13,9 +13,9 @@ Ctrl-C stops it; its state is kept in {folder}.{warning}"""
 
 
 def run(address: str | None, port: int | None, expose: bool) -> int:
-    """Serves until SIGTERM or ctrl-C, and says where once it does.
+    """Serves until SIGTERM or ctrl-C, and prints the address once it listens.
 
-    :raises PipelineError: when others could reach the address and nobody allowed that, or it cannot be listened on.
+    :raises PipelineError: if the address can be reached from other machines without `expose`, or cannot be used.
     """
     from pipeline.ui.server import is_loopback, serve  # the web server takes a while to import
 
@@ -30,12 +30,12 @@ def run(address: str | None, port: int | None, expose: bool) -> int:
             f" if the network is closed to strangers, add --expose"
         )
 
-    def announce() -> None:
+    def print_address() -> None:
         url = f"http://{f'[{address}]' if ':' in address else address}:{port}/"
         warning = (
             "" if local else " Anyone who can open this address can start and stop work: keep it behind a firewall."
         )
-        print(_ANNOUNCEMENT.format(url=url, folder=settings.folder(), warning=warning), flush=True)
+        print(_MESSAGE.format(url=url, folder=settings.folder(), warning=warning), flush=True)
 
-    serve(address, port, settings.folder(), settings.history, settings.host_names(), announce)
+    serve(address, port, settings.folder(), settings.history, settings.host_names(), print_address)
     return 0

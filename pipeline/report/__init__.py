@@ -1,1 +1,1 @@
-"""The report: one page, and its charts as files, on what a warehouse's marts hold."""
+"""The report on a warehouse's marts: one page, and its charts as files."""

@@ -1,4 +1,4 @@
-"""What the report covers and how fresh it is: the services, their months, what is missing, incomplete or old."""
+"""The section on coverage: the services, their months, and which are missing or incomplete."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pipeline.report.sections import Headline, ReportData, Section, Table
 
 
 def section(data: ReportData) -> Section:
-    """A row for each service, and the totals of all."""
+    """Returns a table with a row for each service, and the totals as headlines."""
     return Section("What this covers", tables=[(_sentence(data), _table(data))], headlines=_headlines(data))
 
 

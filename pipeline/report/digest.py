@@ -1,4 +1,4 @@
-"""A digest of what a page is made from: whether it is still what would be made now."""
+"""The digest of a report's inputs, which shows whether the report is up to date."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 from pipeline.files import SQL
 
 _DIGEST = re.compile(r'<meta name="build" content="([^"]*)">')
-_HEAD = 2000  # characters of a page, in which it is
+_HEAD = 2000  # characters at the start of a page, which contain the digest
 
 
 def digest_in(page: Path) -> str | None:
-    """The digest that is in a page; None when there is no such page."""
+    """Returns the digest in a page, or None if there is no page or no digest."""
     try:
         with page.open() as file:
             found = _DIGEST.search(file.read(_HEAD))
@@ -23,7 +23,7 @@ def digest_in(page: Path) -> str | None:
 
 
 def report_digest(models_digest: str, loads_digest: str) -> str:
-    """The digest of what a page made now is made from: the models, what is loaded, and the report's own sources."""
+    """Returns the digest of the current inputs: the models, the loads, and the report's own source files."""
     digest = hashlib.sha256(f"{models_digest} {loads_digest}".encode())
     for file in sorted([*Path(__file__).parent.rglob("*.*"), *(SQL / "report").glob("*.sql")]):
         if file.suffix in {".py", ".html", ".css", ".js", ".json", ".sql"}:

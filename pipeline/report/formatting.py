@@ -1,4 +1,4 @@
-"""Numbers and months as people read them."""
+"""Formats numbers, months and lists for the report."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _MOST_SPANS = 2
 
 
 def short(value: float, sign: str = "") -> str:
-    """At most four characters and a unit: 475k, 1.7M; the sign, such as $, stands before it."""
+    """Formats a number in at most four characters and a unit, such as 475k or 1.7M, after `sign`, such as $."""
     minus, size = "-" if value < 0 else "", abs(value)
     for unit, name in ((1e9, "B"), (1e6, "M"), (1e3, "k")):
         if size >= unit * 0.9995:
@@ -24,56 +24,56 @@ def short(value: float, sign: str = "") -> str:
 
 
 def dollars(value: float | None) -> str:
-    """To the cent: $1,722,811.81."""
+    """Formats an amount to the cent: $1,722,811.81."""
     return NONE if value is None else f"{'-' if value < 0 else ''}${abs(value):,.2f}"
 
 
 def percent(part: float, whole: float) -> str:
-    """One decimal, except that what is there is never shown as nothing: 31.2 %, < 0.1 %."""
+    """Formats a share with one decimal: 31.2 %; a small share is < 0.1 % rather than zero."""
     share = 100 * part / whole if whole else 0.0
     return "<\u202f0.1\u202f%" if 0 < share < 0.1 else f"{share:.1f}\u202f%"
 
 
 def change(now: float | None, before: float | None) -> str:
-    """How much more or less: +12.3 %; a dash where there is nothing to compare with."""
+    """Formats a relative change: +12.3 %; a dash if there is nothing to compare with."""
     if now is None or not before or before < 0:
         return NONE
     return f"{100 * (now - before) / before:+.1f}\u202f%"
 
 
 def average(value: float | None) -> str:
-    """To one decimal where that matters; a dash for what there is none of."""
+    """Formats an average, with one decimal below 10; a dash for None."""
     if value is None:
         return NONE
     return f"{value:,.0f}" if value >= 10 or value == 0 else f"{value:.1f}"
 
 
 def listed(words: Sequence[str]) -> str:
-    """Green, yellow and blue."""
+    """Joins words as in `Green, yellow and blue`."""
     return " and ".join(filter(None, (", ".join(words[:-1]), *words[-1:])))
 
 
 def month_name(month: str) -> str:
-    """`2020-03` as March 2020."""
+    """Formats `2020-03` as March 2020."""
     year, number = _parts(month)
     return f"{MONTHS[number - 1]} {year}"
 
 
 def month_abbreviation(month: str) -> str:
-    """`2020-03` as Mar 2020, on one line."""
+    """Formats `2020-03` as Mar 2020, with a non-breaking space."""
     year, number = _parts(month)
     return f"{MONTHS[number - 1][:3]}\u00a0{year}"
 
 
 def month_after(month: str, by: int = 1) -> str:
-    """The month so many months later, or earlier where the number is negative."""
+    """Returns the month that is `by` months later, or earlier if `by` is negative."""
     year, number = _parts(month)
     at = 12 * year + number - 1 + by
     return f"{at // 12:04}-{at % 12 + 1:02}"
 
 
 def months_between(first: str, last: str) -> list[str]:
-    """Every month from the first to the last."""
+    """Returns every month from the first to the last."""
     found = [first]
     while found[-1] < last:
         found.append(month_after(found[-1]))
@@ -81,12 +81,12 @@ def months_between(first: str, last: str) -> list[str]:
 
 
 def spans(months: Iterable[str]) -> str:
-    """Months as spans without gaps: March to July 2020 and January 2021."""
+    """Formats months as ranges without gaps: March to July 2020 and January 2021."""
     return listed([_span(run[0], run[-1]) for run in _runs(months)])
 
 
 def period(months: Iterable[str]) -> str:
-    """The same in a few words, however many gaps there are: 10 months between March 2020 and November 2025."""
+    """Formats months like `spans`, or as `10 months between March 2020 and November 2025` if there are many gaps."""
     runs = _runs(months)
     if len(runs) <= _MOST_SPANS:
         return spans(months)

@@ -1,4 +1,4 @@
-"""Trips, revenue, distance and duration month by month, each month against the one before and a year before."""
+"""The section on months: trips, revenue, distance and duration, compared with the previous month and year."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from pipeline.report.formatting import (
 from pipeline.report.sections import Chart, Month, ReportData, Section, Table
 from pipeline.report.svg import NARROW, Svg, colour_of, round_steps
 
-_PANEL, _TITLE, _NAMES = 150, 42, 52  # pixels: the bars, what is above and what is below them
-_LABELS, _GAP = 44, 40  # pixels: what is left of the bars, and between two panels
-_FEWEST_SLOTS = 4  # bars of a lone month are not the width of the page
-_SLOT_OF_LABEL, _SLOT_OF_MONTH, _WIDTH_OF_YEAR = 36, 24, 26  # pixels that a value, a month, a year needs
+_PANEL, _TITLE, _NAMES = 150, 42, 52  # heights in pixels: the bars, and the space above and below them
+_LABELS, _GAP = 44, 40  # widths in pixels: the labels on the left, and the gap between two panels
+_FEWEST_SLOTS = 4  # limits the width of bars if there are few months
+_SLOT_OF_LABEL, _SLOT_OF_MONTH, _WIDTH_OF_YEAR = 36, 24, 26  # minimum pixels for the label of a value, a month, a year
 
 
 def section(data: ReportData) -> Section:
-    """The chart of all services, and what a trip is like."""
+    """Returns the chart of all services, with tables of changes and of averages."""
     if not data.months:
         return Section("Month by month")
     months = data.months
@@ -105,7 +105,7 @@ def _draw(months: Sequence[Month], every: Sequence[str], width: int) -> Svg:
         if any(month.service == service and month.revenue is not None for month in months):
             drawn.append((service, "revenue", "$", lambda month: month.revenue))
     places, at = [], 0
-    for number, (_, measure, _, _) in enumerate(drawn):  # a service a row: one without revenue leaves its place free
+    for number, (_, measure, _, _) in enumerate(drawn):  # a row per service, with an empty place if it has no revenue
         at += at % columns if measure == "trips" and number else 0
         places.append(at)
         at += 1

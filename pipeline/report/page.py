@@ -1,4 +1,4 @@
-"""The page: one file that needs nothing beside it and no network, and its charts as files to paste elsewhere."""
+"""Writes the page, a self-contained HTML file, and its charts as SVG files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pipeline.report.sections import ReportData, Section, read_report_data
 from pipeline.report.svg import COLOURS, WIDE
 from pipeline.warehouses import Warehouse
 
-# In the page's order. A new chart is a module with `section`, and its line here.
+# In the order of the page. To add a section, add a module with `section` and list it here.
 SECTIONS: tuple[Callable[[ReportData], Section], ...] = (
     coverage.section,
     months.section,
@@ -31,9 +31,9 @@ _TEMPLATES = Path(__file__).parent / "templates"
 
 
 def write_report(warehouse: Warehouse, title: str, page: Path, digest: str) -> None:
-    """Puts the page in place, complete, once each of its charts is beside it as an SVG file; older charts go.
+    """Writes each chart as an SVG file, then the page, atomically, and deletes charts of earlier versions.
 
-    :raises PipelineError: when the warehouse cannot be asked.
+    :raises PipelineError: if the warehouse cannot be queried.
     """
     data = read_report_data(warehouse)
     sections = make_sections(data)
@@ -49,13 +49,13 @@ def write_report(warehouse: Warehouse, title: str, page: Path, digest: str) -> N
 
 
 def make_sections(data: ReportData) -> list[Section]:
-    """The sections that there is something to show in; none while nothing is loaded."""
+    """Returns the sections that are not empty; none if nothing is loaded."""
     sections = [make(data) for make in SECTIONS] if data.files else []
     return [section for section in sections if section.charts or section.tables]
 
 
 def render(data: ReportData, sections: list[Section], warehouse: str, digest: str, made_at: datetime.datetime) -> str:
-    """The page as HTML; `digest` is kept in it, to tell later what it was made from."""
+    """Returns the page as HTML. It contains `digest`, which identifies its inputs."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,
@@ -67,7 +67,7 @@ def render(data: ReportData, sections: list[Section], warehouse: str, digest: st
     return environment.get_template("page.html").render(
         digest=digest,
         colours=COLOURS,
-        script=Markup(script),  # ours
+        script=Markup(script),  # a trusted file of this package
         script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         files=data.files,
         services=listed(sorted({file.service for file in data.files})),
@@ -82,7 +82,7 @@ def render(data: ReportData, sections: list[Section], warehouse: str, digest: st
 
 
 def _misdated(data: ReportData) -> str:
-    """What to know about the trips that the charts by time cannot show."""
+    """Returns a note on the trips that the charts by time do not include."""
     if not data.misdated:
         return ""
     first, last = (month_name(find(month.month for month in data.misdated)) for find in (min, max))

@@ -1,4 +1,4 @@
-"""Where trips begin: a map of the taxi zones, and the boroughs and zones with most trips and most revenue."""
+"""The section on places: a map of the taxi zones, and rankings of boroughs and zones."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ from pipeline.report.sections import Chart, Headline, ReportData, Section, Table
 from pipeline.report.svg import Bar, Svg, colour_of, ranking
 
 _OUTLINES = Path(__file__).with_name("zones.json")
-# TLC's shape file has no outline of these: Corona is one, and so are the islands in the harbour.
+# TLC's shapefile has one outline for Corona (56, 57) and one for the islands in the harbour (103 to 105).
 _SAME_OUTLINE = {57: 56, 104: 103, 105: 103}
 _UNKNOWN = "Unknown"
 _TOP_ZONES = 15
-_MONTHS_ON_MAP = 24  # of each service, the newest: the page stays small
-_SHADES = (0.08, 0.2, 0.34, 0.5, 0.66, 0.83, 1.0)  # as in map.js
+_MONTHS_ON_MAP = 24  # the newest months of each service; limits the size of the page
+_SHADES = (0.08, 0.2, 0.34, 0.5, 0.66, 0.83, 1.0)  # the same as in map.js
 _ALL = "all"
 
 
 @dataclass(frozen=True)
 class Pickups:
-    """Pick-ups of a service in a month in a zone; `zone_id` is None where it is unknown, `revenue` without fares."""
+    """Pick-ups of a service in a month in a zone. `zone_id` is None if unknown, `revenue` if there are no fares."""
 
     service: str
     month: str
@@ -40,7 +40,7 @@ class Pickups:
 
 
 def section(data: ReportData) -> Section:
-    """The map, and the rankings."""
+    """Returns the map and the rankings."""
     pickups = _pickups(data)
     if not pickups:
         return Section("Where trips begin")
@@ -72,7 +72,7 @@ def _pickups(data: ReportData) -> list[Pickups]:
 
 @dataclass(frozen=True)
 class Places:
-    """All pick-ups, as charts."""
+    """Creates the charts of all pick-ups."""
 
     data: ReportData
     pickups: list[Pickups]
@@ -82,7 +82,7 @@ class Places:
         return sum(found.trips for found in self.pickups)
 
     def headlines(self) -> list[Headline]:
-        """The busiest zone of the months that are complete."""
+        """Returns the busiest zone of the complete months."""
         trips: dict[str, int] = defaultdict(int)
         for found in self.pickups:
             if (found.service, found.month) in self.data.complete:
@@ -95,7 +95,7 @@ class Places:
         ]
 
     def ranking(self, name: str, title: str, head: str, key: str, *, by_revenue: bool = False) -> Chart:
-        """The places with most, a piece of the bar a service."""
+        """Returns a chart of the top places, with bars that are divided by service."""
         amounts: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
         for found in self.pickups:
             amounts[getattr(found, key)][found.service] += (found.revenue or 0.0) if by_revenue else found.trips
@@ -133,7 +133,7 @@ class Places:
         return Chart(name, draw, sentence, [Table(title, [head, *services, *several], rows)])
 
     def map(self) -> Chart:
-        """The zones, shaded by pick-ups or revenue of a service in a month; `map.js` lets the reader choose."""
+        """Returns the map, shaded by pick-ups; with `map.js` the reader selects service, month and measure."""
         values = self._map_values()
         services = sorted(values, key=lambda service: -sum(values[service][_ALL][0]))
         outlines = zone_outlines()
@@ -194,13 +194,13 @@ class Places:
 
 @lru_cache
 def zone_outlines() -> dict[str, Any]:
-    """Paths of the taxi zones by their numbers, and the size of the map; made by scripts/zone_outlines.py."""
+    """Returns the SVG paths of the taxi zones by id, and the size of the map (see scripts/zone_outlines.py)."""
     content: dict[str, Any] = json.loads(_OUTLINES.read_text())
     return content
 
 
 def _limits(values: Iterable[int]) -> list[int]:
-    """The least value of each shade: as many zones have one shade as another."""
+    """Returns the lower limit of each shade, chosen so that all shades have the same number of zones."""
     found = sorted(value for value in values if value > 0)
     return [found[len(found) * shade // len(_SHADES)] for shade in range(len(_SHADES))] if found else []
 

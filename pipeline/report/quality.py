@@ -1,4 +1,4 @@
-"""What became of the rows of every file, and what is unlikely among those that are loaded."""
+"""The section on data quality: row counts of every file, and unlikely values in the loaded rows."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _OF_FARES = {"unknown_vendors", "negative_fares", "unknown_amounts"}
 
 
 def section(data: ReportData) -> Section:
-    """Two tables, a row a file."""
+    """Returns two tables with a row per file."""
     files = [(file, data.quality[file.filename]) for file in data.files if file.filename in data.quality]
     if not files:
         return Section("The files and their rows")

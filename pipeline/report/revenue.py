@@ -1,4 +1,4 @@
-"""What passengers pay: how, in which zones, and what they tip."""
+"""The section on payments: ways of paying, and tips."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _UNNAMED = {"EMPTY": "Not recorded"}
 
 
 def section(data: ReportData) -> Section:
-    """How trips are paid for, and tips by month."""
+    """Returns the chart of ways of paying, with a table of tips by month."""
     shares: dict[str, dict[str, tuple[int, float]]] = defaultdict(dict)
     for row in data.rows("select_payments", "int_zone_revenue_by_file"):
         month = f"{int(row['year']):04}-{int(row['month']):02}"

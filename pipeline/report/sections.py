@@ -1,4 +1,4 @@
-"""What a section of the report is made of, and what all sections are made from: the files that the marts hold."""
+"""The parts of a section of the report, and the data from which sections are made."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from pipeline.warehouses import Rows, Warehouse
 from pipeline.warehouses.ledger import LedgerEntry
 from pipeline.warehouses.statements import named_statements
 
-_COMPLETE = 0.9  # of a month's days must have trips
+_COMPLETE = 0.9  # the minimum share of a month's days with trips
 
 
 @dataclass(frozen=True)
 class Table:
-    """Cells as text: the first column says what a row is about, the others hold numbers."""
+    """A table with cells as text: the first column is the row's header, the others contain numbers."""
 
     title: str
     head: list[str]
@@ -33,10 +33,10 @@ class Table:
 
 @dataclass(frozen=True)
 class Chart:
-    """A drawing for a width in pixels, a sentence that says what it shows, and what is behind it as tables.
+    """A chart with a summary in one sentence and its data as tables.
 
-    `controls` is markup above the drawing, for what a reader may choose. `is_scalable`: one drawing does for
-    every width.
+    `draw` returns the drawing for a width in pixels; if `is_scalable`, one drawing serves all widths. `controls` is
+    the markup of a form above the drawing.
     """
 
     name: str
@@ -47,7 +47,7 @@ class Chart:
     is_scalable: bool = False
 
     def drawings(self) -> list[tuple[str, Markup]]:
-        """The chart for a wide page and, laid out otherwise, for a phone; with the class that each is shown by."""
+        """Returns the drawings for wide and narrow screens, each with its CSS class."""
         if self.is_scalable:
             return [("map", self.draw(WIDE).markup())]
         return [("wide", self.draw(WIDE).markup()), ("narrow", self.draw(NARROW).markup())]
@@ -55,7 +55,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Headline:
-    """A number to begin with."""
+    """A key figure at the top of the page."""
 
     name: str
     value: str
@@ -64,17 +64,17 @@ class Headline:
 
 @dataclass(frozen=True)
 class Section:
-    """Charts and tables that answer one question, and what of it belongs at the top of the page."""
+    """A section with its charts, its tables, and its key figures for the top of the page."""
 
     title: str
     charts: Sequence[Chart] = ()
-    tables: Sequence[tuple[str, Table]] = ()  # each with a text above it
+    tables: Sequence[tuple[str, Table]] = ()  # each with the text above it
     headlines: Sequence[Headline] = ()
 
 
 @dataclass(frozen=True)
 class LoadedFile:
-    """A file that the marts hold: `read = duplicate + rejected + loaded`."""
+    """A file whose rows are in the marts: `read = duplicate + rejected + loaded`."""
 
     filename: str
     service: str
@@ -89,7 +89,7 @@ class LoadedFile:
 
 @dataclass(frozen=True)
 class Month:
-    """The trips of a service that are dated in a month whose file is loaded. Money is None without fares."""
+    """The trips of a service that are dated in one month. Amounts are None for services without fares."""
 
     service: str
     month: str
@@ -106,13 +106,13 @@ class Month:
 
     @property
     def is_complete(self) -> bool:
-        """Whether nearly all of its days have trips: it is no sample, and no month in progress."""
+        """Returns whether nearly all days have trips, unlike in samples and in months in progress."""
         year, month = map(int, self.month.split("-"))
         return self.days >= _COMPLETE * calendar.monthrange(year, month)[1]
 
 
 def read_report_data(warehouse: Warehouse) -> ReportData:
-    """The files that the marts hold, by service and month; the sections read the rest."""
+    """Reads the files in the marts, ordered by service and month. The sections query everything else."""
     quality = {row["filename"]: row for row in warehouse.select(_statement("select_file_quality"), ["file_quality"])}
     releases = {Release(spec, month_of(entry.partition_key)): entry for spec, entry in _loads(warehouse)}
     named = {release.table: quality[release.filename]["service"] for release in releases if release.filename in quality}
@@ -141,7 +141,7 @@ def _loads(warehouse: Warehouse) -> Iterator[tuple[Dataset, LedgerEntry]]:
 
 
 def month_of(key: str) -> datetime.date:
-    """The month of a ledger's key such as green/2019-01."""
+    """Returns the month of a ledger key such as green/2019-01."""
     return parse_month(key.rpartition("/")[2])
 
 
@@ -151,9 +151,9 @@ def _statement(name: str) -> str:
 
 @dataclass(frozen=True)
 class ReportData:
-    """What the sections are made from: the marts of a warehouse, which are asked when a section wants to know.
+    """The data of the sections: the files in the marts, and access to the marts of a warehouse.
 
-    `quality` has the row of `file_quality` of each file by its name.
+    `quality` contains the rows of `file_quality` by file name.
     """
 
     warehouse: Warehouse
@@ -162,18 +162,18 @@ class ReportData:
     built_at: datetime.datetime | None = None
 
     def rows(self, statement: str, mart: str) -> Rows:
-        """The rows of a query in `sql/report/`."""
+        """Runs a named query of `sql/report/`."""
         return self.warehouse.select(_statement(statement), [mart])
 
     @cached_property
     def months(self) -> list[Month]:
-        """By service and month; a clock gone wrong dates some trips in months that are not loaded: not those."""
+        """The loaded months by service and month, without the trips that a wrong clock dates in other months."""
         loaded = {(file.service, file.month) for file in self.files}
         return [month for month in self._dated if (month.service, month.month) in loaded]
 
     @cached_property
     def misdated(self) -> list[Month]:
-        """The months of all other trips."""
+        """The months that are not loaded, but in which some trips are dated."""
         loaded = {(file.service, file.month) for file in self.files}
         return [month for month in self._dated if (month.service, month.month) not in loaded]
 
@@ -188,7 +188,7 @@ class ReportData:
         return sorted({month.service for month in self._dated})
 
     def month(self, service: str, month: str, later: int = 0) -> Month | None:
-        """A month of a service, or one so many months later, if it is there and complete."""
+        """Returns the month of a service that is `later` months later, or None if it is missing or incomplete."""
         wanted = month_after(month, later)
         found = [m for m in self.months if (m.service, m.month) == (service, wanted) and m.is_complete]
         return found[0] if found else None

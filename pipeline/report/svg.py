@@ -1,4 +1,4 @@
-"""Drawings as SVG that takes its colours and its font from the page it is in, or stands alone as a file."""
+"""SVG drawings, which use the colours and the font of the page, or are standalone files."""
 
 from __future__ import annotations
 
@@ -9,30 +9,30 @@ from typing import Literal
 
 from markupsafe import Markup, escape
 
-WIDE, NARROW = 760, 360  # pixels; a phone has its own drawings, as scaling a wide one down shrinks its text
+WIDE, NARROW = 760, 360  # pixels; narrow drawings are for phones, on which a scaled wide one would have tiny text
 
-# The page's light colours by their CSS names.
+# The colours of the light theme by the names of their CSS variables.
 COLOURS = {
     "ink": "#1f2328", "muted": "#59636e", "grid": "#d3d9e0", "paper": "#ffffff", "shade": "#f4f6f8",
     "green": "#00664f", "yellow": "#c98500", "other": "#2f6db5", "fourth": "#8250a8",
 }  # fmt: skip
 _SERVICES = {"Green": "green", "Yellow": "yellow", "For-hire": "other"}
 _FONT = "system-ui, 'Segoe UI', Roboto, Helvetica, Arial, sans-serif"
-_CHARACTER = 0.56  # of a font's size, the mean width of its characters
+_CHARACTER = 0.56  # mean width of a character, relative to the font size
 
 
 def colour_of(service: str) -> str:
-    """The CSS colour that a service has in every chart."""
+    """Returns the CSS colour of a service, which is the same in every chart."""
     return f"var(--{_SERVICES.get(service, 'fourth')})"
 
 
 def text_width(words: str, size: float = 12) -> float:
-    """About how wide words are, in pixels."""
+    """Estimates the width of a text in pixels."""
     return _CHARACTER * size * len(words)
 
 
 def round_steps(low: float, high: float, steps: int = 3) -> list[float]:
-    """Round numbers from at most `low` to at most `high`, about as many as asked for."""
+    """Returns round numbers between `low` and `high`, about `steps` of them."""
     span = (high - low) or 1.0
     size = 10 ** math.floor(math.log10(span / steps))
     step = next(size * factor for factor in (1, 2, 5, 10) if size * factor * steps >= span)
@@ -41,7 +41,7 @@ def round_steps(low: float, high: float, steps: int = 3) -> list[float]:
 
 @dataclass
 class Svg:
-    """A drawing in the making, `width` by `height` pixels."""
+    """A drawing of `width` by `height` pixels, to which shapes are added."""
 
     width: float
     height: float
@@ -58,7 +58,7 @@ class Svg:
         anchor: Literal["start", "middle", "end"] = "start",
         bold: bool = False,
     ) -> None:
-        """Puts words at a point on their base line."""
+        """Adds text at a point on its baseline."""
         weight = ' font-weight="600"' if bold else ""
         self.parts.append(
             f'<text x="{x:.1f}" y="{y:.1f}" font-size="{size:g}" fill="var(--{colour})" text-anchor="{anchor}"{weight}>'
@@ -68,7 +68,7 @@ class Svg:
     def rect(
         self, x: float, y: float, width: float, height: float, colour: str, title: str = "", *, opacity: float = 1
     ) -> None:
-        """A filled rectangle that says its title on hover; `height` may be negative, then it lies above `y`."""
+        """Adds a filled rectangle with a tooltip. If `height` is negative, it extends upwards from `y`."""
         y, height = (y + height, -height) if height < 0 else (y, height)
         faint = f' fill-opacity="{opacity:.3g}"' if opacity < 1 else ""
         self.parts.append(
@@ -77,7 +77,7 @@ class Svg:
         )
 
     def outlined(self, x: float, y: float, width: float, height: float, colour: str, title: str = "") -> None:
-        """A rectangle of dashes around a faint filling: a value that is not to be compared with the others."""
+        """Adds a rectangle with a dashed border and a light filling, for a value that is not comparable."""
         y, height = (y + height, -height) if height < 0 else (y, height)
         self.parts.append(
             f'<rect x="{x + 0.5:.1f}" y="{y:.1f}" width="{max(width - 1, 1):.1f}" height="{height:.1f}" fill="{colour}"'
@@ -85,21 +85,21 @@ class Svg:
         )
 
     def line(self, x1: float, y1: float, x2: float, y2: float, colour: str = "grid") -> None:
-        """A thin line."""
+        """Adds a thin line."""
         self.parts.append(f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="var(--{colour})"/>')
 
     def raw(self, markup: Markup) -> None:
-        """Any SVG."""
+        """Adds SVG markup."""
         self.parts.append(markup)
 
     def markup(self) -> Markup:
-        """The drawing as an `<svg>` element for a page, any number of which may be in one."""
-        return Markup(  # its parts have escaped what is not theirs
+        """Returns the drawing as an `<svg>` element for an HTML page."""
+        return Markup(  # texts are escaped when parts are added
             f'<svg viewBox="0 0 {self.width:g} {self.height:g}">{"".join(self.parts)}</svg>'
         )
 
     def file(self) -> bytes:
-        """The drawing as a file of its own, in light colours."""
+        """Returns the drawing as a standalone file in light colours."""
         body = re.sub(r"var\(--(\w+)\)", lambda found: COLOURS[found[1]], "".join(self.parts))
         return (
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="-16 -16 {self.width + 32:g} {self.height + 32:g}"'
@@ -114,7 +114,7 @@ def _title(words: str) -> str:
 
 @dataclass(frozen=True)
 class Bar:
-    """One value of a ranking: its name, and its pieces as colour, value and what they say on hover."""
+    """One bar of a ranking. Each of its pieces is a colour, a value and a tooltip."""
 
     name: str
     pieces: list[tuple[str, float, str]]
@@ -122,7 +122,7 @@ class Bar:
 
 
 def ranking(width: int, bars: list[Bar], legend: dict[str, str]) -> Svg:
-    """Ranked bars; their names beside them or, on a phone, above. `legend` names the colours, if there are several."""
+    """Draws a bar chart with names beside the bars, or above them if narrow. `legend` maps names to colours."""
     narrow = width <= NARROW
     names = [bar.name if len(bar.name) <= 40 else f"{bar.name[:39]}…" for bar in bars]
     row = 42 if narrow else 28

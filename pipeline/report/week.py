@@ -1,4 +1,4 @@
-"""Trips in an average hour of the week, over the months that are complete."""
+"""The section on hours: average trips in each hour of the week, over the complete months."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _SHADES = 5
 
 @dataclass(frozen=True)
 class Week:
-    """Trips of a service in an average hour: `trips[weekday][hour]`, Monday being 0, and the months it is over."""
+    """Average trips of a service per hour, `trips[weekday][hour]` with Monday as 0, over `months`."""
 
     service: str
     trips: list[list[float]]
@@ -25,7 +25,7 @@ class Week:
 
     @property
     def hours(self) -> list[tuple[float, int, int]]:
-        """Trips, weekday and hour, busiest first."""
+        """The hours as (trips, weekday, hour), busiest first."""
         hours = [(trips, day, hour) for day, row in enumerate(self.trips) for hour, trips in enumerate(row)]
         return sorted(hours, key=lambda found: (-found[0], found[1], found[2]))
 
@@ -35,7 +35,7 @@ class Week:
 
 
 def section(data: ReportData) -> Section:
-    """A chart a service."""
+    """Returns a chart for each service."""
     weeks = _weeks(data)
     return Section("When trips begin", [_chart(week) for week in weeks], headlines=_headlines(weeks))
 
@@ -91,7 +91,7 @@ def _when(found: tuple[float, int, int]) -> str:
 
 
 def _draw(week: Week, width: int) -> Svg:
-    """Hours across and weekdays down, on a phone the other way round."""
+    """Draws hours in columns and weekdays in rows, or the other way round if narrow."""
     narrow = width <= NARROW
     down, across = (24, 7) if narrow else (7, 24)
     left, top, height = (36, 74, 22) if narrow else (48, 58, 30)
@@ -124,4 +124,4 @@ def _scale(svg: Svg, left: float, base: float, colour: str, most: float) -> None
         svg.rect(left + 12 + 20 * shade, base - 11, 18.5, 13, colour, opacity=opacity)
     words = f"{short(most)} trips an hour"
     svg.text(left + 18 + 20 * _SHADES, base, words, size=11, colour="muted")
-    assert text_width(words, 11) < 150  # fits what is left for it
+    assert text_width(words, 11) < 150  # fits the space that is reserved above

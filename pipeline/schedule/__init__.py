@@ -1,1 +1,1 @@
-"""The schedule: when each dataset is caught up with, and running that."""
+"""The schedule: when missing months of each dataset are loaded, and the process that runs it."""

@@ -1,4 +1,4 @@
-"""Cron expressions as crontab(5) means them, on APScheduler's triggers, which mean two things otherwise."""
+"""Cron expressions with the semantics of crontab(5), which differ from those of APScheduler in two points."""
 
 from __future__ import annotations
 
@@ -19,33 +19,33 @@ _INSTANT = datetime.timedelta(microseconds=1)
 
 
 def cron_trigger(schedule: Schedule) -> BaseTrigger:
-    """The trigger that fires when cron would, by the clocks of the schedule's time zone.
+    """Returns a trigger that fires when cron would, in the schedule's time zone.
 
-    What the clocks skip in spring fires an hour later; what they repeat in autumn fires twice.
+    A time that is skipped when daylight saving time begins fires an hour later; one that is repeated fires twice.
 
-    :raises ValueError: when the expression or the time zone means nothing.
+    :raises ValueError: if the expression or the time zone is invalid.
     """
     minute, hour, day, month, weekday = _fields(schedule.cron)
     when = {"minute": minute, "hour": hour, "month": month, "timezone": _zone(schedule.timezone)}
     weekdays = _weekdays(weekday)
     if day.startswith("*") or weekday.startswith("*"):
         return CronTrigger(day=day, day_of_week=weekdays, **when)
-    # Cron fires when either fits, if both are restricted.
+    # If both day fields are restricted, cron fires when either matches.
     return OrTrigger([CronTrigger(day=day, **when), CronTrigger(day_of_week=weekdays, **when)])
 
 
 def firings(trigger: BaseTrigger, since: datetime.datetime, until: datetime.datetime) -> Iterator[datetime.datetime]:
-    """When the trigger fires from `since` on and before `until`, in its time zone, in order."""
+    """Yields the times from `since` until before `until` at which the trigger fires, in its time zone, in order."""
     at = trigger.get_next_fire_time(None, since)
     while at is not None and at.astimezone(datetime.UTC) < until:
         instant = at.astimezone(datetime.UTC)
-        # By way of UTC, as 2:30 is no time at all on a night when the clocks skip it.
+        # Converted from UTC, because the trigger may return a local time that daylight saving time skips.
         yield instant.astimezone(at.tzinfo)
         at = trigger.get_next_fire_time(None, instant + _INSTANT)
 
 
-def shown(at: datetime.datetime) -> str:
-    """The time as a clock shows it, with its distance from UTC, such as `2026-03-01 09:00 -05:00 EST`."""
+def format_time(at: datetime.datetime) -> str:
+    """Formats a local time with its UTC offset, such as `2026-03-01 09:00 -05:00 EST`."""
     return f"{at:%Y-%m-%d %H:%M} {at.isoformat()[-6:]} {at:%Z}"
 
 
@@ -64,7 +64,7 @@ def _zone(name: str) -> ZoneInfo:
 
 
 def _weekdays(field: str) -> str:
-    """The weekdays by name: cron counts from Sunday, as 0 or 7, and APScheduler from Monday."""
+    """Returns the weekdays by name, because cron counts from Sunday (0 or 7) and APScheduler from Monday."""
     days: list[str] = []
     for part in field.lower().split(","):
         found = _WEEKDAY_STEP.fullmatch(part)

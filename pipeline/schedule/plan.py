@@ -1,4 +1,4 @@
-"""What is scheduled: a dataset, when it fires, and the command that a firing runs."""
+"""The scheduled catch-ups: a dataset, its trigger, and the command that is run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pipeline.schedule.cron import cron_trigger
 
 @dataclass(frozen=True)
 class CatchUp:
-    """A task for every month of a dataset from `start` on that is published and not done."""
+    """Runs a task for every published month of a dataset, from `start`, for which it is not complete."""
 
     spec: Dataset
     trigger: BaseTrigger
@@ -32,7 +32,7 @@ class CatchUp:
         return self.spec.name
 
     def arguments(self) -> list[str]:
-        """What follows `luigi` on the command line; the range ends where the dataset does, or with last month."""
+        """Returns the arguments for `luigi`; the range ends with the dataset's last month or the previous month."""
         stop = []
         if self.spec.last_month:
             stop = ["--stop", format_month(self.spec.last_month + relativedelta(months=1))]
@@ -41,16 +41,16 @@ class CatchUp:
         return ["--module", "pipeline", "CatchUpMonthly", *of, "--start", self.start, *stop, *workers]
 
     def command(self) -> list[str]:
-        """The command, on this very Python whatever the PATH."""
+        """Returns the command, which uses the current Python interpreter rather than PATH."""
         return [sys.executable, "-m", "luigi", *self.arguments()]
 
 
 def catch_ups(
     names: list[str] | None, task: str, parameters: Mapping[str, Any], start: str, workers: int
 ) -> list[CatchUp]:
-    """One for each of the named datasets, or for every one that has a schedule.
+    """Returns a catch-up for each of the named datasets, or for each dataset with a schedule.
 
-    :raises PipelineError: when a dataset has no schedule, or one that means nothing.
+    :raises PipelineError: if a dataset has no schedule, or its schedule is invalid.
     """
     if start:
         _check_month(start)

@@ -1,4 +1,4 @@
-"""What outlives the process of a schedule: when a dataset was last caught up with, and that it is being done."""
+"""The persistent state of a schedule: the last successful catch-up of each dataset, and a lock."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from pipeline.files import replace_file
 
 
 class Record:
-    """A dataset's file, which holds a time, and a lock that is held while a catch-up runs."""
+    """A dataset's file with the time of its last successful catch-up, and a lock that is held while one runs."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self._file = folder / name
 
     def last_success(self) -> datetime.datetime | None:
-        """When the last catch-up that succeeded began; None before there was one."""
+        """Returns when the last successful catch-up started, or None if there was none."""
         try:
             return datetime.datetime.fromisoformat(self._file.read_text())
         except (FileNotFoundError, ValueError):
             return None
 
-    def save_success(self, began: datetime.datetime) -> None:
-        """Records a catch-up that succeeded; a crash leaves this or the one before, never half of a time.
+    def save_success(self, started_at: datetime.datetime) -> None:
+        """Records a successful catch-up, atomically: after a crash the file contains the old or the new time.
 
-        :raises OSError: when it cannot be written.
+        :raises OSError: if the file cannot be written.
         """
         self._file.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(self._file, began.isoformat().encode())
+        replace_file(self._file, started_at.isoformat().encode())
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[TextIO | None]:
-        """Yields the locked file, or None while another process has it.
+        """Yields the locked file, or None if another process holds the lock.
 
-        A child process that is given the file keeps it locked until it ends too, even if this one is killed.
+        A child process that inherits the file holds the lock until it ends, even if this process is killed.
         """
-        lock = self._file.parent / ".locks" / self._file.name  # not the file itself, which is replaced
+        lock = self._file.parent / ".locks" / self._file.name  # a separate file, because the record is replaced
         lock.parent.mkdir(parents=True, exist_ok=True)
         with lock.open("a") as file:
             try:

@@ -1,4 +1,4 @@
-"""Runs catch-ups, each as a `luigi` process of its own with its own memory and exit code."""
+"""Runs catch-ups, each in its own `luigi` process."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ _NOT_RUN = 25
 class Runner:
     """Runs one catch-up at a time until SIGTERM or ctrl-C.
 
-    The first one lets luigi finish the months that it is loading, and start no others; the second one ends it at once.
-    That is just as safe: the next run loads what was cut off.
+    After the first signal, luigi finishes the months that it is loading and starts no others. A second signal ends it
+    immediately, which is safe, too: the next run loads the interrupted months.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -42,32 +42,32 @@ class Runner:
         return self._stops > 0
 
     def wait_for_stop(self) -> None:
-        """Returns once it is asked to stop."""
+        """Blocks until the first signal to stop."""
         self._stop_requests.get()
 
     def record(self, catch_up: CatchUp) -> Record:
         return Record(self._folder, catch_up.name)
 
     def run(self, catch_up: CatchUp) -> int:
-        """Returns luigi's exit code; 10 if another process is catching up with the dataset, 25 once asked to stop."""
+        """Returns luigi's exit code, 10 if another process is catching up with the dataset, or 25 if stopped."""
         if self.stopping:
             return _NOT_RUN
-        record, began = self.record(catch_up), datetime.datetime.now(datetime.UTC)
+        record, started_at = self.record(catch_up), datetime.datetime.now(datetime.UTC)
         with record.locked() as lock:
             if lock is None:
                 logger.warning("%s: skipped, as another process is catching up", catch_up.name)
                 return ALREADY_RUNNING
             logger.info("%s: catching up: luigi %s", catch_up.name, shlex.join(catch_up.arguments()))
-            # In a session of its own, so that ctrl-C reaches this process alone, which then asks it to finish.
+            # In its own session, so that only this process receives ctrl-C; it then tells luigi to finish.
             self._luigi = subprocess.Popen(catch_up.command(), pass_fds=[lock.fileno()], start_new_session=True)
-            if self.stopping:  # since it was asked above
+            if self.stopping:  # a signal arrived since the check above
                 self._forward_stop()
             code = self._luigi.wait()
-            code = code if code >= 0 else 128 - code  # killed by a signal, as a shell reports it
+            code = code if code >= 0 else 128 - code  # the exit code that a shell reports for a signal
             if self.stopping:
                 return code or _NOT_RUN
             if code == 0:
-                record.save_success(began)
+                record.save_success(started_at)
         logger.log(logging.ERROR if code else logging.INFO, "%s: ended with exit code %d", catch_up.name, code)
         return code
 
@@ -81,7 +81,7 @@ class Runner:
             return
         if self._stops == 1:
             logger.info("stopping after the months that are being loaded; stop it again to end at once")
-            self._luigi.send_signal(signal.SIGUSR1)  # luigi's own sign to take no more work
+            self._luigi.send_signal(signal.SIGUSR1)  # tells a Luigi worker to accept no more tasks
         else:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._luigi.pid, signal.SIGTERM)

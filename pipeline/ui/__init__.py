@@ -1,1 +1,1 @@
-"""The page of the pipeline, its HTTP API, and the central scheduler behind them."""
+"""The web page, its HTTP API, and the central scheduler."""

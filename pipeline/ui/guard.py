@@ -1,4 +1,4 @@
-"""Who may ask the server what: requests of other web sites are refused, changes need a token."""
+"""Access control: rejects requests from other web sites, and checks the token that changes require."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _LOOPBACK_NAMES = {"localhost", "127.0.0.1", "::1"}
 
 @dataclass(frozen=True)
 class Guard:
-    """Refuses what a web page of another site makes a browser ask, and what is asked under a foreign name.
+    """Rejects requests that pages of other sites make (CSRF), and requests with an unknown Host (DNS rebinding).
 
-    `hosts` are the names that the server goes by besides those of loopback. `exposed`: other machines reach it, by any
-    of its addresses, or by a name without a dot, which nobody can register.
+    `hosts` are the server's names besides the loopback names. If `exposed`, other machines can reach the server, and
+    any IP address is accepted, as is any name without a dot, because such names cannot be registered.
     """
 
     token: str
@@ -29,8 +29,8 @@ class Guard:
     exposed: bool
 
     def refusal(self, request: HTTPServerRequest) -> str | None:
-        """Why the request is refused, in one line, or None."""
-        if not self._is_ours(host := _host_name(request.host)):
+        """Returns the reason for rejecting the request, in one line, or None."""
+        if not self._is_own_name(host := _host_name(request.host)):
             return f"Host {host or 'unnamed'} is not this server; add it to [ui] hosts if it is"
         origin = request.headers.get("Origin")
         if origin is not None and urlsplit(origin).netloc.lower() != request.host.lower():
@@ -38,23 +38,23 @@ class Guard:
         return self._refusal_without_origin(request) if origin is None else None
 
     def allows_change(self, request: HTTPServerRequest) -> bool:
-        """Whether the request holds the token."""
+        """Returns whether the request contains the token."""
         given = request.headers.get("Authorization", "").removeprefix("Bearer ").strip()
         return hmac.compare_digest(given.encode(), self.token.encode())
 
     def may_show_token(self, request: HTTPServerRequest) -> bool:
-        """Whether the page is asked for from this machine, by no proxy for others."""
+        """Returns whether the request comes from this machine, and not through a proxy."""
         remote = ipaddress.ip_address((request.remote_ip or "0.0.0.0").partition("%")[0])
         return remote.is_loopback and not self.exposed and "X-Forwarded-For" not in request.headers
 
-    def _is_ours(self, name: str) -> bool:
+    def _is_own_name(self, name: str) -> bool:
         if name in _LOOPBACK_NAMES or name in self.hosts:
             return True
         return self.exposed and (_is_address(name) or (bool(name) and "." not in name))
 
     @staticmethod
     def _refusal_without_origin(request: HTTPServerRequest) -> str | None:
-        """Browsers send no Origin with a plain GET, by which Luigi's API changes things too; but they say this."""
+        """Checks other headers, as browsers send no Origin with a plain GET, which can change state in Luigi's API."""
         headers = request.headers
         site, is_api = headers.get("Sec-Fetch-Site"), request.path.startswith("/api/")
         if site in ("cross-site", "same-site"):
@@ -67,7 +67,7 @@ class Guard:
 
 
 def new_guard(address: str, exposed: bool, hosts: list[str], folder: Path) -> Guard:
-    """The guard of a server that listens on an address. Its token is kept in the folder, for its owner alone."""
+    """Returns the guard of a server that listens on `address`; keeps the token in a private file in `folder`."""
     own = {address, socket.gethostname(), socket.getfqdn()} if exposed else {address}
     return Guard(_token(folder / "token"), frozenset(name.lower() for name in [*own, *hosts]), exposed)
 

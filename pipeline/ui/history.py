@@ -1,4 +1,4 @@
-"""Luigi's task history on a SQLAlchemy that Luigi has not been adapted to yet."""
+"""Luigi's task history with SQLAlchemy 2, which Luigi does not support yet."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ with warnings.catch_warnings():
 
 
 class TaskHistory(DbTaskHistory):
-    """Every start and end of every task, in the tables that Luigi's own class makes and its pages read.
+    """Records the start and end of every task in the tables of Luigi's own class, which Luigi's pages read.
 
-    Luigi's constructor also migrates tables of Luigi 2, by statements that SQLAlchemy 2 no longer takes.
+    Replaces Luigi's constructor, which migrates tables of Luigi 2 with statements that SQLAlchemy 2 rejects.
 
-    :raises PipelineError: when the database cannot be used.
+    :raises PipelineError: if the database cannot be used.
     """
 
     def __init__(self, url: str) -> None:
         try:
-            self.engine = sqlalchemy.create_engine(_with_our_driver(url), pool_pre_ping=True)
+            self.engine = sqlalchemy.create_engine(_with_psycopg2(url), pool_pre_ping=True)
             Base.metadata.create_all(self.engine)
         except (sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
             reason = str(getattr(error, "orig", error)).strip().splitlines()[0]
@@ -34,6 +34,6 @@ class TaskHistory(DbTaskHistory):
         self.tasks: dict[str, Any] = {}
 
 
-def _with_our_driver(url: str) -> sqlalchemy.URL:
+def _with_psycopg2(url: str) -> sqlalchemy.URL:
     parsed = sqlalchemy.make_url(url)
     return parsed.set(drivername="postgresql+psycopg2") if parsed.drivername == "postgresql" else parsed

@@ -1,4 +1,4 @@
-"""The page, its files, and its HTTP API (docs/ui.md)."""
+"""The handlers of the page, its files and its HTTP API (docs/ui.md)."""
 
 from __future__ import annotations
 
@@ -22,14 +22,16 @@ from pipeline.ui.state import State, lineage_file
 from pipeline.warehouses import WAREHOUSES, configured_warehouses
 
 HERE = Path(__file__).parent
-_POLICY = "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; form-action 'self'; base-uri 'none'"
-_LONGEST_BODY = 10_000
-# Luigi's page inserts what these answer as HTML.
-_SHOWN_AS_HTML = {"get_task_status_message": "statusMessage", "get_scheduler_message_response": "response"}
+_CONTENT_SECURITY_POLICY = (
+    "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; form-action 'self'; base-uri 'none'"
+)
+_MAX_BODY_LENGTH = 10_000
+# Luigi's page inserts these fields of these methods' responses as HTML.
+_INSERTED_AS_HTML = {"get_task_status_message": "statusMessage", "get_scheduler_message_response": "response"}
 
 
 class Handler(tornado.web.RequestHandler):
-    """What the handlers of the page have in common."""
+    """Base class of the handlers of the page."""
 
     def initialize(self, state: State, guard: Guard, scheduler: Scheduler) -> None:
         self.state = state
@@ -40,7 +42,7 @@ class Handler(tornado.web.RequestHandler):
         self.set_header("X-Content-Type-Options", "nosniff")
         self.set_header("Referrer-Policy", "no-referrer")
         self.set_header("Cache-Control", "no-store")
-        self.set_header("Content-Security-Policy", _POLICY)
+        self.set_header("Content-Security-Policy", _CONTENT_SECURITY_POLICY)
 
     def write_error(self, status_code: int, **context: Any) -> None:
         self.finish_json({"error": self._reason}, status_code)
@@ -50,9 +52,9 @@ class Handler(tornado.web.RequestHandler):
         self.set_header("Content-Type", "application/json; charset=utf-8")
         self.finish(json.dumps(content, default=str, separators=(",", ":")))
 
-    async def ask(self, question: Callable[..., Any], *arguments: Any) -> Any:
-        """Asks in a thread: a warehouse may take its time, and the scheduler must go on."""
-        return await asyncio.get_running_loop().run_in_executor(None, question, *arguments)
+    async def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
+        """Calls the function in a thread, because a query may take long and must not block the scheduler."""
+        return await asyncio.get_running_loop().run_in_executor(None, function, *arguments)
 
 
 class Page(Handler):
@@ -69,41 +71,41 @@ class Page(Handler):
 
 
 class GridApi(Handler):
-    """Months, and what else the first tab shows."""
+    """The content of the tab with the months."""
 
     async def get(self) -> None:
-        self.finish_json(await self.ask(self.state.grid))
+        self.finish_json(await self.call(self.state.grid))
 
 
 class MonthApi(Handler):
-    """A month's card."""
+    """The details of one month."""
 
     async def get(self, warehouse: str, dataset: str, month: str) -> None:
         if warehouse not in configured_warehouses() or dataset not in monthly_names():
             raise tornado.web.HTTPError(404, reason="no such warehouse or dataset")
-        self.finish_json(await self.ask(self.state.month, warehouse, f"{dataset}/{month}"))
+        self.finish_json(await self.call(self.state.month, warehouse, f"{dataset}/{month}"))
 
 
 class OverviewApi(Handler):
     """Schedules and alerts."""
 
     async def get(self) -> None:
-        shown = {"schedules": self.state.schedules, "alerts": self.state.alerts}
-        self.finish_json({name: await self.ask(question) for name, question in shown.items()})
+        functions = {"schedules": self.state.schedules, "alerts": self.state.alerts}
+        self.finish_json({name: await self.call(function) for name, function in functions.items()})
 
 
 class RunsApi(Handler):
-    """The runs, and starting one."""
+    """GET lists the runs; POST starts one."""
 
     async def get(self) -> None:
-        self.finish_json(await self.ask(self.state.run_list))
+        self.finish_json(await self.call(self.state.run_list))
 
     async def post(self) -> None:
         if not self.guard.allows_change(self.request):
             self.finish_json({"error": "the token is missing or wrong: Authorization: Bearer TOKEN"}, 401)
             return
         try:
-            request = json.loads(self.request.body[:_LONGEST_BODY])
+            request = json.loads(self.request.body[:_MAX_BODY_LENGTH])
             if not isinstance(request, dict):
                 raise ValueError
         except ValueError:
@@ -121,10 +123,10 @@ class RunsApi(Handler):
 
 
 class RunApi(Handler):
-    """One run: its state with tasks and log, and ending it."""
+    """GET returns a run's status, tasks and log; DELETE cancels the run."""
 
     async def get(self, run_id: str) -> None:
-        run = await self.ask(self.state.run, unquote(run_id))
+        run = await self.call(self.state.run, unquote(run_id))
         if run is None:
             raise tornado.web.HTTPError(404, reason="no such run")
         is_live = run["status"] in ("running", "stopping")
@@ -134,7 +136,7 @@ class RunApi(Handler):
         if not self.guard.allows_change(self.request):
             self.finish_json({"error": "the token is missing or wrong: Authorization: Bearer TOKEN"}, 401)
             return
-        cancelled = await self.ask(self.state.cancel, unquote(run_id))
+        cancelled = await self.call(self.state.cancel, unquote(run_id))
         if cancelled is None:
             self.finish_json({"error": "no such run"}, 404)
         else:
@@ -142,10 +144,10 @@ class RunApi(Handler):
 
 
 class LogApi(Handler):
-    """A run's log as text: JSON, a line an event; or, of a run that has none, what its process wrote."""
+    """A run's log as text, one JSON object per line; or the output of its process if there is no log."""
 
     async def get(self, run_id: str) -> None:
-        run = await self.ask(self.state.run, unquote(run_id))
+        run = await self.call(self.state.run, unquote(run_id))
         if run is None:
             raise tornado.web.HTTPError(404, reason="no such run")
         self.set_header("Content-Type", "text/plain; charset=utf-8")
@@ -153,7 +155,7 @@ class LogApi(Handler):
 
 
 class Document(Handler):
-    """The report on a warehouse with its files, and dbt's lineage: pages that the pipeline wrote itself."""
+    """Pages that the pipeline has written: the report on a warehouse, and dbt's lineage."""
 
     def set_default_headers(self) -> None:
         self.set_header("X-Content-Type-Options", "nosniff")
@@ -170,20 +172,20 @@ class Document(Handler):
 
 
 class SchedulerApi(RPCHandler):
-    """Luigi's own API, which workers and Luigi's pages use; what those insert as HTML is escaped."""
+    """Luigi's own API, for workers and Luigi's pages; escapes the fields that those pages insert as HTML."""
 
     def write(self, chunk: Any) -> None:
         method = self.path_args[0] if self.path_args else ""
-        name = _SHOWN_AS_HTML.get(method)
-        answer = chunk.get("response") if isinstance(chunk, dict) else None
-        if name and isinstance(answer, dict) and isinstance(answer.get(name), str):
-            chunk = {"response": {**answer, name: xhtml_escape(answer[name])}}
+        name = _INSERTED_AS_HTML.get(method)
+        response = chunk.get("response") if isinstance(chunk, dict) else None
+        if name and isinstance(response, dict) and isinstance(response.get(name), str):
+            chunk = {"response": {**response, name: xhtml_escape(response[name])}}
         super().write(chunk)
 
 
 def live_tasks(scheduler: Scheduler, pid: int) -> dict[str, Any]:
-    """What the scheduler knows of a process's tasks: those that run, and how many wait."""
-    mark = f"pid={pid})"
+    """Returns a process's running tasks and the number of its waiting tasks, according to the scheduler."""
+    worker_suffix = f"pid={pid})"
     running = [
         {
             "name": task["display_name"],
@@ -191,16 +193,18 @@ def live_tasks(scheduler: Scheduler, pid: int) -> dict[str, Any]:
             "percent": task["progress_percentage"],
         }
         for task in scheduler.task_list("RUNNING", "").values()
-        if mark in (task["worker_running"] or "")
+        if worker_suffix in (task["worker_running"] or "")
     ]
     waiting = [
-        task for task in scheduler.task_list("PENDING", "").values() if any(mark in one for one in task["workers"])
+        task
+        for task in scheduler.task_list("PENDING", "").values()
+        if any(worker_suffix in worker for worker in task["workers"])
     ]
     return {"running": running, "waiting": len(waiting)}
 
 
 def page_handlers(state: State, guard: Guard, scheduler: Scheduler) -> list[tuple[Any, ...]]:
-    """The routes of the page and its API."""
+    """Returns the routes of the page and its API."""
     common = {"state": state, "guard": guard, "scheduler": scheduler}
     run = r"([\w-]+)"
     return [

@@ -1,4 +1,4 @@
-"""The processes of runs that this server has not started, found by the log that each of them keeps open."""
+"""Finds and ends the processes of runs that this server did not start."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ import psutil  # type: ignore[import-untyped]
 
 
 def writer_of(log: Path) -> int | None:
-    """The id of the process that writes a run's log; None when it has ended, or cannot be looked at from here.
+    """Returns the id of the process that writes a run's log, or None if it has ended or cannot be inspected.
 
-    The log's name ends in that id. Ids are used again, and another machine has the same ones: only the run itself has
-    the log open.
+    The log's name ends in the process id. Because ids are reused and another machine may have the same id, the process
+    must also have the log open.
     """
     try:
         process = psutil.Process(int(log.stem.rpartition("-")[2]))
@@ -25,14 +25,14 @@ def writer_of(log: Path) -> int | None:
 
 
 def end_run(pid: int) -> None:
-    """Ends a run at once, with the workers that it has forked; but not the embedded server that it may have started."""
+    """Ends a run and its forked workers immediately, but not the embedded server that it may have started."""
     with contextlib.suppress(psutil.Error, OSError):
         group = os.getpgid(pid)
         if group == pid:
             os.killpg(group, signal.SIGTERM)
             return
         process = psutil.Process(pid)
-        for each in (*process.children(recursive=True), process):
+        for member in (*process.children(recursive=True), process):
             with contextlib.suppress(psutil.Error, OSError):
-                if os.getpgid(each.pid) == group:
-                    each.terminate()
+                if os.getpgid(member.pid) == group:
+                    member.terminate()

@@ -1,4 +1,4 @@
-"""What the logs of runs say: which tasks began and ended when, how, and why not."""
+"""Reads the logs of runs: when each task started and ended, its status and its error."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 _NAME = re.compile(r"\d{8}T\d{6}-\d+")
-_NEWEST = 200  # files that are read
+_MAX_LOGS = 200  # the newest
 _EVENTS = ("running", "done", "failed")
 
 
 @dataclass
 class TaskRun:
-    """One try of a task in a run. No `ended` while it is under way, or when its process was killed."""
+    """One attempt at a task in a run. `ended` is empty while it runs, and if its process was killed."""
 
     task: str
     parameters: dict[str, str]
@@ -34,7 +34,7 @@ class TaskRun:
 
 @dataclass
 class RunSummary:
-    """What a run's log says so far; times are ISO 8601 in UTC."""
+    """The content of a run's log so far; times are ISO 8601 in UTC."""
 
     id: str
     started: str = ""
@@ -44,15 +44,18 @@ class RunSummary:
 
     @property
     def status(self) -> str:
-        """`failed` when a task's last try failed, `done` otherwise; whether its process lives is not known here."""
-        last = {(each.task, json.dumps(each.parameters)): each.status for each in self.tasks}
+        """Returns `failed` if the last attempt at a task failed, `stopped` if one has not ended, and `done` otherwise.
+
+        A run whose process is still alive is `stopped` here, too.
+        """
+        last = {(run.task, json.dumps(run.parameters)): run.status for run in self.tasks}
         if "failed" in last.values():
             return "failed"
         return "stopped" if "running" in last.values() else "done"
 
 
 class RunLogs:
-    """The logs in a folder. What has been read of a file is not read again."""
+    """The logs in a folder. `summaries` reads only what has been added to them since its last call."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -60,23 +63,23 @@ class RunLogs:
         self._lock = threading.Lock()
 
     def summaries(self) -> list[RunSummary]:
-        """The newest runs, newest first."""
+        """Returns the newest runs, newest first."""
         try:
-            names = sorted((file.stem for file in self._folder.glob("*.jsonl")), reverse=True)[:_NEWEST]
+            names = sorted((file.stem for file in self._folder.glob("*.jsonl")), reverse=True)[:_MAX_LOGS]
         except OSError:
             return []
         with self._lock:
             self._known = {name: self._known.get(name) or RunSummary(name) for name in names if _NAME.fullmatch(name)}
             for summary in self._known.values():
-                self._read_on(summary)
+                self._read_new_lines(summary)
             return list(self._known.values())
 
     def file(self, run_id: str) -> Path:
-        """Where a run's log is, if it has one."""
+        """Returns the path of a run's log, which may not exist."""
         return self._folder / f"{run_id}.jsonl"
 
     def lines(self, run_id: str) -> list[dict[str, Any]]:
-        """All lines of a run's log; none where there is no such run."""
+        """Returns all lines of a run's log, or an empty list if there is no such run."""
         if not _NAME.fullmatch(run_id):
             return []
         try:
@@ -85,36 +88,36 @@ class RunLogs:
             return []
         return list(_objects(text))
 
-    def _read_on(self, summary: RunSummary) -> None:
+    def _read_new_lines(self, summary: RunSummary) -> None:
         try:
             with self.file(summary.id).open("rb") as file:
                 file.seek(summary.size)
                 text = file.read()
         except OSError:
             return
-        whole = text[: text.rfind(b"\n") + 1]
-        summary.size += len(whole)
-        for line in _objects(whole):
+        complete_lines = text[: text.rfind(b"\n") + 1]
+        summary.size += len(complete_lines)
+        for line in _objects(complete_lines):
             summary.started = summary.started or str(line.get("time", ""))
             summary.latest = str(line.get("time", ""))
             if line.get("event") in _EVENTS and line.get("task"):
-                _note(summary, line)
+                _add_event(summary, line)
 
 
-def _note(summary: RunSummary, line: dict[str, Any]) -> None:
-    same = (line["task"], line.get("parameters", {}))
-    running = [each for each in summary.tasks if (each.task, each.parameters) == same and not each.ended]
+def _add_event(summary: RunSummary, line: dict[str, Any]) -> None:
+    key = (line["task"], line.get("parameters", {}))
+    running = [run for run in summary.tasks if (run.task, run.parameters) == key and not run.ended]
     if line["event"] == "running" or not running:
-        each = TaskRun(*same, line.get("dataset", ""), line.get("month", ""), line["time"], line.get("pid", 0))
-        summary.tasks.append(each)
-        running = [each]
+        run = TaskRun(*key, line.get("dataset", ""), line.get("month", ""), line["time"], line.get("pid", 0))
+        summary.tasks.append(run)
+        running = [run]
         if line["event"] != "running":
-            began = datetime.datetime.fromisoformat(line["time"]) - datetime.timedelta(seconds=line.get("seconds", 0))
-            each.started = began.isoformat("T", "milliseconds")
+            started = datetime.datetime.fromisoformat(line["time"]) - datetime.timedelta(seconds=line.get("seconds", 0))
+            run.started = started.isoformat("T", "milliseconds")
     if line["event"] != "running":
-        each = running[-1]
-        each.ended, each.status = line["time"], line["event"]
-        each.rows, each.error = line.get("rows"), line.get("error", "")
+        run = running[-1]
+        run.ended, run.status = line["time"], line["event"]
+        run.rows, run.error = line.get("rows"), line.get("error", "")
 
 
 def _objects(text: bytes) -> Iterator[dict[str, Any]]:
@@ -128,5 +131,5 @@ def _objects(text: bytes) -> Iterator[dict[str, Any]]:
 
 
 def now() -> str:
-    """This moment, as logs write it."""
+    """Returns the current time in the format of the logs."""
     return datetime.datetime.now(datetime.UTC).isoformat("T", "milliseconds")

@@ -1,4 +1,4 @@
-"""Runs that are started from the page or by its API: `luigi` processes, each in a session of its own."""
+"""Runs that are started from the page or its API: `luigi` processes, each in its own session."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from pipeline.ui.processes import end_run
 from pipeline.ui.run_logs import now
 from pipeline.warehouses import WAREHOUSES, warehouse_info
 
-_LONGEST_OUTPUT = 200_000
-_MOST_KEPT = 100
+_MAX_OUTPUT_LENGTH = 200_000
+_MAX_RUNS = 100
 
 
 @dataclass
 class StartedRun:
-    """A process that this server started; it outlives the server, and the next one knows it by its log."""
+    """A process that this server started. It outlives the server; the next server finds it by its log."""
 
     title: str
     arguments: tuple[str, ...]
@@ -58,14 +58,14 @@ class StartedRun:
         return "done" if self.process.returncode == 0 else "failed"
 
     def text(self) -> str:
-        """The end of what the process wrote."""
+        """Returns the end of the output of the process."""
         descriptor = self.output.fileno()
         size = os.fstat(descriptor).st_size
-        return os.pread(descriptor, _LONGEST_OUTPUT, max(0, size - _LONGEST_OUTPUT)).decode(errors="replace")
+        return os.pread(descriptor, _MAX_OUTPUT_LENGTH, max(0, size - _MAX_OUTPUT_LENGTH)).decode(errors="replace")
 
 
 class Runs:
-    """Starts runs, and stops them. One that is asked for again while it runs is not started again."""
+    """Starts and cancels runs. A request that equals a running run does not start a second one."""
 
     def __init__(self, scheduler_url: str) -> None:
         self._scheduler_url = scheduler_url
@@ -73,9 +73,9 @@ class Runs:
         self._lock = threading.Lock()
 
     def start(self, request: Mapping[str, Any]) -> tuple[StartedRun, bool]:
-        """The run that does what is asked for, and whether it is new.
+        """Returns the run for the request, and whether it was started now.
 
-        :raises PipelineError: when the request means nothing; the line names the field.
+        :raises PipelineError: if the request is invalid; the message names the field.
         """
         title, arguments = command_of(request)
         with self._lock:
@@ -83,7 +83,7 @@ class Runs:
                 if run.arguments == arguments and run.is_running:
                     return run, False
             run = StartedRun(title, arguments, *self._launch(arguments))
-            self._started = [*self._started[-_MOST_KEPT:], run]
+            self._started = [*self._started[-_MAX_RUNS:], run]
             return run, True
 
     def all(self) -> list[StartedRun]:
@@ -93,7 +93,7 @@ class Runs:
         return next((run for run in self._started if run.id == run_id), None)
 
     def cancel(self, run: StartedRun) -> bool:
-        """Ends a run at once; what it had in progress leaves nothing behind. Returns whether it ran."""
+        """Ends a run immediately, without leaving partial results. Returns whether it was running."""
         if not run.is_running:
             return False
         run.cancelled = True
@@ -101,7 +101,7 @@ class Runs:
         return True
 
     def _launch(self, arguments: tuple[str, ...]) -> tuple[subprocess.Popen[bytes], IO[bytes]]:
-        output = tempfile.TemporaryFile()  # noqa: SIM115 (kept as long as the run is)
+        output = tempfile.TemporaryFile()  # noqa: SIM115 (stays open as long as the run)
         environment = {
             **os.environ,
             "PIPELINE__CORE__LOCAL_SCHEDULER": "false",
@@ -119,20 +119,20 @@ class Runs:
 
 
 def command_of(request: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
-    """What a request is called, and what follows `luigi --module pipeline` for it.
+    """Returns the title of a request, and its arguments for `luigi --module pipeline`.
 
-    :raises PipelineError: when it means nothing; the line names the field.
+    :raises PipelineError: if the request is invalid; the message names the field.
     """
     fields = {"action", "dataset", "month", "start", "stop", "warehouse", "workers", "force"}
     if unknown := set(request) - fields:
         raise PipelineError(f"{sorted(unknown)[0]}: there is no such field; there are {', '.join(sorted(fields))}")
     action = _choice(request, "action", ["load", "backfill", "build", "report", "pipeline"])
     warehouse = _choice({"warehouse": "postgres", **request}, "warehouse", list(WAREHOUSES))
-    where, place = ("--warehouse", warehouse), warehouse_info(warehouse).title
+    option, place = ("--warehouse", warehouse), warehouse_info(warehouse).title
     if action == "build":
-        return f"Build the models on {place}", ("DbtBuild", *where)
+        return f"Build the models on {place}", ("DbtBuild", *option)
     if action == "report":
-        return f"Report on {place}", ("Report", *where)
+        return f"Report on {place}", ("Report", *option)
     force = ("--force",) if request.get("force") is True else ()
     suffix = warehouse_info(warehouse).load_suffix
     if action == "load" and request.get("dataset") == "zones":
@@ -141,10 +141,10 @@ def command_of(request: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
     if action == "backfill":
         return _backfill(request, dataset, place, f"LoadTripdata{suffix}")
     month = format_month(_month(request, "month", dataset))
-    one = ("--taxi", dataset, "--month", month)
+    release = ("--taxi", dataset, "--month", month)
     if action == "pipeline":
-        return f"Load {dataset} {month}, build, report", ("TripdataPipeline", *one, *where)
-    return f"Load {dataset} {month} into {place}", (f"LoadTripdata{suffix}", *one, *force)
+        return f"Load {dataset} {month}, build, report", ("TripdataPipeline", *release, *option)
+    return f"Load {dataset} {month} into {place}", (f"LoadTripdata{suffix}", *release, *force)
 
 
 def _backfill(request: Mapping[str, Any], dataset: str, place: str, task: str) -> tuple[str, tuple[str, ...]]:
@@ -155,10 +155,10 @@ def _backfill(request: Mapping[str, Any], dataset: str, place: str, task: str) -
     if type(workers) is not int or not 1 <= workers <= 16:
         raise PipelineError("workers: a number from 1 to 16")
     of = ("--of", task, "--of-params", json.dumps({"taxi": dataset}))
-    stop = format_month(last + relativedelta(months=1))  # Luigi's ends before it
-    between = ("--start", format_month(start), "--stop", stop, "--workers", str(workers))
+    stop = format_month(last + relativedelta(months=1))  # Luigi excludes the month of --stop
+    interval = ("--start", format_month(start), "--stop", stop, "--workers", str(workers))
     title = f"Backfill {dataset} {format_month(start)} to {format_month(last)} into {place}"
-    return title, ("RangeMonthly", *of, *between)
+    return title, ("RangeMonthly", *of, *interval)
 
 
 def _choice(request: Mapping[str, Any], name: str, choices: list[str]) -> str:

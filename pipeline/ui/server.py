@@ -30,7 +30,7 @@ _PRUNE_MILLISECONDS = 60_000
 
 
 class Application(tornado.web.Application):
-    """Our handlers, then Luigi's; every request passes the guard first."""
+    """The handlers of the page, then Luigi's. The guard checks every request first."""
 
     def __init__(self, scheduler: Scheduler, state: State, guard: Guard) -> None:
         self._guard = guard
@@ -48,7 +48,7 @@ class Application(tornado.web.Application):
 
 
 class Refusal(tornado.web.RequestHandler):
-    """The answer to a request that does not pass the guard."""
+    """The response to a request that the guard rejects."""
 
     def initialize(self, reason: str) -> None:
         self._refusal = reason
@@ -59,13 +59,14 @@ class Refusal(tornado.web.RequestHandler):
         self.finish(self._refusal + "\n")
 
 
-def serve(address: str, port: int, folder: Path, history: str, hosts: list[str], announce: Callable[[], None]) -> None:
-    """Serves until SIGTERM or ctrl-C; calls `announce` once it listens. What the scheduler knows is kept in `folder`.
+def serve(
+    address: str, port: int, folder: Path, history: str, hosts: list[str], on_listening: Callable[[], None]
+) -> None:
+    """Serves until SIGTERM or ctrl-C; calls `on_listening` once it listens. The scheduler's state is kept in `folder`.
 
-    Retries, disable windows and the like are those of `[scheduler]`, resources those of `[resources]`. `hosts` are
-    names of this server besides those that are known.
+    Uses the settings of `[scheduler]` and `[resources]`, as luigid does. `hosts` are additional names of this server.
 
-    :raises PipelineError: when the port is taken, the address is not this machine's, or the history cannot be used.
+    :raises PipelineError: if the port is in use, the address is not local, or the history cannot be used.
     """
     folder.mkdir(parents=True, exist_ok=True)
     scheduler = Scheduler(
@@ -76,10 +77,10 @@ def serve(address: str, port: int, folder: Path, history: str, hosts: list[str],
         metrics_custom_import="pipeline.monitoring.scheduler_metrics.SchedulerMetrics",
     )
     scheduler.load()
-    # Otherwise it warns of every browser that asks for a favicon.
+    # Suppresses a warning for each browser that requests a favicon.
     logging.getLogger("tornado.access").setLevel(logging.ERROR)
     guard = new_guard(address, not is_loopback(address), hosts, folder)
-    state = State(Runs(f"http://{_reachable(address)}:{port}/"))
+    state = State(Runs(f"http://{_local_address(address)}:{port}/"))
     server = tornado.httpserver.HTTPServer(Application(scheduler, state, guard), max_body_size=50_000_000)
     try:
         server.add_sockets(tornado.netutil.bind_sockets(port, address=address))
@@ -89,7 +90,7 @@ def serve(address: str, port: int, folder: Path, history: str, hosts: list[str],
     PeriodicCallback(scheduler.prune, _PRUNE_MILLISECONDS).start()
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):
         signal.signal(name, lambda *_: loop.add_callback_from_signal(loop.stop))
-    loop.add_callback(announce)
+    loop.add_callback(on_listening)
     try:
         loop.start()
     finally:
@@ -97,9 +98,9 @@ def serve(address: str, port: int, folder: Path, history: str, hosts: list[str],
 
 
 def is_loopback(address: str) -> bool:
-    """Whether only this machine can reach the address, or the name.
+    """Returns whether the address or host name is reachable from this machine only.
 
-    :raises PipelineError: when the name means nothing here.
+    :raises PipelineError: if the name cannot be resolved.
     """
     try:
         found = {info[4][0] for info in socket.getaddrinfo(address or "0.0.0.0", None)}
@@ -108,8 +109,8 @@ def is_loopback(address: str) -> bool:
     return all(ipaddress.ip_address(one).is_loopback for one in found)
 
 
-def _reachable(address: str) -> str:
-    """Where this machine's own runs reach the server."""
+def _local_address(address: str) -> str:
+    """Returns the address at which runs on this machine reach the server, as it appears in a URL."""
     if address in ("", "0.0.0.0", "::"):
         return "127.0.0.1"
     return f"[{address}]" if ":" in address else address

@@ -1,4 +1,4 @@
-"""What the page shows: months by dataset and warehouse, runs, schedules, alerts. Read from ledgers, logs and files."""
+"""The data on the page: months, runs, schedules and alerts, from the ledgers, the logs and state files."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from pipeline.ui.runs import Runs, StartedRun
 from pipeline.warehouses import configured_warehouses, warehouse_info, warehouse_named
 from pipeline.warehouses.ledger import LedgerEntry
 
-_QUIET_SECONDS = 90  # without a line after which a run on another machine counts as stopped
-_LEDGER_SECONDS = 2.0  # for which what a ledger said is believed, if no run has logged anything since
+_QUIET_SECONDS = 90  # a run on another machine counts as stopped if its log has not grown for so long
+_LEDGER_SECONDS = 2.0  # how long a ledger is cached, unless a run logs something
 
 
 class State:
-    """Safe for several threads, as asking a warehouse may take a while."""
+    """Reads the data for the page. Thread-safe, because handlers query warehouses in threads."""
 
     def __init__(self, runs: Runs) -> None:
         self.runs = runs
@@ -36,7 +36,7 @@ class State:
         self._lock = threading.Lock()
 
     def grid(self) -> dict[str, Any]:
-        """Every month of which something is known, and what the page has to know beside it."""
+        """Returns the loaded months, the last attempts, and the available datasets, warehouses and reports."""
         ledgers, problems = {}, {}
         for name in configured_warehouses():
             ledgers[name], problem = self._ledger(name)
@@ -53,51 +53,51 @@ class State:
         }
 
     def month(self, warehouse: str, key: str) -> dict[str, Any]:
-        """Everything known of a release such as `green/2019-01` in a warehouse."""
+        """Returns the ledger entry and the attempts of a release such as `green/2019-01` in a warehouse."""
         entries, problem = self._ledger(warehouse)
         entry = next((entry for entry in entries if entry.partition_key == key), None)
         dataset, _, month = key.partition("/")
         tries = [
-            {"run": run.id, **asdict(each)}
+            {"run": run.id, **asdict(task)}
             for run in self.logs.summaries()
-            for each in run.tasks
-            if (each.dataset, each.month) == (dataset, month)
+            for task in run.tasks
+            if (task.dataset, task.month) == (dataset, month)
         ]
         loaded = {**asdict(entry), "seconds": entry.seconds} if entry else None
         return {"warehouse": warehouse, "key": key, "entry": loaded, "tries": tries, "problem": problem}
 
     def run_list(self) -> list[dict[str, Any]]:
-        """The newest runs, newest first, however they were started."""
+        """Returns the newest runs, newest first, including those that were not started by this server."""
         logs = {_pid(summary.id): summary for summary in reversed(self.logs.summaries())}
         found = []
         for run in self.runs.all():
             summary = logs.get(run.process.pid)
             if summary and summary.started < run.started:
-                summary = None  # an earlier process had the same number
+                summary = None  # of an earlier process with the same id
             else:
                 logs.pop(run.process.pid, None)
-            found.append(_started(run, summary))
-        found += [self._logged(summary) for summary in logs.values()]
+            found.append(_row_of_started(run, summary))
+        found += [self._row_from_log(summary) for summary in logs.values()]
         return sorted(found, key=lambda run: str(run["started"]), reverse=True)
 
     def run(self, run_id: str) -> dict[str, Any] | None:
-        """One of them, with its tasks and its log."""
+        """Returns a run with its tasks and its log, or None if there is no such run."""
         shown = next((run for run in self.run_list() if run_id in (run["id"], run["log"])), None)
         if shown is None:
             return None
-        summary = next((each for each in self.logs.summaries() if each.id == shown["log"]), None)
+        summary = next((summary for summary in self.logs.summaries() if summary.id == shown["log"]), None)
         started = self.runs.find(run_id)
         return {
             **shown,
-            "tasks": [asdict(each) for each in summary.tasks] if summary else [],
+            "tasks": [asdict(task) for task in summary.tasks] if summary else [],
             "lines": self.logs.lines(str(shown["log"])),
             "output": started.text() if started and (not summary or shown["status"] == "failed") else "",
         }
 
     def cancel(self, run_id: str) -> dict[str, Any] | None:
-        """Ends a run, whoever started it, and says whether there was anything to end; None where there is no such run.
+        """Ends a run, including one that this server did not start, without leaving partial results.
 
-        What it had in progress leaves nothing behind.
+        Returns whether the run was ended, with its status, or None if there is no such run.
         """
         if started := self.runs.find(run_id):
             return {"stopped": self.runs.cancel(started), "id": started.id, "status": started.status}
@@ -109,41 +109,41 @@ class State:
         return {"stopped": shown["cancellable"], "id": run_id, "status": shown["status"]}
 
     def schedules(self) -> list[dict[str, Any]]:
-        """When each dataset is caught up with, and was last."""
-        wanted = ScheduleSettings()
+        """Returns each dataset's schedule, its next catch-up and its last successful one."""
+        settings = ScheduleSettings()
         try:
-            planned = catch_ups(None, wanted.task, wanted.parameters, wanted.start, wanted.workers)
+            planned = catch_ups(None, settings.task, settings.parameters, settings.start, settings.workers)
         except PipelineError as error:
             return [{"dataset": "", "problem": str(error)}]
         now = datetime.datetime.now(datetime.UTC)
         shown = []
-        for each in planned:
-            record = Record(wanted.folder(), each.name)
-            at, last, schedule = each.trigger.get_next_fire_time(None, now), record.last_success(), each.spec.schedule
+        for catch_up in planned:
+            last = Record(settings.folder(), catch_up.name).last_success()
+            next_time, schedule = catch_up.trigger.get_next_fire_time(None, now), catch_up.spec.schedule
             shown.append(
                 {
-                    "dataset": each.name,
-                    "task": each.task,
+                    "dataset": catch_up.name,
+                    "task": catch_up.task,
                     "cron": schedule.cron if schedule else "",
                     "timezone": schedule.timezone if schedule else "",
-                    "next": at.isoformat() if at else "",
+                    "next": next_time.isoformat() if next_time else "",
                     "last": last.isoformat() if last else "",
                 }
             )
         return shown
 
     def alerts(self) -> list[dict[str, Any]]:
-        """Open failures, and what has not been delivered yet."""
+        """Returns the open failures and the alerts that have not been delivered yet."""
         with contextlib.suppress(OSError, ValueError):
             found = json.loads(StorageSettings().alert_state().read_text())
             return list(found) if isinstance(found, list) else []
         return []
 
-    def _logged(self, summary: RunSummary) -> dict[str, Any]:
-        """A run that this server has not started."""
-        months = [each for each in summary.tasks if each.task.startswith(("Load", "Dbt", "Report"))] or summary.tasks
-        names = sorted({f"{each.task} {each.dataset}".strip() for each in months})
-        count = len({(each.dataset, each.month) for each in months if each.month})
+    def _row_from_log(self, summary: RunSummary) -> dict[str, Any]:
+        """Returns the row of a run that this server did not start."""
+        tasks = [task for task in summary.tasks if task.task.startswith(("Load", "Dbt", "Report"))] or summary.tasks
+        names = sorted({f"{task.task} {task.dataset}".strip() for task in tasks})
+        count = len({(task.dataset, task.month) for task in tasks if task.month})
         writer = writer_of(self.logs.file(summary.id))
         status = "running" if writer or _may_run_elsewhere(summary) else summary.status
         return {
@@ -159,11 +159,11 @@ class State:
         }
 
     def _ledger(self, warehouse: str) -> tuple[list[LedgerEntry], str]:
-        # What a run has done since is not missed: it is logged after it is in the ledger.
+        # A run logs a load after writing it to the ledger, so a new line in a log invalidates the cache.
         logged = max((run.latest for run in self.logs.summaries()), default="")
         with self._lock:
-            asked, known, entries, problem = self._ledgers.get(warehouse, (-_LEDGER_SECONDS, "", [], ""))
-            if time.monotonic() - asked > _LEDGER_SECONDS or known != logged:
+            read_at, last_line, entries, problem = self._ledgers.get(warehouse, (-_LEDGER_SECONDS, "", [], ""))
+            if time.monotonic() - read_at > _LEDGER_SECONDS or last_line != logged:
                 try:
                     entries, problem = list(warehouse_named(warehouse).loaded()), ""
                 except PipelineError as error:
@@ -172,30 +172,30 @@ class State:
             return entries, problem
 
     def _tries(self) -> list[dict[str, str]]:
-        """The last try of each month in each warehouse, by the logs of runs."""
+        """Returns the last attempt at each month in each warehouse, according to the logs."""
         last: dict[tuple[str, str, str], tuple[str, TaskRun]] = {}
         live = {run["log"] for run in self.run_list() if run["status"] in ("running", "stopping")}
         families = {name: _load_families(name) for name in configured_warehouses()}
         for run in reversed(self.logs.summaries()):
-            for each in run.tasks:
-                for warehouse in (name for name, tasks in families.items() if each.task in tasks):
-                    if each.month and (each.status != "running" or run.id in live):
-                        last[(warehouse, each.dataset, each.month)] = (run.id, each)
+            for task in run.tasks:
+                for warehouse in (name for name, names in families.items() if task.task in names):
+                    if task.month and (task.status != "running" or run.id in live):
+                        last[(warehouse, task.dataset, task.month)] = (run.id, task)
         return [
             {
                 "warehouse": warehouse,
                 "key": f"{dataset}/{month}",
-                "status": each.status,
-                "at": each.ended or each.started,
-                "run": run,
-                "error": each.error,
+                "status": task.status,
+                "at": task.ended or task.started,
+                "run": run_id,
+                "error": task.error,
             }
-            for (warehouse, dataset, month), (run, each) in last.items()
+            for (warehouse, dataset, month), (run_id, task) in last.items()
         ]
 
 
 def lineage_file() -> Path:
-    """dbt's own pages on the models, once `make docs` has written them."""
+    """Returns the path of dbt's documentation of the models, which `make docs` writes."""
     return StorageSettings().dbt_folder() / "target" / "static_index.html"
 
 
@@ -204,13 +204,13 @@ def _report_folder(warehouse: str) -> Path:
 
 
 def _cell(entry: LedgerEntry) -> list[object]:
-    """What the grid shows of a month, short, as there may be thousands: key, rows, rows set aside, finished."""
+    """Returns key, rows, rows in quarantine and finish time of a month; a list is shorter than an object in JSON."""
     finished = entry.finished_at.isoformat() if entry.finished_at else ""
     return [entry.partition_key, entry.rows_loaded, entry.rows_duplicate + entry.rows_rejected, finished]
 
 
 def _load_families(warehouse: str) -> set[str]:
-    """The tasks that are about a month in a warehouse: extracting is about all of them."""
+    """Returns the names of the tasks that load a month into a warehouse, including those that prepare it."""
     info = warehouse_info(warehouse)
     return {f"LoadTripdata{info.load_suffix}", "ExtractTripdata"} | (
         {"UploadTripdata"} if info.loads_objects else set()
@@ -222,14 +222,14 @@ def _pid(run_id: str) -> int:
 
 
 def _may_run_elsewhere(summary: RunSummary) -> bool:
-    """Whether a run that no process here writes the log of may be under way: its log is young."""
+    """Returns whether a run without a local process may run on another machine, because its log is recent."""
     if summary.status != "stopped" or not summary.latest:
         return False
     latest = datetime.datetime.fromisoformat(summary.latest)
     return (datetime.datetime.now(datetime.UTC) - latest).total_seconds() < _QUIET_SECONDS
 
 
-def _started(run: StartedRun, summary: RunSummary | None) -> dict[str, Any]:
+def _row_of_started(run: StartedRun, summary: RunSummary | None) -> dict[str, Any]:
     return {
         "id": run.id,
         "log": summary.id if summary else "",
@@ -246,9 +246,9 @@ def _started(run: StartedRun, summary: RunSummary | None) -> dict[str, Any]:
 
 
 def _counts(summary: RunSummary) -> dict[str, Any]:
-    last = {(each.task, json.dumps(each.parameters)): each for each in summary.tasks}
-    statuses = [each.status for each in last.values()]
-    errors = [each.error for each in last.values() if each.status == "failed"]
+    last = {(task.task, json.dumps(task.parameters)): task for task in summary.tasks}
+    statuses = [task.status for task in last.values()]
+    errors = [task.error for task in last.values() if task.status == "failed"]
     return {
         **{name: statuses.count(name) for name in ("done", "failed", "running")},
         "error": errors[-1] if errors else "",

@@ -1,5 +1,5 @@
 "use strict";
-// The page: no framework, no other host. All text from outside enters as text, never as HTML.
+// The page, without a framework or other hosts. Data is inserted as text, never as HTML.
 
 const MONTHS = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
 const main = document.getElementById("main");
@@ -212,7 +212,7 @@ async function showCard(warehouse, dataset, month) {
   const failed = found.tries.find((each) => each.status === "failed");
   const hasFailed = failed && found.tries[0].run === failed.run
     && !(entry && new Date(entry.finished_at) > new Date(failed.ended));
-  // A file that could not be loaded is fetched anew, in case that it was fixed at its source.
+  // After a failed load the file is downloaded again, because its source may have replaced it.
   const force = entry || (hasFailed && failed.task.startsWith("Load")) ? { force: true } : {};
   card.replaceChildren(
     h("header", {}, h("h2", {}, `${dataset} ${month} `, h("span", { class: "muted" }, grid.warehouses[warehouse])),
@@ -328,7 +328,7 @@ function alertsView(found) {
       h("td", {}, when(each.since * 1000)), h("td", {}, each.pending.join(", ") || "–"), h("td", {}, each.detail)))))];
 }
 
-// ---------------------------------------------------------------- what is shown, and when it is asked for
+// ---------------------------------------------------------------- tabs and refreshing
 
 function show(parts) {
   const log = document.getElementById("log");
@@ -351,7 +351,7 @@ async function refresh() {
     runs = await ask("runs");
     busy = runs.some((run) => run.status === "running" || run.status === "stopping");
     if (tab === "months") {
-      // Asking the ledger starts the embedded database: only when there may be news.
+      // Reading the ledger starts the embedded database, so it is read only if something may have changed.
       if (!grid || busy || lastBusy || refresh.wanted) grid = await ask("grid");
       links();
       show(monthsView());
