@@ -1,4 +1,4 @@
-"""Marts: the dbt models in a warehouse brought in step with what is loaded, the report on them, and all for a month."""
+"""Tasks that build the dbt models, write the report on them, and do everything for a month."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ModelsTask(PipelineTask):
         return ModelsMarker(self.warehouse)
 
     def build_models(self, command: DbtCommand) -> None:
-        """Runs dbt, and shows on the task's page how far it is and how long each model took."""
+        """Runs dbt, and shows its progress and the duration of each model on the task's page."""
         warehouse, folder = warehouse_named(self.warehouse), StorageSettings().dbt_folder()
         if command.name == "test" and not command.select:
             refuse_test_of_nothing(warehouse, self.warehouse)
@@ -52,7 +52,7 @@ class ModelsTask(PipelineTask):
 
 @ModelsTask.event_handler(luigi.Event.DEPENDENCY_DISCOVERED)  # type: ignore[untyped-decorator]
 def _start_dbt(task: ModelsTask, _: luigi.Task) -> None:
-    # The task is not complete, so dbt will be needed: its imports need not wait for the loads.
+    # The task is not complete, so dbt will run: it can import its modules during the loads.
     start_early(task.warehouse)
 
 
@@ -75,7 +75,7 @@ class DbtBuild(ModelsTask):
         return load_zones(self.warehouse)
 
     def complete(self) -> bool:
-        # Anything but a whole build is done because somebody asked for it, each time.
+        # Other commands than a whole build always run.
         if not self.dbt_command.builds_everything:
             return False
         last = self.output().build()
@@ -113,7 +113,7 @@ class Report(PipelineTask):
         return ReportPage(self.warehouse)
 
     def run(self) -> None:
-        from pipeline.report.page import write_report  # Jinja, for whom there is a report to make
+        from pipeline.report.page import write_report  # imports Jinja, which other tasks do not need
 
         page = self.output()
         digest = page.digest()
@@ -141,7 +141,7 @@ class TripdataPipeline(TripdataTask):
         yield self._reports()
 
     def _reports(self) -> list[Report]:
-        # Not required, as a report needs the models as they are once all months of a range are in them.
+        # Not in `requires`: a report needs the models with all months of a range in them.
         return [Report(warehouse=warehouse) for warehouse in _CHOICES[self.warehouse]]
 
 

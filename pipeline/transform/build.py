@@ -1,4 +1,4 @@
-"""Building the models: whether they are up to date, and bringing them there, one build at a time."""
+"""Checks whether the models are up to date, and builds them, one build at a time."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from pipeline.warehouses.ledger import Build, LedgerEntry
 class DbtCommand:
     """One of dbt's commands, the nodes to select (all if empty), and whether to rebuild from nothing.
 
-    `files_only`: of a build of everything, only what depends on which files are loaded.
+    With `files_only`, a build of everything leaves out the nodes that do not depend on which files are loaded.
     """
 
     name: str = "build"
@@ -40,14 +40,14 @@ class DbtCommand:
     def words(self) -> list[str]:
         select = ["--select", self.select] if self.select else []
         if self.builds_everything and self.files_only:
-            select = ["--select", "tag:files", "--indirect-selection", "empty"]  # of the tests those with the tag
+            select = ["--select", "tag:files", "--indirect-selection", "empty"]  # only tests that have the tag
         elif self.builds_everything:
-            select = ["--exclude", "tag:rows"]  # `facts_hold` says the same in one pass over the rows
+            select = ["--exclude", "tag:rows"]  # `facts_hold` checks the same in one pass over the rows
         return [self.name, *select, *(["--full-refresh"] if self.full_refresh and self.writes else [])]
 
 
 def wanted_build(warehouse: Warehouse, variables: Mapping[str, object]) -> Build:
-    """What a build that begins now would reflect."""
+    """Returns the record of a build that starts now: the digests of the models and of what is loaded."""
     is_monthly = {spec.table: spec.is_monthly for spec in modelled_datasets()}
     loaded = [entry for entry in warehouse.loaded() if entry.target_table in is_monthly]
     return Build(
@@ -64,7 +64,7 @@ def _digest(loaded: Iterable[LedgerEntry]) -> str:
 
 
 def current_build(warehouse: Warehouse, variables: Mapping[str, object]) -> Build | None:
-    """The last build, if the models reflect exactly what is loaded and their own sources; otherwise None."""
+    """Returns the last build if the models reflect exactly their own sources and what is loaded, otherwise None."""
     last = warehouse.last_build()
     if last is None or not last.reflects(wanted_build(warehouse, variables)):
         return None
@@ -78,11 +78,11 @@ def build(
     folder: Path,
     on_line: Callable[[LogLine], None],
 ) -> list[NodeResult]:
-    """Runs dbt; returns what became of every node, nothing where another build has just done it all.
+    """Runs dbt and returns the result of every node; an empty list if another build has just finished the same work.
 
-    Models whose own sources have changed are rebuilt from nothing.
+    If the models themselves have changed, they are rebuilt from scratch.
 
-    :raises PipelineError: naming the model and the line that failed.
+    :raises PipelineError: with the model and the line that failed.
     """
 
     results = list[NodeResult]()
@@ -105,9 +105,9 @@ def build_with(
     run: Callable[[DbtCommand], bool],
     once: bool = False,
 ) -> None:
-    """Has `run` do a command that writes models, and records what they are built from if it says that all went well.
+    """Calls `run` with a command that writes models, and records what they were built from if `run` returns True.
 
-    One such command at a time; with `once`, nothing is done where the one before has just done it all.
+    Only one such command runs at a time. With `once`, nothing is done if the previous one has just done the same work.
     """
     with warehouse.build_lock():
         last = warehouse.last_build()
@@ -115,7 +115,7 @@ def build_with(
         if is_marked:
             _check_relations(warehouse)
         warehouse.prepare_build(modelled_datasets())
-        # First, so that what is loaded while dbt runs is found to be missing afterwards.
+        # Taken first, so that files loaded while dbt runs count as not built yet.
         wanted = wanted_build(warehouse, variables)
         if once and command.builds_everything and not command.full_refresh and last and last.reflects(wanted):
             return
@@ -131,7 +131,7 @@ def build_with(
 
 
 def _check_relations(warehouse: Warehouse) -> None:
-    """:raises PipelineError: when another program's table or view has a name that the models need."""
+    """:raises PipelineError: if a table or view of another program has a name that the models need."""
     if others := warehouse.foreign_relations(model_names()):
         raise PipelineError(
             f"not made by this pipeline, but named like a model or a loaded table: {', '.join(others)}; nothing was"
@@ -141,7 +141,7 @@ def _check_relations(warehouse: Warehouse) -> None:
 
 
 def refuse_test_of_nothing(warehouse: Warehouse, name: str) -> None:
-    """:raises PipelineError: when no model was ever built, so that every test would fail for want of its table."""
+    """:raises PipelineError: if no model has been built, as every test would fail because its table is missing."""
     if warehouse.last_build() is None:
         raise PipelineError(
             f"no model has been built yet, so there is nothing to test; first: pipeline build --warehouse {name}"

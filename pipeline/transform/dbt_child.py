@@ -1,7 +1,7 @@
-"""The process that dbt runs in, which ends with the process that started it, even if that one was killed.
+"""The process that dbt runs in. It ends with the process that started it, even if that process is killed.
 
-dbt's imports take longer than most of what it is asked to do, so it may be started before there is anything to do: it
-imports what it needs, then waits for its arguments and its environment, a line of JSON on standard input.
+dbt's imports take longer than most commands, so the process may be started before there is a command. It imports dbt,
+then waits for a line of JSON on standard input with the arguments and the environment.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import threading
 
 
 def main() -> None:
-    """Runs dbt with the arguments it is sent, for as long as standard input stays open."""
-    gc.disable()  # while only what stays is made: a fifth of the time of the imports
+    """Runs dbt with the arguments from standard input, until it is done or standard input is closed."""
+    gc.disable()  # saves a fifth of the imports' time, as imported modules are never freed
     from dbt.cli.main import cli
 
-    with contextlib.suppress(ImportError):  # dbt says which adapter is missing, once it is to connect by it
+    with contextlib.suppress(ImportError):  # dbt itself reports a missing adapter when it connects
         importlib.import_module(f"dbt.adapters.{sys.argv[1]}")
     gc.freeze()
     gc.enable()
@@ -35,7 +35,7 @@ def main() -> None:
 
 
 def _read_line() -> bytes:
-    # Without a buffer, whose lock would be held when the interpreter ends.
+    # Unbuffered: a buffer's lock would be held when the interpreter exits.
     line = b""
     while not line.endswith(b"\n") and (piece := os.read(sys.stdin.fileno(), 65536)):
         line += piece

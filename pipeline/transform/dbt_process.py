@@ -1,4 +1,4 @@
-"""One invocation of dbt: its process, what it says while it runs, and what it leaves behind."""
+"""Runs dbt once: its process, its log lines while it runs, and its results."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _RUNS_KEPT = 20
 
 @dataclass(frozen=True)
 class LogLine:
-    """Something that dbt says; `done` of `total` nodes are finished where it is about that."""
+    """A line of dbt's log. If it reports progress, `done` of `total` nodes are finished."""
 
     level: str
     message: str
@@ -36,7 +36,7 @@ class LogLine:
 
 @dataclass(frozen=True)
 class NodeResult:
-    """What became of one model, seed or test."""
+    """The result of one model, seed or test."""
 
     name: str
     status: str
@@ -55,19 +55,19 @@ def invoke(
     folder: Path,
     on_line: Callable[[LogLine], None],
 ) -> list[NodeResult]:
-    """Returns what became of every node once dbt has ended well.
+    """Returns the result of every node after dbt has succeeded.
 
-    Its artifacts and its whole log are kept below `folder`/runs, a folder for each of the last 20 calls.
+    The artifacts and the log of the last 20 calls are kept in `folder`/runs.
 
-    :raises PipelineError: naming the node and the line, when one fails or dbt cannot begin.
+    :raises PipelineError: with the node and the line, if one fails or dbt cannot start.
     """
     run = _new_run_folder(folder, profile.target, command[0])
     known = folder / f"{profile.target}.{_PARSED}"
     with contextlib.suppress(FileNotFoundError):
-        shutil.copy(known, run / _PARSED)  # spares dbt parsing what has not changed
+        shutil.copy(known, run / _PARSED)  # so that dbt does not parse unchanged files again
     said: list[LogLine] = []
     options = ["--target", profile.target, "--vars", json.dumps(variables, sort_keys=True)]
-    warehouse = profile.target.split("_")[0]  # as dbt's adapter is called
+    warehouse = profile.target.split("_")[0]  # the name of dbt's adapter
     with _started(warehouse, [*command, *options], {**profile.process_environment(), **dbt_folders(run)}) as process:
         for line in _log_lines(process):
             on_line(line)
@@ -84,13 +84,13 @@ def _new_run_folder(folder: Path, target: str, command: str) -> Path:
     started = datetime.datetime.now(datetime.UTC)
     run = folder / "runs" / f"{started:%Y%m%dT%H%M%S.%fZ}-{target}-{command}"
     run.mkdir(parents=True)
-    for earlier in sorted(run.parent.iterdir(), reverse=True)[_RUNS_KEPT:]:  # their names begin with the time
+    for earlier in sorted(run.parent.iterdir(), reverse=True)[_RUNS_KEPT:]:  # the names start with the time
         shutil.rmtree(earlier, ignore_errors=True)
     return run
 
 
 def dbt_folders(run: Path) -> dict[str, str]:
-    """Where dbt finds the project, and where it writes, which is not the checkout."""
+    """Returns the environment variables for dbt's folders. It reads the project there, and writes to `run` only."""
     return {
         "DBT_PROJECT_DIR": str(PROJECT),
         "DBT_PROFILES_DIR": str(PROJECT),
@@ -99,18 +99,18 @@ def dbt_folders(run: Path) -> dict[str, str]:
     }
 
 
-# A process that has imported dbt, or is about to, and waits for what to do; and the process that started it.
+# Processes that have imported dbt, or soon will, and wait for a command; by parent process and warehouse.
 _waiting: dict[tuple[int, str], subprocess.Popen[str]] = {}
 
 
 def start_early(warehouse: str) -> None:
-    """Lets dbt begin its imports now; the next `invoke` of this process uses it. It ends with this process."""
+    """Starts a process that imports dbt now, for the next `invoke` of this process. It ends with this process."""
     if (os.getpid(), warehouse) not in _waiting:
         _waiting[os.getpid(), warehouse] = _new_process(warehouse)
 
 
 def _new_process(warehouse: str) -> subprocess.Popen[str]:
-    # -P: this folder's modules are not dbt's. Standard input stays open as long as this process lives.
+    # -P: dbt must not import modules of this folder. Standard input stays open as long as this process lives.
     return subprocess.Popen(
         [sys.executable, "-P", str(_CHILD), warehouse],
         stdin=subprocess.PIPE,
@@ -122,13 +122,13 @@ def _new_process(warehouse: str) -> subprocess.Popen[str]:
 
 @contextlib.contextmanager
 def _started(warehouse: str, arguments: list[str], environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
-    # Not one that another process started, of which this one is a fork.
+    # By process id: this process may be a fork of the one that started it.
     process = _waiting.pop((os.getpid(), warehouse), None) or _new_process(warehouse)
     order = {"arguments": ["--log-format", "json", "--no-use-colors", *arguments], "environment": environment}
     with process:
         try:
             assert process.stdin
-            with contextlib.suppress(BrokenPipeError):  # it has ended, and said why
+            with contextlib.suppress(BrokenPipeError):  # it has exited, and printed why
                 process.stdin.write(json.dumps(order) + "\n")
                 process.stdin.flush()
             yield process
@@ -144,7 +144,7 @@ def _log_lines(process: subprocess.Popen[str]) -> Iterator[LogLine]:
             event = json.loads(text)
             info, data = event["info"], event["data"]
         except (ValueError, KeyError, TypeError):
-            if text.strip():  # not dbt's own: a warning of Python's, or a crash
+            if text.strip():  # not a log line: a Python warning or a crash
                 yield LogLine("warn", text.rstrip())
             continue
         if message := " ".join(info["msg"].split()):
@@ -174,4 +174,4 @@ def _failure(command: str, results: list[NodeResult], said: list[LogLine], run: 
         others = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
         return f"dbt {command}: {failed[0].message}{others}; its SQL and the log are in {run}"
     errors = [line.message for line in said if line.level == "error"] or [line.message for line in said[-1:]]
-    return f"dbt {command}: {' '.join(errors) or 'ended without a word'}; the log is in {run}"
+    return f"dbt {command}: {' '.join(errors) or 'exited without a message'}; the log is in {run}"

@@ -1,4 +1,4 @@
-"""The dbt project in `dbt/`: where it is, what it is made of, and which datasets it has staging models for."""
+"""The dbt project in `dbt/`: its location, its files, and the datasets that it has staging models for."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pipeline.files import SHIPPED
 
 PROJECT = SHIPPED / "dbt"
 _PARTS = {".sql", ".yml", ".csv"}
-_WRITTEN_BY_DBT = {"target", "logs", "dbt_packages", ".user.yml"}  # by a dbt that somebody ran in the folder
+_WRITTEN_BY_DBT = {"target", "logs", "dbt_packages", ".user.yml"}  # if somebody runs dbt in the folder
 
 
 def modelled_datasets() -> list[Dataset]:
-    """The datasets that the models read: the zones, and those whose table has a staging model."""
+    """Returns the datasets that the models read: the zones, and each dataset whose table has a staging model."""
     staging = PROJECT / "models" / "staging"
     return [
         spec for spec in all_datasets().values() if spec.name == "zones" or (staging / f"stg_{spec.table}.sql").exists()
@@ -23,17 +23,17 @@ def modelled_datasets() -> list[Dataset]:
 
 
 def model_names() -> list[str]:
-    """The names of the models, each of which is a table or view of that name."""
+    """Returns the names of the models. Each model is a table or view of that name."""
     return sorted(file.stem for file in (PROJECT / "models").rglob("*.sql"))
 
 
 def relation_names() -> list[str]:
-    """The names of all that dbt makes: the models, and the tables of the seeds."""
+    """Returns the names of all relations that dbt creates: models and seeds."""
     return sorted([*model_names(), *(file.stem for file in (PROJECT / "seeds").glob("*.csv"))])
 
 
 def models_digest(variables: Mapping[str, object]) -> str:
-    """A digest of all that the models are made from: the project's files, and the variables' values."""
+    """Returns a digest of the project's files and the values of the variables."""
     digest = hashlib.sha256(json.dumps(variables, sort_keys=True).encode())
     for file in sorted(file for file in PROJECT.rglob("*") if file.suffix in _PARTS):
         if file.relative_to(PROJECT).parts[0] in _WRITTEN_BY_DBT:

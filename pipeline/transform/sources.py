@@ -1,4 +1,4 @@
-"""Writes the models' sources from the dataset specs: `make sources`."""
+"""Generates the models' sources from the dataset specs (`make sources`)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _OF_EVERY_TRIP = {
 
 
 def sources_yaml() -> str:
-    """The text of `dbt/models/sources.yml` as the specs want it."""
+    """Returns the text of `dbt/models/sources.yml` for the current specs."""
     source = {
         "name": "tlc",
         "description": "What the pipeline has loaded.",
