@@ -126,6 +126,21 @@ def test_real_month_has_the_same_rows_in_both_warehouses(
     assert google_cloud.marker("green/2020-04")["rows_loaded"] == 35_612
 
 
+def test_real_parquet_month_is_reconciled(
+    luigi: Run, google_cloud: GoogleCloud, database: PostgresDatabase, real_releases: Path
+) -> None:
+    done = luigi(
+        *("ReconcileTripdata", "--taxi", "green", "--month", "2024-07"),
+        PIPELINE__SOURCE__BASE_URL=str(real_releases),
+        PIPELINE__SOURCE__TLC_BASE_URL=str(real_releases.parent / "trip-data"),
+    )
+    assert done.returncode == 0, done.stderr
+
+    ids = google_cloud.rows("SELECT TO_HEX(unique_row_id) FROM green_tripdata ORDER BY 1")
+    assert len(ids) == 51_837  # two of which share their key with another row and differ from it
+    assert ids == execute(database, "SELECT unique_row_id FROM green_tripdata ORDER BY 1")
+
+
 @pytest.mark.parametrize("workers", ["1", "3"])
 def test_raw_file_goes_when_the_last_task_that_reads_it_is_done(
     luigi: Run, google_cloud: GoogleCloud, tmp_path: Path, workers: str
