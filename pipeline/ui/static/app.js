@@ -46,6 +46,7 @@ function showProblem(text) {
 }
 
 const number = (n) => Number(n).toLocaleString("en-US");
+const counted = (n, noun) => `${number(n)} ${noun}${n === 1 ? "" : "s"}`;
 function short(n) {
   if (n >= 1e7) return `${Math.round(n / 1e6)}M`;
   if (n >= 1e6) return `${(n / 1e6).toFixed(1)}M`;
@@ -123,7 +124,7 @@ function gridView(dataset, warehouse, title, found, keys) {
     }
   }
   return h("section", {},
-    h("h2", {}, `${dataset} in ${title} `, h("span", { class: "muted" }, `${number(loaded)} months, ${number(total)} rows`)),
+    h("h2", {}, `${dataset} in ${title} `, h("span", { class: "muted" }, `${counted(loaded, "month")}, ${counted(total, "row")}`)),
     h("div", { class: "scroll" }, h("div", { class: "grid" }, ...body)));
 }
 
