@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 from luigi.task_register import Register
 
 from pipeline.datasets import monthly_names
-from pipeline.datasets.months import Months
+from pipeline.datasets.month_range import Months
 from pipeline.errors import nearest
 
 _INVALID_CHOICE = re.compile(r"invalid choice: '(?P<word>.*)' \(choose from (?P<known>.*)\)")

@@ -9,7 +9,7 @@ from pipeline.arguments import Parser, ShowVersion, monthly, months, one_of, pos
 from pipeline.command_line import WrongCommandLine
 from pipeline.commands import adopt, build, dbt, demo, forget, load, psql, report, status, stop, tasks, ui
 from pipeline.datasets import all_datasets, dataset_named, monthly_names
-from pipeline.datasets.months import Months
+from pipeline.datasets.month_range import Months
 from pipeline.warehouses import WAREHOUSES
 
 _EPILOG = """\

@@ -17,7 +17,7 @@ from pipeline.command_line import check_command_line
 from pipeline.commands.load import LoadRequest
 from pipeline.commands.tasks import example
 from pipeline.datasets import dataset_named
-from pipeline.datasets.months import Months
+from pipeline.datasets.month_range import Months
 from pipeline.errors import PipelineError
 from pipeline.sample import write_zones
 from pipeline.warehouses.postgres.connection import PostgresDatabase

@@ -11,7 +11,7 @@ from luigi.task_register import Register
 from pipeline.command_line import WrongCommandLine
 from pipeline.commands import run_luigi
 from pipeline.datasets import Dataset, format_month
-from pipeline.datasets.months import Months
+from pipeline.datasets.month_range import Months
 from pipeline.settings import SourceSettings
 from pipeline.tasks.load import load_task
 

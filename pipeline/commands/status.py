@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.datasets import Dataset, all_datasets, format_month, parse_month
-from pipeline.datasets.months import Months
+from pipeline.datasets.month_range import Months
 from pipeline.errors import PipelineError
 from pipeline.extract.editions import NewEditions
 from pipeline.monitoring.overview import State, failed_releases, month_states

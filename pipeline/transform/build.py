@@ -121,7 +121,7 @@ def build_with(
             return
         if last is None or last.models_digest != wanted.models_digest:
             command = replace(command, full_refresh=True)
-        elif once and last.finished_at and last.lookups_digest == wanted.lookups_digest:
+        elif once and last.finished_at and last.is_marked and last.lookups_digest == wanted.lookups_digest:
             command = replace(command, files_only=warehouse.has_relations(relation_names()))
         wanted = replace(wanted, run_id=command.run_id, is_marked=is_marked)
         started = replace(wanted, models_digest="" if command.full_refresh else wanted.models_digest)

@@ -119,7 +119,7 @@ function gridView(dataset, warehouse, title, found, keys) {
       const text = !cell ? "" : cell.status === "failed" ? "failed" : cell.rows === undefined ? "…" : short(cell.rows);
       const says = cell ? `${cell.status === "ok" ? "loaded" : cell.status === "part" ? "loaded, some rows set aside" : cell.status}` : "not loaded";
       body.push(h("button", { class: `cell ${cell ? cell.status : ""}`, title: `${dataset} ${name}: ${says}`,
-        "aria-label": `${dataset} ${name}: ${says}${cell && cell.rows !== undefined ? `, ${number(cell.rows)} rows` : ""}`,
+        "aria-label": `${dataset} ${name}: ${says}${cell && cell.rows !== undefined ? `, ${counted(cell.rows, "row")}` : ""}`,
         "data-key": `${warehouse}/${dataset}/${name}`, onclick: () => showCard(warehouse, dataset, name) }, text));
     }
   }
