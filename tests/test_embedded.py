@@ -391,22 +391,22 @@ def postmaster(root: Path) -> int:
 
 def postmasters(root: Path) -> list[int]:
     """The processes that serve a root, by what the system says."""
-    found = []
+    found = {}
     for process in psutil.process_iter(["name"]):
         with contextlib.suppress(psutil.Error, FileNotFoundError):
             is_server = process.info["name"] == "postgres" and "-D" in process.cmdline()
             if is_server and (root / "postgres").samefile(process.cwd()):
-                found.append(process.pid)
-    return found
+                found[process.pid] = process.ppid()
+    # What a server has just forked is called as it is for a moment.
+    return [process for process, parent in found.items() if parent not in found]
 
 
 def watchers(root: Path) -> list[int]:
-    """The processes that are to stop the idle server of a root."""
+    """The processes that are to stop the idle server of a root, which hold a lock."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
-            command = process.cmdline()
-            if "pipeline.warehouses.postgres.embedded_watchdog" in command and str(root / "postgres") in command:
+            if str(root / "postgres.watch.lock") in {file.path for file in process.open_files()}:
                 found.append(process.pid)
     return found
 
