@@ -107,7 +107,18 @@ def test_pipeline_and_luigi_load_in_an_empty_folder(
     again = run(installed / "luigi", "--module", "pipeline", *load, "2020-04", cwd=empty, **environment)
     assert again.returncode == 0 and "Did not run any tasks" in again.stderr, again.stderr
     # Only with the shipped luigi.cfg is a failure no success.
-    assert run(installed / "luigi", "--module", "pipeline", *load, "2019-01", cwd=empty, **environment).returncode == 30
+    nobody = {"PIPELINE__POSTGRES__DSN": "host=127.0.0.1 port=1"}
+    for code, command, changed in (
+        (30, ("luigi", "--module", "pipeline", *load, "2019-01"), {}),
+        (35, ("luigi", "--module", "pipeline", *load, "2020-05"), nobody),
+        (40, ("luigi", "--module", "pipeline", *load, "2020-13"), {}),
+        (30, ("pipeline", "load", "green", "2019-01"), {}),
+        (1, ("pipeline", "status"), nobody),
+        (2, ("pipeline", "stauts"), {}),
+    ):
+        failed = run(installed / command[0], *command[1:], cwd=empty, **environment | changed)
+        assert failed.returncode == code, failed.stderr
+        assert "Traceback" not in failed.stderr
     assert list(empty.iterdir()) == []
     assert (home / "tlc-pipeline" / "data" / "raw" / "green" / "green_tripdata_2020-04.csv.gz").is_file()
     where = run(
