@@ -42,7 +42,7 @@ ui: .venv/installed  ## start the central scheduler, whose pages show what runs 
 	@$(BIN)/pipeline ui
 
 test: check  ## set up, then lint, check types and run every test (some of them: T=tests/test_load.py)
-	$(BIN)/pytest -n 2 --dist worksteal --durations=15 $(T)
+	$(BIN)/pytest -n auto --dist worksteal --durations=15 $(T)
 
 check: .venv/installed-test  ## lint and check types, in seconds
 	$(BIN)/ruff check .

@@ -58,6 +58,11 @@ Fetch = Callable[..., bytes]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """One process more than there are cores, as tests wait for a third of their time; each needs half a gigabyte."""
+    return min(os.cpu_count() or 1, 7) + 1
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Those that build models come first: they take longest, and so the worker that begins prepares dbt for all."""
     items.sort(key=lambda item: item.get_closest_marker("models") is None)
@@ -309,9 +314,11 @@ def _run(command: list[Any], folder: Path, environment: dict[str, str]) -> subpr
     return subprocess.CompletedProcess(command, process.returncode, output, errors)
 
 
-def start_command(name: str, *arguments: str, **environment: str) -> subprocess.Popen[str]:
+def start_command(
+    name: str, *arguments: str, process: type[subprocess.Popen[str]] = ForkedProcess, **environment: str
+) -> subprocess.Popen[str]:
     """Starts one of the environment's commands in the checkout and does not wait for it."""
-    return subprocess.Popen(
+    return process(
         [BIN / name, *arguments],
         cwd=CHECKOUT,
         env={**os.environ, **environment},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import signal
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +57,9 @@ def test_month_is_not_in_fact_trips_when_dbt_is_killed_as_it_writes_it(
     before, relations = execute(built, FACTS), facts_and_partitions(built)
 
     with held(built, lock):
-        build = start_command("luigi", "--module", "pipeline", *BUILD, **settings(tmp_path, built, mirror))
+        command = ("luigi", "--module", "pipeline", *BUILD)
+        # Not forked, so that dbt is its child.
+        build = start_command(*command, process=subprocess.Popen, **settings(tmp_path, built, mirror))
         until_it_waits(built, rf"/\* .*{waiting}")
         [dbt] = psutil.Process(build.pid).children()
         dbt.send_signal(signal.SIGKILL)
