@@ -55,6 +55,7 @@ def _called(warehouse: str, arguments: list[str], environment: dict[str, str]) -
     from dbt.cli.main import cli
 
     said, code = io.StringIO(), 0
+    environment = environment | {"DBT_LOG_LEVEL_FILE": "none"}  # which takes long
     with mock.patch.dict(os.environ, environment, clear=True), contextlib.redirect_stdout(said):
         try:
             cli(["--log-format", "json", "--no-use-colors", *arguments], prog_name="dbt")
