@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import re
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from http.client import HTTPException
 from urllib.parse import urlsplit
@@ -16,7 +14,7 @@ import requests
 import urllib3
 
 from pipeline.errors import PipelineError, TransientError
-from pipeline.extract.connection_watch import ConnectionWatch
+from pipeline.extract.connections import limited_session
 from pipeline.extract.locations import without_credentials
 from pipeline.extract.partial_download import PartialDownload
 from pipeline.progress import Progress
@@ -24,6 +22,7 @@ from pipeline.progress import Progress
 logger = logging.getLogger("luigi-interface")
 
 CHUNK_BYTES = 1 << 18
+ABSENT_STATUS, DENIED_STATUS = (404, 410), 403
 RETRIED_STATUS = {408, 425, 429, 500, 502, 503, 504}
 _CONTENT_RANGE = re.compile(r"bytes (?P<first>\d+)-(?P<last>\d+)/(?P<total>\d+|\*)", re.IGNORECASE)
 # Errors that a retry cannot fix: invalid addresses, configured or in a redirect.
@@ -71,8 +70,11 @@ class _TooSlow(_RetryableError):
     """The source is too slow; counts as a retry without progress."""
 
 
-class _RestartDownload(Exception):
-    """The partial download cannot be resumed."""
+class _CannotResume(_RetryableError):
+    """The partial download does not fit to what the source has; to be started over at once."""
+
+    def __init__(self, reason: str):
+        super().__init__(reason, wait=0)
 
 
 def download(url: str, part: PartialDownload, options: HttpOptions, progress: Progress) -> tuple[str, str]:
@@ -91,28 +93,20 @@ def download(url: str, part: PartialDownload, options: HttpOptions, progress: Pr
         _check_time(deadline, shown, options)
         try:
             return _attempt(url, part, options, deadline, progress)
-        except _RestartDownload as reason:
-            logger.info("%s: %s; starting over", shown, reason)
-            part.discard()
-            failures += 1
-            if failures > options.retries:
-                raise _retries_exhausted(shown, reason, failures) from reason
         except _RetryableError as error:
+            if isinstance(error, _CannotResume):
+                part.discard()
             failures = 1 if part.size > farthest and not isinstance(error, _TooSlow) else failures + 1
             farthest = max(farthest, part.size)
             if failures > options.retries:
-                raise _retries_exhausted(shown, error, failures) from error
+                raise TransientError(
+                    f"cannot fetch {shown}: {error} (tried {failures} times); check the network, or choose another"
+                    " source with --source-base-url, or try the pipeline on the files that come with it: make demo"
+                ) from error
             backoff = 0.5 * 2 ** min(failures - 1, 16)
             wait = min(backoff if error.wait is None else error.wait, options.longest_wait)
             logger.warning("%s: %s; trying again in %.1f s (%d of %d)", shown, error, wait, failures, options.retries)
             time.sleep(wait)
-
-
-def _retries_exhausted(url: str, reason: object, failures: int) -> TransientError:
-    return TransientError(
-        f"cannot fetch {url}: {reason} (tried {failures} times); check the network, or choose another source with"
-        f" --source-base-url, or try the pipeline on the files that come with it: make demo"
-    )
 
 
 def _attempt(
@@ -126,9 +120,7 @@ def _attempt(
     try:
         timeouts = (options.connect_timeout, options.read_timeout)
         with (
-            ConnectionWatch(options.read_timeout, options.minimum_rate) as watch,
-            watch.session() as session,
-            _report_slow_connection(watch),
+            limited_session(options.read_timeout) as session,
             session.get(url, headers=headers, stream=True, timeout=timeouts) as response,
         ):
             _check_status(response, shown)
@@ -137,10 +129,8 @@ def _attempt(
             else:
                 offset = 0
                 part.start(shown, response.headers)
-            _receive(response, part, offset, options, deadline, watch, progress)
-            edition = part.edition()
-            part.complete()
-            return edition
+            _receive(response, part, offset, options, deadline, progress)
+            return part.complete()
     except _INVALID_ADDRESS as error:
         reason = without_credentials(str(error)).rstrip(".")
         raise PipelineError(f"cannot fetch {shown}: {reason}; check --source-base-url") from error
@@ -155,46 +145,41 @@ def _attempt(
         ) from error
 
 
-@contextlib.contextmanager
-def _report_slow_connection(watch: ConnectionWatch) -> Iterator[None]:
-    """Raises the watch's reason instead of the connection error that it caused."""
-    try:
-        yield
-    except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, _RetryableError) as error:
-        if watch.reason:
-            raise _TooSlow(watch.reason) from error
-        raise
-
-
 def _receive(
     response: requests.Response,
     part: PartialDownload,
     offset: int,
     options: HttpOptions,
     deadline: float,
-    watch: ConnectionWatch,
     progress: Progress,
 ) -> None:
     done, total = offset, _announced_size(response, offset)
     shown = without_credentials(response.url)
     _check_size(total or 0, shown, options)
+    since, done_then = time.monotonic(), done
     with part.path.open("ab") as file:
         # read1 returns the bytes that have arrived and flush writes them, so that a stall or a kill loses none.
         while chunk := response.raw.read1(CHUNK_BYTES, decode_content=False):
             file.write(chunk)
             file.flush()
             done += len(chunk)
-            watch.bytes_received(len(chunk))
             progress(done, total)
             if done > options.largest_file:
                 part.discard()
                 _check_size(done, shown, options)
-            if done != total:
-                _check_time(deadline, shown, options)
-    if watch.reason:  # a body without Content-Length ends like a complete one
-        raise _TooSlow(watch.reason)
+            if done == total:
+                continue
+            _check_time(deadline, shown, options)
+            if (waited := time.monotonic() - since) >= options.read_timeout:
+                _check_rate((done - done_then) / waited, options)
+                since, done_then = time.monotonic(), done
     if total is not None and done != total:
         raise _RetryableError(f"the connection broke after {done:,} of {total:,} bytes")
+
+
+def _check_rate(rate: float, options: HttpOptions) -> None:
+    if rate < options.minimum_rate:
+        raise _TooSlow(f"{rate:,.0f} bytes per second, below [source] minimum_rate {options.minimum_rate:,.0f}")
 
 
 def _check_size(size: int, url: str, options: HttpOptions) -> None:
@@ -224,12 +209,12 @@ def _announced_size(response: requests.Response, offset: int) -> int | None:
 
 def _check_status(response: requests.Response, url: str) -> None:
     status = response.status_code
-    if status in (404, 410):
+    if status in ABSENT_STATUS:
         raise FileNotPublished
-    if status == 403:
+    if status == DENIED_STATUS:
         raise AccessDenied
     if status == 416:
-        raise _RestartDownload("the server's file is not longer than the partial download")
+        raise _CannotResume("the server's file is not longer than the partial download")
     if status in RETRIED_STATUS:
         raise _RetryableError(f"the server answered {status} {response.reason}", _retry_after(response))
     if status not in (200, 206):
@@ -241,9 +226,9 @@ def _check_status(response: requests.Response, url: str) -> None:
 def _check_continues(response: requests.Response, part: PartialDownload, offset: int) -> None:
     content_range = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
     if not content_range or int(content_range["first"]) != offset:
-        raise _RestartDownload("the server sent a different part of the file than requested")
+        raise _CannotResume("the server sent a different part of the file than requested")
     if not part.matches(response.headers):  # some servers support Range, but not If-Range
-        raise _RestartDownload("the file has changed at its source")
+        raise _CannotResume("the file has changed at its source")
 
 
 def _retry_after(response: requests.Response) -> float | None:
