@@ -47,7 +47,7 @@ _END_OF_COPY = "\\."  # PostgreSQL before version 18 silently stops reading here
 _LIMITS = {"integer": 2**31, "bigint": 2**63}
 _MAX_SHOWN_CHARACTERS = 200
 _CHECKED_AFTER = 10_000
-_FIELD = re.compile(r'((?:[^",]|"[^"]*")*)(,|$)', re.DOTALL)
+_FIELD = re.compile(r'(?:^|(?<=,))(?:"[^"]*"|[^,"])*')
 
 
 def bad_row_error(label: str, line_number: int, detail: str, outcome: str, alternative: str = "") -> PipelineError:
@@ -113,9 +113,7 @@ class CsvValues:
         bare = text.rstrip("\r\n")
         if bare == _END_OF_COPY and len(self._columns) > 1:
             return InvalidRecord("", "missing data for column: the line holds only", bare)
-        fields = bare.split(",") if '"' not in bare else [found[1] for found in _FIELD.finditer(bare)]
-        if '"' in bare and not bare.endswith(","):
-            fields = fields[:-1] if fields[-1] == "" else fields
+        fields = bare.split(",") if '"' not in bare else _FIELD.findall(bare)
         if len(fields) < len(self._columns):
             return InvalidRecord("", f'missing data for column "{self._columns[len(fields)].name}"', bare)
         if len(fields) > len(self._columns):
