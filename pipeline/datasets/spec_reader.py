@@ -23,6 +23,7 @@ _OPTIONAL = {"event_time", "sources", "schedule", "key_blanks", "lines_in_quotes
 # Names in PostgreSQL have at most 63 bytes; the longest one here is <table>_2019_01_loading_time.
 _TABLE_NAME = re.compile(r"[a-z][a-z0-9_]{0,41}")
 _COLUMN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
+_WHOLE_NUMBER, _SHARE = re.compile(r"[0-9]+"), re.compile(r"0(\.[0-9]+)?|1(\.0+)?")
 _OWN_TABLES = dict.fromkeys((LEDGER, QUARANTINE), "the pipeline itself")
 _RESERVED_COLUMNS = {"unique_row_id", "filename"}
 _COLUMN_REQUIRED = {"name", "postgres", "bigquery", "description"}
@@ -83,20 +84,8 @@ class _Node:
             raise self.error(f"'{value}' is not one of {', '.join(choices)}")
         return value
 
-    def integer(self) -> int:
-        if not (value := self.text()).isdecimal():
-            raise self.error(f"'{value}' is not a whole number")
-        return int(value)
-
     def boolean(self) -> bool:
         return self.choice(("true", "false")) == "true"
-
-    def fraction(self) -> float:
-        """Returns a number from 0 to 1."""
-        value = self.text()
-        if not re.fullmatch(r"0(\.[0-9]+)?|1(\.0+)?", value):
-            raise self.error(f"'{value}' is not a share from 0 to 1, such as 0.5")
-        return float(value)
 
     def month(self) -> datetime.date:
         try:
@@ -137,12 +126,11 @@ def _yaml_error(file: Path, error: yaml.YAMLError, text: bytes) -> PipelineError
 
 
 def _spec(keys: dict[str, _Node], root: _Node) -> Dataset:
-    event = keys.get("event_time")
-    sources = _sources(keys, root)
+    event, share, sources = keys.get("event_time"), keys.get("month_share"), _sources(keys, root)
     return Dataset(
         name=keys["name"].matching(_TABLE_NAME, "a name of lower-case letters, digits and underscores"),
         title=keys["title"].text(),
-        version=keys["version"].integer(),
+        version=int(keys["version"].matching(_WHOLE_NUMBER, "a whole number")),
         table=keys["table"].matching(_TABLE_NAME, "a table name of at most 42 lower-case letters, digits, underscores"),
         columns=_columns(keys["columns"], {source.name for source in sources}),
         row_key=tuple(node.text().lower() for node in keys["row_key"].items()),
@@ -151,7 +139,7 @@ def _spec(keys: dict[str, _Node], root: _Node) -> Dataset:
         schedule=_schedule(keys["schedule"]) if "schedule" in keys else None,
         key_blanks=_key_blanks(keys["key_blanks"]) if "key_blanks" in keys else {},
         lines_in_quotes=keys["lines_in_quotes"].boolean() if "lines_in_quotes" in keys else False,
-        month_share=keys["month_share"].fraction() if "month_share" in keys else 0.5,
+        month_share=float(share.matching(_SHARE, "a share from 0 to 1, such as 0.5")) if share else 0.5,
     )
 
 

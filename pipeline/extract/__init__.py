@@ -96,9 +96,8 @@ def extract_release(
         file = folder / release.raw_path(location.source)
         try:
             with locked(file):
-                if not replace and file.exists() and (metadata := ExtractedFile.read(file)):
-                    return metadata
-                metadata = _extract(release, location, file, options, progress, verification)
+                metadata = ExtractedFile.read(file) if file.exists() and not replace else None
+                metadata = metadata or _extract(release, location, file, options, progress, verification)
         except (FileNotPublished, AccessDenied) as answer:
             denied += [location] if isinstance(answer, AccessDenied) else []
             absent.append(without_credentials(location.url(release)))

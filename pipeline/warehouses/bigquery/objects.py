@@ -16,7 +16,7 @@ from pipeline.datasets import Release
 from pipeline.errors import PipelineError
 from pipeline.progress import Progress
 from pipeline.releases import Block, CsvRelease, Record, open_release
-from pipeline.releases.csv_values import CsvValues, InvalidRecord, bad_row_error
+from pipeline.releases.csv_records import CsvValues, InvalidRecord, bad_row_error
 from pipeline.warehouses import LoadJob
 from pipeline.warehouses.bigquery.client import GoogleProject
 
