@@ -32,20 +32,11 @@ def data_home() -> Path:
 
 @contextlib.contextmanager
 def locked(file: Path) -> Iterator[None]:
-    """Holds a lock that lets one process at a time write a file.
+    """Lets one process at a time write a file, the others wait; the kernel releases the lock of a killed process.
 
     :raises OSError: if the folder is not writable.
     """
-    with exclusive_lock(file.parent / ".locks" / file.name):
-        yield
-
-
-@contextlib.contextmanager
-def exclusive_lock(lock_file: Path) -> Iterator[None]:
-    """Acquires an exclusive lock, waiting if necessary; the kernel releases it if the process is killed.
-
-    :raises OSError: if the lock file cannot be written.
-    """
+    lock_file = file.parent / ".locks" / file.name
     lock_file.parent.mkdir(parents=True, exist_ok=True)
     with lock_file.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -17,8 +17,8 @@ import luigi.configuration
 from pipeline.datasets import Release
 from pipeline.datasets.spec import MIRROR, TLC
 from pipeline.errors import PipelineError
+from pipeline.extract import VerificationOptions
 from pipeline.extract.download import HttpOptions
-from pipeline.extract.extraction import VerificationOptions
 from pipeline.extract.locations import RELEASE_MIRROR, TLC_SITE, Location, locations
 from pipeline.files import data_home
 from pipeline.parameters import CountParameter, DurationParameter

@@ -7,7 +7,7 @@ from pathlib import Path
 from pipeline.command_line import WrongCommandLine
 from pipeline.datasets import Dataset, Release
 from pipeline.datasets.month_range import Months
-from pipeline.extract.extraction import remove_extracted
+from pipeline.extract import remove_extracted
 from pipeline.settings import StorageSettings
 from pipeline.warehouses import Warehouse, configured_warehouses, warehouse_info, warehouse_named
 

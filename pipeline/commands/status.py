@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.datasets import Dataset, all_datasets, format_month, parse_month
 from pipeline.datasets.month_range import Months
 from pipeline.errors import PipelineError
-from pipeline.extract.editions import NewEditions
+from pipeline.extract.availability import NewEditions
 from pipeline.monitoring.overview import State, failed_releases, month_states
 from pipeline.settings import ScheduleSettings, StorageSettings
 from pipeline.targets import ModelsMarker, ReportPage

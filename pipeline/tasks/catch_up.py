@@ -12,8 +12,7 @@ from luigi.tools.range import RangeMonthly
 
 from pipeline.datasets import Dataset, Release, dataset_named, format_month, parse_month
 from pipeline.errors import PipelineError
-from pipeline.extract.availability import Edition, find_edition, published_months
-from pipeline.extract.editions import NewEditions
+from pipeline.extract.availability import Edition, NewEditions, find_edition, published_months
 from pipeline.settings import ScheduleSettings, SourceSettings
 from pipeline.warehouses import WAREHOUSES, warehouse_named
 from pipeline.warehouses.ledger import ADOPTED, LedgerEntry

@@ -11,7 +11,7 @@ import luigi.local_target
 
 from pipeline.datasets.spec import MIRROR, TLC
 from pipeline.errors import PipelineError
-from pipeline.extract.extraction import ExtractedFile, extract_release, extracted_file, remove_extracted
+from pipeline.extract import ExtractedFile, extract_release, extracted_file, remove_extracted
 from pipeline.extract.locations import Location
 from pipeline.releases import import_reader
 from pipeline.settings import SourceSettings, StorageSettings

@@ -15,7 +15,7 @@ import luigi
 
 from pipeline.datasets import Dataset
 from pipeline.errors import PipelineError
-from pipeline.extract.extraction import ExtractedFile
+from pipeline.extract import ExtractedFile
 from pipeline.parameters import CountParameter
 from pipeline.targets import LoadMarker
 from pipeline.tasks.base import ReleaseTask, TripdataTask, ZonesTask

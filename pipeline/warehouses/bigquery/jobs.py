@@ -17,12 +17,10 @@ from google.cloud.bigquery.job import LoadJob, QueryJob, QueryJobConfig
 from pipeline.datasets import Dataset
 from pipeline.errors import PipelineError
 from pipeline.warehouses import LoadObserver
-from pipeline.warehouses.bigquery.client import GoogleProject
-from pipeline.warehouses.bigquery.google_errors import first_line
+from pipeline.warehouses.bigquery.client import REQUEST_SECONDS, GoogleProject, first_line
 
 logger = logging.getLogger("luigi-interface")
 
-REQUEST_SECONDS = 60.0  # timeout of a request; Google's client has none
 _ATTEMPTS = 50
 _RETRIES = 5
 _LONGEST_WAIT = 5.0
@@ -116,18 +114,6 @@ def run_job(
             raise JobFailed(job)
         time.sleep(wait)
     raise PipelineError(f"{description} failed {_ATTEMPTS} times; see {_console_url(client, job_id)}")
-
-
-def run_query(client: Client, description: str, sql: str, config: QueryJobConfig, observer: LoadObserver) -> QueryJob:
-    """Runs an idempotent query and returns its job when it is done.
-
-    :raises JobFailed: with BigQuery's own message.
-    """
-    job = client.query(sql, job_config=config, timeout=REQUEST_SECONDS)
-    _wait(client, job, description, observer)
-    if job.error_result:
-        raise JobFailed(job)
-    return job
 
 
 def _wait(client: Client, job: LoadJob | QueryJob, description: str, observer: LoadObserver) -> None:

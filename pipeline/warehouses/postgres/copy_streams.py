@@ -18,7 +18,7 @@ from psycopg2.extensions import connection as Connection
 from pipeline.errors import PipelineError
 from pipeline.progress import Progress
 from pipeline.releases import Block, CsvRelease, Record
-from pipeline.releases.csv_values import CsvValues, InvalidRecord, bad_row_error
+from pipeline.releases.csv_records import CsvValues, InvalidRecord, bad_row_error
 from pipeline.warehouses.postgres.connection import statement
 from pipeline.warehouses.postgres.quarantine import (
     BadRows,

@@ -16,7 +16,7 @@ from psycopg2.extensions import cursor as Cursor
 
 from pipeline.datasets import Release
 from pipeline.releases import Record
-from pipeline.releases.csv_values import InvalidRecord
+from pipeline.releases.csv_records import InvalidRecord
 from pipeline.warehouses.postgres.connection import statement
 from pipeline.warehouses.postgres.tables import ReleaseTables
 
