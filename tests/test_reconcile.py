@@ -16,7 +16,7 @@ from pipeline.warehouses import LoadObserver
 from pipeline.warehouses.bigquery.checksums import file_checksums as checksums_in_bigquery
 from pipeline.warehouses.checksums import FileChecksums, differences
 from pipeline.warehouses.postgres.connection import PostgresDatabase
-from pipeline.warehouses.postgres.file_checksums import file_checksums
+from pipeline.warehouses.postgres.partitions import file_checksums
 
 CHANGES = {
     "DELETE FROM green_tripdata WHERE unique_row_id = {id}": " rows in PostgreSQL, ",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import re
 from collections.abc import Mapping
-from pathlib import Path
 
 from pipeline.files import SQL
 
@@ -20,13 +19,9 @@ def named_statements(folder: str) -> Mapping[str, str]:
     """
     statements: dict[str, str] = {}
     for file in sorted((SQL / folder).glob("*.sql")):
-        for name, text in _read(file):
+        _, *parts = _NAME.split(file.read_text())
+        for name, text in zip(parts[::2], parts[1::2], strict=True):
             if name in statements:
                 raise ValueError(f"{file}: there is another statement called {name}")
-            statements[name] = text
+            statements[name] = text.strip().removesuffix(";")
     return statements
-
-
-def _read(file: Path) -> list[tuple[str, str]]:
-    _, *parts = _NAME.split(file.read_text())
-    return [(name, text.strip().removesuffix(";")) for name, text in zip(parts[::2], parts[1::2], strict=True)]

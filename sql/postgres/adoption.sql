@@ -3,7 +3,7 @@ LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE;
 
 -- name: survey_old_table
 -- For each file in the table: its rows, and how many of them have an id that differs from the computed one.
-SELECT filename, count(*), count(*) FILTER (WHERE unique_row_id IS DISTINCT FROM {function}({key_values}))
+SELECT filename, count(*), count(*) FILTER (WHERE unique_row_id IS DISTINCT FROM {row_id_function}({key_values}))
 FROM {kept} GROUP BY filename ORDER BY filename;
 
 -- name: create_filename_index

@@ -2,16 +2,22 @@
 -- The row id: the MD5 of the row key's values as text, without separators, NULL as the empty string.
 -- STABLE, because the text of a time depends on DateStyle and that of a number on extra_float_digits; every session
 -- that loads sets both. LANGUAGE sql, so that it is inlined into the COPY.
-CREATE OR REPLACE FUNCTION {function}({argument_types}) RETURNS text
+CREATE OR REPLACE FUNCTION {row_id_function}({row_key_types}) RETURNS text
 LANGUAGE sql STABLE PARALLEL SAFE
 RETURN md5(concat({arguments}));
 
 -- name: declare_row_id_immutable
 -- A generated column requires an immutable function, but only when it is created.
-ALTER FUNCTION {function}({argument_types}) IMMUTABLE;
+ALTER FUNCTION {row_id_function}({row_key_types}) IMMUTABLE;
 
 -- name: declare_row_id_stable
-ALTER FUNCTION {function}({argument_types}) STABLE;
+ALTER FUNCTION {row_id_function}({row_key_types}) STABLE;
+
+-- name: create_savepoint
+SAVEPOINT before_index;
+
+-- name: rollback_to_savepoint
+ROLLBACK TO SAVEPOINT before_index;
 
 -- name: create_row_id_index
 -- A published month does not grow, so its index needs no free space.
@@ -34,3 +40,10 @@ WHERE {event_time} >= %(start)s AND {event_time} < %(stop)s
 
 -- name: select_files_of_ids
 SELECT unique_row_id, filename FROM {table} WHERE unique_row_id = ANY(%(ids)s);
+
+-- name: select_file_checksums
+-- 40 bits, so that the sum fits into an INT64 of BigQuery.
+SELECT {event_time}::date, count(*),
+       sum(('x' || left(unique_row_id, 10))::bit(40)::bigint), sum(('x' || right(unique_row_id, 10))::bit(40)::bigint),
+       {checksums}
+FROM {table} WHERE filename = %(filename)s GROUP BY 1;

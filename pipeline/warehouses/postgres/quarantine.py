@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from typing import TextIO, cast
 
 import psycopg2
@@ -29,48 +27,27 @@ _MAX_IN_MEMORY = 1 << 20
 _END_OF_COPY = b"\\."
 
 
-@dataclass(frozen=True)
-class MalformedRow:
-    """A row that PostgreSQL rejects: its line number, its text and the reason."""
-
-    line_number: int
-    line: str
-    detail: str
-
-    @property
-    def has_unclosed_quote(self) -> bool:
-        """Whether it has an unclosed quote, so that it contains all rows after it."""
-        return self.line.count('"') % 2 == 1
-
-
 class BadRows:
-    """The malformed rows of a release, up to the allowed number; written to a file beyond 1 MiB."""
+    """The malformed rows of a release, up to the allowed number; written to a file beyond 1 MiB, until closed."""
 
     def __init__(self, release: Release, allowed: int):
         self.allowed, self.count = allowed, 0
         self.lines = tempfile.SpooledTemporaryFile(_MAX_IN_MEMORY, "w+", encoding="utf-8", newline="")  # noqa: SIM115
+        self.close = self.lines.close
         self._writer = csv.writer(self.lines, quoting=csv.QUOTE_ALL)
         self._row_prefix = (release.table, release.filename, "malformed")
 
-    def add(self, row: MalformedRow) -> bool:
+    def add(self, row: Record, invalid: InvalidRecord) -> bool:
         """Adds the row unless the allowed number is reached; returns whether it was added."""
         if self.count >= self.allowed:
             return False
-        self._writer.writerow((*self._row_prefix, row.detail, row.line_number, row.line))
+        self._writer.writerow((*self._row_prefix, invalid.detail, row.line_number, row.text))
         self.count += 1
         return True
 
 
-@contextlib.contextmanager
-def collect_bad_rows(release: Release, allowed: int) -> Iterator[BadRows]:
-    """Yields the collection of a release's malformed rows and closes its file at the end."""
-    bad_rows = BadRows(release, allowed)
-    with bad_rows.lines:
-        yield bad_rows
-
-
-def find_bad_row(rows: Sequence[Record], error: psycopg2.Error) -> tuple[int, MalformedRow]:
-    """Returns the index of the row that PostgreSQL rejected, and the row; raises the error if it is not about a row."""
+def find_bad_row(rows: Sequence[Record], error: psycopg2.Error) -> tuple[int, InvalidRecord]:
+    """Returns the index of the row that PostgreSQL rejected, and why; raises the error if it is not about a row."""
     place = _COPY_PLACE.match(error.diag.context or "")
     if place is None:
         raise error
@@ -81,19 +58,17 @@ def find_bad_row(rows: Sequence[Record], error: psycopg2.Error) -> tuple[int, Ma
     else:
         index = _row_at_line(rows, int(place["line"]))
         column, value = place["column"] or "", place["value"] or error.diag.message_detail or ""
-    return index, malformed_row(rows[index], InvalidRecord(column, error.diag.message_primary or str(error), value))
+    return index, InvalidRecord(column, error.diag.message_primary or str(error), value)
 
 
-def end_of_copy_row(row: Record) -> MalformedRow | None:
-    r"""Returns the row as malformed if it is `\.`, where PostgreSQL before version 18 silently stops reading."""
-    if row.data.rstrip(b"\r\n") != _END_OF_COPY:
-        return None
-    return malformed_row(row, InvalidRecord("", "missing data for column: the line holds only", row.text))
+def has_unclosed_quote(row: Record) -> bool:
+    """Returns whether the row has an unclosed quote, so that it contains all rows after it."""
+    return row.text.count('"') % 2 == 1
 
 
-def malformed_row(row: Record, invalid: InvalidRecord) -> MalformedRow:
-    """Returns the row with the reason in one line."""
-    return MalformedRow(row.line_number, row.text, invalid.detail)
+def is_end_of_copy(row: Record) -> bool:
+    r"""Returns whether the row is `\.`, where PostgreSQL before version 18 silently stops reading."""
+    return row.data.rstrip(b"\r\n") == _END_OF_COPY
 
 
 def _row_at_line(rows: Sequence[Record], line: int) -> int:
@@ -114,27 +89,20 @@ def _is_utf8_text(data: bytes) -> bool:
 def clear_quarantine(cursor: Cursor, tables: ReleaseTables) -> None:
     """Deletes the rows that an earlier load of the release quarantined."""
     values = {"target_table": tables.release.table, "filename": tables.release.filename}
-    cursor.execute(statement("clear_quarantine", quarantine=tables.quarantine), values)
+    tables.execute(cursor, "clear_quarantine", values)
 
 
 def quarantine_malformed(cursor: Cursor, tables: ReleaseTables, rows: BadRows) -> None:
     """Copies the malformed rows, with line numbers and reasons, into the quarantine."""
     if rows.count:
         rows.lines.seek(0)
-        query = statement("quarantine_malformed_rows", quarantine=tables.quarantine)
+        query = statement("quarantine_malformed_rows", **tables.parts)
         cursor.copy_expert(query, cast(TextIO, rows.lines))
 
 
 def resolve_repeated_ids(cursor: Cursor, tables: ReleaseTables) -> int:
     """Gives different rows with the same key distinct ids; quarantines repeated rows and returns their number."""
-    query = statement(
-        "resolve_repeated_ids",
-        loading=tables.loading,
-        quarantine=tables.quarantine,
-        row_text=tables.row_text,
-        key_text=tables.key_text,
-    )
-    cursor.execute(query, {"target_table": tables.release.table})
+    tables.execute(cursor, "resolve_repeated_ids", {"target_table": tables.release.table})
     return cursor.rowcount
 
 
@@ -144,12 +112,6 @@ def quarantine_duplicates_of_other_files(
     """Quarantines the rows whose id was loaded from another file, given by the mapping; returns their number."""
     if not filename_of_id:
         return 0
-    cursor.execute(
-        statement("quarantine_duplicates_of_other_files", loading=tables.loading, quarantine=tables.quarantine),
-        {
-            "target_table": tables.release.table,
-            "ids": list(filename_of_id),
-            "filenames": list(filename_of_id.values()),
-        },
-    )
+    ids = {"ids": [*filename_of_id.keys()], "filenames": [*filename_of_id.values()]}
+    tables.execute(cursor, "quarantine_duplicates_of_other_files", {"target_table": tables.release.table} | ids)
     return cursor.rowcount
