@@ -33,6 +33,7 @@ ALTER TABLE {ledger}
     ADD COLUMN IF NOT EXISTS last_modified text NOT NULL DEFAULT '';
 
 -- name: record_load
+-- In the transaction that makes the rows visible.
 INSERT INTO {ledger} (
     task_family, partition_key, target_table, source_url, source_bytes, source_sha256,
     rows_read, rows_loaded, rows_duplicate, rows_rejected, spec_version, started_at, finished_at, run_id,
@@ -51,7 +52,8 @@ SELECT * FROM {ledger} WHERE task_family = %(task_family)s AND partition_key = %
 SELECT * FROM {ledger} ORDER BY target_table, partition_key;
 
 -- name: delete_load
-DELETE FROM {ledger} WHERE target_table = %(target_table)s AND partition_key = %(partition_key)s;
+-- The markers of all task families.
+DELETE FROM {ledger} WHERE target_table = {table_name} AND partition_key = {partition_key};
 
 -- name: create_dbt_build
 -- At most one row: the last build of the dbt models in this schema.

@@ -6,6 +6,7 @@ import contextlib
 import datetime
 import re
 from collections.abc import Callable
+from dataclasses import asdict
 
 from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
@@ -14,10 +15,9 @@ from pipeline.datasets import Dataset, Release, parse_month
 from pipeline.errors import PipelineError
 from pipeline.warehouses.ledger import ADOPTED, LedgerEntry
 from pipeline.warehouses.postgres.connection import PostgresDatabase, execute
-from pipeline.warehouses.postgres.ledger import all_loads, find_load, record_load
+from pipeline.warehouses.postgres.ledger import all_loads, find_load
 from pipeline.warehouses.postgres.loading import load_session
 from pipeline.warehouses.postgres.partitions import create_loading_table, publish_partition
-from pipeline.warehouses.postgres.quarantine import clear_quarantine
 from pipeline.warehouses.postgres.tables import (
     ORDINARY,
     ReleaseTables,
@@ -153,7 +153,7 @@ def _adopt_file(
     cursor: Cursor, tables: ReleaseTables, kept: sql.Identifier, task_family: str, rows: int
 ) -> LedgerEntry:
     started_at = datetime.datetime.now(datetime.UTC)
-    clear_quarantine(cursor, tables)
+    tables.execute(cursor, "clear_quarantine")
     create_loading_table(cursor, tables)
     columns = sql.SQL(", ").join(map(sql.Identifier, _columns(tables.dataset)))
     tables.execute(cursor, "copy_old_rows", columns=columns, kept=kept)
@@ -173,7 +173,7 @@ def _adopt_file(
         started_at=started_at,
         source=ADOPTED,
     )
-    record_load(cursor, tables, entry)
+    tables.execute(cursor, "record_load", asdict(entry))
     written = find_load(cursor.connection, tables.schema, task_family, tables.release)
     assert written is not None
     return written

@@ -20,8 +20,8 @@ from pipeline.errors import PipelineError
 from pipeline.progress import Progress
 from pipeline.releases import Block, CsvRelease, Record
 from pipeline.releases.csv_values import CsvValues, InvalidRecord, bad_row_error
+from pipeline.warehouses.postgres.bad_rows import BadRows, RowError, find_bad_row, has_unclosed_quote, is_end_of_copy
 from pipeline.warehouses.postgres.connection import statement
-from pipeline.warehouses.postgres.quarantine import BadRows, RowError, find_bad_row, has_unclosed_quote, is_end_of_copy
 
 if TYPE_CHECKING:
     import pyarrow as pa

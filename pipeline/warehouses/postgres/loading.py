@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import logging
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import psycopg2
@@ -17,16 +18,16 @@ from pipeline.progress import Progress
 from pipeline.releases import CsvRelease, open_release
 from pipeline.warehouses import LoadJob
 from pipeline.warehouses.ledger import LedgerEntry
+from pipeline.warehouses.postgres.bad_rows import BadRows
 from pipeline.warehouses.postgres.connection import PostgresDatabase, execute, table_exists
 from pipeline.warehouses.postgres.copy_streams import RowCopier
-from pipeline.warehouses.postgres.ledger import delete_load, find_load, record_load
+from pipeline.warehouses.postgres.ledger import find_load
 from pipeline.warehouses.postgres.partitions import (
     create_loading_table,
     drop_loading_table,
     drop_partition,
     publish_partition,
 )
-from pipeline.warehouses.postgres.quarantine import BadRows, clear_quarantine, quarantine_malformed
 from pipeline.warehouses.postgres.tables import ReleaseTables, ensure_tables
 from pipeline.warehouses.postgres.watch import Watch, watched_connection
 
@@ -127,8 +128,8 @@ def _load_month(
             with control, control.cursor() as cursor:
                 _delete_load(cursor, tables)
                 duplicates = publish_partition(cursor, tables)
-                quarantine_malformed(cursor, tables, bad_rows)
-                record_load(cursor, tables, _entry(job, release, copier, duplicates, started_at))
+                bad_rows.quarantine(cursor, tables)
+                tables.execute(cursor, "record_load", asdict(_entry(job, release, copier, duplicates, started_at)))
     except BaseException:
         with contextlib.suppress(psycopg2.Error), control.cursor() as cursor:
             drop_loading_table(cursor, tables)
@@ -147,7 +148,7 @@ def _load_lookup(control: Connection, job: LoadJob, tables: ReleaseTables, progr
         tables.execute(cursor, "delete_rows")
         copier = RowCopier(release, tables.table, [control], none)
         copier.run(job.rows_expected, progress)
-        record_load(cursor, tables, _entry(job, release, copier, 0, started_at))
+        tables.execute(cursor, "record_load", asdict(_entry(job, release, copier, 0, started_at)))
 
 
 def _open(job: LoadJob) -> CsvRelease | ParquetRelease:
@@ -160,8 +161,10 @@ def _open(job: LoadJob) -> CsvRelease | ParquetRelease:
 
 
 def _delete_load(cursor: Cursor, tables: ReleaseTables) -> bool:
-    clear_quarantine(cursor, tables)
-    return delete_load(cursor, tables)
+    """Deletes the markers and quarantined rows of an earlier load; returns whether there was a marker."""
+    tables.execute(cursor, "clear_quarantine")
+    tables.execute(cursor, "delete_load")
+    return bool(cursor.rowcount)
 
 
 def _entry(

@@ -13,7 +13,6 @@ from psycopg2.extensions import cursor as Cursor
 from pipeline.datasets import Column, Release
 from pipeline.warehouses.checksums import FileChecksums, checksums_from_rows, is_summed
 from pipeline.warehouses.postgres.connection import execute, table_exists
-from pipeline.warehouses.postgres.quarantine import quarantine_duplicates_of_other_files, resolve_repeated_ids
 from pipeline.warehouses.postgres.tables import ReleaseTables, lock_setup
 
 _SUM = "count({0}), sum({0}::numeric)"
@@ -43,7 +42,11 @@ def publish_partition(cursor: Cursor, tables: ReleaseTables) -> int:
     repeats = _index(cursor, tables)
     execute(cursor, "lock_transaction", {"name": tables.lock_name()})
     drop_partition(cursor, tables)
-    duplicates = quarantine_duplicates_of_other_files(cursor, tables, _find_shared_ids(cursor, tables))
+    duplicates = 0
+    if filename_of_id := _find_shared_ids(cursor, tables):
+        shared = {"ids": [*filename_of_id.keys()], "filenames": [*filename_of_id.values()]}
+        tables.execute(cursor, "quarantine_duplicates_of_other_files", shared)
+        duplicates = cursor.rowcount
     _attach(cursor, tables)
     return repeats + duplicates
 
@@ -65,7 +68,8 @@ def _index(cursor: Cursor, tables: ReleaseTables) -> int:
         tables.execute(cursor, "create_row_id_index", index=id_index)
     except psycopg2.errors.UniqueViolation:
         execute(cursor, "rollback_to_savepoint")
-        repeats = resolve_repeated_ids(cursor, tables)
+        tables.execute(cursor, "resolve_repeated_ids")
+        repeats = cursor.rowcount
         tables.execute(cursor, "create_row_id_index", index=id_index)
     tables.execute(cursor, "create_event_time_index", index=time_index)
     return repeats

@@ -42,6 +42,7 @@ class Tables:
         spec = self.dataset
         return {
             "table": self.table,
+            "table_name": sql.Literal(spec.table),
             "ledger": self.identifier(LEDGER),
             "quarantine": self.identifier(QUARANTINE),
             "columns": sql.SQL(",\n    ").join(map(_definition, spec.columns)),
@@ -126,11 +127,10 @@ class ReleaseTables(Tables):
 
     @property
     def parts(self) -> Mapping[str, sql.Composable]:
-        """Like those of `Tables`; and those of a month's partition."""
-        if not self.release.month:
-            return super().parts
-        month = {"loading": self.loading, "partition": self.partition, "filename": sql.Literal(self.release.filename)}
-        return {**super().parts, **month}
+        """Like those of `Tables`; and those of a release and, if it is a month, of its partition."""
+        month = {"loading": self.loading, "partition": self.partition} if self.release.month else {}
+        file = {"filename": sql.Literal(self.release.filename), "partition_key": sql.Literal(self.release.key)}
+        return {**super().parts, **file, **month}
 
     @property
     def partition_name(self) -> str:
@@ -199,9 +199,9 @@ def create_tables(cursor: Cursor, tables: Tables) -> None:
         tables.execute(cursor, "create_row_id_function", arguments=_row_id_arguments(tables))
         tables.execute(cursor, "create_partitioned_table")
         function = tables.identifier(f"{tables.dataset.table}_refuse_duplicate_id")
-        lock_name, table_name = sql.Literal(tables.lock_name()), sql.Literal(tables.dataset.table)
+        lock_name = sql.Literal(tables.lock_name())
         tables.execute(cursor, "create_duplicate_id_function", function=function, lock_name=lock_name)
-        tables.execute(cursor, "create_duplicate_id_trigger", function=function, table_name=table_name)
+        tables.execute(cursor, "create_duplicate_id_trigger", function=function)
     else:
         tables.execute(cursor, "create_lookup_table")
     for column in tables.missing_columns(describe_table(cursor, tables.table)):

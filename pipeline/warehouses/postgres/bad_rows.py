@@ -1,11 +1,11 @@
-"""Collects malformed rows of a file, and moves rows that are not loaded to the quarantine table."""
+"""The malformed rows of a file: finds them after an error, and collects them for the quarantine table."""
 
 from __future__ import annotations
 
 import csv
 import re
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TextIO, cast
 
 import psycopg2
@@ -32,18 +32,25 @@ class BadRows:
 
     def __init__(self, release: Release, allowed: int):
         self.allowed, self.count = allowed, 0
-        self.lines = tempfile.SpooledTemporaryFile(_MAX_IN_MEMORY, "w+", encoding="utf-8", newline="")  # noqa: SIM115
-        self.close = self.lines.close
-        self._writer = csv.writer(self.lines, quoting=csv.QUOTE_ALL)
-        self._row_prefix = (release.table, release.filename, "malformed")
+        self._lines = tempfile.SpooledTemporaryFile(_MAX_IN_MEMORY, "w+", encoding="utf-8", newline="")  # noqa: SIM115
+        self.close = self._lines.close
+        self._writer = csv.writer(self._lines, quoting=csv.QUOTE_ALL)
+        self._row_start = (release.table, release.filename, "malformed")
 
     def add(self, row: Record, invalid: InvalidRecord) -> bool:
         """Adds the row unless the allowed number is reached; returns whether it was added."""
         if self.count >= self.allowed:
             return False
-        self._writer.writerow((*self._row_prefix, invalid.detail, row.line_number, row.text))
+        self._writer.writerow((*self._row_start, invalid.detail, row.line_number, row.text))
         self.count += 1
         return True
+
+    def quarantine(self, cursor: Cursor, tables: ReleaseTables) -> None:
+        """Copies the rows, with line numbers and reasons, into the quarantine table."""
+        if self.count:
+            self._lines.seek(0)
+            query = statement("quarantine_malformed_rows", **tables.parts)
+            cursor.copy_expert(query, cast(TextIO, self._lines))
 
 
 def find_bad_row(rows: Sequence[Record], error: psycopg2.Error) -> tuple[int, InvalidRecord]:
@@ -84,34 +91,3 @@ def _is_utf8_text(data: bytes) -> bool:
         return "\0" not in data.decode("utf-8")
     except UnicodeDecodeError:
         return False
-
-
-def clear_quarantine(cursor: Cursor, tables: ReleaseTables) -> None:
-    """Deletes the rows that an earlier load of the release quarantined."""
-    values = {"target_table": tables.release.table, "filename": tables.release.filename}
-    tables.execute(cursor, "clear_quarantine", values)
-
-
-def quarantine_malformed(cursor: Cursor, tables: ReleaseTables, rows: BadRows) -> None:
-    """Copies the malformed rows, with line numbers and reasons, into the quarantine."""
-    if rows.count:
-        rows.lines.seek(0)
-        query = statement("quarantine_malformed_rows", **tables.parts)
-        cursor.copy_expert(query, cast(TextIO, rows.lines))
-
-
-def resolve_repeated_ids(cursor: Cursor, tables: ReleaseTables) -> int:
-    """Gives different rows with the same key distinct ids; quarantines repeated rows and returns their number."""
-    tables.execute(cursor, "resolve_repeated_ids", {"target_table": tables.release.table})
-    return cursor.rowcount
-
-
-def quarantine_duplicates_of_other_files(
-    cursor: Cursor, tables: ReleaseTables, filename_of_id: Mapping[str, str]
-) -> int:
-    """Quarantines the rows whose id was loaded from another file, given by the mapping; returns their number."""
-    if not filename_of_id:
-        return 0
-    ids = {"ids": [*filename_of_id.keys()], "filenames": [*filename_of_id.values()]}
-    tables.execute(cursor, "quarantine_duplicates_of_other_files", {"target_table": tables.release.table} | ids)
-    return cursor.rowcount
