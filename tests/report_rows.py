@@ -10,9 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.datasets import parse_month
+from pipeline.files import named_statements
 from pipeline.report.sections import LoadedFile, ReportData
 from pipeline.warehouses.ledger import LedgerEntry
-from pipeline.warehouses.statements import named_statements
 
 ASTORIA = (7, "Astoria", "Queens")
 HARLEM = (74, "East Harlem North", "Manhattan")

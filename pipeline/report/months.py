@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pipeline.report.formatting import average, change, dollars, month_abbreviation, month_name, months_between, short
+from pipeline.report.formatting import (
+    average,
+    change,
+    dollars,
+    month_abbreviation,
+    month_after,
+    month_name,
+    months_between,
+    short,
+)
 from pipeline.report.sections import Chart, Month, ReportData, Section, Table
 from pipeline.report.svg import NARROW, Svg, colour_of, round_steps
 
@@ -44,7 +53,8 @@ def _most_and_fewest(data: ReportData, service: str) -> str:
 def _changes(data: ReportData) -> Table:
     rows = []
     for month in data.months:
-        earlier = [data.month(month.service, month.month, -by) if month.is_complete else None for by in (1, 12)]
+        before = [data.complete.get((month.service, month_after(month.month, -by))) for by in (1, 12)]
+        earlier = before if month.is_complete else [None, None]
         trips = (change(month.trips, other.trips if other else None) for other in earlier)
         revenue = (change(month.revenue, other.revenue if other else None) for other in earlier)
         rows.append([_name(month), f"{month.trips:,}", *trips, dollars(month.revenue), *revenue])

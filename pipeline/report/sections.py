@@ -12,12 +12,12 @@ from typing import Any
 from markupsafe import Markup
 
 from pipeline.datasets import Release, parse_month
-from pipeline.report.formatting import month_abbreviation, month_after
+from pipeline.files import named_statements
+from pipeline.report.formatting import month_abbreviation
 from pipeline.report.svg import NARROW, WIDE, Svg
 from pipeline.transform.project import modelled_datasets
 from pipeline.warehouses import Rows, Warehouse
 from pipeline.warehouses.ledger import LedgerEntry
-from pipeline.warehouses.statements import named_statements
 
 _COMPLETE = 0.9  # the minimum share of a month's days with trips
 
@@ -149,20 +149,14 @@ class ReportData:
         return sorted(map(_month, rows), key=lambda month: (month.service, month.month))
 
     @cached_property
-    def complete(self) -> set[tuple[str, str]]:
-        """The service and month of every complete month."""
-        return {(month.service, month.month) for month in self.months if month.is_complete}
+    def complete(self) -> dict[tuple[str, str], Month]:
+        """The complete months by service and month."""
+        return {(month.service, month.month): month for month in self.months if month.is_complete}
 
     @cached_property
     def services(self) -> list[str]:
         """The services with trips in the marts."""
         return sorted({month.service for month in self.all_months})
-
-    def month(self, service: str, month: str, later: int = 0) -> Month | None:
-        """Returns the month of a service that is `later` months later, or None if it is missing or incomplete."""
-        wanted = month_after(month, later)
-        found = [m for m in self.months if (m.service, m.month) == (service, wanted) and m.is_complete]
-        return found[0] if found else None
 
     @cached_property
     def _loaded(self) -> set[tuple[str, str]]:

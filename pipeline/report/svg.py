@@ -32,11 +32,11 @@ def text_width(words: str, size: float = 12) -> float:
     return _CHARACTER * size * len(words)
 
 
-def round_steps(low: float, high: float, steps: int = 3) -> list[float]:
-    """Returns round numbers between `low` and `high`, about `steps` of them."""
+def round_steps(low: float, high: float) -> list[float]:
+    """Returns round numbers between `low` and `high`, about three of them."""
     span = (high - low) or 1.0
-    size = 10 ** math.floor(math.log10(span / steps))
-    step = next(size * factor for factor in (1, 2, 5, 10) if size * factor * steps >= span)
+    size = 10 ** math.floor(math.log10(span / 3))
+    step = next(size * factor for factor in (1, 2, 5, 10) if size * factor * 3 >= span)
     return [step * number for number in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 

@@ -14,17 +14,12 @@ CREATE TABLE IF NOT EXISTS {ledger} (
     spec_version     integer NOT NULL,
     started_at       timestamptz NOT NULL,
     finished_at      timestamptz NOT NULL,
-    run_id           text NOT NULL DEFAULT '',
-    source           text NOT NULL DEFAULT '',
-    format           text NOT NULL DEFAULT '',
-    etag             text NOT NULL DEFAULT '',
-    last_modified    text NOT NULL DEFAULT '',
     PRIMARY KEY (task_family, partition_key),
     CHECK (rows_read = rows_loaded + rows_duplicate + rows_rejected)
 );
 
 -- name: add_ledger_columns
--- For ledgers that earlier versions created without these columns.
+-- Ledgers that earlier versions created lack these columns.
 ALTER TABLE {ledger}
     ADD COLUMN IF NOT EXISTS run_id text NOT NULL DEFAULT '',
     ADD COLUMN IF NOT EXISTS source text NOT NULL DEFAULT '',
@@ -62,14 +57,11 @@ CREATE TABLE IF NOT EXISTS {dbt_build} (
     models_digest    text NOT NULL,
     loads_digest     text NOT NULL,
     started_at       timestamptz NOT NULL,
-    finished_at      timestamptz,
-    run_id           text NOT NULL DEFAULT '',
-    is_marked        boolean NOT NULL DEFAULT false,
-    lookups_digest   text NOT NULL DEFAULT ''
+    finished_at      timestamptz
 );
 
 -- name: add_dbt_build_columns
--- For tables that earlier versions created without these columns.
+-- Tables that earlier versions created lack these columns.
 ALTER TABLE {dbt_build}
     ADD COLUMN IF NOT EXISTS run_id text NOT NULL DEFAULT '',
     ADD COLUMN IF NOT EXISTS is_marked boolean NOT NULL DEFAULT false,

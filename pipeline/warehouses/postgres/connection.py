@@ -17,7 +17,7 @@ from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
 from pipeline.errors import PipelineError, TransientError
-from pipeline.warehouses.statements import named_statements
+from pipeline.files import named_statements
 
 NOT_A_DSN = "[postgres] dsn is not a libpq URL or key=value string"
 # The row id depends on the first two.

@@ -18,16 +18,11 @@ from pipeline.progress import Progress
 from pipeline.releases import CsvRelease, open_release
 from pipeline.warehouses import LoadJob
 from pipeline.warehouses.ledger import LedgerEntry
+from pipeline.warehouses.postgres import partitions
 from pipeline.warehouses.postgres.bad_rows import BadRows
 from pipeline.warehouses.postgres.connection import PostgresDatabase, execute, table_exists
 from pipeline.warehouses.postgres.copy_streams import RowCopier
 from pipeline.warehouses.postgres.ledger import find_load
-from pipeline.warehouses.postgres.partitions import (
-    create_loading_table,
-    drop_loading_table,
-    drop_partition,
-    publish_partition,
-)
 from pipeline.warehouses.postgres.tables import ReleaseTables, ensure_tables
 from pipeline.warehouses.postgres.watch import Watch, watched_connection
 
@@ -59,7 +54,7 @@ def load(database: PostgresDatabase, job: LoadJob, progress: Progress) -> Ledger
         ensure_tables(control, tables)
         execute(cursor, "lock_session", {"name": tables.lock_name(job.release.key)})
         if job.release.month:
-            drop_loading_table(cursor, tables)
+            partitions.drop_loading_table(cursor, tables)
         done = find_load(control, database.schema, job.task_family, job.release)
         if done and not job.replace:
             return done
@@ -88,8 +83,8 @@ def forget(database: PostgresDatabase, release: Release) -> bool:
         with connection:
             was_loaded = _delete_load(cursor, tables)
             if release.month:
-                drop_partition(cursor, tables)
-                drop_loading_table(cursor, tables)
+                partitions.drop_partition(cursor, tables)
+                partitions.drop_loading_table(cursor, tables)
             elif was_loaded and table_exists(cursor, tables.table):
                 tables.execute(cursor, "delete_rows")
             return was_loaded
@@ -113,7 +108,7 @@ def _load_month(
 ) -> None:
     started_at = datetime.datetime.now(datetime.UTC)
     with control, control.cursor() as cursor:
-        create_loading_table(cursor, tables)
+        partitions.create_loading_table(cursor, tables)
     try:
         with _open(job) as release, contextlib.closing(BadRows(job.release, job.max_bad_rows)) as bad_rows:
             with contextlib.ExitStack() as stack:
@@ -127,12 +122,12 @@ def _load_month(
                 copier.run(job.rows_expected, progress)
             with control, control.cursor() as cursor:
                 _delete_load(cursor, tables)
-                duplicates = publish_partition(cursor, tables)
+                duplicates = partitions.publish_partition(cursor, tables)
                 bad_rows.quarantine(cursor, tables)
                 tables.execute(cursor, "record_load", asdict(_entry(job, release, copier, duplicates, started_at)))
     except BaseException:
         with contextlib.suppress(psycopg2.Error), control.cursor() as cursor:
-            drop_loading_table(cursor, tables)
+            partitions.drop_loading_table(cursor, tables)
         raise
 
 
