@@ -4,7 +4,7 @@
 -- that loads sets both. LANGUAGE sql, so that it is inlined into the COPY.
 CREATE OR REPLACE FUNCTION {row_id_function}({row_key_types}) RETURNS text
 LANGUAGE sql STABLE PARALLEL SAFE
-RETURN md5(concat({arguments}));
+RETURN md5(concat({row_id_arguments}));
 
 -- name: declare_row_id_immutable
 -- A generated column requires an immutable function, but only when it is created.

@@ -59,7 +59,7 @@ def load(database: PostgresDatabase, job: LoadJob, progress: Progress) -> Ledger
         if done and not job.replace:
             return done
         if job.release.month:
-            _load_month(database, control, job, tables, progress, watch)
+            _load_month(control, watch, job, tables, progress)
         else:
             _load_lookup(control, job, tables, progress)
         entry = find_load(control, database.schema, job.task_family, job.release)
@@ -98,26 +98,15 @@ def load_session(database: PostgresDatabase) -> dict[str, str]:
     }
 
 
-def _load_month(
-    database: PostgresDatabase,
-    control: Connection,
-    job: LoadJob,
-    tables: ReleaseTables,
-    progress: Progress,
-    watch: Watch,
-) -> None:
+def _load_month(control: Connection, watch: Watch, job: LoadJob, tables: ReleaseTables, progress: Progress) -> None:
     started_at = datetime.datetime.now(datetime.UTC)
     with control, control.cursor() as cursor:
         partitions.create_loading_table(cursor, tables)
     try:
         with _open(job) as release, contextlib.closing(BadRows(job.release, job.max_bad_rows)) as bad_rows:
             with contextlib.ExitStack() as stack:
-                streams = [
-                    stack.enter_context(contextlib.closing(database.connect(**_STREAM_SESSION)))
-                    for _ in range(database.copy_streams)
-                ]
-                for stream in streams:
-                    stack.enter_context(watch.watching(stream))
+                count = watch.database.copy_streams
+                streams = [stack.enter_context(watch.connect(**_STREAM_SESSION)) for _ in range(count)]
                 copier = RowCopier(release, tables.loading, streams, bad_rows)
                 copier.run(job.rows_expected, progress)
             with control, control.cursor() as cursor:

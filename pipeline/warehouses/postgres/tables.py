@@ -49,7 +49,8 @@ class Tables:
             "event_time": sql.Identifier(spec.event_time or ""),
             "row_key": _COMMA.join(map(sql.Identifier, spec.row_key)),
             "row_id_function": self.identifier(f"{spec.table}_row_id"),
-            "row_key_types": _COMMA.join(map(sql.SQL, self.row_key_types())),
+            "row_key_types": _COMMA.join(map(sql.SQL, self._row_key_types())),
+            "row_id_arguments": self._row_id_arguments(),
             "key_values": _COMMA.join(map(self._key_value, spec.row_key)),
             "key_text": self._key_text(),
             "row_text": self._row_text(),
@@ -93,9 +94,14 @@ class Tables:
         """Returns the name of the advisory lock for publishing into the table, or for loading the release `key`."""
         return f"pipeline {self.schema}.{self.dataset.table} {key}"
 
-    def row_key_types(self) -> list[str]:
+    def _row_key_types(self) -> list[str]:
         types = {column.name: column.postgres_type for column in self.dataset.columns}
         return [types[name] for name in self.dataset.row_key]
+
+    def _row_id_arguments(self) -> sql.Composed:
+        """The function's arguments as text. concat() writes a boolean as t; a cast, like other databases, as true."""
+        types = enumerate(self._row_key_types(), 1)
+        return _COMMA.join(sql.SQL(f"${i}::text" if type_ == "boolean" else f"${i}") for i, type_ in types)
 
     def _key_value(self, name: str) -> sql.Composable:
         """A value of the row key, with `key_blanks` applied."""
@@ -196,7 +202,7 @@ def create_tables(cursor: Cursor, tables: Tables) -> None:
     tables.execute(cursor, "create_load_quarantine")
     tables.execute(cursor, "create_quarantine_index", index=sql.Identifier(f"{QUARANTINE}_file"))
     if tables.dataset.is_monthly:
-        tables.execute(cursor, "create_row_id_function", arguments=_row_id_arguments(tables))
+        tables.execute(cursor, "create_row_id_function")
         tables.execute(cursor, "create_partitioned_table")
         function = tables.identifier(f"{tables.dataset.table}_refuse_duplicate_id")
         lock_name = sql.Literal(tables.lock_name())
@@ -210,12 +216,6 @@ def create_tables(cursor: Cursor, tables: Tables) -> None:
     for column in tables.dataset.columns:
         name = sql.Identifier(tables.schema, tables.dataset.table, column.name)
         execute(cursor, "comment_on_column", column=name, comment=sql.Literal(column.description))
-
-
-def _row_id_arguments(tables: Tables) -> sql.Composed:
-    """The function's arguments as text: concat() writes a boolean as t; a cast to text, like other databases, true."""
-    types = enumerate(tables.row_key_types(), 1)
-    return _COMMA.join(sql.SQL(f"${i}::text" if type_ == "boolean" else f"${i}") for i, type_ in types)
 
 
 def _is_set_up(cursor: Cursor, tables: Tables) -> bool:

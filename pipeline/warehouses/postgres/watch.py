@@ -32,11 +32,11 @@ def watched_connection(database: PostgresDatabase, failure: str, **session: str)
     :raises PipelineError: for any error of PostgreSQL, and a ConnectionLost if the server does not answer for
         `answer_timeout` seconds; the message begins with `failure`.
     """
-    with translate_errors(failure), contextlib.closing(database.connect(**session)) as connection:
-        watch = Watch(database, failure)
-        threading.Thread(target=watch.run, name="watch", daemon=True).start()
+    watch = Watch(database, failure)
+    with translate_errors(failure):
         try:
-            with watch.watching(connection):
+            with watch.connect(**session) as connection:
+                threading.Thread(target=watch.run, name="watch", daemon=True).start()
                 yield connection, watch
         except psycopg2.Error as error:
             if watch.is_unresponsive:
@@ -51,7 +51,7 @@ class Watch:
     """Monitors the connections of one piece of work and their server."""
 
     def __init__(self, database: PostgresDatabase, failure: str):
-        self._database, self._work = database, failure.partition(" was ")[0]
+        self.database, self._work = database, failure.partition(" was ")[0]
         self._lock = threading.Lock()
         self._connections = dict[int, Connection]()  # by the pid of the server process
         self._logged = dict[tuple[Any, ...], float]()
@@ -60,16 +60,17 @@ class Watch:
         self.done = threading.Event()
 
     @contextlib.contextmanager
-    def watching(self, connection: Connection) -> Iterator[None]:
-        """Monitors one more connection until the block ends."""
-        pid = connection.info.backend_pid
-        with self._lock:
-            self._connections[pid] = connection
-        try:
-            yield
-        finally:
+    def connect(self, **session: str) -> Iterator[Connection]:
+        """Opens one more connection and monitors it until the block ends."""
+        with contextlib.closing(self.database.connect(**session)) as connection:
+            pid = connection.info.backend_pid
             with self._lock:
-                del self._connections[pid]
+                self._connections[pid] = connection
+            try:
+                yield connection
+            finally:
+                with self._lock:
+                    del self._connections[pid]
 
     def run(self) -> None:
         """Checks every `CHECK_SECONDS` until the work is done or the server is unresponsive."""
@@ -101,12 +102,12 @@ class Watch:
         if frozen and self._should_log(*frozen):
             pids = ", ".join(map(str, frozen))
             logger.warning("%s: has been waiting for the server's process %s for %.0f s", self._work, pids, seconds)
-        if seconds >= (self._database.answer_timeout or _NEVER):
+        if seconds >= (self.database.answer_timeout or _NEVER):
             raise TimeoutError
 
     def _query_server(self, name: str) -> list[tuple[Any, ...]]:
         """Returns a statement's rows about the sessions; waits for at most `answer_timeout` seconds."""
-        deadline = time.monotonic() + (self._database.answer_timeout or _NEVER)
+        deadline = time.monotonic() + (self.database.answer_timeout or _NEVER)
         with self._lock:
             connections = dict(self._connections)
         if not connections:
