@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import luigi
 
 from pipeline.datasets import Release
-from pipeline.report.digest import digest_in, report_digest
+from pipeline.report import digest_in, report_digest
 from pipeline.settings import DbtSettings, StorageSettings
 from pipeline.transform.build import current_build
 from pipeline.warehouses import object_store, warehouse_named

@@ -15,7 +15,7 @@ import pytest
 from conftest import CHECKOUT
 
 import pipeline.tasks
-from pipeline.warehouses.statements import named_statements
+from pipeline.files import named_statements
 
 PACKAGE = CHECKOUT / "pipeline"
 MODULES = {

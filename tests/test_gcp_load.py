@@ -28,8 +28,8 @@ from pipeline.warehouses.bigquery.tables import partitioning
 from pipeline.warehouses.bigquery.warehouse import BigQueryWarehouse
 from pipeline.warehouses.checksums import differences
 from pipeline.warehouses.postgres.connection import PostgresDatabase
-from pipeline.warehouses.postgres.file_checksums import file_checksums as postgres_checksums
 from pipeline.warehouses.postgres.loading import load
+from pipeline.warehouses.postgres.partitions import file_checksums as postgres_checksums
 
 FEBRUARYS_FILE = "green_tripdata_2019-02.csv"
 

@@ -17,6 +17,7 @@ from trips import FEBRUARY, job_of
 
 from pipeline.datasets import Column, Dataset, Release, all_datasets, dataset_named
 from pipeline.datasets.spec import LEDGER, QUARANTINE
+from pipeline.files import named_statements
 from pipeline.progress import silent
 from pipeline.warehouses.bigquery import sql_text
 from pipeline.warehouses.bigquery.client import GoogleProject
@@ -28,7 +29,6 @@ from pipeline.warehouses.bigquery.staging import StagedFile
 from pipeline.warehouses.bigquery.tables import quarantine_fields, staging_fields, table_fields
 from pipeline.warehouses.postgres.connection import PostgresDatabase
 from pipeline.warehouses.postgres.loading import load
-from pipeline.warehouses.statements import named_statements
 
 PLACE = GoogleProject("my-project", "US", "my-bucket", "tlc", 0)
 STAGING = "my-project.tlc_staging.staged"

@@ -14,7 +14,7 @@ from pipeline.datasets import Release, dataset_named
 from pipeline.warehouses.bigquery.warehouse import BigQueryWarehouse
 from pipeline.warehouses.checksums import FileChecksums, differences
 from pipeline.warehouses.postgres.connection import PostgresDatabase
-from pipeline.warehouses.postgres.file_checksums import file_checksums
+from pipeline.warehouses.postgres.partitions import file_checksums
 
 CHANGES = {
     "DELETE FROM green_tripdata WHERE unique_row_id = {id}": " rows in PostgreSQL, ",

@@ -9,7 +9,7 @@ from psycopg2.extensions import make_dsn, parse_dsn
 
 from pipeline.errors import PipelineError
 from pipeline.warehouses.postgres.connection import NOT_A_DSN
-from pipeline.warehouses.postgres.embedded import program
+from pipeline.warehouses.postgres.embedded_programs import program
 from pipeline.warehouses.postgres.warehouse import configured_database
 
 
