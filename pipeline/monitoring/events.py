@@ -26,12 +26,11 @@ from pipeline.monitoring.channels import configured_channels
 from pipeline.monitoring.logs import (
     OmitTaskMessages,
     OneLineErrors,
-    RunLog,
     error_summary,
+    event_fields,
     explained_error,
     public_parameters,
-    set_up_logs,
-    task_fields,
+    run_log,
 )
 from pipeline.monitoring.metrics import MetricsFile
 from pipeline.settings import AlertSettings, LogSettings, StorageSettings
@@ -122,17 +121,12 @@ def open_log() -> None:
         monitoring.open_log()
 
 
-def begin_logging() -> None:
-    """Adds the run's log to Luigi's logger, which is configured before Luigi creates a worker."""
-    set_up_logs(run_log)
-
-
 def scheduling_failed(task: luigi.Task, trace: str) -> None:
     """Logs and records that complete() or requires() of a task raised an exception, given its traceback."""
-    fields = task_fields(task) | {"event": "failed", "error": error_summary(trace)}
-    reason = explained_error(trace)
-    logger.error("cannot schedule %s: %s", task, reason or f"\n{trace}", extra={"event": fields})
-    _notify_monitor(lambda monitoring: monitoring.failed(task, error_summary(trace)))
+    error = error_summary(trace)
+    reason = explained_error(trace) or f"\n{trace}"
+    logger.error("cannot schedule %s: %s", task, reason, extra=event_fields(task, "failed", error=error))
+    _notify_monitor(lambda monitoring: monitoring.failed(task, error))
 
 
 def register_events() -> None:
@@ -158,29 +152,23 @@ def _on_start(task: luigi.Task) -> None:
         # Ctrl-C reaches every process of the terminal; only the parent process logs it.
         signal.signal(signal.SIGINT, signal.SIG_DFL)
     open_log()
-    logger.info("running   %s", task, extra={"event": task_fields(task) | {"event": "running"}})
+    logger.info("running   %s", task, extra=event_fields(task, "running"))
 
 
 def _on_success(task: luigi.Task) -> None:
     seconds = _elapsed_seconds(task)
     facts = task.facts if isinstance(task, PipelineTask) else {}
-    event = task_fields(task) | {"event": "done", "seconds": round(seconds, 3)} | facts
-    logger.info("done      %s in %.1f s", task, seconds, extra={"event": event})
+    fields = event_fields(task, "done", seconds=round(seconds, 3), **facts)
+    logger.info("done      %s in %.1f s", task, seconds, extra=fields)
     _notify_monitor(lambda monitoring: monitoring.succeeded(task, seconds))
 
 
 def _on_failure(task: luigi.Task, error: BaseException | str) -> None:
-    event = task_fields(task) | {
-        "event": "failed",
-        "seconds": round(_elapsed_seconds(task), 3),
-        "error": error_summary(error),
-    }
-    if isinstance(error, PipelineError):
-        logger.error("failed    %s: %s", task, error, extra={"event": event})
-    else:
-        trace = error if isinstance(error, BaseException) else None
-        logger.error("failed    %s: %s", task, error_summary(error), exc_info=trace, extra={"event": event})
-    _notify_monitor(lambda monitoring: monitoring.failed(task, error_summary(error)))
+    summary, is_expected = error_summary(error), isinstance(error, PipelineError)
+    trace = error if isinstance(error, BaseException) and not is_expected else None
+    fields = event_fields(task, "failed", seconds=round(_elapsed_seconds(task), 3), error=summary)
+    logger.error("failed    %s: %s", task, error if is_expected else summary, exc_info=trace, extra=fields)
+    _notify_monitor(lambda monitoring: monitoring.failed(task, summary))
 
 
 def _on_present(task: luigi.Task) -> None:
@@ -226,4 +214,3 @@ def _skip_email(subject: str, message: str, additional_recipients: object = None
 
 
 _started: dict[str, float] = {}  # start times of the tasks of this process
-run_log = RunLog()

@@ -6,11 +6,13 @@ import ipaddress
 import logging
 import signal
 import socket
+import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import luigi.server
+import sqlalchemy
+import sqlalchemy.orm
 import tornado.httpserver
 import tornado.netutil
 import tornado.web
@@ -20,11 +22,15 @@ from tornado.httputil import HTTPServerRequest
 from tornado.ioloop import IOLoop, PeriodicCallback
 
 from pipeline.errors import PipelineError
+from pipeline.settings import UiSettings
 from pipeline.ui.guard import Guard, new_guard
-from pipeline.ui.history import TaskHistory
 from pipeline.ui.pages import SchedulerApi, page_handlers
 from pipeline.ui.runs import Runs
 from pipeline.ui.state import State
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", sqlalchemy.exc.SADeprecationWarning)
+    from luigi.db_task_history import Base, DbTaskHistory
 
 _PRUNE_MILLISECONDS = 60_000
 
@@ -59,27 +65,17 @@ class Refusal(tornado.web.RequestHandler):
         self.finish(self._refusal + "\n")
 
 
-def serve(
-    address: str, port: int, folder: Path, history: str, hosts: list[str], on_listening: Callable[[], None]
-) -> None:
-    """Serves until SIGTERM or ctrl-C; calls `on_listening` once it listens. The scheduler's state is kept in `folder`.
+def serve(address: str, port: int, settings: UiSettings, on_listening: Callable[[], None]) -> None:
+    """Serves until SIGTERM or ctrl-C; calls `on_listening` once it listens.
 
-    Uses the settings of `[scheduler]` and `[resources]`, as luigid does. `hosts` are additional names of this server.
+    The scheduler uses the settings of `[scheduler]` and `[resources]`, as luigid does.
 
     :raises PipelineError: if the port is in use, the address is not local, or the history cannot be used.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    scheduler = Scheduler(
-        task_history_impl=TaskHistory(history or f"sqlite:///{folder / 'history.sqlite'}"),
-        state_path=str(folder / "state.pickle"),
-        record_task_history=True,
-        metrics_collector=MetricsCollectors.custom,
-        metrics_custom_import="pipeline.monitoring.scheduler_metrics.SchedulerMetrics",
-    )
-    scheduler.load()
+    scheduler = _load_scheduler(settings)
     # Suppresses a warning for each browser that requests a favicon.
     logging.getLogger("tornado.access").setLevel(logging.ERROR)
-    guard = new_guard(address, not is_loopback(address), hosts, folder)
+    guard = new_guard(address, not is_loopback(address), settings.host_names(), settings.folder())
     state = State(Runs(f"http://{_local_address(address)}:{port}/"))
     server = tornado.httpserver.HTTPServer(Application(scheduler, state, guard), max_body_size=50_000_000)
     try:
@@ -95,6 +91,44 @@ def serve(
         loop.start()
     finally:
         scheduler.dump()
+
+
+def _load_scheduler(settings: UiSettings) -> Scheduler:
+    folder = settings.folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    scheduler = Scheduler(
+        task_history_impl=TaskHistory(settings.history or f"sqlite:///{folder / 'history.sqlite'}"),
+        state_path=str(folder / "state.pickle"),
+        record_task_history=True,
+        metrics_collector=MetricsCollectors.custom,
+        metrics_custom_import="pipeline.monitoring.scheduler_metrics.SchedulerMetrics",
+    )
+    scheduler.load()
+    return scheduler
+
+
+class TaskHistory(DbTaskHistory):
+    """Records the start and end of every task in the tables of Luigi's own class, which Luigi's pages read.
+
+    Replaces Luigi's constructor, which migrates tables of Luigi 2 with statements that SQLAlchemy 2 rejects.
+
+    :raises PipelineError: if the database cannot be used.
+    """
+
+    def __init__(self, url: str) -> None:
+        try:
+            self.engine = sqlalchemy.create_engine(_with_psycopg2(url), pool_pre_ping=True)
+            Base.metadata.create_all(self.engine)
+        except (sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
+            reason = str(getattr(error, "orig", error)).strip().splitlines()[0]
+            raise PipelineError(f"[ui] history: {reason}; give a SQLAlchemy URL, or none for a file") from None
+        self.session_factory = sqlalchemy.orm.sessionmaker(bind=self.engine, expire_on_commit=False)
+        self.tasks: dict[str, Any] = {}
+
+
+def _with_psycopg2(url: str) -> sqlalchemy.URL:
+    parsed = sqlalchemy.make_url(url)
+    return parsed.set(drivername="postgresql+psycopg2") if parsed.drivername == "postgresql" else parsed
 
 
 def is_loopback(address: str) -> bool:
