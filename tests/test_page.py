@@ -19,7 +19,7 @@ from conftest import publish, settings, start_command
 from waiting import eventually
 
 from pipeline.monitoring.run_logs import RunSummary
-from pipeline.ui.processes import Writer, writer_of
+from pipeline.ui.runs import Writer, writer_of
 from pipeline.warehouses.postgres.connection import PostgresDatabase
 
 JANUARY = {"action": "load", "dataset": "green", "month": "2019-01"}

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import os
+import signal
+import socket
 import threading
 from collections.abc import Mapping
 from dataclasses import asdict
+from enum import Enum
+from pathlib import Path
 from typing import Any
+
+import psutil  # type: ignore[import-untyped]
 
 from pipeline.monitoring.run_logs import RunLogs, RunSummary
 from pipeline.settings import StorageSettings
-from pipeline.ui.processes import StartedRun, Writer, end_run, writer_of
-from pipeline.ui.run_requests import command_of
+from pipeline.ui.started_runs import StartedRun, command_of
 
 _MAX_STARTED, _MAX_LOGS = 100, 200  # the newest
 _QUIET_SECONDS = 90  # a run on another machine counts as stopped if its log has not grown for so long
@@ -74,13 +81,14 @@ class Runs:
 
         Returns whether the run was ended, with its status, or None if there is no such run.
         """
-        if started := self._find_started(run_id):
-            return {"stopped": started.cancel(), "id": started.id, "status": started.status}
         row = next((run for run in self.all() if run["id"] == run_id), None)
         if row is None:
             return None
         if row["cancellable"]:
-            end_run(row["pid"])
+            if started := self._find_started(run_id):
+                started.cancelled = True
+                row["status"] = started.status
+            _end_run(row["pid"])
         return {"stopped": row["cancellable"], "id": run_id, "status": row["status"]}
 
     def _find_started(self, run_id: str) -> StartedRun | None:
@@ -138,3 +146,41 @@ def _counts(summary: RunSummary) -> dict[str, Any]:
         **{name: statuses.count(name) for name in ("done", "failed", "running")},
         "error": errors[-1] if errors else "",
     }
+
+
+class Writer(Enum):
+    """The process that writes a run's log."""
+
+    RUNS_HERE = "on this machine"
+    ENDED = "it has ended"
+    UNKNOWN = "it may run on another machine, or as another user"
+
+
+def writer_of(log: Path, run: RunSummary) -> Writer:
+    """Returns where the process that writes a run's log runs.
+
+    The log's name ends in the process id. Because ids are reused and another machine may have the same id, the process
+    must also have the log open.
+    """
+    gone = Writer.ENDED if run.host == socket.gethostname() else Writer.UNKNOWN
+    try:
+        files = psutil.Process(run.pid).open_files()
+    except psutil.NoSuchProcess:
+        return gone
+    except psutil.Error:
+        return Writer.UNKNOWN
+    return Writer.RUNS_HERE if any(os.path.realpath(file.path) == os.path.realpath(log) for file in files) else gone
+
+
+def _end_run(pid: int) -> None:
+    """Ends a run and its forked workers immediately, but not the embedded server that it may have started."""
+    with contextlib.suppress(psutil.Error, OSError):
+        group = os.getpgid(pid)
+        if group == pid:
+            os.killpg(group, signal.SIGTERM)
+            return
+        process = psutil.Process(pid)
+        for member in (*process.children(recursive=True), process):
+            with contextlib.suppress(psutil.Error, OSError):
+                if os.getpgid(member.pid) == group:
+                    member.terminate()

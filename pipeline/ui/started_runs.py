@@ -1,19 +1,83 @@
-"""Requests for runs, from the page's form and the API, as commands of `luigi`."""
+"""Runs that this server starts: from a request of the page or of the API to a process of `luigi`."""
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import tempfile
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass, field
+from typing import IO, Any
 
 from pipeline.datasets import Dataset, all_datasets, dataset_named, format_month, monthly_names, parse_month
 from pipeline.datasets.month_range import Months
 from pipeline.errors import PipelineError
+from pipeline.monitoring.run_logs import now
 from pipeline.settings import SourceSettings
 from pipeline.tasks.load_request import LoadRequest
 from pipeline.warehouses import WAREHOUSES, warehouse_info
 
+_MAX_OUTPUT_LENGTH = 200_000
 _MAX_WORKERS = 16
 _FIELDS = {"action", "dataset", "month", "start", "stop", "warehouse", "workers", "force"}
+
+
+@dataclass
+class StartedRun:
+    """A process that this server started. It outlives the server; the next server finds it by its log."""
+
+    title: str
+    arguments: list[str]
+    process: subprocess.Popen[bytes]
+    output: IO[bytes]
+    started: str = field(default_factory=now)
+    ended: str = ""
+    cancelled: bool = False
+
+    @classmethod
+    def start(cls, title: str, arguments: list[str], scheduler_url: str) -> StartedRun:
+        """Starts `luigi` with the arguments, in a session of its own."""
+        output = tempfile.TemporaryFile()  # noqa: SIM115 (stays open as long as the run)
+        environment = {
+            **os.environ,
+            "PIPELINE__CORE__LOCAL_SCHEDULER": "false",
+            "PIPELINE__CORE__SCHEDULER_URL": scheduler_url,
+        }
+        process = subprocess.Popen(
+            [sys.executable, "-m", "luigi", "--module", "pipeline", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=environment,
+            start_new_session=True,
+        )
+        return cls(title, arguments, process, output)
+
+    @property
+    def id(self) -> str:
+        return f"{self.started[:19].replace('-', '').replace(':', '')}-{self.process.pid}"
+
+    @property
+    def is_running(self) -> bool:
+        if self.process.poll() is None:
+            return True
+        self.ended = self.ended or now()
+        return False
+
+    @property
+    def status(self) -> str:
+        if self.is_running:
+            return "stopping" if self.cancelled else "running"
+        if self.cancelled:
+            return "cancelled"
+        return "done" if self.process.returncode == 0 else "failed"
+
+    def text(self) -> str:
+        """Returns the end of the output of the process."""
+        descriptor = self.output.fileno()
+        size = os.fstat(descriptor).st_size
+        return os.pread(descriptor, _MAX_OUTPUT_LENGTH, max(0, size - _MAX_OUTPUT_LENGTH)).decode(errors="replace")
 
 
 def command_of(request: Mapping[str, Any]) -> tuple[str, list[str]]:
