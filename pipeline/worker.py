@@ -17,7 +17,7 @@ from luigi.task_status import DONE, FAILED, PENDING
 from luigi.tools.range import RangeBase
 
 from pipeline.errors import INTERRUPTED
-from pipeline.monitoring.events import open_log, scheduling_failed
+from pipeline.monitoring import open_log, scheduling_failed
 from pipeline.monitoring.logs import error_summary, set_up_logs
 
 logger = logging.getLogger("luigi-interface")

@@ -113,7 +113,7 @@ def _ui(arguments: argparse.Namespace) -> int:
 
     :raises PipelineError: if the address can be reached from other machines without `--expose`, or cannot be used.
     """
-    from pipeline.ui.server import is_loopback, serve
+    from pipeline.ui import is_loopback, serve
 
     settings = UiSettings()
     address = arguments.address or settings.address
