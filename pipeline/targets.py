@@ -75,7 +75,7 @@ class ReportPage(luigi.Target):
 
     def __init__(self, warehouse: str):
         self.warehouse = warehouse
-        self.path = StorageSettings().report_folder(warehouse) / "index.html"
+        self.path = StorageSettings().report_page(warehouse)
 
     def __str__(self) -> str:
         return str(self.path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import sys
 import warnings
 from urllib.parse import urlsplit
@@ -22,37 +23,28 @@ def configured_channels(webhook_url: str) -> dict[str, Channel]:
     if (mail := Mail()).is_enabled():
         channels["e-mail"] = mail.send
     if webhook_url:
-        channels["webhook"] = Webhook(webhook_url).send
+        channels["webhook"] = functools.partial(_post, webhook_url)
     return channels
 
 
-class Webhook:
-    """Sends each message as a POST request with JSON that Slack accepts."""
+def _post(url: str, message: Message) -> None:
+    """Sends the message as a POST request with JSON that Slack accepts, and waits until the receiver accepts it.
 
-    def __init__(self, url: str) -> None:
-        self._url = url
+    :raises TransientError: if it does not; without the URL, whose path is secret.
+    """
+    import requests
 
-    def send(self, message: Message) -> None:
-        """Sends the message and waits until the receiver accepts it.
-
-        :raises TransientError: if it does not; without the URL, whose path is secret.
-        """
-        import requests
-
-        body = {"text": message.text.translate(_SLACK_ESCAPES), **message.fields()}
-        try:
-            answer = requests.post(self._url, json=body, timeout=_WEBHOOK_SECONDS, allow_redirects=False)
-        except requests.RequestException as error:
-            raise TransientError(f"the webhook at {self._host} cannot be reached ({type(error).__name__})") from None
-        if answer.status_code // 100 != 2:
-            raise TransientError(f"the webhook at {self._host} answered {answer.status_code}")
-
-    @property
-    def _host(self) -> str:
-        try:
-            return urlsplit(self._url).hostname or "no host"
-        except ValueError:
-            return "no host"
+    try:
+        host = urlsplit(url).hostname or "no host"
+    except ValueError:
+        host = "no host"
+    body = {"text": message.text.translate(_SLACK_ESCAPES), **message.fields()}
+    try:
+        answer = requests.post(url, json=body, timeout=_WEBHOOK_SECONDS, allow_redirects=False)
+    except requests.RequestException as error:
+        raise TransientError(f"the webhook at {host} cannot be reached ({type(error).__name__})") from None
+    if answer.status_code // 100 != 2:
+        raise TransientError(f"the webhook at {host} answered {answer.status_code}")
 
 
 class Mail:

@@ -16,13 +16,12 @@ import luigi
 from pipeline.datasets import Dataset
 from pipeline.errors import PipelineError
 from pipeline.extract import ExtractedFile
-from pipeline.parameters import CountParameter
+from pipeline.parameters import CountParameter, SourceParameter
 from pipeline.targets import LoadMarker
 from pipeline.tasks.base import ReleaseTask, TripdataTask, ZonesTask
 from pipeline.tasks.extract import (
     ExtractTripdata,
     ExtractZones,
-    SourceParameter,
     load_job,
     register_reader,
     remove_after_last_read,

@@ -7,13 +7,13 @@ from pathlib import Path
 import luigi
 
 from pipeline.errors import PipelineError
+from pipeline.parameters import SourceParameter
 from pipeline.targets import StoredObject
 from pipeline.tasks.base import PipelineTask, ReleaseTask, TripdataTask, ZonesTask
 from pipeline.tasks.extract import (
     Extract,
     ExtractTripdata,
     ExtractZones,
-    SourceParameter,
     load_job,
     register_reader,
     remove_after_last_read,
