@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg2
 import pytest
+from forked import ForkedProcess
 from gcp import Emulators, GoogleCloud, emulators, new_google_cloud
 from http_source import HttpSource, http_source
 
@@ -33,6 +34,7 @@ from pipeline.warehouses import LoadJob
 from pipeline.warehouses.bigquery.resources import create_resources
 from pipeline.warehouses.postgres.connection import PostgresDatabase
 from pipeline.warehouses.postgres.embedded import ensure_running, stop
+from pipeline.warehouses.postgres.embedded_server import EmbeddedServer
 
 if TYPE_CHECKING:
     from loading_process import Forge
@@ -66,8 +68,12 @@ def server() -> Iterator[str]:
     """The DSN of an embedded PostgreSQL that this test process alone uses."""
     # Not below pytest's own folder: as root, the server is another user, whom any pytest that starts shuts out there.
     with tempfile.TemporaryDirectory(prefix="pipeline-test-") as folder:
-        yield ensure_running(Path(folder) / "postgres")
-        stop(Path(folder) / "postgres")
+        data = Path(folder) / "postgres"
+        EmbeddedServer(data).create()
+        with (data / "postgresql.conf").open("a") as configuration:
+            configuration.write("fsync = off\n")  # the tests let servers and commands crash, and not the machine
+        yield ensure_running(data)
+        stop(data)
 
 
 @pytest.fixture
@@ -288,15 +294,19 @@ def run_copy(checkout: Path, *arguments: str, **environment: str) -> subprocess.
 
 
 def _run(command: list[Any], folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
+    with ForkedProcess(
         command,
         cwd=folder,
         env={**os.environ, **environment},
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=120,
-        check=False,
-    )
+    ) as process:
+        try:
+            output, errors = process.communicate(timeout=120)
+        finally:
+            process.kill()
+    return subprocess.CompletedProcess(command, process.returncode, output, errors)
 
 
 def start_command(name: str, *arguments: str, **environment: str) -> subprocess.Popen[str]:

@@ -15,7 +15,6 @@ from pathlib import Path
 from gcp import emulators
 from gcp_emulator.analyzer import evaluate
 
-from faults.commands import commands
 from faults.trials import TRIALS, WEIGHTS
 from faults.world import World
 from pipeline.warehouses.postgres.embedded import stop
@@ -32,10 +31,10 @@ def main() -> int:
     held, failed = Counter[str](), Counter[str]()
     deadline = time.monotonic() + arguments.minutes * 60
     folder = Path(tempfile.mkdtemp(prefix="pipeline-faults-"))
-    with emulators() as google, commands(folder) as started:
+    with emulators() as google:
         os.environ.update(google.environment)
         evaluate("SELECT 1")  # its first call on a machine compiles for a minute or so, which no trial is to wait for
-        world = World(folder, started, google)
+        world = World(folder, google)
         try:
             for seed in range(arguments.seed, arguments.seed + arguments.trials):
                 if time.monotonic() > deadline:

@@ -16,7 +16,7 @@ from pathlib import Path
 import psycopg2
 from gcp import Emulators, GoogleCloud
 
-from faults.commands import Command, Commands, Outcome
+from faults.commands import Command, Outcome
 from pipeline.datasets import Release, dataset_named
 from pipeline.sample import write_month
 from pipeline.warehouses.postgres.embedded import ensure_running
@@ -33,7 +33,6 @@ class World:
     """
 
     folder: Path
-    commands: Commands
     emulators: Emulators
     chance: random.Random = field(default_factory=random.Random)
     rows: dict[datetime.date, int] = field(default_factory=dict)
@@ -62,7 +61,7 @@ class World:
 
     def environment(self) -> dict[str, str]:
         return {
-            **{name: value for name, value in os.environ.items() if not name.startswith(("PIPELINE__", "PYTHON"))},
+            **{name: value for name, value in os.environ.items() if not name.startswith(("PIPELINE__", "PYTHONPATH"))},
             "PIPELINE__STORAGE__ROOT": str(self.root),
             "PIPELINE__SOURCE__BASE_URL": self.base_url or str(self.mirror),
             "PIPELINE__SOURCE__RETRIES": "2",
@@ -96,7 +95,7 @@ class World:
 
     def start(self, *arguments: str) -> Command:
         """Starts `luigi` or `pipeline`."""
-        return self.commands.start(*arguments, environment=self.environment())
+        return Command(*arguments, environment=self.environment(), folder=self.folder)
 
     def run(self, *arguments: str) -> Outcome:
         """Runs a command to its end."""

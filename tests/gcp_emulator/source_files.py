@@ -79,9 +79,14 @@ def csv_into(con, target, sources, fields, o):
     con.register("_csv", pd.DataFrame(rows, columns=[*names, "_line", "_uri"], dtype=object))
     try:
         values = [CONVERT[f["type"]].format(c=f"CAST({q(f['name'])} AS VARCHAR)") for f in fields]
-        for pos, (f, value) in enumerate(zip(fields, values, strict=True)):
-            bad = f"{value} IS NULL" + ("" if f["mode"] == "REQUIRED" else f" AND {q(f['name'])} IS NOT NULL")
-            found = con.execute(f"SELECT {q(f['name'])}, _line, _uri FROM _csv WHERE {bad} LIMIT 5").fetchall()
+        bad = [
+            f"{value} IS NULL" + ("" if f["mode"] == "REQUIRED" else f" AND {q(f['name'])} IS NOT NULL")
+            for f, value in zip(fields, values, strict=True)
+        ]
+        has_bad = con.execute(f"SELECT {', '.join(f'bool_or({each})' for each in bad)} FROM _csv").fetchall()[0]
+        for pos in (pos for pos, has in enumerate(has_bad) if has):
+            f = fields[pos]
+            found = con.execute(f"SELECT {q(f['name'])}, _line, _uri FROM _csv WHERE {bad[pos]} LIMIT 5").fetchall()
             parse = f"as {f['type']} for field {f['name']} (position {pos})"
             errors += [f"Could not parse '{v}' {parse} line_number: {line} File: {uri}" for v, line, uri in found]
         if errors:
