@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from google.api_core import exceptions
-from google.cloud.bigquery import Client, ScalarQueryParameter
+from google.cloud.bigquery import Client, Row, ScalarQueryParameter
 from google.cloud.bigquery.job import LoadJob, QueryJob, QueryJobConfig
 
 from pipeline.datasets import Dataset
@@ -114,6 +114,11 @@ def run_job(
             raise JobFailed(job)
         time.sleep(wait)
     raise PipelineError(f"{description} failed {_ATTEMPTS} times; see {_console_url(client, job_id)}")
+
+
+def run_query(client: Client, query: str, config: QueryJobConfig) -> list[Row]:
+    """Returns the rows of a query that may run more than once; the library repeats it after transient failures."""
+    return [*client.query_and_wait(query, job_config=config, api_timeout=REQUEST_SECONDS)]
 
 
 def _wait(client: Client, job: LoadJob | QueryJob, description: str, observer: LoadObserver) -> None:

@@ -24,7 +24,7 @@ from pipeline.datasets.spec import LEDGER
 from pipeline.errors import TransientError
 from pipeline.warehouses import LoadObserver
 from pipeline.warehouses.bigquery.client import REQUEST_SECONDS, GoogleProject, short_retry
-from pipeline.warehouses.bigquery.jobs import query_config, run_job
+from pipeline.warehouses.bigquery.jobs import query_config, run_job, run_query
 from pipeline.warehouses.bigquery.markers import COLUMNS, BigQueryEntry, entry_of, read_markers
 from pipeline.warehouses.bigquery.resources import LABELS, check_location
 from pipeline.warehouses.bigquery.sql_text import quoted, statement
@@ -72,7 +72,7 @@ def ensure_ledger(client: Client, project: GoogleProject) -> None:
         return
     _import_markers(client, project, f"{dataset.created:%Y%m%d%H%M%S%f}" if dataset.created else "")
     create = statement("create_lock", lock=quoted(project.table_id(LOCK)), name=LEDGER)
-    client.query_and_wait(create, job_config=query_config(project, _LABELS))
+    run_query(client, create, query_config(project, _LABELS))
 
 
 def _import_markers(client: Client, project: GoogleProject, created: str) -> None:
@@ -140,8 +140,7 @@ def read_loaded(client: Client, project: GoogleProject) -> list[BigQueryEntry]:
 
 def _rows(client: Client, project: GoogleProject, query: str, **values: str) -> list[Mapping[str, Any]] | None:
     try:
-        config = query_config(project, _LABELS, **values)
-        return [dict(row) for row in client.query_and_wait(query, job_config=config)]
+        return [dict(row) for row in run_query(client, query, query_config(project, _LABELS, **values))]
     except exceptions.NotFound:
         lock = project.table_id(LOCK)
         if find_table(client, project, lock):

@@ -15,7 +15,7 @@ from pipeline.datasets import Release
 from pipeline.errors import PipelineError
 from pipeline.warehouses import LoadObserver
 from pipeline.warehouses.bigquery.client import REQUEST_SECONDS, GoogleProject
-from pipeline.warehouses.bigquery.jobs import JobFailed, job_labels, query_config, run_job
+from pipeline.warehouses.bigquery.jobs import JobFailed, job_labels, query_config, run_job, run_query
 from pipeline.warehouses.bigquery.ledger import ConcurrentUpdate
 from pipeline.warehouses.bigquery.markers import Days
 from pipeline.warehouses.bigquery.objects import ReleaseObject, find_object
@@ -102,6 +102,6 @@ def _days(client: Client, project: GoogleProject, release: Release, table_id: st
     query = statement("select_days", event_time=quoted(spec.event_time or ""), staging=quoted(table_id))
     config = query_config(project, job_labels(spec, release.filename, "days"))
     try:
-        return sort_days([row.day for row in client.query_and_wait(query, job_config=config)])
+        return sort_days([row.day for row in run_query(client, query, config)])
     except exceptions.NotFound:  # another worker has finished the load and dropped the table
         raise ConcurrentUpdate from None

@@ -16,7 +16,7 @@ from pipeline.settings import DbtSettings, GcpSettings, StorageSettings
 from pipeline.warehouses import DbtProfile, LoadJob, LoadObserver, Rows
 from pipeline.warehouses.bigquery.client import GoogleProject, service_account_key
 from pipeline.warehouses.bigquery.file_rows import FileRows
-from pipeline.warehouses.bigquery.jobs import job_labels, query_config
+from pipeline.warehouses.bigquery.jobs import job_labels, query_config, run_query
 from pipeline.warehouses.bigquery.ledger import ensure_ledger, read_loaded, read_snapshot
 from pipeline.warehouses.bigquery.loading import forget, load
 from pipeline.warehouses.bigquery.markers import find_build, marker_name, read_marker, record_build
@@ -108,8 +108,7 @@ class BigQueryWarehouse:
                 raise PipelineError(f"{release.key} is not loaded into BigQuery")
             query = FileRows(self.project, release, entries[0].days).checksums_query()
             config = query_config(self.project, job_labels(spec, filename, "reconcile"), filename=filename)
-            found = client.query_and_wait(query, job_config=config)
-            return checksums_from_rows(spec, [row.values() for row in found])
+            return checksums_from_rows(spec, [row.values() for row in run_query(client, query, config)])
 
     def count_command(self, table: str) -> str:
         return f"bq query --use_legacy_sql=false 'select count(*) from {self.project.dataset}.{table}'"
@@ -182,4 +181,4 @@ class BigQueryWarehouse:
         names = {mart: quoted(f"{self.project.project}.{self.marts_dataset}.{mart}") for mart in marts}
         config = query_config(self.project, {"pipeline": "tlc", "step": "report"})
         with self.project.connect_bigquery("the report") as client:
-            return [dict(row) for row in client.query_and_wait(query.format(**names), job_config=config)]
+            return [dict(row) for row in run_query(client, query.format(**names), config)]
