@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import zip_longest
@@ -120,23 +120,13 @@ def _map(data: ReportData, pickups: list[Pickups]) -> Chart:
     """Returns the map, shaded by pick-ups; with `map.js` the reader selects service, month and measure."""
     values = _map_values(data, pickups)
     services = sorted(values, key=lambda service: -sum(values[service][_ALL][0]))
-    outlines = zone_outlines()
+    zones = list(zone_outlines()["zones"])
     shown = services[0]
-    trips = dict(zip(outlines["zones"], values[shown][_ALL][0], strict=True))
+    trips = dict(zip(zones, values[shown][_ALL][0], strict=True))
     limits = _limits(trips.values())
     rows = data.rows("select_zone_names", "dim_zones")
     named = {int(row["zone_id"]): f"{row['zone']}, {row['borough']}" for row in rows}
-    names = {zone: named.get(int(zone), f"Zone {zone}") for zone in outlines["zones"]}
-
-    def draw(_: int) -> Svg:
-        paths = "".join(
-            f'<path data-zone="{zone}" d="{path}" tabindex="-1" fill-opacity="{_shade(trips[zone], limits)}">'
-            f"<title>{escape(names[zone])}: {trips[zone]:,} pick-ups</title></path>"
-            for zone, path in outlines["zones"].items()
-        )
-        svg = Svg(outlines["width"], outlines["height"])
-        svg.raw(f'<g class="zones" fill="{colour_of(shown)}" stroke="var(--grid)" stroke-width="1">{paths}</g>')
-        return svg
+    names = {zone: named.get(int(zone), f"Zone {zone}") for zone in zones}
 
     months = sorted({month for of in values.values() for month in of if month != _ALL}, reverse=True)
     complete = {month for _, month in data.complete}
@@ -147,7 +137,7 @@ def _map(data: ReportData, pickups: list[Pickups]) -> Chart:
         "legend": list(zip_longest(_SHADES, map(short, limits), fillvalue="")),
         "data": {
             "names": names,
-            "zones": list(outlines["zones"]),
+            "zones": zones,
             "values": values,
             "colours": {service: colour_of(service) for service in services},
             "shades": _SHADES,
@@ -155,7 +145,19 @@ def _map(data: ReportData, pickups: list[Pickups]) -> Chart:
     }
     most = names[max(trips, key=lambda zone: trips[zone])]
     sentence = f"The darker a zone, the more {shown.lower()} taxis were taken there: most in {most}."
-    return Chart("map", draw, sentence, map_form=form)
+    return Chart("map", lambda _: _draw_map(names, trips, limits, colour_of(shown)), sentence, map_form=form)
+
+
+def _draw_map(names: Mapping[str, str], trips: Mapping[str, int], limits: list[int], colour: str) -> Svg:
+    outlines = zone_outlines()
+    paths = "".join(
+        f'<path data-zone="{zone}" d="{path}" tabindex="-1" fill-opacity="{_shade(trips[zone], limits)}">'
+        f"<title>{escape(names[zone])}: {trips[zone]:,} pick-ups</title></path>"
+        for zone, path in outlines["zones"].items()
+    )
+    svg = Svg(outlines["width"], outlines["height"])
+    svg.raw(f'<g class="zones" fill="{colour}" stroke="var(--grid)" stroke-width="1">{paths}</g>')
+    return svg
 
 
 def _map_values(data: ReportData, pickups: list[Pickups]) -> dict[str, dict[str, list[list[int]]]]:
