@@ -151,6 +151,7 @@ def test_load_build_and_report_go_the_whole_way(
     assert reported.returncode == 0, reported.stderr
     assert reported.stdout == (tmp_path / "data" / "reports" / "postgres" / "index.html").as_uri() + "\n"
     assert execute(database, "SELECT count(*) > 0 FROM fact_trips") == [(True,)]
+    assert "models: current; report: current; " in pipeline("status").stdout
     forgotten = pipeline("forget", "green", "2019-01").stdout
     assert forgotten.endswith("The models in PostgreSQL still hold it: pipeline build --warehouse postgres\n")
 

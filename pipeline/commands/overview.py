@@ -68,11 +68,12 @@ def overview(entries: Entries, dataset: Dataset | None, wanted: Months | None) -
         states = {spec.name: _month_states(spec, loaded, republished, failed, wanted) for spec in datasets}
         months[name] = {dataset: of_months for dataset, of_months in states.items() if of_months}
     used = [name for name, found in entries.items() if found]
+    current = {name: ModelsMarker(name).exists() for name in used}
     return {
         "loads": loads(entries),
         "months": months,
-        "models_built": {name: warehouse_named(name).last_build() is not None for name in used},
-        "models_current": {name: ModelsMarker(name).exists() for name in used},
+        "models_built": {name: current[name] or warehouse_named(name).last_build() is not None for name in used},
+        "models_current": current,
         "report_written": {name: ReportPage(name).path.exists() for name in used},
         "report_current": {name: ReportPage(name).exists() for name in used},
         "rows_in_quarantine": {

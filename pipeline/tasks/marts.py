@@ -128,10 +128,7 @@ class TripdataPipeline(TripdataTask):
     warehouse = luigi.ChoiceParameter(choices=list(WAREHOUSE_CHOICES), description="which warehouse, or both")
 
     def requires(self) -> list[ModelTripdata]:
-        return [
-            ModelTripdata(taxi=self.taxi, month=self.month, warehouse=warehouse)
-            for warehouse in WAREHOUSE_CHOICES[self.warehouse]
-        ]
+        return [self.clone(ModelTripdata, warehouse=name) for name in WAREHOUSE_CHOICES[self.warehouse]]
 
     def complete(self) -> bool:
         return all(task.complete() for task in [*self.requires(), *self._reports()])
