@@ -11,7 +11,18 @@ from typing import Any, NoReturn
 import psycopg2
 
 from pipeline.command_line import WrongCommandLine
-from pipeline.commands import Parser, add_command, dbt, demo, forget, postgres, services, status, tasks, work
+from pipeline.commands import (
+    Parser,
+    add_command,
+    dbt,
+    demo,
+    forget,
+    load_build_report,
+    postgres,
+    schedule_and_ui,
+    status,
+    tasks,
+)
 from pipeline.errors import INTERRUPTED, PipelineError
 
 _EPILOG = """\
@@ -74,7 +85,7 @@ def _command_parser() -> Parser:
     )
     parser.add_argument("--version", action=_ShowVersion, nargs=0, help="show the version")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for module in (work, tasks, demo, status, forget, postgres, dbt, services):
+    for module in (load_build_report, tasks, demo, status, forget, postgres, dbt, schedule_and_ui):
         module.add_commands(commands)
 
     def show_help(arguments: argparse.Namespace) -> int:
