@@ -15,7 +15,8 @@ import psutil
 import psycopg2
 
 from benchmarks.process import BenchmarkError
-from pipeline.warehouses.postgres.embedded import ensure_running, program, stop
+from pipeline.warehouses.postgres.embedded import ensure_running, stop
+from pipeline.warehouses.postgres.embedded_programs import program
 
 _LONGEST_SETTLING = 60.0
 

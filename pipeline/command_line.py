@@ -22,14 +22,9 @@ from pipeline.errors import nearest
 from pipeline.parameters import CountParameter
 
 UNKNOWN_ARGUMENT, BAD_VALUE, EMPTY_RANGE = 2, 40, 35  # the last two are those of luigi.cfg
-_LUIGI_COUNTS = {
-    "workers": 1,
-    "scheduler-port": 1,
-    "lock-size": 1,
-    "parallel-scheduling-processes": 0,
-}  # and their minimum
+# Luigi's options that are whole numbers, and their minimum.
+_LUIGI_COUNTS = {"workers": 1, "scheduler-port": 1, "lock-size": 1, "parallel-scheduling-processes": 0}
 _RANGES = ("RangeMonthly", "CatchUpMonthly")
-_NO_VALUE = ""
 
 
 class WrongCommandLine(Exception):
@@ -146,7 +141,7 @@ def _check_count(name: str, value: str, least: int) -> None:
 
 
 def _check_range(given: dict[str, str], tasks: list[str]) -> None:
-    of = given.get("of", _NO_VALUE)
+    of = given.get("of", "")
     if of and of not in tasks:
         raise WrongCommandLine(f"--of {of}: {_no_task(of, tasks)}")
     if of and "of-params" in given:

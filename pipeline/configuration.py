@@ -18,7 +18,7 @@ from luigi.task_register import Register
 
 from pipeline.errors import PipelineError, nearest
 from pipeline.files import SHIPPED, data_home
-from pipeline.monitoring.events import register_events
+from pipeline.monitoring import register_events
 from pipeline.worker import register_worker
 
 SHIPPED_CONFIGURATION = SHIPPED / "luigi.cfg"

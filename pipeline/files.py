@@ -1,11 +1,13 @@
-"""Locations of the package's files and data, file locks and atomic writes."""
+"""Locations of the package's files and data, its SQL statements, file locks and atomic writes."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import os
-from collections.abc import Iterator
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 _PACKAGE = Path(__file__).parent
@@ -16,6 +18,7 @@ _IN_CHECKOUT = (CHECKOUT / "luigi.cfg").is_file() and (CHECKOUT / "sql").is_dir(
 SHIPPED = CHECKOUT if _IN_CHECKOUT else _PACKAGE / "shipped"
 SQL = SHIPPED / "sql"
 SAMPLES = SHIPPED / "samples"
+_STATEMENT_NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 
 
 def data_home() -> Path:
@@ -32,20 +35,11 @@ def data_home() -> Path:
 
 @contextlib.contextmanager
 def locked(file: Path) -> Iterator[None]:
-    """Holds a lock that lets one process at a time write a file.
+    """Lets one process at a time write a file, the others wait; the kernel releases the lock of a killed process.
 
     :raises OSError: if the folder is not writable.
     """
-    with exclusive_lock(file.parent / ".locks" / file.name):
-        yield
-
-
-@contextlib.contextmanager
-def exclusive_lock(lock_file: Path) -> Iterator[None]:
-    """Acquires an exclusive lock, waiting if necessary; the kernel releases it if the process is killed.
-
-    :raises OSError: if the lock file cannot be written.
-    """
+    lock_file = file.parent / ".locks" / file.name
     lock_file.parent.mkdir(parents=True, exist_ok=True)
     with lock_file.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -63,3 +57,21 @@ def replace_file(file: Path, content: bytes) -> None:
         part.replace(file)
     finally:
         part.unlink(missing_ok=True)
+
+
+@functools.cache
+def named_statements(folder: str) -> Mapping[str, str]:
+    """Returns the statements in `sql/<folder>/` by the name in the line above each, such as `-- name: delete_load`.
+
+    They have no final semicolons.
+
+    :raises ValueError: if two statements have the same name.
+    """
+    statements: dict[str, str] = {}
+    for file in sorted((SQL / folder).glob("*.sql")):
+        _, *parts = _STATEMENT_NAME.split(file.read_text())
+        for name, text in zip(parts[::2], parts[1::2], strict=True):
+            if name in statements:
+                raise ValueError(f"{file}: there is another statement called {name}")
+            statements[name] = text.strip().removesuffix(";")
+    return statements

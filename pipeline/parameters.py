@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import datetime
 import math
 from typing import Any
 
 import luigi
 
+from pipeline.datasets import monthly_names, parse_month
+from pipeline.datasets.spec import MIRROR, TLC
 from pipeline.errors import PipelineError
 
 
@@ -45,3 +48,47 @@ class DurationParameter(luigi.FloatParameter):
         if not 0 <= number < math.inf:
             raise ValueError(f"'{x}' is not a number from 0 on")
         return number
+
+
+class FlagParameter(luigi.BoolParameter):
+    """True or false. Its option needs a value, as in `--storage-keep-raw false`."""
+
+    parsing = luigi.BoolParameter.EXPLICIT_PARSING
+
+
+class TaxiParameter(luigi.ChoiceParameter[str]):
+    """The name of a dataset with one file per month."""
+
+    def __init__(self) -> None:
+        super().__init__(choices=monthly_names(), description="which dataset")
+
+    def normalize(self, x: str) -> str:
+        names = monthly_names()
+        if x not in names:
+            raise PipelineError(f"--taxi {x}: no monthly dataset is called that; there are: {', '.join(names)}")
+        return x
+
+
+class MonthParameter(luigi.MonthParameter):
+    """A month, such as 2019-01."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(description="which month, such as 2019-01", **options)
+
+    def parse(self, x: str) -> datetime.date:
+        try:
+            return parse_month(x)
+        except ValueError:
+            raise PipelineError(f"--month {x}: not a month such as 2019-01") from None
+
+
+class SourceParameter(luigi.ChoiceParameter[str]):
+    """The source of a file."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            choices=["", MIRROR, TLC],
+            default="",
+            significant=False,
+            description="the source, mirror or tlc; empty: [source] prefer, or else by the month",
+        )

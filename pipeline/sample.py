@@ -24,7 +24,7 @@ _OUTLIERS_PER_FILE = 4  # rows with a wrong date, as in every real file
 _BLANK_TOGETHER = {"vendorid", "store_and_fwd_flag", "ratecodeid", "passenger_count", "payment_type", "trip_type"} | {
     "congestion_surcharge"
 }
-_BOROUGHS = ("Manhattan", "Queens", "Brooklyn", "Bronx", "Staten Island", "EWR", "Unknown")
+_BOROUGHS = ("Manhattan", "Queens", "Brooklyn", "Bronx", "Staten Island", "EWR")
 _ZONES = 265
 
 _VALUES: dict[str, Callable[[random.Random], str]] = {
@@ -97,15 +97,16 @@ def _arrow_type(column: Column) -> Any:
 
 
 def write_zones(folder: Path) -> Path:
-    """Writes a generated zone file below `folder`; returns its path."""
+    """Writes a zone file with made-up names below `folder`; returns its path. As in TLC's, the last two are unknown."""
     zones = Release(dataset_named("zones"))
     path = folder / zones.path_in(zones.source_named())
     path.parent.mkdir(parents=True, exist_ok=True)
     lines = ['"LocationID","Borough","Zone","service_zone"']
     lines += [
         f'{zone},"{_BOROUGHS[zone % len(_BOROUGHS)]}","Sample zone ""{zone}""","Boro Zone"'
-        for zone in range(1, _ZONES + 1)
+        for zone in range(1, _ZONES - 1)
     ]
+    lines += ['264,"Unknown","NV","N/A"', '265,"Unknown","NA","N/A"']  # as in TLC's own file
     path.write_bytes("".join(line + "\r\n" for line in lines).encode())
     return path
 

@@ -17,11 +17,11 @@ import luigi.configuration
 from pipeline.datasets import Release
 from pipeline.datasets.spec import MIRROR, TLC
 from pipeline.errors import PipelineError
+from pipeline.extract import VerificationOptions
 from pipeline.extract.download import HttpOptions
-from pipeline.extract.extraction import VerificationOptions
 from pipeline.extract.locations import RELEASE_MIRROR, TLC_SITE, Location, locations
 from pipeline.files import data_home
-from pipeline.parameters import CountParameter, DurationParameter
+from pipeline.parameters import CountParameter, DurationParameter, FlagParameter
 
 _VALUE_OF = re.compile(r"value of '(\w+)'")  # in Luigi's message
 _INTERPOLATION = "write %% for %, and use only variables that are set in ${...}"
@@ -70,14 +70,12 @@ class SourceSettings(Section, section="source"):
     prefer: str = luigi.ChoiceParameter(
         choices=["", MIRROR, TLC], default="", description="the source to take, mirror or tlc; empty: by the month"
     )
-    any_month: bool = luigi.BoolParameter(
+    any_month: bool = FlagParameter(
         default=False,
-        parsing=luigi.BoolParameter.EXPLICIT_PARSING,
         description="accept files even if most of their rows are of another month",
     )
-    ignore_unknown_columns: bool = luigi.BoolParameter(
+    ignore_unknown_columns: bool = FlagParameter(
         default=False,
-        parsing=luigi.BoolParameter.EXPLICIT_PARSING,
         description="leave out columns that the dataset does not declare, even if they have values",
     )
     connect_timeout: float = DurationParameter(default=10, description="seconds to wait for a connection")
@@ -126,9 +124,8 @@ class StorageSettings(Section, section="storage"):
         description="the folder for raw files, the embedded database, reports, logs and metrics; a relative one is"
         " below the checkout, or the folder of the configuration file that names it",
     )
-    keep_raw: bool = luigi.BoolParameter(
+    keep_raw: bool = FlagParameter(
         default=True,
-        parsing=luigi.BoolParameter.EXPLICIT_PARSING,
         description="keep a raw file after it has been loaded",
     )
 
@@ -154,9 +151,9 @@ class StorageSettings(Section, section="storage"):
         """Returns the folder of dbt's artifacts, logs and parse cache."""
         return self.folder("dbt").resolve()
 
-    def report_folder(self, warehouse: str) -> Path:
-        """Returns the folder of the report on a warehouse."""
-        return self.folder("reports") / warehouse
+    def report_page(self, warehouse: str) -> Path:
+        """Returns the page of the report on a warehouse."""
+        return self.folder("reports") / warehouse / "index.html"
 
     def postgres_folder(self) -> Path:
         """Returns the data folder of the embedded server."""
@@ -217,9 +214,8 @@ class DbtSettings(Section, section="dbt"):
         description="the schema or dataset for the models; empty: that of the loaded tables",
     )
     threads: int = CountParameter(least=1, default=4, description="how many models and tests to run at once")
-    known_vendors_only: bool = luigi.BoolParameter(
+    known_vendors_only: bool = FlagParameter(
         default=False,
-        parsing=luigi.BoolParameter.EXPLICIT_PARSING,
         description="leave trips without a vendor out of the marts",
     )
 
@@ -258,9 +254,8 @@ class UiSettings(Section, section="ui"):
         default="127.0.0.1", description="the address to listen on; Luigi has no authentication"
     )
     port: int = luigi.IntParameter(default=8082, description="the port to listen on")
-    expose: bool = luigi.BoolParameter(
+    expose: bool = FlagParameter(
         default=False,
-        parsing=luigi.BoolParameter.EXPLICIT_PARSING,
         description="allow an address that other machines can reach",
     )
     hosts: str = luigi.Parameter(default="", description="additional host names of this server, separated by commas")
@@ -300,9 +295,7 @@ class AlertSettings(Section, section="alerts"):
     webhook_url: str = luigi.Parameter(
         default="", significant=False, description="the URL to POST alerts to, in Slack's JSON; empty: none"
     )
-    tell_success: bool = luigi.BoolParameter(
-        default=False, parsing=luigi.BoolParameter.EXPLICIT_PARSING, description="also send alerts for successful tasks"
-    )
+    tell_success: bool = FlagParameter(default=False, description="also send alerts for successful tasks")
     link: str = luigi.Parameter(
         default="", description="the link in alerts; empty: the task's page in the central scheduler"
     )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import luigi
 
 from pipeline.datasets import Release
-from pipeline.report.digest import digest_in, report_digest
+from pipeline.report import digest_in, report_digest
 from pipeline.settings import DbtSettings, StorageSettings
 from pipeline.transform.build import current_build
 from pipeline.warehouses import object_store, warehouse_named
@@ -75,7 +75,7 @@ class ReportPage(luigi.Target):
 
     def __init__(self, warehouse: str):
         self.warehouse = warehouse
-        self.path = StorageSettings().report_folder(warehouse) / "index.html"
+        self.path = StorageSettings().report_page(warehouse)
 
     def __str__(self) -> str:
         return str(self.path)

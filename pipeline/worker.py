@@ -17,8 +17,8 @@ from luigi.task_status import DONE, FAILED, PENDING
 from luigi.tools.range import RangeBase
 
 from pipeline.errors import INTERRUPTED
-from pipeline.monitoring.events import begin_logging, open_log, scheduling_failed
-from pipeline.monitoring.logs import error_summary
+from pipeline.monitoring import open_log, scheduling_failed
+from pipeline.monitoring.logs import error_summary, set_up_logs
 
 logger = logging.getLogger("luigi-interface")
 
@@ -145,7 +145,7 @@ class WorkerFactory(luigi.interface._WorkerSchedulerFactory):
     def create_worker(
         self, scheduler: luigi.scheduler.Scheduler, worker_processes: int, assistant: bool = False
     ) -> Worker:
-        begin_logging()
+        set_up_logs()
         return Worker(scheduler=scheduler, worker_processes=worker_processes, assistant=assistant)
 
 

@@ -24,8 +24,8 @@ from gcp import Emulators, GoogleCloud, emulators, new_google_cloud
 from http_source import HttpSource, http_source
 
 from pipeline.datasets import Dataset, Release, dataset_named, parse_month
+from pipeline.extract import extract_release, extracted_file
 from pipeline.extract.download import HttpOptions, download
-from pipeline.extract.extraction import extract_release, extracted_file
 from pipeline.extract.locations import locations
 from pipeline.extract.partial_download import PartialDownload
 from pipeline.progress import silent

@@ -18,8 +18,9 @@ from trips import job_of
 from pipeline.datasets import Dataset, Release, dataset_named
 from pipeline.progress import silent
 from pipeline.warehouses import LoadJob, LoadObserver
-from pipeline.warehouses.bigquery.ledger import BigQueryEntry, read_snapshot
+from pipeline.warehouses.bigquery.ledger import read_snapshot
 from pipeline.warehouses.bigquery.loading import forget, load
+from pipeline.warehouses.bigquery.markers import BigQueryEntry
 from pipeline.warehouses.bigquery.objects import ReleaseObject, upload
 
 FAMILY = "LoadTripdataToBigQuery"

@@ -13,7 +13,7 @@ from pathlib import Path
 from central import free_port
 from conftest import CHECKOUT
 
-from pipeline.warehouses.postgres.embedded import program
+from pipeline.warehouses.postgres.embedded_programs import program
 
 # The embedded server's library makes this user where the tests run as root, which PostgreSQL refuses.
 AS_SERVER = {"user": "pgserver"} if os.geteuid() == 0 else {}

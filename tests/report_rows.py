@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pipeline.datasets import parse_month
+from pipeline.files import named_statements
 from pipeline.report.sections import LoadedFile, ReportData
-from pipeline.warehouses.statements import named_statements
+from pipeline.warehouses.ledger import LedgerEntry
 
 ASTORIA = (7, "Astoria", "Queens")
 HARLEM = (74, "East Harlem North", "Manhattan")
@@ -38,22 +39,21 @@ def report_data(
 ) -> ReportData:
     """Of each service: 40 trips at 08:00 and 20 at 20:00 of the first days of its months, a dollar, a mile, ten minutes
     each; the first zone has two thirds of them. On each misdated day there is one more."""
-    marts, files, quality = Marts(), [], {}
+    marts, files = Marts(), []
     for service, names in months.items():
         money = service not in without_fares
         for month in map(parse_month, names):
             made = min(days, calendar.monthrange(month.year, month.month)[1])
             _add_month(marts, service, month, made, zones, money)
-            file = _file(service, month, 60 * made)
-            files.append(file)
-            quality[file.filename] = _quality(file, 60 * made, money)
+            load, quality = _load(service, month, 60 * made), _quality(service, 60 * made, money)
+            files.append(LoadedFile(service, f"{month:%Y-%m}", load, quality))
         for day in misdated:
             marts.rows["select_months"].append(_month(service, day, 1, 1, money))
             marts.rows["select_zones"].append(_zone(service, day, zones[0], 1, money))
     marts.rows["select_zone_names"] = [
         {"zone_id": zone[0], "zone": zone[1], "borough": zone[2]} for zone in zones if zone
     ]
-    return ReportData(marts, files, quality, LOADED_AT)  # type: ignore[arg-type]
+    return ReportData(marts, files, LOADED_AT)  # type: ignore[arg-type]
 
 
 def _add_month(marts: Marts, service: str, month: datetime.date, days: int, zones: Sequence[Any], money: bool) -> None:
@@ -109,30 +109,32 @@ def _zone(service: str, day: datetime.date, zone: Any, trips: int, money: bool) 
     }  # fmt: skip
 
 
-def _file(service: str, month: datetime.date, trips: int) -> LoadedFile:
+def _load(service: str, month: datetime.date, trips: int) -> LedgerEntry:
     name = service.lower()
-    return LoadedFile(
-        filename=f"{name}_tripdata_{month:%Y-%m}.csv",
-        service=service,
-        month=f"{month:%Y-%m}",
-        source=f"https://releases.example/{name}/{month:%Y-%m}.csv.gz",
-        read=trips + 10,
-        duplicate=3,
-        rejected=2,
-        loaded=trips + 5,
-        loaded_at=LOADED_AT,
+    return LedgerEntry(
+        task_family="LoadTripdata",
+        partition_key=f"{name}/{month:%Y-%m}",
+        target_table=f"{name}_tripdata",
+        source_url=f"https://releases.example/{name}/{month:%Y-%m}.csv.gz",
+        source_bytes=0,
+        source_sha256="",
+        rows_read=trips + 10,
+        rows_loaded=trips + 5,
+        rows_duplicate=3,
+        rows_rejected=2,
+        spec_version=1,
+        started_at=LOADED_AT,
     )
 
 
-def _quality(file: LoadedFile, trips: int, money: bool) -> dict[str, Any]:
+def _quality(service: str, trips: int, money: bool) -> dict[str, Any]:
     checks = ("unknown_pickup_times", "unknown_pickup_zones", "unknown_dropoff_zones", "negative_fares")
     others = ("unknown_amounts", "zero_distances", "no_durations")
     return {
         **dict.fromkeys((*checks, *others), 0),
-        "filename": file.filename,
-        "service": file.service,
+        "service": service,
         "has_fares": money,
-        "trips": file.loaded,
+        "trips": trips + 5,
         "reported": trips,
         "outside_month": 1,
         "unknown_vendors": trips // 4,

@@ -11,8 +11,8 @@ from pathlib import Path
 import luigi.configuration
 import pytest
 
-from pipeline.monitoring.alerts import Alert, AlertState, Message, Status, Subject
-from pipeline.monitoring.channels import Mail
+from pipeline.monitoring.alerts import Alert, AlertState, Status, Subject
+from pipeline.monitoring.channels import Mail, Message
 
 MONTH = Subject("LoadTripdata_1", "LoadTripdata", {"taxi": "green", "month": "2019-01"})
 OTHER = Subject("LoadTripdata_2", "LoadTripdata", {"taxi": "green", "month": "2019-02"})

@@ -15,7 +15,7 @@ import pytest
 from conftest import CHECKOUT
 
 import pipeline.tasks
-from pipeline.warehouses.statements import named_statements
+from pipeline.files import named_statements
 
 PACKAGE = CHECKOUT / "pipeline"
 MODULES = {
@@ -32,7 +32,7 @@ ALLOWED = {
     "sample": {"datasets"},
     "releases": {"datasets"},
     "extract": {"releases", "datasets"},
-    "parameters": set(),
+    "parameters": {"datasets"},
     "settings": {"extract", "datasets", "parameters"},
     "warehouses": {"settings", "releases", "extract", "datasets"},
     "transform": {"warehouses", "datasets"},
@@ -53,7 +53,7 @@ ALLOWED = {
     "worker": {"monitoring"},
     "configuration": {"worker", "monitoring", "tasks"},
     "command_line": {"parameters"},
-    "schedule": {"datasets"},
+    "schedule": {"settings", "datasets"},
     "ui": {"monitoring", "schedule", "report", "transform", "warehouses", "settings", "datasets", "tasks"},
     "commands": {
         "command_line",
@@ -68,15 +68,12 @@ ALLOWED = {
         "extract",
         "datasets",
     },
-    "arguments": {"datasets"},
-    "options": {"arguments", "command_line", "commands", "datasets", "warehouses"},
-    "__main__": {"command_line", "options"},
+    "__main__": {"command_line", "commands"},
     "": {"configuration", "command_line", "tasks"},
 }
 KNOW_LUIGI = {
     "",
     "configuration",
-    "arguments",
     "command_line",
     "parameters",
     "commands",

@@ -27,11 +27,11 @@ COMMANDS = (
     "tasks",
     "demo",
     "status",
-    "psql",
-    "dbt",
-    "adopt",
     "forget",
+    "psql",
+    "adopt",
     "stop",
+    "dbt",
     "schedule",
     "ui",
     "help",
@@ -80,7 +80,7 @@ def test_status_shows_months_at_a_glance(luigi: Run, pipeline: Run, mirror: Path
 
     shown = pipeline("status").stdout
     assert "\ngreen      2019  +   -   !   +\n" in shown
-    assert "models: out of date; report: out of date; rows in quarantine: 0\n" in shown
+    assert "models: not built yet; report: not written yet; rows in quarantine: 0\n" in shown
     found = json.loads(pipeline("status", "--grid", "--json").stdout)
     assert found["months"]["postgres"] == {
         "green": {"2019-01": "loaded", "2019-02": "missing", "2019-03": "failed", "2019-04": "loaded"}
@@ -286,10 +286,8 @@ def test_help_names_every_command_and_so_do_the_pages(pipeline: Run) -> None:
     assert pipeline("help", "load").stdout == pipeline("load", "--help").stdout
     assert re.fullmatch(r"pipeline \d+\.\d+\.\d+\n", pipeline("--version").stdout)
 
-    modules = {path.stem for path in (CHECKOUT / "pipeline" / "commands").glob("*.py")} - {"__init__"}
-    assert modules == set(COMMANDS) - {"help"}
     text = "".join(path.read_text() for path in (CHECKOUT / "README.md", *(CHECKOUT / "docs").glob("*.md")))
-    for command in modules:
+    for command in set(COMMANDS) - {"help"}:
         assert f"pipeline {command}" in text, f"`pipeline {command}` is in no page"
 
 

@@ -25,7 +25,8 @@ from conftest import BIN, CHECKOUT, start_command
 from password_server import password_server
 from waiting import eventually
 
-from pipeline.warehouses.postgres.embedded import SETTINGS, program
+from pipeline.warehouses.postgres.embedded_programs import program
+from pipeline.warehouses.postgres.embedded_server import SETTINGS
 
 FILE = CHECKOUT / "docker-compose.yml"
 PAGE = CHECKOUT / "docs" / "containers.md"

@@ -22,9 +22,8 @@ from waiting import eventually
 
 from pipeline.warehouses.postgres import embedded_programs
 from pipeline.warehouses.postgres.connection import PostgresDatabase
-from pipeline.warehouses.postgres.embedded import ensure_running, last_use_file, server_lock, stop
+from pipeline.warehouses.postgres.embedded import ensure_running, last_use_file, server_lock, stop, watch
 from pipeline.warehouses.postgres.embedded_server import EmbeddedServer
-from pipeline.warehouses.postgres.embedded_watchdog import watch
 
 COUNT = ("psql", "-c", "SELECT count(*) FROM green_tripdata")
 LOAD = ("--module", "pipeline", "LoadTripdata", "--taxi", "green", "--month", "2019-01")

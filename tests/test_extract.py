@@ -18,8 +18,8 @@ from http_source import Fault, HttpSource
 
 from pipeline.datasets import Dataset, Release, dataset_named
 from pipeline.errors import PipelineError
+from pipeline.extract import ExtractedFile, extract_release, remove_extracted
 from pipeline.extract import locations as extract_locations
-from pipeline.extract.extraction import ExtractedFile, extract_release, remove_extracted
 from pipeline.extract.locations import locations
 from pipeline.progress import Progress, silent
 

@@ -18,7 +18,7 @@ from waiting import eventually
 
 from pipeline.datasets import Dataset, Release, dataset_named
 from pipeline.errors import PipelineError
-from pipeline.extract.extraction import ExtractedFile, extract_release
+from pipeline.extract import ExtractedFile, extract_release
 from pipeline.extract.locations import locations
 from pipeline.progress import silent
 from pipeline.sample import write_month

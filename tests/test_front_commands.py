@@ -14,12 +14,12 @@ from trips import HEADER, trip, trips
 
 import pipeline.tasks
 from pipeline.command_line import check_command_line
-from pipeline.commands.load import LoadRequest
 from pipeline.commands.tasks import example
 from pipeline.datasets import dataset_named
 from pipeline.datasets.month_range import Months
 from pipeline.errors import PipelineError
 from pipeline.sample import write_zones
+from pipeline.tasks.load_request import LoadRequest
 from pipeline.warehouses.postgres.connection import PostgresDatabase
 
 MONTH = datetime.date(2019, 1, 1)
@@ -80,9 +80,9 @@ def test_range_is_cut_to_what_is_published_so_far() -> None:
     ],
 )
 def test_luigi_line_says_the_same(months: str, options: dict[str, Any], line: str) -> None:
-    wanted = LoadRequest(dataset_named("green"), Months.parse(months), ("postgres",), **options)
-    assert shlex.join(wanted.arguments("postgres")) == line
-    check_command_line(wanted.arguments("postgres"))
+    wanted = LoadRequest(dataset_named("green"), Months.parse(months), "postgres", **options)
+    assert shlex.join(wanted.arguments()) == line
+    check_command_line(wanted.arguments())
 
 
 def test_range_is_loaded_and_a_second_time_does_nothing(
@@ -151,6 +151,7 @@ def test_load_build_and_report_go_the_whole_way(
     assert reported.returncode == 0, reported.stderr
     assert reported.stdout == (tmp_path / "data" / "reports" / "postgres" / "index.html").as_uri() + "\n"
     assert execute(database, "SELECT count(*) > 0 FROM fact_trips") == [(True,)]
+    assert "models: current; report: current; " in pipeline("status").stdout
     forgotten = pipeline("forget", "green", "2019-01").stdout
     assert forgotten.endswith("The models in PostgreSQL still hold it: pipeline build --warehouse postgres\n")
 

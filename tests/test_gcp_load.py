@@ -21,15 +21,15 @@ from pipeline.datasets import Dataset, Release, dataset_named, parse_month
 from pipeline.errors import PipelineError
 from pipeline.progress import silent
 from pipeline.sample import write_month
-from pipeline.warehouses import LoadJob, LoadObserver
-from pipeline.warehouses.bigquery.checksums import file_checksums as bigquery_checksums
+from pipeline.warehouses import LoadJob
 from pipeline.warehouses.bigquery.loading import forget
 from pipeline.warehouses.bigquery.objects import upload
 from pipeline.warehouses.bigquery.tables import partitioning
+from pipeline.warehouses.bigquery.warehouse import BigQueryWarehouse
 from pipeline.warehouses.checksums import differences
 from pipeline.warehouses.postgres.connection import PostgresDatabase
-from pipeline.warehouses.postgres.file_checksums import file_checksums as postgres_checksums
 from pipeline.warehouses.postgres.loading import load
+from pipeline.warehouses.postgres.partitions import file_checksums as postgres_checksums
 
 FEBRUARYS_FILE = "green_tripdata_2019-02.csv"
 
@@ -164,9 +164,9 @@ def test_parquet_month_is_the_same_in_both_warehouses(
     assert loadable.rows(ids.format(id="TO_HEX(unique_row_id)")) == execute(database, ids.format(id="unique_row_id"))
     with contextlib.closing(database.connect()) as connection:
         ours = postgres_checksums(connection, database.schema, release)
-    theirs = bigquery_checksums(loadable.place, release, entry, LoadObserver())
+    theirs = BigQueryWarehouse(loadable.place, loadable.place.dataset, 1, Path()).checksums(release)
     assert sum(day.rows for day in ours.values()) == 401 and len(ours) > 30
-    assert differences(ours, theirs, release.dataset) == []
+    assert differences(ours, theirs) == []
 
 
 def test_spec_that_gains_a_column_adds_it_and_reloads_nothing(loadable: GoogleCloud, tmp_path: Path) -> None:

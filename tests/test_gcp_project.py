@@ -24,10 +24,10 @@ from pipeline.datasets import Release, dataset_named
 from pipeline.errors import PipelineError
 from pipeline.sample import write_month
 from pipeline.warehouses.bigquery.client import GoogleProject
+from pipeline.warehouses.bigquery.file_rows import FileRows
 from pipeline.warehouses.bigquery.jobs import query_config
 from pipeline.warehouses.bigquery.resources import create_resources, missing_resources
 from pipeline.warehouses.bigquery.sql_text import statement
-from pipeline.warehouses.bigquery.transactions import FileRows
 from pipeline.warehouses.postgres.connection import PostgresDatabase
 
 pytestmark = pytest.mark.gcp

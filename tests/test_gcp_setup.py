@@ -120,7 +120,7 @@ def test_unset_project_is_told(google_cloud: GoogleCloud, luigi: Run) -> None:
 
 def test_unreachable_service_is_told_soon(google_cloud: GoogleCloud, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:1")
-    monkeypatch.setattr("pipeline.warehouses.bigquery.google_errors._RETRY_SECONDS", 0.1)
+    monkeypatch.setattr("pipeline.warehouses.bigquery.client._RETRY_SECONDS", 0.1)
 
     place, looks = google_cloud.place, ThreadPoolExecutor(2)
     resources = looks.submit(missing_resources, place)

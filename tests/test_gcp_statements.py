@@ -17,18 +17,18 @@ from trips import FEBRUARY, job_of
 
 from pipeline.datasets import Column, Dataset, Release, all_datasets, dataset_named
 from pipeline.datasets.spec import LEDGER, QUARANTINE
+from pipeline.files import named_statements
 from pipeline.progress import silent
 from pipeline.warehouses.bigquery import sql_text
-from pipeline.warehouses.bigquery.checksums import checksums_statement
 from pipeline.warehouses.bigquery.client import GoogleProject
-from pipeline.warehouses.bigquery.ledger import COLUMNS, LOCK, ledger_fields
+from pipeline.warehouses.bigquery.file_rows import FileRows
+from pipeline.warehouses.bigquery.ledger import LOCK, ledger_fields
+from pipeline.warehouses.bigquery.markers import COLUMNS
 from pipeline.warehouses.bigquery.sql_text import column_text, days_condition, quoted, statement
 from pipeline.warehouses.bigquery.staging import StagedFile
 from pipeline.warehouses.bigquery.tables import quarantine_fields, staging_fields, table_fields
-from pipeline.warehouses.bigquery.transactions import FileRows, forget_script, load_script
 from pipeline.warehouses.postgres.connection import PostgresDatabase
 from pipeline.warehouses.postgres.loading import load
-from pipeline.warehouses.statements import named_statements
 
 PLACE = GoogleProject("my-project", "US", "my-bucket", "tlc", 0)
 STAGING = "my-project.tlc_staging.staged"
@@ -78,10 +78,10 @@ def statements_for(spec: Dataset) -> Iterator[str]:
     for days in (DAYS, ()):
         rows = FileRows(PLACE, Release(spec, FEBRUARY if spec.is_monthly else None), days)
         for columns in (spec.column_names, spec.column_names[:-1]):
-            yield from statements_in(load_script(rows, StagedFile(STAGING, 3, days, columns, "job")))
-        yield from statements_in(forget_script(rows, {spec.table, QUARANTINE}))
+            yield from statements_in(rows.load_script(StagedFile(STAGING, 3, days, columns, "job")))
+        yield from statements_in(rows.forget_script({spec.table, QUARANTINE}))
         if spec.is_monthly:
-            yield checksums_statement(PLACE, spec, rows.days)
+            yield rows.checksums_query()
     if spec.is_monthly:
         yield statement("select_days", event_time=quoted(spec.event_time or ""), staging=quoted(STAGING))
     lock, ledger, columns = quoted(PLACE.table_id(LOCK)), quoted(PLACE.table_id(LEDGER)), ", ".join(COLUMNS)

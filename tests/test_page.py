@@ -7,6 +7,7 @@ import json
 import socket
 import subprocess
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from central import CentralScheduler, central_scheduler
 from conftest import publish, settings, start_command
 from waiting import eventually
 
-from pipeline.ui.processes import writer_of
+from pipeline.monitoring.run_logs import RunSummary
+from pipeline.ui.runs import Writer, writer_of
 from pipeline.warehouses.postgres.connection import PostgresDatabase
 
 JANUARY = {"action": "load", "dataset": "green", "month": "2019-01"}
@@ -212,11 +214,28 @@ def test_run_of_an_earlier_server_or_of_a_terminal_can_be_cancelled(
 
 def test_process_that_has_the_number_of_a_run_by_chance_is_left_alone(tmp_path: Path) -> None:
     with subprocess.Popen(["sleep", "60"]) as other:
-        log = tmp_path / f"20190101T000000-{other.pid}.jsonl"
+        run = RunSummary(f"20190101T000000-{other.pid}", host=socket.gethostname())
+        log = tmp_path / f"{run.id}.jsonl"
         log.touch()
-        assert writer_of(log) is None
+        assert writer_of(log, run) is Writer.ENDED
+        assert writer_of(log, replace(run, host="another")) is Writer.UNKNOWN
         other.kill()
-    assert writer_of(log) is None
+    assert writer_of(log, run) is Writer.ENDED
+
+
+def test_run_that_was_killed_has_stopped_at_once(
+    ui: CentralScheduler, tmp_path: Path, database: PostgresDatabase, mirror: Path
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent_site:
+        environment = settings(tmp_path, database, mirror) | {
+            "PIPELINE__SOURCE__BASE_URL": f"http://127.0.0.1:{silent_site.getsockname()[1]}"
+        }
+        with start_command("luigi", "--module", "pipeline", *FEBRUARY, **environment) as run:
+            eventually(lambda: [each["running"] for each in ask(ui, "runs").json()] == [1])
+            run.kill()
+            run.wait()
+        (found,) = ask(ui, "runs").json()
+        assert (found["status"], found["cancellable"]) == ("stopped", False)
 
 
 def test_nothing_is_started_without_the_token(ui: CentralScheduler) -> None:

@@ -9,14 +9,12 @@ from pathlib import Path
 import pytest
 from conftest import JANUARY, Run, execute
 from gcp import GoogleCloud
-from gcp_trips import ledger_entry
 
 from pipeline.datasets import Release, dataset_named
-from pipeline.warehouses import LoadObserver
-from pipeline.warehouses.bigquery.checksums import file_checksums as checksums_in_bigquery
+from pipeline.warehouses.bigquery.warehouse import BigQueryWarehouse
 from pipeline.warehouses.checksums import FileChecksums, differences
 from pipeline.warehouses.postgres.connection import PostgresDatabase
-from pipeline.warehouses.postgres.file_checksums import file_checksums
+from pipeline.warehouses.postgres.partitions import file_checksums
 
 CHANGES = {
     "DELETE FROM green_tripdata WHERE unique_row_id = {id}": " rows in PostgreSQL, ",
@@ -50,21 +48,20 @@ def test_loads_that_were_compared_are_not_compared_again(luigi: Run, google_clou
 def test_what_differs_is_told(
     luigi: Run, database: PostgresDatabase, tmp_path: Path, google_cloud: GoogleCloud
 ) -> None:
-    spec, entry = dataset_named("green"), ledger_entry(google_cloud)
-    assert entry
-    in_bigquery = checksums_in_bigquery(google_cloud.place, Release(spec, JANUARY), entry, LoadObserver())
+    warehouse = BigQueryWarehouse(google_cloud.place, google_cloud.place.dataset, 1, Path())
+    in_bigquery = warehouse.checksums(Release(dataset_named("green"), JANUARY))
     query = "SELECT unique_row_id, lpep_pickup_datetime::date FROM green_tripdata WHERE trip_type IS NOT NULL LIMIT 1"
     ((row_id, day),) = execute(database, query)
 
     for change, told in CHANGES.items():
         execute(database, "CREATE TABLE kept AS SELECT * FROM green_tripdata WHERE unique_row_id = %s", row_id)
         execute(database, change.format(id=f"'{row_id}'"))
-        (line,) = differences(checksums_in_postgres(database), in_bigquery, spec)
+        (line,) = differences(checksums_in_postgres(database), in_bigquery)
         assert line.startswith(f"{day}: ") and told in line
         execute(database, "DELETE FROM green_tripdata WHERE unique_row_id IN (%s, md5('x'))", row_id)
         execute(database, "INSERT INTO green_tripdata SELECT * FROM kept")
         execute(database, "DROP TABLE kept")
-    assert differences(checksums_in_postgres(database), in_bigquery, spec) == []
+    assert differences(checksums_in_postgres(database), in_bigquery) == []
 
     execute(database, "DELETE FROM green_tripdata WHERE unique_row_id = %s", row_id)
     assert luigi(*RECONCILE).returncode == 0  # these loads have been compared

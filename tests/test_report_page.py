@@ -137,6 +137,7 @@ def test_nothing_loaded_says_how_to_begin() -> None:
 def test_headlines_and_tables_hold_the_figures() -> None:
     page = Page(html_of("one month"))
 
+    assert "New York taxi trips, January 2019 " in page.text
     # 31 days of 40 and 20 trips, a dollar each.
     assert "$1,860.00" in page.text
     assert re.search(r"Busiest hour\s+\w{3} 08:00", page.text)

@@ -27,7 +27,7 @@ def test_same_arguments_give_the_same_bytes(tmp_path: Path, taxi: str) -> None:
     options = ["--taxi", taxi, "--month", "2019-01", "--rows", "300"]
     command = [sys.executable, "-m", "pipeline.sample", *options, str(tmp_path / "second")]
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    file = tmp_path / "second" / Release(spec, JANUARY).source_path
+    file = tmp_path / "second" / Release(spec, JANUARY).path_in(Release(spec, JANUARY).source_named())
     assert file.read_bytes() == first
     assert (tmp_path / "second" / "misc" / "taxi_zone_lookup.csv").read_bytes() == write_zones(tmp_path).read_bytes()
     assert [line.split(":")[0] for line in shown.splitlines()] == ["generated, not real"] * 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import datetime
 import os
 import re
@@ -16,7 +17,7 @@ from conftest import Run, execute, publish, settings, start_command
 from http_source import Fault, HttpSource
 from waiting import MARKER, eventually, held, until_it_waits
 
-from pipeline.schedule.record import Record
+from pipeline.schedule import catch_ups
 from pipeline.warehouses.postgres.connection import PostgresDatabase
 
 NOW = ("schedule", "--taxi", "green", "--once")
@@ -232,13 +233,13 @@ def test_two_catch_ups_do_not_overlap_even_when_the_first_has_lost_its_schedule(
 
 def test_record_is_replaced_as_a_whole_and_stays_locked(tmp_path: Path) -> None:
     first, second = (datetime.datetime(2024, 1, day, tzinfo=datetime.UTC) for day in (1, 2))
-    record = Record(tmp_path, "green")
+    record = dataclasses.replace(catch_ups(["green"])[0], folder=tmp_path)
     record.save_success(first)
     with (tmp_path / "green").open() as reader, record.locked() as lock:
         record.save_success(second)
         # Not rewritten in place, so that a crash in between leaves one of the two; the lock is not on what is replaced.
         assert datetime.datetime.fromisoformat(reader.read()) == first
-        with Record(tmp_path, "green").locked() as other:
+        with dataclasses.replace(record).locked() as other:
             assert lock is not None and other is None
     assert record.last_success() == second
 

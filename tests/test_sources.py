@@ -18,9 +18,9 @@ from receivers import receivers
 
 from pipeline.datasets import Release, dataset_named, parse_month
 from pipeline.errors import PipelineError, TransientError
+from pipeline.extract import ExtractedFile, VerificationOptions, extract_release
 from pipeline.extract.availability import Edition, find_edition, published_months
 from pipeline.extract.download import download
-from pipeline.extract.extraction import ExtractedFile, VerificationOptions, extract_release
 from pipeline.extract.locations import RELEASE_MIRROR, TLC_SITE, locations, source_url, without_credentials
 from pipeline.extract.partial_download import PartialDownload
 from pipeline.progress import silent

@@ -81,7 +81,7 @@ def test_valid_file_says_all_that_there_is_to_know(tmp_path: Path) -> None:
 
     assert spec.column_names == ("bell", "started")
     assert (spec.row_key, spec.event_time) == (("bell", "started"), "started")
-    assert Release(spec, may).source_path == "tricycles/tricycle_trips_2021-05.csv.gz"
+    assert Release(spec, may).path_in(spec.sources[0]) == "tricycles/tricycle_trips_2021-05.csv.gz"
     assert Release(spec, may).filename == "tricycle_trips_2021-05.csv"
     assert Release(spec, may).key == "tricycles/2021-05"
     assert spec.published_months() == "2021-01 onwards"

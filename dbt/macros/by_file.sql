@@ -11,8 +11,10 @@
     {%- do run_hooks(pre_hooks) -%}
     {%- call statement('by_parallel_workers') -%}
         {#- CREATE TABLE AS may use them; by itself the planner thinks that passing rows on costs more than it does. It
-            also takes the groups of an expression for as many as there are rows, and would sort a month to count them. -#}
-        set local parallel_tuple_cost = 0; set local parallel_setup_cost = 0; set local enable_sort = off;
+            also takes the groups of an expression for as many as there are rows, and would sort a month to count them,
+            and takes nearly all trips to be excluded, and would look each of the others up by a nested loop. -#}
+        set local parallel_tuple_cost = 0; set local parallel_setup_cost = 0;
+        set local enable_sort = off; set local enable_nestloop = off;
     {%- endcall -%}
     {%- if config.get('partitioned') -%}
         {%- do replace_partitions(target_relation, existing, rebuild) -%}

@@ -1,8 +1,8 @@
 {#- The columns that every dataset in fact_trips has in its staging model, in no order that matters. -#}
 {% macro trip_columns() %}
     {{ return([
-        'tripid', 'filename', 'vendorid', 'ratecodeid', 'pickup_locationid', 'dropoff_locationid', 'pickup_datetime',
-        'dropoff_datetime', 'store_and_fwd_flag', 'passenger_count', 'trip_distance', 'trip_type', 'fare_amount', 'extra',
+        'tripid', 'filename', 'vendorid', 'ratecodeid', 'pickup_locationid', 'dropoff_locationid', 'pickup_zone_code',
+        'dropoff_zone_code', 'pickup_datetime', 'dropoff_datetime', 'store_and_fwd_flag', 'passenger_count', 'trip_distance', 'trip_type', 'fare_amount', 'extra',
         'mta_tax', 'tip_amount', 'tolls_amount', 'ehail_fee', 'improvement_surcharge', 'total_amount',
         'congestion_surcharge', 'airport_fee', 'cbd_congestion_fee', 'request_source', 'payment_type',
     ]) }}
@@ -10,7 +10,7 @@
 
 {#- What the trips of a service without fares are counted from: the columns that both kinds have. -#}
 {% macro counted_columns() %}
-    {{ return(['filename', 'pickup_locationid', 'dropoff_locationid', 'pickup_datetime', 'dropoff_datetime', 'trip_distance']) }}
+    {{ return(['filename', 'pickup_zone_code', 'pickup_datetime', 'dropoff_datetime', 'trip_distance']) }}
 {% endmacro %}
 
 {#- The staging models of the datasets whose trips are in fact_trips or, with facts=false, of the others, as one. -#}
@@ -37,4 +37,13 @@
 {#- Whether a day is not of the month that a release file is named after. -#}
 {% macro outside_month(day, filename) -%}
     {{ dbt.date_trunc('month', 'cast(' ~ day ~ ' as timestamp)') }} <> cast({{ dbt.concat(["left(right(" ~ filename ~ ", 11), 7)", "'-01'"]) }} as timestamp)
+{%- endmacro %}
+
+{#- What is unlikely in trips, as counts: of all of them, or of an hour's. -#}
+{% macro quality_counts() -%}
+    count(case when has_fares and vendorid is null then 1 end) as unknown_vendors,
+        count(case when fare_amount < 0 then 1 end) as negative_fares,
+        count(case when has_fares and (fare_amount is null or total_amount is null) then 1 end) as unknown_amounts,
+        count(case when trip_distance = 0 then 1 end) as zero_distances,
+        count(case when has_no_duration then 1 end) as no_durations
 {%- endmacro %}

@@ -21,7 +21,12 @@ with facts as (
 ),
 
 loaded as (
-    select filename, sum(trips) as trips, sum(reported) as reported, count(*) as entries
+    select
+        filename,
+        sum(trips) as trips,
+        sum(reported) as reported,
+        sum(excluded) as excluded,
+        count(*) as entries
     from {{ ref('file_quality') }}
     where has_fares and {{ is_of_the_build }}
     group by filename
@@ -42,7 +47,7 @@ by_hour as (
 )
 
 select
-    loaded.filename, loaded.trips as trips_loaded, loaded.reported, facts.trips, facts.invalid,
+    loaded.filename, loaded.trips as trips_loaded, loaded.reported, loaded.excluded, facts.trips, facts.invalid,
     facts.total_amount, by_zone.total_amount as total_by_zone, by_hour.total_amount as total_by_hour
 from loaded
 full outer join facts on loaded.filename = facts.filename
@@ -52,6 +57,7 @@ where
     facts.invalid > 0
     or loaded.filename is null
     or loaded.entries > 1
+    or loaded.trips <> loaded.reported + loaded.excluded
     or coalesce(facts.trips, 0) <> loaded.reported
     or by_zone.trips is distinct from facts.trips
     or by_hour.trips is distinct from facts.trips

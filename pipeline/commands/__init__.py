@@ -1,12 +1,133 @@
-"""The commands of `pipeline`, one per module. Those that load, build and report run Luigi tasks."""
+"""What the commands of `pipeline` share: their parser, with errors in one line, their arguments, and running `luigi`.
+
+Each module declares its commands in `add_commands`. Those that load, build and report run Luigi tasks.
+"""
 
 from __future__ import annotations
 
+import argparse
+import os
+import re
 import shlex
+import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any, NoReturn, TypeAlias
 
 from luigi.retcodes import run_with_retcodes
+from luigi.task_register import Register
+
+from pipeline.command_line import WrongCommandLine
+from pipeline.datasets import Dataset, all_datasets, dataset_named
+from pipeline.datasets.month_range import Months
+from pipeline.errors import nearest
+from pipeline.tasks.base import WAREHOUSE_CHOICES
+
+_INVALID_CHOICE = re.compile(r"invalid choice: '(?P<word>.*)' \(choose from (?P<known>.*)\)")
+_UNKNOWN = re.compile(r"unrecognized arguments: (?P<word>--[\w-]+)")
+_HERE = Path()
+_ANOTHER_MONTH = re.compile(r"unrecognized arguments: \d{4}")
+
+
+class Parser(argparse.ArgumentParser):
+    """Accepts no abbreviated options; reports an error in one line, with a suggestion, and exits with 2."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"allow_abbrev": False, **options})
+
+    def error(self, message: str) -> NoReturn:
+        if found := _INVALID_CHOICE.search(message):
+            known = [word.strip("' ") for word in found["known"].split(",")]
+            message += nearest(found["word"], known, "did you mean {}?", start="; ")
+            if found["word"] in Register.task_names() and found["word"].lower() not in known:
+                message = f"{found['word']} is a task: luigi --module pipeline {found['word']} …"
+        elif found := _UNKNOWN.search(message):
+            options = [option for action in self._actions for option in action.option_strings]
+            message += nearest(found["word"], options, "did you mean {}?", start="; ")
+        elif _ANOTHER_MONTH.search(message):
+            message += "; several months are given as a range: 2020-03..2020-07"
+        self.exit(2, f"{self.prog}: {message}\n")
+
+
+Commands: TypeAlias = "argparse._SubParsersAction[Parser]"
+
+
+def add_command(
+    commands: Commands, name: str, summary: str, run: Callable[[argparse.Namespace], int], takes_more: bool = False
+) -> Parser:
+    """Adds a command that `run` executes and returns its parser.
+
+    With `takes_more`, the arguments that it does not declare are allowed, `--help` included, and given in `rest`.
+    """
+    description = f"{summary[0].upper()}{summary[1:]}."
+    command = commands.add_parser(name, help=summary, description=description, add_help=not takes_more)
+    command.set_defaults(run=run, parser=command, takes_more=takes_more)
+    return command
+
+
+def add_warehouses(command: Parser) -> None:
+    """Adds the option `--warehouse`, whose values are the keys of `WAREHOUSE_CHOICES`."""
+    command.add_argument(
+        "--warehouse", choices=list(WAREHOUSE_CHOICES), default="postgres", help="which warehouse, or both"
+    )
+
+
+def add_dataset(command: Parser, names: Iterable[str], help_suffix: str = "", **options: Any) -> None:
+    """Adds the argument `dataset`, one of the names."""
+    known = list(names)
+    command.add_argument("dataset", choices=known, metavar="DATASET", help=one_of(known) + help_suffix, **options)
+
+
+def add_months(command: Parser) -> None:
+    """Adds the argument `months`, which can be omitted."""
+    what = "a month (2020-04), a range (2020-03..2020-07) or a year (2020)"
+    command.add_argument("months", nargs="?", type=_months, metavar="MONTHS", help=what)
+
+
+def add_files(command: Parser) -> None:
+    """Adds a dataset and months as arguments and as options, for `chosen_files`."""
+    add_dataset(command, all_datasets(), nargs="?")
+    add_months(command)
+    command.add_argument("--taxi", choices=list(all_datasets()), metavar="DATASET", help="the dataset, as an option")
+    command.add_argument("--month", type=_months, metavar="MONTHS", help="the months, as an option")
+
+
+def chosen_files(arguments: argparse.Namespace) -> tuple[Dataset | None, Months | None]:
+    """Returns the dataset and the months, which are given as arguments or as options."""
+    a = arguments
+    if (a.dataset and a.taxi) or (a.months and a.month):
+        raise WrongCommandLine("the dataset and the months can be given only once")
+    name = a.dataset or a.taxi
+    return dataset_named(name) if name else None, a.months or a.month
+
+
+def check_months(command: str, dataset: Dataset, months: Months | None) -> None:
+    """:raises WrongCommandLine: if the months are missing, or given for a dataset without months."""
+    if dataset.is_monthly and months is None:
+        raise WrongCommandLine(f"which months of {dataset.name}? For example: {command} {dataset.name} 2020-04")
+    if months and not dataset.is_monthly:
+        raise WrongCommandLine(f"{dataset.name} is one file and has no months: {command} {dataset.name}")
+
+
+def one_of(names: Iterable[str]) -> str:
+    """Joins names as in `fhv, green or yellow`."""
+    *others, last = names
+    return f"{', '.join(others)} or {last}"
+
+
+def positive(text: str) -> int:
+    """Parses a positive whole number."""
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 1 on")
+    return int(text)
+
+
+def _months(text: str) -> Months:
+    try:
+        return Months.parse(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def luigi_line(arguments: Iterable[str]) -> str:
@@ -22,3 +143,11 @@ def run_luigi(arguments: list[str]) -> int:
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else 1
     return 0
+
+
+def own_command(folder: Path = _HERE) -> str:
+    """Returns how to call `pipeline` in a folder, whether or not the virtual environment is active."""
+    if shutil.which("pipeline"):
+        return "pipeline"
+    relative = os.path.relpath(sys.argv[0], folder)
+    return relative if not relative.startswith("../..") else str(Path(sys.argv[0]).absolute())

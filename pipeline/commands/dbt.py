@@ -2,30 +2,40 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 
+from pipeline.commands import Commands, add_command
 from pipeline.settings import DbtSettings, StorageSettings
 from pipeline.transform.build import DbtCommand, build_with, refuse_test_of_nothing
 from pipeline.transform.dbt_process import dbt_folders
 from pipeline.transform.project import modelled_datasets
-from pipeline.warehouses import Warehouse, warehouse_named
+from pipeline.warehouses import WAREHOUSES, Warehouse, warehouse_named
 
 _HELP_OPTIONS = {"--help", "-h", "--version", "-V", "-v"}
 _DBT = Path(sys.executable).with_name("dbt")
 
 
-def run(warehouse: str, words: list[str]) -> int:
-    """Runs dbt with the given arguments and exits with its exit code.
+def add_commands(commands: Commands) -> None:
+    """Declares the command."""
+    summary = "run dbt on the configured warehouse; takes dbt's own commands and options"
+    command = add_command(commands, "dbt", summary, _dbt, takes_more=True)
+    command.add_argument("--warehouse", choices=list(WAREHOUSES), default="postgres", help="which warehouse")
+
+
+def _dbt(arguments: argparse.Namespace) -> int:
+    """Runs dbt with the arguments in `rest` and exits with its exit code.
 
     dbt writes to `<storage root>/dbt/target`. A complete `build` is recorded like one of `DbtBuild`. Secrets are not
     passed as arguments, which other users could read.
 
     :raises PipelineError: if `test` is run before anything has been built.
     """
+    words, warehouse = arguments.rest, arguments.warehouse
     if not words or _HELP_OPTIONS & set(words):
         os.execv(_DBT, ["dbt", *words])
     adapter = warehouse_named(warehouse)

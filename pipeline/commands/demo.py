@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-from pipeline.commands import luigi_line
+from pipeline.commands import Commands, add_command, luigi_line, own_command
 from pipeline.errors import PipelineError
 from pipeline.files import SAMPLES, data_home
 
@@ -42,7 +42,12 @@ To load a month from the release site, in another folder:
 """
 
 
-def run() -> int:
+def add_commands(commands: Commands) -> None:
+    """Declares the command."""
+    add_command(commands, "demo", "load, model and report on sample data, in a folder of its own", _demo)
+
+
+def _demo(_: argparse.Namespace) -> int:
     """Runs the demo and prints where the report is; returns 0, or the exit code of the `luigi` command that failed.
 
     :raises PipelineError: if the samples are missing.
@@ -59,7 +64,7 @@ def run() -> int:
             return code
     _run(folder, "pipeline", "status")
     page = folder / "data" / "reports" / "postgres" / "index.html"
-    print(_NEXT.format(page=page.as_uri(), folder=_display_path(folder), pipeline=_command(folder)))
+    print(_NEXT.format(page=page.as_uri(), folder=_display_path(folder), pipeline=own_command(folder)))
     return 0
 
 
@@ -74,11 +79,3 @@ def _run(folder: Path, module: str, *arguments: str) -> int:
 def _display_path(folder: Path) -> str:
     relative = os.path.relpath(folder)
     return relative if not relative.startswith("..") else str(folder)
-
-
-def _command(folder: Path) -> str:
-    """Returns how to call `pipeline` in the folder, whether or not the virtual environment is active."""
-    if shutil.which("pipeline"):
-        return "pipeline"
-    relative = os.path.relpath(sys.argv[0], folder)
-    return relative if not relative.startswith("../..") else str(Path(sys.argv[0]).absolute())

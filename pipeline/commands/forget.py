@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 from pipeline.command_line import WrongCommandLine
-from pipeline.datasets import Dataset, Release
-from pipeline.datasets.month_range import Months
-from pipeline.extract.extraction import remove_extracted
+from pipeline.commands import Commands, add_command, add_files, check_months, chosen_files
+from pipeline.datasets import Release
+from pipeline.extract import remove_extracted
 from pipeline.settings import StorageSettings
 from pipeline.warehouses import Warehouse, configured_warehouses, warehouse_info, warehouse_named
 
 
-def run(dataset: Dataset, months: Months | None, dry_run: bool) -> int:
-    """Removes the files and prints from where; with `dry_run`, only prints where they are.
+def add_commands(commands: Commands) -> None:
+    """Declares the command."""
+    command = add_command(commands, "forget", "remove months everywhere, raw files included, to load them again", _run)
+    add_files(command)
+    command.add_argument("--dry-run", action="store_true", help="show what would be removed, and remove nothing")
 
-    :raises WrongCommandLine: if the months are missing, or given for a dataset without months.
-    """
-    if dataset.is_monthly and months is None:
-        raise WrongCommandLine(f"which months of {dataset.name}? For example: pipeline forget {dataset.name} 2020-04")
-    if months and not dataset.is_monthly:
-        raise WrongCommandLine(f"{dataset.name} is one file and has no months: pipeline forget {dataset.name}")
+
+def _run(arguments: argparse.Namespace) -> int:
+    """Removes the files and prints from where; with `--dry-run`, only prints where they are."""
+    (dataset, months), dry_run = chosen_files(arguments), arguments.dry_run
+    if dataset is None:
+        raise WrongCommandLine("which dataset, and which months? For example: pipeline forget green 2020-04")
+    check_months("pipeline forget", dataset, months)
     releases = [Release(dataset, month) for month in months] if months else [Release(dataset)]
     warehouses = {name: warehouse_named(name) for name in configured_warehouses() if warehouse_info(name).exists()}
     found = _show(releases, warehouses) if dry_run else _forget(releases, warehouses)

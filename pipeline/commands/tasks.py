@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import inspect
 import textwrap
 from collections.abc import Iterator
@@ -11,7 +12,7 @@ import luigi.parameter
 from luigi.tools.range import RangeMonthly
 
 import pipeline.tasks
-from pipeline.commands import luigi_line
+from pipeline.commands import Commands, add_command, luigi_line
 
 _EXAMPLE = {"taxi": "green", "month": "2020-04", "warehouse": "postgres"}
 _RANGE = ["--of", "LoadTripdata", "--of-params", '{"taxi":"green"}', "--start", "2020-03", "--stop", "2020-08"]
@@ -19,8 +20,12 @@ _INHERITED = ("of", "of_params", "start", "stop")  # the parameters of a range t
 _WIDTH = 100
 
 
-def run() -> int:
-    """Prints the tasks in alphabetical order."""
+def add_commands(commands: Commands) -> None:
+    """Declares the command."""
+    add_command(commands, "tasks", "list every task with its parameters and an example", _list_tasks)
+
+
+def _list_tasks(_: argparse.Namespace) -> int:
     tasks = [RangeMonthly, *(getattr(pipeline.tasks, name) for name in pipeline.tasks.__all__)]
     print("\n\n".join("\n".join(_describe(task)) for task in sorted(tasks, key=lambda task: task.__name__)))
     print("\nSettings are options too, such as --postgres-schema: luigi --module pipeline LoadTripdata --help-all")

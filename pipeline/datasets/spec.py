@@ -183,11 +183,6 @@ class Release:
         known = ", ".join(source.name for source in self.dataset.sources)
         raise PipelineError(f"{self.dataset.name} has no source called '{name}'; it has: {known}")
 
-    @property
-    def source_path(self) -> str:
-        """The file's path relative to the base URL of the release's first source."""
-        return self.path_in(self.source_named())
-
     def path_in(self, source: Source) -> str:
         """Returns the file's path relative to the source's base URL, such as `green/green_tripdata_2019-01.csv.gz`."""
         return source.path.replace("{month}", format_month(self.month)) if self.month else source.path

@@ -6,6 +6,7 @@ import datetime
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import yaml
@@ -22,7 +23,7 @@ _OPTIONAL = {"event_time", "sources", "schedule", "key_blanks", "lines_in_quotes
 # Names in PostgreSQL have at most 63 bytes; the longest one here is <table>_2019_01_loading_time.
 _TABLE_NAME = re.compile(r"[a-z][a-z0-9_]{0,41}")
 _COLUMN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
-_NO_TABLES: Mapping[str, str] = {}
+_WHOLE_NUMBER, _SHARE = re.compile(r"[0-9]+"), re.compile(r"0(\.[0-9]+)?|1(\.0+)?")
 _OWN_TABLES = dict.fromkeys((LEDGER, QUARANTINE), "the pipeline itself")
 _RESERVED_COLUMNS = {"unique_row_id", "filename"}
 _COLUMN_REQUIRED = {"name", "postgres", "bigquery", "description"}
@@ -41,7 +42,8 @@ class _Node:
     def error(self, message: str) -> PipelineError:
         return PipelineError(f"{self.file}, line {self.node.start_mark.line + 1}: {message}")
 
-    def mapping(self, allowed: set[str], required: set[str]) -> dict[str, _Node]:
+    def mapping(self, required: set[str], optional: set[str]) -> dict[str, _Node]:
+        allowed = required | optional
         if not isinstance(self.node, yaml.MappingNode):
             raise self.error("expected a mapping of keys to values")
         found: dict[str, _Node] = {}
@@ -60,7 +62,7 @@ class _Node:
     def pairs(self) -> dict[str, _Node]:
         """Returns the entries of a mapping with arbitrary keys."""
         names = {str(key.value) for key, _ in self.node.value} if isinstance(self.node, yaml.MappingNode) else set()
-        return self.mapping(names, set())
+        return self.mapping(set(), names)
 
     def items(self) -> list[_Node]:
         if not isinstance(self.node, yaml.SequenceNode) or not self.node.value:
@@ -82,20 +84,8 @@ class _Node:
             raise self.error(f"'{value}' is not one of {', '.join(choices)}")
         return value
 
-    def integer(self) -> int:
-        if not (value := self.text()).isdecimal():
-            raise self.error(f"'{value}' is not a whole number")
-        return int(value)
-
     def boolean(self) -> bool:
         return self.choice(("true", "false")) == "true"
-
-    def fraction(self) -> float:
-        """Returns a number from 0 to 1."""
-        value = self.text()
-        if not re.fullmatch(r"0(\.[0-9]+)?|1(\.0+)?", value):
-            raise self.error(f"'{value}' is not a share from 0 to 1, such as 0.5")
-        return float(value)
 
     def month(self) -> datetime.date:
         try:
@@ -104,7 +94,7 @@ class _Node:
             raise self.error(str(error)) from None
 
 
-def read_spec(file: Path, used_tables: Mapping[str, str] = _NO_TABLES) -> Dataset:
+def read_spec(file: Path, used_tables: Mapping[str, str] = MappingProxyType({})) -> Dataset:
     """Returns the dataset that a YAML file declares; `used_tables` maps tables that are in use to their owners.
 
     :raises PipelineError: with file and line, if the file is not a valid spec.
@@ -113,11 +103,11 @@ def read_spec(file: Path, used_tables: Mapping[str, str] = _NO_TABLES) -> Datase
     try:
         tree = yaml.compose(text, Loader=_Loader)
     except yaml.YAMLError as error:
-        raise PipelineError(f"{file}, line {_line_of(error, text)}: not valid YAML: {_yaml_problem(error)}") from error
+        raise _yaml_error(file, error, text) from error
     if tree is None:
         raise PipelineError(f"{file}, line 1: the file is empty")
     root = _Node(file, tree)
-    keys = root.mapping(_REQUIRED | _OPTIONAL, _REQUIRED)
+    keys = root.mapping(_REQUIRED, _OPTIONAL)
     spec = _spec(keys, root)
     _check(spec, keys, root, file)
     if owner := {**_OWN_TABLES, **used_tables}.get(spec.table):
@@ -125,25 +115,22 @@ def read_spec(file: Path, used_tables: Mapping[str, str] = _NO_TABLES) -> Datase
     return spec
 
 
-def _line_of(error: yaml.YAMLError, text: bytes) -> int:
+def _yaml_error(file: Path, error: yaml.YAMLError, text: bytes) -> PipelineError:
+    line, problem = 1, " ".join(str(error).split())
     if isinstance(error, yaml.reader.ReaderError):  # invalid encoding
-        return text.count(b"\n", 0, error.position) + 1
-    mark = error.problem_mark if isinstance(error, yaml.MarkedYAMLError) else None
-    return mark.line + 1 if mark else 1
-
-
-def _yaml_problem(error: yaml.YAMLError) -> str:
-    problem = error.problem if isinstance(error, yaml.MarkedYAMLError) else None
-    return problem or " ".join(str(error).split())
+        line = text.count(b"\n", 0, error.position) + 1
+    elif isinstance(error, yaml.MarkedYAMLError):
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        problem = error.problem or problem
+    return PipelineError(f"{file}, line {line}: not valid YAML: {problem}")
 
 
 def _spec(keys: dict[str, _Node], root: _Node) -> Dataset:
-    event = keys.get("event_time")
-    sources = _sources(keys, root)
+    event, share, sources = keys.get("event_time"), keys.get("month_share"), _sources(keys, root)
     return Dataset(
         name=keys["name"].matching(_TABLE_NAME, "a name of lower-case letters, digits and underscores"),
         title=keys["title"].text(),
-        version=keys["version"].integer(),
+        version=int(keys["version"].matching(_WHOLE_NUMBER, "a whole number")),
         table=keys["table"].matching(_TABLE_NAME, "a table name of at most 42 lower-case letters, digits, underscores"),
         columns=_columns(keys["columns"], {source.name for source in sources}),
         row_key=tuple(node.text().lower() for node in keys["row_key"].items()),
@@ -152,7 +139,7 @@ def _spec(keys: dict[str, _Node], root: _Node) -> Dataset:
         schedule=_schedule(keys["schedule"]) if "schedule" in keys else None,
         key_blanks=_key_blanks(keys["key_blanks"]) if "key_blanks" in keys else {},
         lines_in_quotes=keys["lines_in_quotes"].boolean() if "lines_in_quotes" in keys else False,
-        month_share=keys["month_share"].fraction() if "month_share" in keys else 0.5,
+        month_share=float(share.matching(_SHARE, "a share from 0 to 1, such as 0.5")) if share else 0.5,
     )
 
 
@@ -165,7 +152,7 @@ def _sources(keys: dict[str, _Node], root: _Node) -> tuple[Source, ...]:
         raise keys[misplaced[0]].error(f"'{misplaced[0]}' must be a key of a source, as there are sources")
     sources: dict[str, Source] = {}
     for entry in keys["sources"].items():
-        found = entry.mapping(_ONE_SOURCE | {"name", "format", "before"}, {"name", "format", "path"})
+        found = entry.mapping({"name", "format", "path"}, _ONE_SOURCE | {"before"})
         name = found["name"].choice((MIRROR, TLC))
         if name in sources:
             raise found["name"].error(f"there are two sources called {name}")
@@ -180,8 +167,8 @@ def _source(keys: dict[str, _Node], name: str, format_: str) -> Source:
     path = keys["path"].text()
     if not path.endswith(SUFFIXES[format_]):
         raise keys["path"].error(f"the path must end in {' or '.join(SUFFIXES[format_])}")
-    first, last = (keys[key].month() if key in keys else None for key in ("first_month", "last_month"))
-    return Source(name, format_, path, first, last, keys["before"].text() if "before" in keys else "")
+    before = keys["before"].text() if "before" in keys else ""
+    return Source(name, format_, path, _month(keys, "first_month"), _month(keys, "last_month"), before)
 
 
 def _base_name(path: str) -> str:
@@ -192,15 +179,15 @@ def _columns(node: _Node, sources: set[str]) -> tuple[Column, ...]:
     columns: dict[str, Column] = {}
     names: set[str] = set(_RESERVED_COLUMNS)
     for entry in node.items():
-        keys = entry.mapping(_COLUMN_REQUIRED | _COLUMN_OPTIONAL, _COLUMN_REQUIRED)
+        keys = entry.mapping(_COLUMN_REQUIRED, _COLUMN_OPTIONAL)
         aliases = tuple(item.matching(_COLUMN_NAME, "a column name") for item in _items(keys, "aliases"))
         column = Column(
             source_name=keys["name"].matching(_COLUMN_NAME, "a column name"),
             postgres_type=keys["postgres"].choice(POSTGRES_TYPES),
             bigquery_type=keys["bigquery"].choice(BIGQUERY_TYPES),
             description=keys["description"].text(),
-            since=keys["since"].month() if "since" in keys else None,
-            until=keys["until"].month() if "until" in keys else None,
+            since=_month(keys, "since"),
+            until=_month(keys, "until"),
             aliases=aliases,
             whole=keys["whole"].boolean() if "whole" in keys else False,
             sources=tuple(item.choice(tuple(sorted(sources))) for item in _items(keys, "sources")),
@@ -214,6 +201,10 @@ def _columns(node: _Node, sources: set[str]) -> tuple[Column, ...]:
     return tuple(columns.values())
 
 
+def _month(keys: dict[str, _Node], key: str) -> datetime.date | None:
+    return keys[key].month() if key in keys else None
+
+
 def _items(keys: dict[str, _Node], key: str) -> list[_Node]:
     return keys[key].items() if key in keys else []
 
@@ -223,9 +214,8 @@ def _key_blanks(node: _Node) -> dict[str, str]:
 
 
 def _schedule(node: _Node) -> Schedule:
-    keys = node.mapping({"cron", "timezone", "start"}, {"cron", "timezone"})
-    start = keys["start"].month() if "start" in keys else None
-    return Schedule(cron=keys["cron"].text(), timezone=keys["timezone"].text(), start=start)
+    keys = node.mapping({"cron", "timezone"}, {"start"})
+    return Schedule(keys["cron"].text(), keys["timezone"].text(), _month(keys, "start"))
 
 
 def _check(spec: Dataset, keys: dict[str, _Node], root: _Node, file: Path) -> None:

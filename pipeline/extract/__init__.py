@@ -1,1 +1,223 @@
-"""Fetches release files from their sources and verifies them before anything else uses them."""
+"""Extracts releases: fetches their files from a source, verifies them and puts them in place atomically."""
+
+from __future__ import annotations
+
+import datetime
+import email.utils
+import errno
+import json
+import logging
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from pipeline.datasets import Release
+from pipeline.errors import PipelineError
+from pipeline.extract.availability import check_not_blocked
+from pipeline.extract.download import AccessDenied, FileNotPublished, HttpOptions, download
+from pipeline.extract.locations import Location, local_path, without_credentials
+from pipeline.extract.partial_download import PartialDownload
+from pipeline.files import locked
+from pipeline.progress import Progress
+from pipeline.releases import open_release
+
+logger = logging.getLogger("luigi-interface")
+
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+@dataclass(frozen=True)
+class ExtractedFile:
+    """Metadata of an extracted file, stored next to it as `<file>.json`. `text_bytes` is its uncompressed size.
+
+    `source`, `format`, `etag` and `last_modified` have the same meaning as in the ledger.
+    """
+
+    source_url: str
+    bytes: int
+    sha256: str
+    rows: int
+    extracted_at: str
+    text_bytes: int = 0
+    source: str = ""
+    format: str = ""
+    etag: str = ""
+    last_modified: str = ""
+
+    @property
+    def ratio(self) -> float:
+        """The compression ratio, rounded to three digits; 0 if an earlier version did not record `text_bytes`."""
+        return round(self.bytes / self.text_bytes, 3) if self.text_bytes else 0.0
+
+    @staticmethod
+    def metadata_path(file: Path) -> Path:
+        return file.with_name(file.name + ".json")
+
+    @classmethod
+    def read(cls, file: Path) -> ExtractedFile | None:
+        """Returns an extracted file's metadata, or None if a user put the file there."""
+        try:
+            return cls(**json.loads(cls.metadata_path(file).read_text()))
+        except (OSError, ValueError, TypeError):
+            return None
+
+
+@dataclass(frozen=True)
+class VerificationOptions:
+    """Relaxes the verification of a file: allows rows of any month, or undeclared columns that have values."""
+
+    any_month: bool = False
+    ignore_unknown_columns: bool = False
+
+
+def extract_release(
+    release: Release,
+    locations: Sequence[Location],
+    folder: Path,
+    options: HttpOptions,
+    progress: Progress,
+    *,
+    replace: bool = False,
+    verification: VerificationOptions = VerificationOptions(),
+) -> ExtractedFile:
+    """Puts the complete, verified file in place below `folder` and returns its metadata.
+
+    Uses the first location that has the file. Verifies the length, the gzip checksum or the Parquet magic numbers and
+    footer, the columns that the spec requires for the month, that there are rows, and that enough of them are in the
+    month. If two processes extract the same file, the second waits and finds it in place.
+
+    :raises PipelineError: if the month is not published, the source fails, the file is invalid or the disk is full.
+    """
+    absent: list[str] = []
+    denied: list[Location] = []
+    for location in locations:
+        file = folder / release.raw_path(location.source)
+        try:
+            with locked(file):
+                metadata = ExtractedFile.read(file) if file.exists() and not replace else None
+                metadata = metadata or _extract(release, location, file, options, progress, verification)
+        except (FileNotPublished, AccessDenied) as answer:
+            denied += [location] if isinstance(answer, AccessDenied) else []
+            absent.append(without_credentials(location.url(release)))
+            continue
+        except OSError as error:
+            remedy = "make room" if error.errno in _DISK_FULL else "fix that"
+            where = error.filename2 or error.filename or file
+            raise PipelineError(f"{where}: {error.strerror}; {remedy}, or change [storage] root") from error
+        for other in locations[: len(absent)]:  # these do not have the file any more, so earlier copies are outdated
+            remove_extracted(folder / release.raw_path(other.source))
+        return metadata
+    check_not_blocked(release, denied, options)
+    hint = "; check --source-base-url and --source-tlc-base-url"
+    if all(location.is_official for location in locations):
+        known = release.dataset.published_months()
+        hint = f"; months known to be published: {known}" if release.month else ""
+    raise PipelineError(f"{release} does not exist at {' or '.join(absent)}{hint}")
+
+
+def extracted_file(release: Release, locations: Sequence[Location], folder: Path) -> Path:
+    """Returns the path of the release's file below `folder`, or where the first location's file would be."""
+    files = [folder / release.raw_path(location.source) for location in locations]
+    return next((file for file in files if file.exists()), files[0])
+
+
+def remove_extracted(file: Path) -> bool:
+    """Removes an extracted file, its metadata and any partial download; returns whether there was a file."""
+    existed = file.exists()
+    _part(file).discard()
+    file.unlink(missing_ok=True)
+    ExtractedFile.metadata_path(file).unlink(missing_ok=True)
+    return existed
+
+
+def _extract(
+    release: Release,
+    location: Location,
+    file: Path,
+    options: HttpOptions,
+    progress: Progress,
+    verification: VerificationOptions,
+) -> ExtractedFile:
+    part, url = _part(file), location.url(release)
+    if (local := local_path(url)) is not None:
+        edition = _copy(local, location, part)
+    else:
+        edition = download(url, part, options, progress)
+    metadata = _verify(part, release, location, edition, verification)
+    _publish(part, file, metadata)
+    return metadata
+
+
+def _part(file: Path) -> PartialDownload:
+    return PartialDownload(file.with_name(file.name + ".part"))
+
+
+def _copy(source: Path, location: Location, part: PartialDownload) -> tuple[str, str]:
+    mirror = location.folder()
+    if mirror is None or not mirror.is_dir():
+        raise PipelineError(f"{mirror}: there is no such folder; check --source-base-url and --source-tlc-base-url")
+    if not source.is_file():
+        raise FileNotPublished
+    part.discard()  # also removes the version file of an interrupted download
+    shutil.copyfile(source, part.path)
+    return "", email.utils.formatdate(source.stat().st_mtime, usegmt=True)
+
+
+def _verify(
+    part: PartialDownload,
+    release: Release,
+    location: Location,
+    edition: tuple[str, str],
+    verification: VerificationOptions,
+) -> ExtractedFile:
+    url = without_credentials(location.url(release))
+    try:
+        with open_release(
+            part.path,
+            release,
+            source=location.source,
+            label=url,
+            remedy=_REMEDY,
+            ignore_unknown_columns=verification.ignore_unknown_columns,
+        ) as file:
+            found = file.survey()
+            now = datetime.datetime.now(datetime.UTC).isoformat("T", "seconds")
+            metadata = ExtractedFile(
+                url,
+                file.bytes_read,
+                file.sha256,
+                found.rows,
+                now,
+                file.text_bytes,
+                location.source.name,
+                location.source.format,
+                *edition,
+            )
+        if not found.rows:
+            raise PipelineError(f"{url}: the file has a header but no rows; {_REMEDY}")
+        if (wrong := found.describe_wrong_month(release)) and not verification.any_month:
+            raise PipelineError(
+                f"{url}: not the file of {release}, as {wrong}; {_REMEDY}, or accept it with --source-any-month true"
+            )
+        for note in file.notes:
+            logger.warning("%s: %s", url, note)
+    except PipelineError:
+        part.discard()
+        raise
+    return metadata
+
+
+def _publish(part: PartialDownload, file: Path, metadata: ExtractedFile) -> None:
+    """Renames the file and its metadata; a crash never leaves a file with the metadata of another."""
+    new_metadata = file.with_name(file.name + ".json.part")
+    new_metadata.write_text(json.dumps(asdict(metadata), indent=2) + "\n")
+    with part.path.open("rb") as written:
+        os.fsync(written)  # the content must be on disk before the rename, even in case of a power failure
+    ExtractedFile.metadata_path(file).unlink(missing_ok=True)
+    part.path.replace(file)
+    new_metadata.replace(ExtractedFile.metadata_path(file))
+
+
+_REMEDY = "nothing was kept of it; try again later, or choose another source with --source-base-url"

@@ -1,30 +1,29 @@
-"""Checks whether a source has a file, and which edition of it, without downloading it."""
+"""Checks whether a source has a file, and which edition of it, without downloading it; records new editions."""
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import email.utils
+import json
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import requests
 import urllib3
 from dateutil.relativedelta import relativedelta
 from requests.adapters import HTTPAdapter
 
-from pipeline.datasets import Release, format_month
+from pipeline.datasets import Release
 from pipeline.errors import PipelineError
-from pipeline.extract.download import RETRIED_STATUS, HttpOptions
+from pipeline.extract.download import ABSENT_STATUS, DENIED_STATUS, RETRIED_STATUS, AccessDenied, HttpOptions
 from pipeline.extract.locations import Location, local_path, without_credentials
+from pipeline.files import locked, replace_file
 
-_ABSENT, _DENIED = (404, 410), 403
 _TOTAL = re.compile(r"bytes [\d*-]+/(?P<total>\d+)", re.IGNORECASE)
 # If a source denies a month, months that are this many months before it and before today are tried.
 _MONTHS_BEFORE, _MONTHS_AGO = (1, 2, 3, 6, 12), (4, 6)
-
-LocationsOf = Callable[[Release], Sequence[Location]]
 
 
 @dataclass(frozen=True)
@@ -44,12 +43,8 @@ class Edition:
         return bool(self.last_modified and last_modified and self.last_modified != last_modified)
 
 
-class _Forbidden(Exception):
-    """Raised if the source answered 403."""
-
-
 def published_months(
-    releases: Sequence[Release], locations_of: LocationsOf, options: HttpOptions
+    releases: Sequence[Release], locations_of: Callable[[Release], Sequence[Location]], options: HttpOptions
 ) -> list[datetime.date]:
     """Returns the months of the releases that are available at one of their locations, in the given order.
 
@@ -58,14 +53,14 @@ def published_months(
     found: list[datetime.date] = []
     denied: list[Location] = []
     answered: set[str] = set()
-    with _session(options) as session:
+    with _Session(options) as session:
         for release in releases:
             for location in locations_of(release):
                 try:
-                    if _probe(location.url(release), session, options) is None:
+                    if session.edition(release, location) is None:
                         continue
-                except _Forbidden:
-                    denied += [location] if location not in denied else []
+                except AccessDenied:
+                    denied.append(location)
                     continue
                 answered.add(location.base_url)
                 assert release.month
@@ -73,7 +68,7 @@ def published_months(
                 break
         unanswered = [location for location in denied if location.base_url not in answered]
         if unanswered:
-            _check_not_blocked(releases[-1], unanswered, session, options)
+            session.check_not_blocked(releases[-1], unanswered)
     return found
 
 
@@ -82,11 +77,11 @@ def find_edition(release: Release, location: Location, options: HttpOptions) -> 
 
     :raises PipelineError: if the source does not answer or denies the file.
     """
-    with _session(options) as session:
+    with _Session(options) as session:
         try:
-            return _probe(location.url(release), session, options)
-        except _Forbidden:
-            raise PipelineError(_NO_ANSWER.format(without_credentials(location.url(release)), "status 403")) from None
+            return session.edition(release, location)
+        except AccessDenied:
+            raise _no_answer(location.url(release), f"status {DENIED_STATUS}") from None
 
 
 def check_not_blocked(release: Release, denied: Sequence[Location], options: HttpOptions) -> None:
@@ -94,88 +89,46 @@ def check_not_blocked(release: Release, denied: Sequence[Location], options: Htt
 
     :raises PipelineError: if one of their base URLs denies all months that were tried.
     """
-    with _session(options) as session:
-        _check_not_blocked(release, denied, session, options)
+    with _Session(options) as session:
+        session.check_not_blocked(release, denied)
 
 
-def _check_not_blocked(
-    release: Release, denied: Sequence[Location], session: requests.Session, options: HttpOptions
-) -> None:
-    for base_url in {location.base_url for location in denied}:
-        tried = [
-            (location, Release(release.dataset, month))
-            for location in denied
-            if location.base_url == base_url
-            for month in _candidate_months(release, location)
-        ]
-        if any(_is_accessible(location.url(other), session, options) for location, other in tried):
-            continue
-        shown = without_credentials(next(location for location in denied if location.base_url == base_url).url(release))
-        also = _also_denied(*tried[0]) if tried else ""
-        raise PipelineError(
-            f"blocked: the response to {shown} is 403 Forbidden{also}; check the network and its proxies, or choose"
-            " another source with --source-base-url or --source-tlc-base-url"
-        )
+class NewEditions:
+    """A file of the editions that have replaced loaded ones at their sources, by release key and source."""
+
+    def __init__(self, folder: Path) -> None:
+        self._file = folder / "editions.json"
+
+    def read(self) -> dict[tuple[str, str], Edition]:
+        """Returns the stored editions; empty if there is no file or another version wrote it."""
+        try:
+            entries = json.loads(self._file.read_text())
+            return {(each.pop("key"), each.pop("source")): Edition(**each) for each in entries}
+        except (OSError, ValueError, TypeError, KeyError, AttributeError):
+            return {}
+
+    def record(self, seen: Mapping[tuple[str, str], Edition | None]) -> set[tuple[str, str]]:
+        """Updates the file; None means that the source still has the loaded edition. Returns the keys of new editions.
+
+        :raises OSError: if the file cannot be written.
+        """
+        if not seen:
+            return set()
+        with locked(self._file):
+            known = self.read()
+            kept = {key: edition for key, edition in {**known, **seen}.items() if edition}
+            if kept != known:
+                entries = [{"key": key, "source": source, **asdict(edition)} for (key, source), edition in kept.items()]
+                replace_file(self._file, json.dumps(entries, indent=2).encode() + b"\n")
+        return {key for key, edition in kept.items() if key in seen and known.get(key) != edition}
 
 
-def _also_denied(location: Location, other: Release) -> str:
-    assert other.month
-    known = ", which must exist" if location.is_official else ""
-    return f", also for {format_month(other.month)}{known}"
+class _Session(requests.Session):
+    """A session that tries again when a server is unavailable."""
 
-
-def _is_accessible(url: str, session: requests.Session, options: HttpOptions) -> bool:
-    try:
-        return _probe(url, session, options) is not None
-    except _Forbidden:
-        return False
-
-
-def _candidate_months(release: Release, location: Location) -> list[datetime.date]:
-    """Returns months that the publisher has, most certain first; a private mirror may lack the first one."""
-    month, first, today = release.month, location.source.first_month, datetime.date.today().replace(day=1)
-    if month is None:
-        return []
-    before = [month - relativedelta(months=n) for n in _MONTHS_BEFORE if month.year > 2]
-    ago = [today - relativedelta(months=n) for n in _MONTHS_AGO]
-    tried = [each for each in ([first] if first else []) + before + ago if location.source.has(each) and each != month]
-    return list(dict.fromkeys(each for each in tried if each < today))
-
-
-def _probe(url: str, session: requests.Session, options: HttpOptions) -> Edition | None:
-    if local := local_path(url):
-        if not local.is_file():
-            return None
-        status = local.stat()
-        return Edition("", email.utils.formatdate(status.st_mtime, usegmt=True), status.st_size)
-    try:
-        # GET of the first byte instead of HEAD, which signed URLs that a site redirects to may refuse.
-        headers = {"Range": "bytes=0-0", "Accept-Encoding": "identity"}
-        timeouts = (options.connect_timeout, options.read_timeout)
-        with session.get(url, headers=headers, stream=True, timeout=timeouts) as response:
-            if response.status_code in _ABSENT:
-                return None
-            if response.status_code == _DENIED:
-                raise _Forbidden
-            if not response.ok:
-                raise PipelineError(_NO_ANSWER.format(without_credentials(url), f"status {response.status_code}"))
-            return _edition(response)
-    except (requests.exceptions.RequestException, ValueError) as error:
-        raise PipelineError(_NO_ANSWER.format(without_credentials(url), type(error).__name__)) from error
-
-
-def _edition(response: requests.Response) -> Edition:
-    headers = response.headers
-    total = _TOTAL.fullmatch(headers.get("Content-Range", ""))
-    length = total["total"] if total else headers.get("Content-Length", "") if response.status_code == 200 else ""
-    return Edition(
-        headers.get("ETag", ""), headers.get("Last-Modified", ""), int(length) if length.isdecimal() else None
-    )
-
-
-@contextlib.contextmanager
-def _session(options: HttpOptions) -> Iterator[requests.Session]:
-    with requests.Session() as session:
+    def __init__(self, options: HttpOptions):
+        super().__init__()
+        self._timeouts = (options.connect_timeout, options.read_timeout)
         retry = urllib3.Retry(
             options.retries,
             backoff_factor=0.5,
@@ -185,8 +138,79 @@ def _session(options: HttpOptions) -> Iterator[requests.Session]:
             raise_on_status=False,
         )
         for scheme in ("http://", "https://"):
-            session.mount(scheme, HTTPAdapter(max_retries=retry))
-        yield session
+            self.mount(scheme, HTTPAdapter(max_retries=retry))
+
+    def edition(self, release: Release, location: Location) -> Edition | None:
+        """Returns the edition of the release's file at the location, or None if there is no such file.
+
+        :raises AccessDenied: if the source answers 403.
+        """
+        url = location.url(release)
+        if local := local_path(url):
+            if not local.is_file():
+                return None
+            status = local.stat()
+            return Edition("", email.utils.formatdate(status.st_mtime, usegmt=True), status.st_size)
+        try:
+            # GET of the first byte instead of HEAD, which signed URLs that a site redirects to may refuse.
+            headers = {"Range": "bytes=0-0", "Accept-Encoding": "identity"}
+            with self.get(url, headers=headers, stream=True, timeout=self._timeouts) as response:
+                if response.status_code in ABSENT_STATUS:
+                    return None
+                if response.status_code == DENIED_STATUS:
+                    raise AccessDenied
+                if not response.ok:
+                    raise _no_answer(url, f"status {response.status_code}")
+                return _edition_in(response)
+        except (requests.exceptions.RequestException, ValueError) as error:
+            raise _no_answer(url, type(error).__name__) from error
+
+    def check_not_blocked(self, release: Release, denied: Sequence[Location]) -> None:
+        """Like the function of that name."""
+        for base_url in dict.fromkeys(location.base_url for location in denied):
+            locations = dict.fromkeys(location for location in denied if location.base_url == base_url)
+            tried = [(location, other) for location in locations for other in _other_releases(release, location)]
+            if any(self._has(other, location) for location, other in tried):
+                continue
+            also = ""
+            if tried:
+                location, other = tried[0]
+                also = f", also for {other.month:%Y-%m}" + (", which must exist" if location.is_official else "")
+            shown = without_credentials(next(iter(locations)).url(release))
+            raise PipelineError(
+                f"blocked: the response to {shown} is 403 Forbidden{also}; check the network and its proxies, or choose"
+                " another source with --source-base-url or --source-tlc-base-url"
+            )
+
+    def _has(self, release: Release, location: Location) -> bool:
+        try:
+            return self.edition(release, location) is not None
+        except AccessDenied:
+            return False
 
 
-_NO_ANSWER = "cannot check whether {} exists ({}); check the network, or choose another source with --source-base-url"
+def _other_releases(release: Release, location: Location) -> list[Release]:
+    """Returns months that the publisher has, most certain first; a private mirror may lack the first one."""
+    month, first, today = release.month, location.source.first_month, datetime.date.today().replace(day=1)
+    if month is None:
+        return []
+    before = [month - relativedelta(months=n) for n in _MONTHS_BEFORE if month.year > 2]
+    ago = [today - relativedelta(months=n) for n in _MONTHS_AGO]
+    tried = [each for each in ([first] if first else []) + before + ago if location.source.has(each) and each != month]
+    return [Release(release.dataset, each) for each in dict.fromkeys(tried) if each < today]
+
+
+def _edition_in(response: requests.Response) -> Edition:
+    headers = response.headers
+    total = _TOTAL.fullmatch(headers.get("Content-Range", ""))
+    length = total["total"] if total else headers.get("Content-Length", "") if response.status_code == 200 else ""
+    return Edition(
+        headers.get("ETag", ""), headers.get("Last-Modified", ""), int(length) if length.isdecimal() else None
+    )
+
+
+def _no_answer(url: str, reason: str) -> PipelineError:
+    return PipelineError(
+        f"cannot check whether {without_credentials(url)} exists ({reason}); check the network, or choose another"
+        " source with --source-base-url"
+    )

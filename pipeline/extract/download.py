@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
 import re
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from http.client import HTTPException
 from urllib.parse import urlsplit
@@ -16,7 +14,7 @@ import requests
 import urllib3
 
 from pipeline.errors import PipelineError, TransientError
-from pipeline.extract.connection_watch import ConnectionWatch
+from pipeline.extract.connections import limited_session
 from pipeline.extract.locations import without_credentials
 from pipeline.extract.partial_download import PartialDownload
 from pipeline.progress import Progress
@@ -24,6 +22,7 @@ from pipeline.progress import Progress
 logger = logging.getLogger("luigi-interface")
 
 CHUNK_BYTES = 1 << 18
+ABSENT_STATUS, DENIED_STATUS = (404, 410), 403
 RETRIED_STATUS = {408, 425, 429, 500, 502, 503, 504}
 _CONTENT_RANGE = re.compile(r"bytes (?P<first>\d+)-(?P<last>\d+)/(?P<total>\d+|\*)", re.IGNORECASE)
 # Errors that a retry cannot fix: invalid addresses, configured or in a redirect.
@@ -71,8 +70,11 @@ class _TooSlow(_RetryableError):
     """The source is too slow; counts as a retry without progress."""
 
 
-class _RestartDownload(Exception):
-    """The partial download cannot be resumed."""
+class _CannotResume(_RetryableError):
+    """The partial download does not fit to what the source has; to be started over at once."""
+
+    def __init__(self, reason: str):
+        super().__init__(reason, wait=0)
 
 
 def download(url: str, part: PartialDownload, options: HttpOptions, progress: Progress) -> tuple[str, str]:
@@ -85,132 +87,127 @@ def download(url: str, part: PartialDownload, options: HttpOptions, progress: Pr
     :raises AccessDenied: if it answers 403, which may mean the same.
     :raises PipelineError: if the source rejects the request, or after `retries` retries without progress.
     """
-    failures = farthest = 0
-    shown, deadline = without_credentials(url), time.monotonic() + options.longest_download
-    while True:
-        _check_time(deadline, shown, options)
+    return _Download(url, part, options, progress).run()
+
+
+class _Download:
+    """One download, with its retries."""
+
+    def __init__(self, url: str, part: PartialDownload, options: HttpOptions, progress: Progress):
+        self._url, self._shown = url, without_credentials(url)
+        self._part, self._options, self._progress = part, options, progress
+        self._deadline = time.monotonic() + options.longest_download
+
+    def run(self) -> tuple[str, str]:
+        failures = farthest = 0
+        part, options = self._part, self._options
+        while True:
+            self._check_time()
+            try:
+                return self._attempt()
+            except _RetryableError as error:
+                if isinstance(error, _CannotResume):
+                    part.discard()
+                failures = 1 if part.size > farthest and not isinstance(error, _TooSlow) else failures + 1
+                farthest = max(farthest, part.size)
+                if failures > options.retries:
+                    raise TransientError(
+                        f"cannot fetch {self._shown}: {error} (tried {failures} times); check the network, or choose"
+                        " another source with --source-base-url, or try the pipeline on the files that come with it:"
+                        " make demo"
+                    ) from error
+                backoff = 0.5 * 2 ** min(failures - 1, 16)
+                wait = min(backoff if error.wait is None else error.wait, options.longest_wait)
+                tries = f"{failures} of {options.retries}"
+                logger.warning("%s: %s; trying again in %.1f s (%s)", self._shown, error, wait, tries)
+                time.sleep(wait)
+
+    def _attempt(self) -> tuple[str, str]:
+        headers = {"Accept-Encoding": "identity"}
+        validator = self._part.validator(self._shown)
+        offset = self._part.size if validator else 0
+        if validator:
+            headers |= {"Range": f"bytes={offset}-", "If-Range": validator}
         try:
-            return _attempt(url, part, options, deadline, progress)
-        except _RestartDownload as reason:
-            logger.info("%s: %s; starting over", shown, reason)
-            part.discard()
-            failures += 1
-            if failures > options.retries:
-                raise _retries_exhausted(shown, reason, failures) from reason
-        except _RetryableError as error:
-            failures = 1 if part.size > farthest and not isinstance(error, _TooSlow) else failures + 1
-            farthest = max(farthest, part.size)
-            if failures > options.retries:
-                raise _retries_exhausted(shown, error, failures) from error
-            backoff = 0.5 * 2 ** min(failures - 1, 16)
-            wait = min(backoff if error.wait is None else error.wait, options.longest_wait)
-            logger.warning("%s: %s; trying again in %.1f s (%d of %d)", shown, error, wait, failures, options.retries)
-            time.sleep(wait)
+            timeouts = (self._options.connect_timeout, self._options.read_timeout)
+            with (
+                limited_session(self._options.read_timeout) as session,
+                session.get(self._url, headers=headers, stream=True, timeout=timeouts) as response,
+            ):
+                self._check_status(response)
+                if response.status_code == 206:
+                    _check_continues(response, self._part, offset)
+                else:
+                    offset = 0
+                    self._part.start(self._shown, response.headers)
+                self._receive(response, offset)
+                return self._part.complete()
+        except _INVALID_ADDRESS as error:
+            raise self._refused(without_credentials(str(error)).rstrip(".")) from error
+        except requests.exceptions.ConnectionError as error:
+            raise _RetryableError(f"no connection to {urlsplit(self._shown).netloc} ({_root_cause(error)})") from error
+        except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError) as error:
+            raise _RetryableError(f"the connection broke ({_root_cause(error)})") from error
+        except (ValueError, UnicodeError) as error:
+            raise self._refused(f"the server redirects to an invalid address ({_root_cause(error)})") from error
 
+    def _receive(self, response: requests.Response, offset: int) -> None:
+        done, total = offset, _announced_size(response, offset)
+        self._check_size(total or 0)
+        since, done_then = time.monotonic(), done
+        with self._part.path.open("ab") as file:
+            # read1 returns the bytes that have arrived and flush writes them, so that a stall or a kill loses none.
+            while chunk := response.raw.read1(CHUNK_BYTES, decode_content=False):
+                file.write(chunk)
+                file.flush()
+                done += len(chunk)
+                self._progress(done, total)
+                if done > self._options.largest_file:
+                    self._part.discard()
+                    self._check_size(done)
+                if done == total:
+                    continue
+                self._check_time()
+                if (waited := time.monotonic() - since) >= self._options.read_timeout:
+                    self._check_rate((done - done_then) / waited)
+                    since, done_then = time.monotonic(), done
+        if total is not None and done != total:
+            raise _RetryableError(f"the connection broke after {done:,} of {total:,} bytes")
 
-def _retries_exhausted(url: str, reason: object, failures: int) -> TransientError:
-    return TransientError(
-        f"cannot fetch {url}: {reason} (tried {failures} times); check the network, or choose another source with"
-        f" --source-base-url, or try the pipeline on the files that come with it: make demo"
-    )
+    def _check_status(self, response: requests.Response) -> None:
+        status = response.status_code
+        if status in ABSENT_STATUS:
+            raise FileNotPublished
+        if status == DENIED_STATUS:
+            raise AccessDenied
+        if status == 416:
+            raise _CannotResume("the server's file is not longer than the partial download")
+        if status in RETRIED_STATUS:
+            raise _RetryableError(f"the server answered {status} {response.reason}", _retry_after(response))
+        if status not in (200, 206):
+            raise self._refused(f"the server answered {status} {response.reason}")
 
+    def _check_size(self, size: int) -> None:
+        if size > self._options.largest_file:
+            raise self._refused(
+                f"{size / 1e6:,.0f} MB or more, and the limit is {self._options.largest_file / 1e6:,.0f} MB",
+                ", or raise [source] largest_file_mb",
+            )
 
-def _attempt(
-    url: str, part: PartialDownload, options: HttpOptions, deadline: float, progress: Progress
-) -> tuple[str, str]:
-    shown, headers = without_credentials(url), {"Accept-Encoding": "identity"}
-    validator = part.validator(shown)
-    offset = part.size if validator else 0
-    if validator:
-        headers |= {"Range": f"bytes={offset}-", "If-Range": validator}
-    try:
-        timeouts = (options.connect_timeout, options.read_timeout)
-        with (
-            ConnectionWatch(options.read_timeout, options.minimum_rate) as watch,
-            watch.session() as session,
-            _report_slow_connection(watch),
-            session.get(url, headers=headers, stream=True, timeout=timeouts) as response,
-        ):
-            _check_status(response, shown)
-            if response.status_code == 206:
-                _check_continues(response, part, offset)
-            else:
-                offset = 0
-                part.start(shown, response.headers)
-            _receive(response, part, offset, options, deadline, watch, progress)
-            edition = part.edition()
-            part.complete()
-            return edition
-    except _INVALID_ADDRESS as error:
-        reason = without_credentials(str(error)).rstrip(".")
-        raise PipelineError(f"cannot fetch {shown}: {reason}; check --source-base-url") from error
-    except requests.exceptions.ConnectionError as error:
-        raise _RetryableError(f"no connection to {urlsplit(shown).netloc} ({_root_cause(error)})") from error
-    except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError) as error:
-        raise _RetryableError(f"the connection broke ({_root_cause(error)})") from error
-    except (ValueError, UnicodeError) as error:
-        raise PipelineError(
-            f"cannot fetch {shown}: the server redirects to an invalid address ({_root_cause(error)}); check"
-            " --source-base-url"
-        ) from error
+    def _check_time(self) -> None:
+        if time.monotonic() > self._deadline:
+            raise TransientError(
+                f"cannot fetch {self._shown}: not done after {self._options.longest_download:,.0f} s; run again to"
+                " resume it, or raise [source] longest_download"
+            )
 
+    def _check_rate(self, rate: float) -> None:
+        if rate < self._options.minimum_rate:
+            limit = f"[source] minimum_rate {self._options.minimum_rate:,.0f}"
+            raise _TooSlow(f"{rate:,.0f} bytes per second, below {limit}")
 
-@contextlib.contextmanager
-def _report_slow_connection(watch: ConnectionWatch) -> Iterator[None]:
-    """Raises the watch's reason instead of the connection error that it caused."""
-    try:
-        yield
-    except (requests.exceptions.RequestException, urllib3.exceptions.HTTPError, _RetryableError) as error:
-        if watch.reason:
-            raise _TooSlow(watch.reason) from error
-        raise
-
-
-def _receive(
-    response: requests.Response,
-    part: PartialDownload,
-    offset: int,
-    options: HttpOptions,
-    deadline: float,
-    watch: ConnectionWatch,
-    progress: Progress,
-) -> None:
-    done, total = offset, _announced_size(response, offset)
-    shown = without_credentials(response.url)
-    _check_size(total or 0, shown, options)
-    with part.path.open("ab") as file:
-        # read1 returns the bytes that have arrived and flush writes them, so that a stall or a kill loses none.
-        while chunk := response.raw.read1(CHUNK_BYTES, decode_content=False):
-            file.write(chunk)
-            file.flush()
-            done += len(chunk)
-            watch.bytes_received(len(chunk))
-            progress(done, total)
-            if done > options.largest_file:
-                part.discard()
-                _check_size(done, shown, options)
-            if done != total:
-                _check_time(deadline, shown, options)
-    if watch.reason:  # a body without Content-Length ends like a complete one
-        raise _TooSlow(watch.reason)
-    if total is not None and done != total:
-        raise _RetryableError(f"the connection broke after {done:,} of {total:,} bytes")
-
-
-def _check_size(size: int, url: str, options: HttpOptions) -> None:
-    if size > options.largest_file:
-        raise PipelineError(
-            f"cannot fetch {url}: {size / 1e6:,.0f} MB or more, and the limit is"
-            f" {options.largest_file / 1e6:,.0f} MB; check --source-base-url, or raise [source] largest_file_mb"
-        )
-
-
-def _check_time(deadline: float, url: str, options: HttpOptions) -> None:
-    if time.monotonic() > deadline:
-        raise TransientError(
-            f"cannot fetch {url}: not done after {options.longest_download:,.0f} s; run again to resume it, or raise"
-            " [source] longest_download"
-        )
+    def _refused(self, reason: str, alternative: str = "") -> PipelineError:
+        return PipelineError(f"cannot fetch {self._shown}: {reason}; check --source-base-url{alternative}")
 
 
 def _announced_size(response: requests.Response, offset: int) -> int | None:
@@ -222,28 +219,12 @@ def _announced_size(response: requests.Response, offset: int) -> int | None:
     return offset + int(length) if length.isdecimal() else None
 
 
-def _check_status(response: requests.Response, url: str) -> None:
-    status = response.status_code
-    if status in (404, 410):
-        raise FileNotPublished
-    if status == 403:
-        raise AccessDenied
-    if status == 416:
-        raise _RestartDownload("the server's file is not longer than the partial download")
-    if status in RETRIED_STATUS:
-        raise _RetryableError(f"the server answered {status} {response.reason}", _retry_after(response))
-    if status not in (200, 206):
-        raise PipelineError(
-            f"cannot fetch {url}: the server answered {status} {response.reason}; check --source-base-url"
-        )
-
-
 def _check_continues(response: requests.Response, part: PartialDownload, offset: int) -> None:
     content_range = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
     if not content_range or int(content_range["first"]) != offset:
-        raise _RestartDownload("the server sent a different part of the file than requested")
+        raise _CannotResume("the server sent a different part of the file than requested")
     if not part.matches(response.headers):  # some servers support Range, but not If-Range
-        raise _RestartDownload("the file has changed at its source")
+        raise _CannotResume("the file has changed at its source")
 
 
 def _retry_after(response: requests.Response) -> float | None:

@@ -41,14 +41,11 @@ class PartialDownload:
         version = {"url": url} | {name: headers[name] for name in (_ETAG, _LAST_MODIFIED) if name in headers}
         self._version_file.write_text(json.dumps(version))
 
-    def edition(self) -> tuple[str, str]:
-        """Returns the ETag and the Last-Modified of the bytes; empty if missing."""
+    def complete(self) -> tuple[str, str]:
+        """Ends the download; returns the ETag and the Last-Modified of the bytes, empty if missing."""
         version = self._read_version()
-        return version.get(_ETAG, ""), version.get(_LAST_MODIFIED, "")
-
-    def complete(self) -> None:
-        """Removes the version file after the download is complete."""
         self._version_file.unlink(missing_ok=True)
+        return version.get(_ETAG, ""), version.get(_LAST_MODIFIED, "")
 
     def discard(self) -> None:
         """Removes the bytes and the version file."""

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import datetime
 import json
-import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 
 from pipeline.files import locked, replace_file
+from pipeline.monitoring.channels import Channel, Channels, Message
 
-_MAX_LISTED = 20
 _SEND_SECONDS = 20.0
 _CLAIM_SECONDS = 150.0  # longer than sending a message of each status to each of two channels
 
@@ -85,55 +83,6 @@ class Alert:
         elif self.status is Status.FAILED:
             self.notified = [name for name in self.notified if name != channel]
             self.pending.append(channel)
-
-
-@dataclass(frozen=True)
-class Message:
-    """One or more alerts with the same status, as text for people and as fields for programs."""
-
-    status: Status
-    alerts: Sequence[Alert]
-
-    @property
-    def subject(self) -> str:
-        """One line with the task, or the number of tasks, the status and the host."""
-        tasks = str(self.alerts[0].subject) if len(self.alerts) == 1 else f"{len(self.alerts)} tasks"
-        return f"{tasks} {self.status} on {socket.gethostname()}"
-
-    @property
-    def text(self) -> str:
-        """The subject, followed by a paragraph for each of the first tasks."""
-        paragraphs = [self._paragraph(alert) for alert in self.alerts[:_MAX_LISTED]]
-        more = len(self.alerts) - _MAX_LISTED
-        return "\n\n".join([self.subject, *paragraphs, *([f"and {more} more"] if more > 0 else [])]) + "\n"
-
-    def fields(self) -> dict[str, object]:
-        """Returns the message for JSON, with all tasks."""
-        tasks = [
-            {
-                "task": alert.subject.family,
-                "parameters": alert.subject.parameters,
-                "detail": alert.detail,
-                "failures": alert.failures,
-                "since": _format_time(alert.since),
-                "link": alert.subject.link,
-                "run": alert.run,
-            }
-            for alert in self.alerts
-        ]
-        return {"status": str(self.status), "host": socket.gethostname(), "tasks": tasks}
-
-    def _paragraph(self, alert: Alert) -> str:
-        lines = [f"{alert.subject}: {alert.detail}" if len(self.alerts) > 1 else alert.detail]
-        if alert.failures > 1:
-            lines.append(f"failed {alert.failures} times since {_format_time(alert.since)}")
-        if alert.subject.link:
-            lines.append(alert.subject.link)
-        return "\n".join([*lines, f"log: {alert.run}"])
-
-
-Channel = Callable[[Message], None]
-Channels = Mapping[str, Channel]
 
 
 class AlertState:
@@ -262,7 +211,3 @@ def _send(send: Channel, message: Message) -> str | None:
     sender.start()
     sender.join(_SEND_SECONDS)
     return next(iter(problems), None)
-
-
-def _format_time(time: float) -> str:
-    return datetime.datetime.fromtimestamp(time, datetime.UTC).isoformat("T", "seconds")

@@ -1,19 +1,77 @@
-"""The channels through which alerts are sent: e-mail, with Luigi's settings, and a webhook."""
+"""The messages in which alerts are sent, and their channels: e-mail, with Luigi's settings, and a webhook."""
 
 from __future__ import annotations
 
+import datetime
+import functools
+import socket
 import sys
 import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 import luigi.notifications
 
 from pipeline.errors import TransientError
-from pipeline.monitoring.alerts import Channel, Message
 
+if TYPE_CHECKING:
+    from pipeline.monitoring.alerts import Alert, Status
+
+_MAX_LISTED = 20
 _WEBHOOK_SECONDS = 5
 # Characters of Slack's markup: https://docs.slack.dev/messaging/formatting-message-text
 _SLACK_ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
+
+
+@dataclass(frozen=True)
+class Message:
+    """One or more alerts with the same status, as text for people and as fields for programs."""
+
+    status: Status
+    alerts: Sequence[Alert]
+
+    @property
+    def subject(self) -> str:
+        """One line with the task, or the number of tasks, the status and the host."""
+        tasks = str(self.alerts[0].subject) if len(self.alerts) == 1 else f"{len(self.alerts)} tasks"
+        return f"{tasks} {self.status} on {socket.gethostname()}"
+
+    @property
+    def text(self) -> str:
+        """The subject, followed by a paragraph for each of the first tasks."""
+        paragraphs = [self._paragraph(alert) for alert in self.alerts[:_MAX_LISTED]]
+        more = len(self.alerts) - _MAX_LISTED
+        return "\n\n".join([self.subject, *paragraphs, *([f"and {more} more"] if more > 0 else [])]) + "\n"
+
+    def fields(self) -> dict[str, object]:
+        """Returns the message for JSON, with all tasks."""
+        tasks = [
+            {
+                "task": alert.subject.family,
+                "parameters": alert.subject.parameters,
+                "detail": alert.detail,
+                "failures": alert.failures,
+                "since": _format_time(alert.since),
+                "link": alert.subject.link,
+                "run": alert.run,
+            }
+            for alert in self.alerts
+        ]
+        return {"status": str(self.status), "host": socket.gethostname(), "tasks": tasks}
+
+    def _paragraph(self, alert: Alert) -> str:
+        lines = [f"{alert.subject}: {alert.detail}" if len(self.alerts) > 1 else alert.detail]
+        if alert.failures > 1:
+            lines.append(f"failed {alert.failures} times since {_format_time(alert.since)}")
+        if alert.subject.link:
+            lines.append(alert.subject.link)
+        return "\n".join([*lines, f"log: {alert.run}"])
+
+
+Channel = Callable[[Message], None]
+Channels = Mapping[str, Channel]
 
 
 def configured_channels(webhook_url: str) -> dict[str, Channel]:
@@ -22,37 +80,28 @@ def configured_channels(webhook_url: str) -> dict[str, Channel]:
     if (mail := Mail()).is_enabled():
         channels["e-mail"] = mail.send
     if webhook_url:
-        channels["webhook"] = Webhook(webhook_url).send
+        channels["webhook"] = functools.partial(_post, webhook_url)
     return channels
 
 
-class Webhook:
-    """Sends each message as a POST request with JSON that Slack accepts."""
+def _post(url: str, message: Message) -> None:
+    """Sends the message as a POST request with JSON that Slack accepts, and waits until the receiver accepts it.
 
-    def __init__(self, url: str) -> None:
-        self._url = url
+    :raises TransientError: if it does not; without the URL, whose path is secret.
+    """
+    import requests
 
-    def send(self, message: Message) -> None:
-        """Sends the message and waits until the receiver accepts it.
-
-        :raises TransientError: if it does not; without the URL, whose path is secret.
-        """
-        import requests
-
-        body = {"text": message.text.translate(_SLACK_ESCAPES), **message.fields()}
-        try:
-            answer = requests.post(self._url, json=body, timeout=_WEBHOOK_SECONDS, allow_redirects=False)
-        except requests.RequestException as error:
-            raise TransientError(f"the webhook at {self._host} cannot be reached ({type(error).__name__})") from None
-        if answer.status_code // 100 != 2:
-            raise TransientError(f"the webhook at {self._host} answered {answer.status_code}")
-
-    @property
-    def _host(self) -> str:
-        try:
-            return urlsplit(self._url).hostname or "no host"
-        except ValueError:
-            return "no host"
+    try:
+        host = urlsplit(url).hostname or "no host"
+    except ValueError:
+        host = "no host"
+    body = {"text": message.text.translate(_SLACK_ESCAPES), **message.fields()}
+    try:
+        answer = requests.post(url, json=body, timeout=_WEBHOOK_SECONDS, allow_redirects=False)
+    except requests.RequestException as error:
+        raise TransientError(f"the webhook at {host} cannot be reached ({type(error).__name__})") from None
+    if answer.status_code // 100 != 2:
+        raise TransientError(f"the webhook at {host} answered {answer.status_code}")
 
 
 class Mail:
@@ -102,3 +151,7 @@ class Mail:
             if smtp.username and smtp.password:
                 server.login(smtp.username, smtp.password)
             server.send_message(mail)
+
+
+def _format_time(time: float) -> str:
+    return datetime.datetime.fromtimestamp(time, datetime.UTC).isoformat("T", "seconds")

@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import re
+import socket
 import sys
 import time
 import traceback
@@ -41,6 +42,7 @@ class JsonFormatter(logging.Formatter):
             "time": datetime.datetime.fromtimestamp(record.created, datetime.UTC).isoformat("T", "milliseconds"),
             "level": record.levelname,
             "message": record.getMessage(),
+            "host": socket.gethostname(),
             "pid": record.process,
         }
         line |= getattr(record, "event", {})
@@ -141,8 +143,11 @@ class OmitLuigiMessages(logging.Filter):
         return record.getMessage().startswith("\n")
 
 
-def set_up_logs(run_log: RunLog) -> None:
-    """Adds the run's log to Luigi's logger, and sets the format of standard error."""
+run_log = RunLog()  # of this process and the workers that it forks
+
+
+def set_up_logs() -> None:
+    """Adds the run's log to Luigi's logger, which must be configured, and sets the format of standard error."""
     if run_log in logger.handlers:
         return
     standard_error = [handler for handler in logger.handlers if type(handler) is logging.StreamHandler]
@@ -160,14 +165,14 @@ def set_up_logs(run_log: RunLog) -> None:
             handler.addFilter(OmitLuigiMessages())
 
 
-def task_fields(task: luigi.Task) -> dict[str, object]:
-    """Returns the log fields that describe a task."""
+def event_fields(task: luigi.Task, event: str, **facts: object) -> dict[str, dict[str, object]]:
+    """Returns what describes an event of a task, as an attribute of the log record for the formatters."""
     fields: dict[str, object] = {"task": task.task_family, "parameters": public_parameters(task)}
     if isinstance(task, ReleaseTask):
         fields["dataset"] = task.release.dataset.name
         if task.release.month:
             fields["month"] = format_month(task.release.month)
-    return fields
+    return {"event": {**fields, "event": event, **facts}}
 
 
 def public_parameters(task: luigi.Task) -> dict[str, str]:

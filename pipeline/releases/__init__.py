@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 from pipeline.datasets import Release, Source
 from pipeline.releases.csv_file import CsvRelease
-from pipeline.releases.csv_records import Block, Record, records
+from pipeline.releases.csv_records import Block, Record
 
 if TYPE_CHECKING:
     from pipeline.releases.parquet_file import ParquetRelease
 
-__all__ = ["Block", "CsvRelease", "Record", "import_reader", "open_release", "records"]
+__all__ = ["Block", "CsvRelease", "Record", "import_reader", "open_release"]
 
 
 def open_release(
@@ -26,22 +26,23 @@ def open_release(
     remedy: str | None = None,
     ignore_unknown_columns: bool = False,
 ) -> CsvRelease | ParquetRelease:
-    """Returns the release file at `path`, open for one pass over its batches; a context manager.
+    """Returns the release file at `path`; `ReleaseFile` says what the options mean.
 
     Depending on its `format`, it has `blocks()` of CSV or `arrow_batches()`. `source` is where the file came from; the
-    default is the release's first source of the same format. `label` is the file's name in error messages, by default
-    its path; `remedy` is their advice.
+    default is the release's first source of the same format.
 
     :raises PipelineError: here or while reading, if the file does not match the dataset's spec, is truncated or
         corrupt; the message has the file, the line if known, and the remedy.
     """
-    source = source or _guess_source(path, release)
-    if source.format == "csv":
-        return CsvRelease(path, release, source, label, remedy, ignore_unknown_columns)
-    import_reader(source.format)
-    from pipeline.releases.parquet_file import ParquetRelease
-
-    return ParquetRelease(path, release, source, label, remedy, ignore_unknown_columns)
+    if source is None:
+        is_parquet = path.suffix == ".parquet"
+        matching = [each for each in release.sources() if (each.format == "parquet") == is_parquet]
+        source = matching[0] if matching else release.source_named()
+    reader: type[CsvRelease | ParquetRelease] = CsvRelease
+    if source.format == "parquet":
+        import_reader(source.format)
+        from pipeline.releases.parquet_file import ParquetRelease as reader
+    return reader(path, release, source, label, remedy, ignore_unknown_columns)
 
 
 def import_reader(format_: str) -> None:
@@ -51,9 +52,3 @@ def import_reader(format_: str) -> None:
         # allocator grows them in place and keeps tens of megabytes less than Arrow's own, which it chooses at import.
         os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
         importlib.import_module("pipeline.releases.parquet_file")
-
-
-def _guess_source(path: Path, release: Release) -> Source:
-    is_parquet = path.suffix == ".parquet"
-    matching = [source for source in release.sources() if (source.format == "parquet") == is_parquet]
-    return matching[0] if matching else release.source_named()

@@ -3,29 +3,26 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from pipeline.datasets import Column, Release, Source
+from pipeline.datasets import Column, format_month
 from pipeline.errors import PipelineError
 from pipeline.releases.parquet_values import TYPES, BadValue, WrongType, convert, csv_lines, kind_of_type
-from pipeline.releases.survey import Survey, dropped_column_note, undeclared_column_error
+from pipeline.releases.release_file import ReleaseFile, Survey, dropped_column_note, listed
 
 BATCH_ROWS = 8_192
 _BUFFER_BYTES = 1 << 18  # reads a row group in pieces, as it may contain the whole month
 _MAGIC = b"PAR1"  # at both ends, see https://parquet.apache.org/docs/file-format/
 _MIN_FILE_BYTES = 12  # both magic numbers and the footer's length
-_REMEDY = "if it is complete at its source, remove this copy with `pipeline forget` and run again"
-_SHOWN_PROBLEMS = 12
 _MAX_SHOWN_CHARACTERS = 200
+_MAX_SHOWN_COLUMNS = 12
 
 
 @dataclass(frozen=True)
@@ -40,63 +37,31 @@ class _MappedColumn:
         return TYPES[self.column.postgres_type]
 
 
-class ParquetRelease:
-    """A Parquet file on disk, open for one pass over its batches; a context manager.
+class ParquetRelease(ReleaseFile):
+    """A Parquet file on disk, open for one pass over its batches.
 
-    `columns` are all declared columns under the warehouse's names, in the spec's order; columns that the file lacks are
-    NULL. `rows` is the count in the footer. `notes` are messages about columns that were left out.
-
-    :raises PipelineError: here or while iterating, if the file does not match the dataset's spec, is truncated or
-        corrupt; the message has the file, the column, row (from 1) and value if known, and the remedy.
+    `columns` are all declared columns in the spec's order; columns that the file lacks are NULL. `rows` is the count in
+    the footer. Error messages have the column, the row (from 1) and the value if known.
     """
 
     format = "parquet"
 
-    def __init__(
-        self,
-        path: Path,
-        release: Release,
-        source: Source,
-        label: str | None = None,
-        remedy: str | None = None,
-        ignore_unknown_columns: bool = False,
-    ):
-        self.label = label or str(path)
-        self._remedy = remedy or _REMEDY
-        self.release, self.source, self.dataset = release, source, release.dataset
+    def _open(self) -> None:
         self.columns = self.dataset.column_names
-        self._raw = path.open("rb")
-        try:
-            self.bytes_read = os.fstat(self._raw.fileno()).st_size
-            self._check_magic()
-            with self._translate_errors("its footer"):
-                self._file = pq.ParquetFile(
-                    self._raw,
-                    buffer_size=_BUFFER_BYTES,
-                    pre_buffer=False,
-                    coerce_int96_timestamp_unit="us",
-                    page_checksum_verification=True,
-                )
-                self._fields: dict[str, pa.Field] = {field.name: field for field in self._file.schema_arrow}
-            self.rows: int = self._file.metadata.num_rows
-            self._mapped = self._match_columns()
-            self._check_types()
-            self.notes = self._drop_unknown_columns(ignore_unknown_columns)
-        except BaseException:
-            self._raw.close()
-            raise
-
-    def __enter__(self) -> ParquetRelease:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._raw.close()
-
-    @property
-    def sha256(self) -> str:
-        """The SHA-256 of the file, in hexadecimal."""
-        self._raw.seek(0)
-        return hashlib.file_digest(self._raw, "sha256").hexdigest()
+        self._check_magic()
+        with self._translate_errors("its footer"):
+            self._file = pq.ParquetFile(
+                self._raw,
+                buffer_size=_BUFFER_BYTES,
+                pre_buffer=False,
+                coerce_int96_timestamp_unit="us",
+                page_checksum_verification=True,
+            )
+            self._fields: dict[str, pa.Field] = {field.name: field for field in self._file.schema_arrow}
+        self.rows: int = self._file.metadata.num_rows
+        self._mapped = self._match_columns()
+        self._check_types()
+        self.notes = tuple(self._dropped_columns())
 
     @property
     def text_bytes(self) -> int:
@@ -128,60 +93,45 @@ class ParquetRelease:
         """
         event = next((w for w in self._mapped if w.column.name == self.dataset.event_time), None)
         if event is None or event.name is None or not self.release.month:
-            return Survey(self.rows, self.rows)
-        found, first_row = Survey(), 1
-        month = f"{self.release.month:%Y-%m}"
+            return Survey(self.rows)
+        months, rows = Counter[str](), 0
         for batch in self._read([event.name]):
-            times = self._cast(batch, event, first_row)
+            times = self._cast(batch, event, rows + 1)
             # Formatting every timestamp would cost more than everything else; truncating them to months does not.
             counted = pc.value_counts(pc.floor_temporal(times, unit="month")).to_pylist()
-            found.months += Counter(
-                {f"{count['values']:%Y-%m}": count["counts"] for count in counted if count["values"]}
-            )
-            found.rows += batch.num_rows
-            first_row += batch.num_rows
-        found.rows_in_month = found.months[month]
-        if found.rows != self.rows:
-            raise PipelineError(
-                f"{self.label}: {found.rows:,} rows where the footer says {self.rows:,}; {self._remedy}"
-            )
-        return found
+            months.update({format_month(each["values"]): each["counts"] for each in counted if each["values"]})
+            rows += batch.num_rows
+        if rows != self.rows:
+            raise self._error(f"{rows:,} rows where the footer says {self.rows:,}")
+        return Survey(rows, months)
 
     def _check_magic(self) -> None:
         beginning = self._raw.read(60)
-        if not beginning:
-            raise PipelineError(f"{self.label}: the file is empty; {self._remedy}")
         if not beginning.startswith(_MAGIC):
             shown = beginning.split(b"\n")[0].decode("utf-8", "backslashreplace")
-            raise PipelineError(f"{self.label}: not a Parquet file, as it begins with {shown!r}; {self._remedy}")
+            raise self._error(f"not a Parquet file, as it begins with {shown!r}")
         self._raw.seek(-min(4, self.bytes_read), os.SEEK_END)
         if self.bytes_read < _MIN_FILE_BYTES or self._raw.read() != _MAGIC:
-            raise PipelineError(f"{self.label}: the Parquet file is cut off; {self._remedy}")
+            raise self._error("the Parquet file is cut off")
         self._raw.seek(0)
 
     def _match_columns(self) -> list[_MappedColumn]:
-        known = {alias.lower(): c.name for c in self.dataset.columns for alias in (c.source_name, *c.aliases)}
-        names = list(self._file.schema_arrow.names)
+        declared, names = self._declared_names(), list(self._file.schema_arrow.names)
         found: dict[str, str] = {}
-        problems = []
+        repeated = []
         for name in names:
-            column = known.get(name.lower())
+            column = declared.get(name.lower())
             if names.count(name) > 1 or column in found:
-                problems.append(f"repeats {name!r}")
+                repeated.append(f"repeats {name!r}")
             if column is not None:
                 found[column] = name
         if not found:
-            shown = ", ".join(names[:_SHOWN_PROBLEMS])
+            shown = ", ".join(names[:_MAX_SHOWN_COLUMNS])
+            raise self._error(f"not a {self.dataset.name} file, as its columns are {shown}")
+        if problems := self._missing(found) + repeated:
             raise PipelineError(
-                f"{self.label}: not a {self.dataset.name} file, as its columns are {shown}; {self._remedy}"
-            )
-        required = self.dataset.columns_of(self.release.month, self.source)
-        problems = [f"lacks {c.source_name}" for c in required if c.name not in found] + problems
-        if problems:
-            more = f" and has {len(problems) - _SHOWN_PROBLEMS} more problems" if problems[_SHOWN_PROBLEMS:] else ""
-            raise PipelineError(
-                f"{self.label}: the file {', '.join(problems[:_SHOWN_PROBLEMS])}{more}; if the publisher"
-                f" changed it, change pipeline/datasets/{self.dataset.name}.yaml: a column that ended gets an `until`"
+                f"{self.label}: the file {listed(problems)}; if the publisher changed it, change"
+                f" pipeline/datasets/{self.dataset.name}.yaml: a column that ended gets an `until`"
             )
         return [_MappedColumn(column, found.get(column.name)) for column in self.dataset.columns]
 
@@ -199,20 +149,22 @@ class ParquetRelease:
                     f" pipeline/datasets/{self.dataset.name}.yaml, too"
                 ) from error
 
-    def _drop_unknown_columns(self, ignore: bool) -> tuple[str, ...]:
-        read = {mapped.name for mapped in self._mapped}
-        notes = []
-        for name, field in self._fields.items():
-            if name in read:
-                continue
-            values = self._count_values(name, field, stop_at_first=not ignore)
-            if values and not ignore:
-                raise undeclared_column_error(self.label, name, kind_of_type(field.type), "has values", self.release)
-            notes.append(dropped_column_note(name, values))
-        return tuple(notes)
+    def _dropped_columns(self) -> Iterator[str]:
+        """Yields a note for each column that the spec does not declare.
 
-    def _count_values(self, name: str, field: pa.Field, stop_at_first: bool) -> int:
-        if pa.types.is_null(field.type):
+        :raises PipelineError: if such a column has a value and unknown columns are not to be ignored.
+        """
+        read = {mapped.name for mapped in self._mapped}
+        for name in (name for name in self._fields if name not in read):
+            type_ = self._fields[name].type
+            values = self._count_values(name, type_)
+            if values and not self._ignore_unknown_columns:
+                raise self._undeclared_column_error(name, kind_of_type(type_), "has values")
+            yield dropped_column_note(name, values)
+
+    def _count_values(self, name: str, type_: pa.DataType) -> int:
+        """Counts a column's values; only to the first one if unknown columns are not to be ignored."""
+        if pa.types.is_null(type_):
             return 0
         counted = self._values_in_statistics(name)
         if counted is not None:
@@ -220,7 +172,7 @@ class ParquetRelease:
         values = 0
         for batch in self._read([name]):
             values += batch.num_rows - batch.column(0).null_count
-            if values and stop_at_first:
+            if values and not self._ignore_unknown_columns:
                 break
         return values
 
@@ -252,9 +204,7 @@ class ParquetRelease:
             yield
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             reason = " ".join(str(error).split())[:_MAX_SHOWN_CHARACTERS].rstrip(".")
-            raise PipelineError(
-                f"{self.label}: the Parquet file is damaged, {what} cannot be read ({reason}); {self._remedy}"
-            ) from error
+            raise self._error(f"the Parquet file is damaged, {what} cannot be read ({reason})") from error
 
     def _cast(self, batch: pa.RecordBatch, mapped: _MappedColumn, first_row: int) -> pa.Array:
         if mapped.name is None:

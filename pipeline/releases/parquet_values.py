@@ -44,25 +44,28 @@ def convert(array: pa.Array, type_: pa.DataType, whole: bool) -> pa.Array:
     :raises BadValue: or pa.ArrowException, if a value cannot be represented in the type.
     :raises WrongType: if the array's type cannot be converted at all.
     """
-    array = _unwrap(array)
+    if isinstance(array, pa.ExtensionArray):
+        array = array.storage
+    if pa.types.is_dictionary(array.type):
+        array = array.dictionary_decode()
     if pa.types.is_null(array.type):
         return pa.nulls(len(array), type_)
     if type_ == pa.string():
         return _to_text(array, whole)
-    return _CONVERTERS[type_](array, type_)
+    # Times are New York local time, so a time zone in the file would be ambiguous.
+    if getattr(array.type, "tz", None) or not any(is_of_kind(array.type) for is_of_kind in _CONVERTIBLE[type_]):
+        raise WrongType(str(array.type))
+    values = array.cast(type_)
+    if type_ == pa.float64():
+        _check_finite(values)
+    if pa.types.is_timestamp(type_):
+        _check_years(values)
+    return values
 
 
 def kind_of_type(type_: pa.DataType) -> str:
-    """Returns the key of the type in `survey.TYPES`."""
-    kinds: tuple[tuple[str, Callable[[pa.DataType], bool]], ...] = (
-        ("integer", pa.types.is_integer),
-        ("number", pa.types.is_floating),
-        ("number", pa.types.is_decimal),
-        ("boolean", pa.types.is_boolean),
-        ("time", pa.types.is_timestamp),
-        ("date", pa.types.is_date),
-    )
-    return next((kind for kind, is_of in kinds if is_of(type_)), "text")
+    """Returns the key of the type in `release_file.TYPES`."""
+    return next((kind for kind, is_of_kind in _KINDS if is_of_kind(type_)), "text")
 
 
 def postgres_texts(array: pa.Array) -> pa.Array:
@@ -108,14 +111,6 @@ def _quoted(values: pa.Array) -> pa.Array:
         return values
     doubled = pc.replace_substring(values, '"', '""')
     return pc.if_else(special, pc.binary_join_element_wise('"', doubled, '"', ""), values)
-
-
-def _unwrap(array: pa.Array) -> pa.Array:
-    if isinstance(array, pa.ExtensionArray):
-        array = array.storage
-    if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
-    return array
 
 
 def _is_text(type_: pa.DataType) -> bool:
@@ -166,48 +161,16 @@ def _all_whole(array: pa.Array) -> bool:
     return pc.all(pc.and_(small, pc.equal(pc.floor(array), array))).as_py() is not False
 
 
-def _to_integer(array: pa.Array, type_: pa.DataType) -> pa.Array:
-    kind = array.type
-    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind) or _is_text(kind)):
-        raise WrongType(str(kind))
-    return array.cast(type_)
-
-
-def _to_double(array: pa.Array, type_: pa.DataType) -> pa.Array:
-    kind = array.type
-    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind) or _is_text(kind)):
-        raise WrongType(str(kind))
-    values = array.cast(type_)
+def _check_finite(values: pa.Array) -> None:
     total = pc.sum(values).as_py()  # not finite if any value is not
     if total is not None and not math.isfinite(total) and pc.all(pc.is_finite(values)).as_py() is False:
         raise BadValue("not a finite number")
-    return values
 
 
-def _to_time(array: pa.Array, type_: pa.DataType) -> pa.Array:
-    kind = array.type
-    if pa.types.is_timestamp(kind) and kind.tz is not None:
-        raise WrongType(str(kind))  # times are New York local time, so a file's time zone would be ambiguous
-    if not (pa.types.is_timestamp(kind) or pa.types.is_date(kind) or _is_text(kind)):
-        raise WrongType(str(kind))
-    values = array.cast(type_)
+def _check_years(values: pa.Array) -> None:
     first, last = pc.min_max(values.cast(pa.int64())).as_py().values()
     if first is not None and (first < _FIRST_TIME or last > _LAST_TIME):
         raise BadValue("a time outside the years 1 to 9999")
-    return values
-
-
-def _to_date(array: pa.Array, type_: pa.DataType) -> pa.Array:
-    kind = array.type
-    if not (pa.types.is_date(kind) or (pa.types.is_timestamp(kind) and kind.tz is None) or _is_text(kind)):
-        raise WrongType(str(kind))
-    return array.cast(type_)
-
-
-def _to_boolean(array: pa.Array, type_: pa.DataType) -> pa.Array:
-    if not (pa.types.is_boolean(array.type) or _is_text(array.type)):
-        raise WrongType(str(array.type))
-    return array.cast(type_)
 
 
 def _number_texts(values: pa.Array) -> pa.Array:
@@ -228,11 +191,23 @@ def _time_texts(values: pa.Array) -> pa.Array:
         return pc.replace_substring_regex(values.cast(pa.string()), r"\.?0*$", "")
 
 
-_CONVERTERS: dict[pa.DataType, Callable[[pa.Array, pa.DataType], pa.Array]] = {
-    pa.int32(): _to_integer,
-    pa.int64(): _to_integer,
-    pa.float64(): _to_double,
-    pa.bool_(): _to_boolean,
-    pa.date32(): _to_date,
-    pa.timestamp("us"): _to_time,
+_IsOfKind = Callable[[pa.DataType], bool]
+_KINDS: tuple[tuple[str, _IsOfKind], ...] = (
+    ("integer", pa.types.is_integer),
+    ("number", pa.types.is_floating),
+    ("number", pa.types.is_decimal),
+    ("boolean", pa.types.is_boolean),
+    ("time", pa.types.is_timestamp),
+    ("date", pa.types.is_date),
+)
+_NUMBERS: tuple[_IsOfKind, ...] = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, _is_text)
+_TIMES: tuple[_IsOfKind, ...] = (pa.types.is_timestamp, pa.types.is_date, _is_text)
+# The kinds of types that are converted to each type except text.
+_CONVERTIBLE: dict[pa.DataType, tuple[_IsOfKind, ...]] = {
+    pa.int32(): _NUMBERS,
+    pa.int64(): _NUMBERS,
+    pa.float64(): _NUMBERS,
+    pa.bool_(): (pa.types.is_boolean, _is_text),
+    pa.date32(): _TIMES,
+    pa.timestamp("us"): _TIMES,
 }

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import calendar
 from collections.abc import Iterable, Sequence
 
-WEEKDAYS = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
-MONTHS = (
-    "January", "February", "March", "April", "May", "June",
-    "July", "August", "September", "October", "November", "December",
-)  # fmt: skip
+from dateutil.relativedelta import relativedelta
+
+from pipeline.datasets import format_month, parse_month
+
 NONE = "-"
 _MOST_SPANS = 2
 
@@ -55,21 +55,19 @@ def listed(words: Sequence[str]) -> str:
 
 def month_name(month: str) -> str:
     """Formats `2020-03` as March 2020."""
-    year, number = _parts(month)
-    return f"{MONTHS[number - 1]} {year}"
+    year, number = month.split("-")
+    return f"{calendar.month_name[int(number)]} {int(year)}"
 
 
 def month_abbreviation(month: str) -> str:
     """Formats `2020-03` as Mar 2020, with a non-breaking space."""
-    year, number = _parts(month)
-    return f"{MONTHS[number - 1][:3]}\u00a0{year}"
+    year, number = month.split("-")
+    return f"{calendar.month_abbr[int(number)]}\u00a0{int(year)}"
 
 
 def month_after(month: str, by: int = 1) -> str:
     """Returns the month that is `by` months later, or earlier if `by` is negative."""
-    year, number = _parts(month)
-    at = 12 * year + number - 1 + by
-    return f"{at // 12:04}-{at % 12 + 1:02}"
+    return format_month(parse_month(month) + relativedelta(months=by))
 
 
 def months_between(first: str, last: str) -> list[str]:
@@ -82,14 +80,14 @@ def months_between(first: str, last: str) -> list[str]:
 
 def spans(months: Iterable[str]) -> str:
     """Formats months as ranges without gaps: March to July 2020 and January 2021."""
-    return listed([_span(run[0], run[-1]) for run in _runs(months)])
+    return listed([_span(run) for run in _runs(months)])
 
 
 def period(months: Iterable[str]) -> str:
     """Formats months like `spans`, or as `10 months between March 2020 and November 2025` if there are many gaps."""
     runs = _runs(months)
     if len(runs) <= _MOST_SPANS:
-        return spans(months)
+        return listed([_span(run) for run in runs])
     return f"{sum(map(len, runs))} months between {month_name(runs[0][0])} and {month_name(runs[-1][-1])}"
 
 
@@ -103,13 +101,9 @@ def _runs(months: Iterable[str]) -> list[list[str]]:
     return found
 
 
-def _span(first: str, last: str) -> str:
+def _span(run: list[str]) -> str:
+    first, last = run[0], run[-1]
     if first == last:
         return month_name(last)
     start = month_name(first)
     return f"{start.split()[0] if first[:4] == last[:4] else start} to {month_name(last)}"
-
-
-def _parts(month: str) -> tuple[int, int]:
-    year, number = month.split("-")
-    return int(year), int(number)

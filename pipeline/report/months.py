@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from pipeline.report.formatting import (
     average,
     change,
     dollars,
     month_abbreviation,
+    month_after,
     month_name,
     months_between,
     short,
@@ -33,12 +34,8 @@ def section(data: ReportData) -> Section:
         sentence += " A month without a bar is not loaded, or has no trips."
     if any(not month.is_complete for month in months):
         sentence += " Dashed bars are incomplete months."
-    chart = Chart(
-        "months",
-        lambda width: _draw(months, every, width),
-        sentence.strip(),
-        [_changes(data), _trip(months)],
-    )
+    tables = [_changes(data), _trip(months)]
+    chart = Chart("months", lambda width: _draw(months, every, width), sentence.strip(), tables)
     return Section("Month by month", [chart])
 
 
@@ -56,18 +53,11 @@ def _most_and_fewest(data: ReportData, service: str) -> str:
 def _changes(data: ReportData) -> Table:
     rows = []
     for month in data.months:
-        compared = month if month.is_complete else None
-        before = data.month(month.service, month.month, -1) if compared else None
-        year = data.month(month.service, month.month, -12) if compared else None
-        rows.append(
-            [
-                _name(month),
-                f"{month.trips:,}",
-                *(change(month.trips, other.trips if other else None) for other in (before, year)),
-                dollars(month.revenue),
-                *(change(month.revenue, other.revenue if other else None) for other in (before, year)),
-            ]
-        )
+        before = [data.complete.get((month.service, month_after(month.month, -by))) for by in (1, 12)]
+        earlier = before if month.is_complete else [None, None]
+        trips = (change(month.trips, other.trips if other else None) for other in earlier)
+        revenue = (change(month.revenue, other.revenue if other else None) for other in earlier)
+        rows.append([_name(month), f"{month.trips:,}", *trips, dollars(month.revenue), *revenue])
     head = ["Month", "Trips", "Month before", "Year before", "Revenue", "Month before", "Year before"]
     return Table("Trips and revenue, and their change", head, rows)
 
@@ -93,43 +83,33 @@ def _mean(total: float, count: int) -> float | None:
 
 def _name(month: Month) -> str:
     mark = "" if month.is_complete else f" (incomplete, {month.days} days)"
-    return f"{month.service} {month_abbreviation(month.month)}{mark}"
+    return f"{month.name}{mark}"
 
 
 def _draw(months: Sequence[Month], every: Sequence[str], width: int) -> Svg:
+    """Draws the trips of each service above its revenue, or beside it if there is room."""
     columns = 1 if width <= NARROW else 2
     panel = (width - _GAP * (columns - 1)) / columns
-    drawn: list[tuple[str, str, str, Callable[[Month], float | None]]] = []
+    rows: list[list[tuple[str, str]]] = []
     for service in sorted({month.service for month in months}):
-        drawn.append((service, "trips", "", lambda month: month.trips))
-        if any(month.service == service and month.revenue is not None for month in months):
-            drawn.append((service, "revenue", "$", lambda month: month.revenue))
-    places, at = [], 0
-    for number, (_, measure, _, _) in enumerate(drawn):  # a row per service, with an empty place if it has no revenue
-        at += at % columns if measure == "trips" and number else 0
-        places.append(at)
-        at += 1
-    row = _TITLE + _PANEL + _NAMES
-    svg = Svg(width, row * (places[-1] // columns + 1))
-    for place, (service, measure, sign, value) in zip(places, drawn, strict=True):
-        left, top = place % columns * (panel + _GAP), place // columns * row + _TITLE
-        svg.text(left, top - 24, f"{service} taxis: {measure} a month", size=13, bold=True)
-        of_service = {month.month: month for month in months if month.service == service}
-        _bars(svg, left + _LABELS, top, panel - _LABELS, [of_service.get(m) for m in every], value, sign)
-        _name_months(svg, left + _LABELS, top + _PANEL, panel - _LABELS, every)
+        has_revenue = any(month.service == service and month.revenue is not None for month in months)
+        panels = [(service, "trips"), (service, "revenue")][: 1 + has_revenue]
+        rows += [panels] if columns == 2 else [[each] for each in panels]
+    height = _TITLE + _PANEL + _NAMES
+    svg = Svg(width, height * len(rows))
+    for row, panels in enumerate(rows):
+        for column, (service, measure) in enumerate(panels):
+            left, top = column * (panel + _GAP), row * height + _TITLE
+            svg.text(left, top - 24, f"{service} taxis: {measure} a month", size=13, bold=True)
+            of_service = {month.month: month for month in months if month.service == service}
+            _bars(svg, left + _LABELS, top, panel - _LABELS, [of_service.get(m) for m in every], measure)
+            _name_months(svg, left + _LABELS, top + _PANEL, panel - _LABELS, every)
     return svg
 
 
-def _bars(
-    svg: Svg,
-    left: float,
-    top: float,
-    width: float,
-    months: Sequence[Month | None],
-    value: Callable[[Month], float | None],
-    sign: str,
-) -> None:
-    values = [value(month) or 0.0 if month else 0.0 for month in months]
+def _bars(svg: Svg, left: float, top: float, width: float, months: Sequence[Month | None], measure: str) -> None:
+    sign = "$" if measure == "revenue" else ""
+    values: list[float] = [getattr(month, measure, None) or 0.0 for month in months]
     low, high = min(0.0, *values), max(1.0, *values)
     slot = width / max(len(values), _FEWEST_SLOTS)
 
@@ -142,10 +122,10 @@ def _bars(
     for place, (month, amount) in enumerate(zip(months, values, strict=True)):
         if month is None:
             continue
-        x, thickness = left + slot * (place + 0.12), slot * 0.76
-        what = dollars(amount) if sign else f"{amount:,.0f} trips"
-        put = svg.rect if month.is_complete else svg.outlined
-        put(x, y(0), thickness, y(amount) - y(0), colour_of(month.service), f"{_name(month)}: {what}")
+        x, thickness, colour = left + slot * (place + 0.12), slot * 0.76, colour_of(month.service)
+        title = f"{_name(month)}: {dollars(amount) if sign else f'{amount:,.0f} trips'}"
+        opacity = 1.0 if month.is_complete else 0.2
+        svg.rect(x, y(0), thickness, y(amount) - y(0), colour, title, opacity=opacity, dashed=not month.is_complete)
         if slot >= _SLOT_OF_LABEL:
             svg.text(x + thickness / 2, y(max(amount, 0)) - 4, short(amount, sign), size=11, anchor="middle")
 

@@ -12,20 +12,20 @@ import jinja2
 from markupsafe import Markup
 
 from pipeline.files import replace_file
-from pipeline.report import coverage, months, places, quality, revenue, week
+from pipeline.report import files, months, payments, places, week
 from pipeline.report.formatting import listed, month_name, period
 from pipeline.report.sections import ReportData, Section, read_report_data
 from pipeline.report.svg import COLOURS, WIDE
 from pipeline.warehouses import Warehouse
 
-# In the order of the page. To add a section, add a module with `section` and list it here.
+# In the order of the page. To add a section, add its function here.
 SECTIONS: tuple[Callable[[ReportData], Section], ...] = (
-    coverage.section,
+    files.coverage,
     months.section,
     places.section,
     week.section,
-    revenue.section,
-    quality.section,
+    payments.section,
+    files.rows,
 )
 _TEMPLATES = Path(__file__).parent / "templates"
 
@@ -63,6 +63,7 @@ def render(data: ReportData, sections: list[Section], warehouse: str, digest: st
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":")}
     script = (_TEMPLATES / "map.js").read_text()
     return environment.get_template("page.html").render(
         digest=digest,
@@ -75,7 +76,7 @@ def render(data: ReportData, sections: list[Section], warehouse: str, digest: st
         headlines=[headline for section in sections for headline in section.headlines],
         sections=sections,
         misdated=_misdated(data) if data.files else "",
-        sources=sorted({file.source.rpartition("/")[0] or file.source for file in data.files}),
+        sources=sorted({file.load.source_url.rpartition("/")[0] or file.load.source_url for file in data.files}),
         made_at=f"{made_at:%d %B %Y at %H:%M} UTC".lstrip("0"),
         warehouse=warehouse,
     )

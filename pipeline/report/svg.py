@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -31,11 +32,11 @@ def text_width(words: str, size: float = 12) -> float:
     return _CHARACTER * size * len(words)
 
 
-def round_steps(low: float, high: float, steps: int = 3) -> list[float]:
-    """Returns round numbers between `low` and `high`, about `steps` of them."""
+def round_steps(low: float, high: float) -> list[float]:
+    """Returns round numbers between `low` and `high`, about three of them."""
     span = (high - low) or 1.0
-    size = 10 ** math.floor(math.log10(span / steps))
-    step = next(size * factor for factor in (1, 2, 5, 10) if size * factor * steps >= span)
+    size = 10 ** math.floor(math.log10(span / 3))
+    step = next(size * factor for factor in (1, 2, 5, 10) if size * factor * 3 >= span)
     return [step * number for number in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 
@@ -66,30 +67,37 @@ class Svg:
         )
 
     def rect(
-        self, x: float, y: float, width: float, height: float, colour: str, title: str = "", *, opacity: float = 1
+        self,
+        x: float,
+        y: float,
+        width: float,
+        height: float,
+        colour: str,
+        title: str = "",
+        *,
+        opacity: float = 1,
+        dashed: bool = False,
     ) -> None:
-        """Adds a filled rectangle with a tooltip. If `height` is negative, it extends upwards from `y`."""
+        """Adds a filled rectangle with a tooltip. If `height` is negative, it extends upwards from `y`.
+
+        If it is `dashed`, for a value that is not comparable, it has a dashed border.
+        """
         y, height = (y + height, -height) if height < 0 else (y, height)
+        border = ""
+        if dashed:
+            x, width, border = x + 0.5, max(width - 1, 1), f' stroke="{colour}" stroke-dasharray="3 2"'
         faint = f' fill-opacity="{opacity:.3g}"' if opacity < 1 else ""
         self.parts.append(
-            f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" fill="{colour}"{faint}>'
+            f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" fill="{colour}"{faint}{border}>'
             f"{_title(title)}</rect>"
         )
 
-    def outlined(self, x: float, y: float, width: float, height: float, colour: str, title: str = "") -> None:
-        """Adds a rectangle with a dashed border and a light filling, for a value that is not comparable."""
-        y, height = (y + height, -height) if height < 0 else (y, height)
-        self.parts.append(
-            f'<rect x="{x + 0.5:.1f}" y="{y:.1f}" width="{max(width - 1, 1):.1f}" height="{height:.1f}" fill="{colour}"'
-            f' fill-opacity="0.2" stroke="{colour}" stroke-dasharray="3 2">{_title(title)}</rect>'
-        )
-
-    def line(self, x1: float, y1: float, x2: float, y2: float, colour: str = "grid") -> None:
+    def line(self, x1: float, y1: float, x2: float, y2: float) -> None:
         """Adds a thin line."""
-        self.parts.append(f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="var(--{colour})"/>')
+        self.parts.append(f'<line x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" stroke="var(--grid)"/>')
 
-    def raw(self, markup: Markup) -> None:
-        """Adds SVG markup."""
+    def raw(self, markup: str) -> None:
+        """Adds SVG markup, in which the caller has escaped texts."""
         self.parts.append(markup)
 
     def markup(self) -> Markup:
@@ -112,44 +120,56 @@ def _title(words: str) -> str:
     return f"<title>{escape(words)}</title>" if words else ""
 
 
-@dataclass(frozen=True)
-class Bar:
-    """One bar of a ranking. Each of its pieces is a colour, a value and a tooltip."""
-
-    name: str
-    pieces: list[tuple[str, float, str]]
-    label: str
+Amounts = Mapping[str, Mapping[str, float]]  # by name and service
 
 
-def ranking(width: int, bars: list[Bar], legend: dict[str, str]) -> Svg:
-    """Draws a bar chart with names beside the bars, or above them if narrow. `legend` maps names to colours."""
+def ranking(
+    width: int,
+    names: Sequence[str],
+    amounts: Amounts,
+    label: Callable[[str], str],
+    describe: Callable[[str, str], str],
+) -> Svg:
+    """Draws a bar for each name, divided by service, with the names beside the bars, or above them if narrow.
+
+    `label` returns the text at a bar's end, `describe` that on the piece of a name and a service.
+    """
     narrow = width <= NARROW
-    names = [bar.name if len(bar.name) <= 40 else f"{bar.name[:39]}…" for bar in bars]
+    shown = [name if len(name) <= 40 else f"{name[:39]}…" for name in names]
+    services = services_in(amounts)
     row = 42 if narrow else 28
-    left = 0.0 if narrow else min(300.0, max(map(text_width, names)) + 12)
-    right = max(text_width(bar.label) for bar in bars) + 10
-    top = 30 if len(legend) > 1 else 0
-    svg = Svg(width, top + row * len(bars))
-    _legend(svg, left, legend if top else {})
-    most = max(1e-9, *(sum(max(0, value) for _, value, _ in bar.pieces) for bar in bars))
-    for place, (bar, name) in enumerate(zip(bars, names, strict=True)):
+    left = 0.0 if narrow else min(300.0, max(map(text_width, shown)) + 12)
+    right = max(text_width(label(name)) for name in names) + 10
+    top = 30 if len(services) > 1 else 0
+    svg = Svg(width, top + row * len(names))
+    if top:
+        _legend(svg, left, services)
+    most = max(1e-9, *(sum(max(0, amount) for amount in amounts[name].values()) for name in names))
+    for place, name in enumerate(names):
         y, x = top + row * place, left
         bar_top, height = (y + 20, 15) if narrow else (y + 5, 18)
-        for colour, value, title in bar.pieces:
-            size = max(0, value) / most * (width - left - right)
-            svg.rect(x, bar_top, size, height, colour, title)
-            x += size
-        svg.text(x + 6, bar_top + height - 4, bar.label)
+        for service in services:
+            if amount := amounts[name].get(service):
+                size = max(0, amount) / most * (width - left - right)
+                title = f"{name}, {service}: {describe(name, service)}"
+                svg.rect(x, bar_top, size, height, colour_of(service), title)
+                x += size
+        svg.text(x + 6, bar_top + height - 4, label(name))
         if narrow:
-            svg.text(0, y + 14, name)
+            svg.text(0, y + 14, shown[place])
         else:
-            svg.text(left - 10, bar_top + height - 4, name, anchor="end")
+            svg.text(left - 10, bar_top + height - 4, shown[place], anchor="end")
     return svg
 
 
-def _legend(svg: Svg, left: float, names: dict[str, str]) -> None:
+def services_in(amounts: Amounts) -> list[str]:
+    """Returns the services that have an amount."""
+    return sorted({service for of in amounts.values() for service, amount in of.items() if amount})
+
+
+def _legend(svg: Svg, left: float, services: Sequence[str]) -> None:
     x = left
-    for name, colour in names.items():
-        svg.rect(x, 2, 12, 12, colour)
-        svg.text(x + 17, 12, name)
-        x += 17 + text_width(name) + 18
+    for service in services:
+        svg.rect(x, 2, 12, 12, colour_of(service))
+        svg.text(x + 17, 12, service)
+        x += 17 + text_width(service) + 18

@@ -1,1 +1,113 @@
-"""The schedule: when missing months of each dataset are loaded, and the process that runs it."""
+"""The schedule: the catch-ups that load the missing months of each dataset, and when they run."""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import fcntl
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+from apscheduler.triggers.base import BaseTrigger
+from dateutil.relativedelta import relativedelta
+
+from pipeline.datasets import Dataset, Schedule, all_datasets, format_month, parse_month
+from pipeline.errors import PipelineError
+from pipeline.files import replace_file
+from pipeline.schedule.cron import cron_trigger
+from pipeline.settings import ScheduleSettings
+
+
+@dataclass(frozen=True)
+class CatchUp:
+    """Runs a task for every published month of a dataset, from `start`, for which it is not complete.
+
+    A file in `folder` has the time of the last successful one; a lock is held while one runs.
+    """
+
+    spec: Dataset
+    schedule: Schedule
+    trigger: BaseTrigger
+    task: str
+    parameters: Mapping[str, Any]
+    start: str
+    workers: int
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+    def arguments(self) -> list[str]:
+        """Returns the arguments for `luigi`; the range ends with the dataset's last month or the previous month."""
+        stop = []
+        if self.spec.last_month:
+            stop = ["--stop", format_month(self.spec.last_month + relativedelta(months=1))]
+        of = ["--of", self.task, "--of-params", json.dumps({**self.parameters, "taxi": self.name})]
+        workers = ["--workers", str(self.workers)]
+        return ["--module", "pipeline", "CatchUpMonthly", *of, "--start", self.start, *stop, *workers]
+
+    def last_success(self) -> datetime.datetime | None:
+        """Returns when the last successful catch-up started, or None if there was none."""
+        try:
+            return datetime.datetime.fromisoformat((self.folder / self.name).read_text())
+        except (FileNotFoundError, ValueError):
+            return None
+
+    def save_success(self, started_at: datetime.datetime) -> None:
+        """Records a successful catch-up, atomically: after a crash the file contains the old or the new time.
+
+        :raises OSError: if the file cannot be written.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        replace_file(self.folder / self.name, started_at.isoformat().encode())
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[TextIO | None]:
+        """Yields the locked file, or None if another process holds the lock.
+
+        A child process that inherits the file holds the lock until it ends, even if this process is killed.
+        """
+        lock = self.folder / ".locks" / self.name  # a separate file, because the record is replaced
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        with lock.open("a") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield None
+            else:
+                yield file
+
+
+def catch_ups(names: list[str] | None = None) -> list[CatchUp]:
+    """Returns a catch-up for each of the named datasets, or for each dataset with a schedule.
+
+    :raises PipelineError: if a dataset has no schedule, or its schedule is invalid.
+    """
+    settings, specs = ScheduleSettings(), all_datasets()
+    if settings.start:
+        try:
+            parse_month(settings.start)
+        except ValueError as error:
+            raise PipelineError(f"[schedule] start: {error}") from None
+    wanted = names or [name for name, spec in specs.items() if spec.schedule]
+    if not wanted:
+        raise PipelineError("no dataset has a schedule: add one to a file in pipeline/datasets")
+    return [_catch_up(specs[name], settings) for name in wanted]
+
+
+def _catch_up(spec: Dataset, settings: ScheduleSettings) -> CatchUp:
+    schedule = spec.schedule
+    if schedule is None or spec.first_month is None:
+        raise PipelineError(f"{spec.name} has no schedule: add one to pipeline/datasets/{spec.name}.yaml")
+    try:
+        trigger = cron_trigger(schedule)
+    except ValueError as error:
+        raise PipelineError(f"pipeline/datasets/{spec.name}.yaml: schedule: {error}") from None
+    start = settings.start or format_month(schedule.start or spec.first_month)
+    return CatchUp(
+        spec, schedule, trigger, settings.task, settings.parameters, start, settings.workers, settings.folder()
+    )

@@ -1,18 +1,27 @@
-"""Runs catch-ups when they are due, including those that were missed while it did not run, until it is stopped."""
+"""Runs catch-ups, each in its own `luigi` process, when they are due or were missed, until it is stopped."""
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import logging
+import os
+import queue
+import shlex
+import signal
+import subprocess
+import sys
+from types import FrameType
 
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 
+from pipeline.schedule import CatchUp
 from pipeline.schedule.cron import firings, format_time
-from pipeline.schedule.plan import CatchUp
-from pipeline.schedule.runner import ALREADY_RUNNING, Runner
 
 logger = logging.getLogger("pipeline.schedule")
+
+_ALREADY_RUNNING, _NOT_RUN = 10, 25  # as in luigi.cfg
 
 
 def run_forever(catch_ups: list[CatchUp], runner: Runner, retry_minutes: float) -> None:
@@ -29,14 +38,14 @@ def run_forever(catch_ups: list[CatchUp], runner: Runner, retry_minutes: float) 
 
     def fire(catch_up: CatchUp) -> None:
         code = runner.run(catch_up)
-        if code not in (0, ALREADY_RUNNING) and retry_minutes > 0 and not runner.stopping:
+        if code not in (0, _ALREADY_RUNNING) and retry_minutes > 0 and not runner.stopping:
             retry_at = datetime.datetime.now().astimezone() + datetime.timedelta(minutes=retry_minutes)
             logger.info("%s: trying again at %s", catch_up.name, format_time(retry_at))
             retry = f"{catch_up.name} again"
             scheduler.add_job(fire, "date", run_date=retry_at, args=[catch_up], id=retry, replace_existing=True)
 
     for catch_up in catch_ups:
-        scheduler.add_job(fire, catch_up.trigger, args=[catch_up], id=catch_up.name, **_first_run(catch_up, runner))
+        scheduler.add_job(fire, catch_up.trigger, args=[catch_up], id=catch_up.name, **_first_run(catch_up))
     scheduler.start()
     for job in scheduler.get_jobs():
         logger.info("%s: next at %s", job.id, format_time(job.next_run_time))
@@ -44,12 +53,75 @@ def run_forever(catch_ups: list[CatchUp], runner: Runner, retry_minutes: float) 
     scheduler.shutdown(wait=True)
 
 
-def _first_run(catch_up: CatchUp, runner: Runner) -> dict[str, datetime.datetime]:
+def _first_run(catch_up: CatchUp) -> dict[str, datetime.datetime]:
     """Returns the job's first run time: now if a firing has been missed since the last catch-up, else the default."""
-    record, now = runner.record(catch_up), datetime.datetime.now(datetime.UTC)
-    if (last := record.last_success()) is None:
-        record.save_success(now)  # firings before the first start are not missed
+    now = datetime.datetime.now(datetime.UTC)
+    if (last := catch_up.last_success()) is None:
+        catch_up.save_success(now)  # firings before the first start are not missed
     elif missed := next(firings(catch_up.trigger, last, now), None):
         logger.info("%s: the firing of %s was missed", catch_up.name, format_time(missed))
         return {"next_run_time": now}
     return {}
+
+
+class Runner:
+    """Runs one catch-up at a time until SIGTERM or ctrl-C.
+
+    After the first signal, luigi finishes the months that it is loading and starts no others. A second signal ends it
+    immediately, which is safe, too: the next run loads the interrupted months.
+    """
+
+    def __init__(self) -> None:
+        self._luigi: subprocess.Popen[bytes] | None = None
+        self._stops = 0
+        self._stop_requests: queue.SimpleQueue[None] = queue.SimpleQueue()
+        for name in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(name, self._stop)
+
+    @property
+    def stopping(self) -> bool:
+        return self._stops > 0
+
+    def wait_for_stop(self) -> None:
+        """Blocks until the first signal to stop."""
+        self._stop_requests.get()
+
+    def run(self, catch_up: CatchUp) -> int:
+        """Returns luigi's exit code, 10 if another process is catching up with the dataset, or 25 if stopped."""
+        if self.stopping:
+            return _NOT_RUN
+        started_at = datetime.datetime.now(datetime.UTC)
+        with catch_up.locked() as lock:
+            if lock is None:
+                logger.warning("%s: skipped, as another process is catching up", catch_up.name)
+                return _ALREADY_RUNNING
+            arguments = catch_up.arguments()
+            logger.info("%s: catching up: luigi %s", catch_up.name, shlex.join(arguments))
+            command = [sys.executable, "-m", "luigi", *arguments]  # of this interpreter rather than in PATH
+            # In its own session, so that only this process receives ctrl-C; it then tells luigi to finish.
+            self._luigi = subprocess.Popen(command, pass_fds=[lock.fileno()], start_new_session=True)
+            if self.stopping:  # a signal arrived since the check above
+                self._forward_stop()
+            code = self._luigi.wait()
+            code = code if code >= 0 else 128 - code  # the exit code that a shell reports for a signal
+            if self.stopping:
+                return code or _NOT_RUN
+            if code == 0:
+                catch_up.save_success(started_at)
+        logger.log(logging.ERROR if code else logging.INFO, "%s: ended with exit code %d", catch_up.name, code)
+        return code
+
+    def _stop(self, signum: int, frame: FrameType | None) -> None:
+        self._stops += 1
+        self._stop_requests.put(None)
+        self._forward_stop()
+
+    def _forward_stop(self) -> None:
+        if self._luigi is None or self._luigi.poll() is not None:
+            return
+        if self._stops == 1:
+            logger.info("stopping after the months that are being loaded; stop it again to end at once")
+            self._luigi.send_signal(signal.SIGUSR1)  # tells a Luigi worker to accept no more tasks
+        else:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._luigi.pid, signal.SIGTERM)

@@ -1,9 +1,8 @@
-"""Base classes and parameters of all tasks: validation with clear messages, one-line failures, progress."""
+"""Base classes of all tasks: one-line failures, progress, and the release that a task is for."""
 
 from __future__ import annotations
 
 import contextlib
-import datetime
 import logging
 import math
 import sys
@@ -15,9 +14,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import luigi
 
-from pipeline.datasets import Release, dataset_named, monthly_names, parse_month
+from pipeline.datasets import Release, dataset_named
 from pipeline.errors import PipelineError, TransientError
+from pipeline.parameters import MonthParameter, TaxiParameter
 from pipeline.progress import Progress
+from pipeline.warehouses import WAREHOUSES
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -26,6 +27,7 @@ logger = logging.getLogger("luigi-interface")
 
 _REPORT_SECONDS = 1.0
 _LOG_SECONDS = 30.0  # if there is no terminal for a progress bar
+WAREHOUSE_CHOICES = {name: [name] for name in WAREHOUSES} | {"both": ["postgres", "bigquery"]}
 RUN_ID = uuid.uuid4().hex  # of this process and the workers that it forks
 
 
@@ -111,32 +113,6 @@ def _amount(count: float, unit: str) -> str:
     return f"{count / 1e6:.1f} MB" if unit == "B" else f"{count:,.0f} {unit}"
 
 
-class TaxiParameter(luigi.ChoiceParameter[str]):
-    """The name of a dataset with one file per month."""
-
-    def __init__(self) -> None:
-        super().__init__(choices=monthly_names(), description="which dataset")
-
-    def normalize(self, x: str) -> str:
-        names = monthly_names()
-        if x not in names:
-            raise PipelineError(f"--taxi {x}: no monthly dataset is called that; there are: {', '.join(names)}")
-        return x
-
-
-class ReleaseMonthParameter(luigi.MonthParameter):
-    """A month, such as 2019-01."""
-
-    def __init__(self, **options: Any) -> None:
-        super().__init__(description="which month, such as 2019-01", **options)
-
-    def parse(self, x: str) -> datetime.date:
-        try:
-            return parse_month(x)
-        except ValueError:
-            raise PipelineError(f"--month {x}: not a month such as 2019-01") from None
-
-
 class ReleaseTask(PipelineTask):
     """A task for one release."""
 
@@ -149,7 +125,7 @@ class TripdataTask(ReleaseTask):
     """A task for a month of trip records."""
 
     taxi = TaxiParameter()
-    month = ReleaseMonthParameter()
+    month = MonthParameter()
 
     @property
     def release(self) -> Release:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
 import logging
 from typing import Any
@@ -12,11 +11,11 @@ from luigi.tools.range import RangeMonthly
 
 from pipeline.datasets import Dataset, Release, dataset_named, format_month, parse_month
 from pipeline.errors import PipelineError
-from pipeline.extract.availability import Edition, find_edition, published_months
-from pipeline.extract.editions import NewEditions
+from pipeline.extract.availability import Edition, NewEditions, find_edition, published_months
 from pipeline.settings import ScheduleSettings, SourceSettings
-from pipeline.warehouses import WAREHOUSES, warehouse_named
-from pipeline.warehouses.ledger import ADOPTED, LedgerEntry
+from pipeline.tasks.base import WAREHOUSE_CHOICES
+from pipeline.warehouses import warehouse_named
+from pipeline.warehouses.ledger import ADOPTED
 
 _RECHECKED_MONTHS = 3  # the last loaded months, which are the ones that are published again
 
@@ -59,10 +58,7 @@ class CatchUpMonthly(RangeMonthly):
                 f"none of the months {_format_months(missing)} of {self._dataset.name} is at the source;"
                 " check --source-base-url"
             )
-        absent = [month for month in missing if month not in available]
-        self._log_absent(
-            [month for month in absent if month < max(available)], [month for month in absent if month > max(available)]
-        )
+        self._log_absent([month for month in missing if month not in available], available)
         self._log_republished([moment.date() for moment in finite_datetimes if moment.date() not in missing])
         return [datetime.datetime.combine(month, datetime.time()) for month in published]
 
@@ -99,43 +95,35 @@ class CatchUpMonthly(RangeMonthly):
 
     def _find_new_editions(self, months: list[datetime.date]) -> dict[tuple[str, str], Edition | None]:
         """Returns the source's edition of the last loaded months, by key and source; None if it has not changed."""
+        settings, releases = SourceSettings(), [Release(self._dataset, month) for month in sorted(months)]
         editions: dict[tuple[str, str], Edition | None] = {}
         for warehouse in self._warehouses():
             ledger = [entry for entry in warehouse_named(warehouse).loaded() if entry.source not in ("", ADOPTED)]
             loaded = {entry.partition_key: entry for entry in ledger}
-            releases = [Release(self._dataset, month) for month in sorted(months)]
             for release in [each for each in releases if each.key in loaded][-_RECHECKED_MONTHS:]:
                 entry = loaded[release.key]
-                with contextlib.suppress(_EditionUnknown):
-                    known = editions.get((release.key, entry.source))
-                    editions[release.key, entry.source] = known or _new_edition(release, entry)
+                if editions.get((release.key, entry.source)):
+                    continue  # another warehouse has an earlier edition, too
+                try:
+                    location = settings.locations(release, entry.source)[0]
+                    edition = find_edition(release, location, settings.http_options())
+                except PipelineError as error:  # does not keep other months from being loaded
+                    logger.warning("%s: cannot check whether it was published again: %s", release, error)
+                    continue
+                is_new = edition is not None and entry.is_superseded_by(edition)
+                editions[release.key, entry.source] = edition if is_new else None
         return editions
 
     def _warehouses(self) -> list[str]:
         """Returns the warehouses that the task of each month loads."""
-        name = getattr(self.of_cls, "warehouse_name", None) or self.of_params.get("warehouse")
-        return list(WAREHOUSES) if name == "both" else [name] if name in WAREHOUSES else []
+        name = getattr(self.of_cls, "warehouse_name", "") or self.of_params.get("warehouse", "")
+        return WAREHOUSE_CHOICES.get(name, [])
 
-    def _log_absent(self, gaps: list[datetime.date], upcoming: list[datetime.date]) -> None:
-        if gaps:
+    def _log_absent(self, absent: list[datetime.date], available: set[datetime.date]) -> None:
+        if gaps := [month for month in absent if month < max(available)]:
             logger.warning("%s: the source lacks %s, but has later months", self._dataset.name, _format_months(gaps))
-        if upcoming:
+        if upcoming := [month for month in absent if month > max(available)]:
             logger.info("%s: not published yet: %s", self._dataset.name, _format_months(upcoming))
-
-
-class _EditionUnknown(Exception):
-    """Raised if the source does not answer."""
-
-
-def _new_edition(release: Release, entry: LedgerEntry) -> Edition | None:
-    settings = SourceSettings()
-    try:
-        location = settings.locations(release, entry.source)[0]
-        edition = find_edition(release, location, settings.http_options())
-    except PipelineError as error:  # does not keep other months from being loaded
-        logger.warning("%s: cannot check whether it was published again: %s", release, error)
-        raise _EditionUnknown from error
-    return edition if edition and entry.is_superseded_by(edition) else None
 
 
 def _format_months(months: list[datetime.date]) -> str:

@@ -9,10 +9,10 @@ from typing import Any
 import luigi
 import luigi.local_target
 
-from pipeline.datasets.spec import MIRROR, TLC
 from pipeline.errors import PipelineError
-from pipeline.extract.extraction import ExtractedFile, extract_release, extracted_file, remove_extracted
+from pipeline.extract import ExtractedFile, extract_release, extracted_file, remove_extracted
 from pipeline.extract.locations import Location
+from pipeline.parameters import SourceParameter
 from pipeline.releases import import_reader
 from pipeline.settings import SourceSettings, StorageSettings
 from pipeline.tasks.base import ReleaseTask, TripdataTask, ZonesTask
@@ -20,18 +20,6 @@ from pipeline.warehouses import LoadJob
 
 # The tasks of this run that read a release's raw file, by key and task id; filled before workers fork.
 _READERS: dict[str, dict[str, ReleaseTask]] = {}
-
-
-class SourceParameter(luigi.ChoiceParameter[str]):
-    """The source of a file."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            choices=["", MIRROR, TLC],
-            default="",
-            significant=False,
-            description="the source, mirror or tlc; empty: [source] prefer, or else by the month",
-        )
 
 
 class Extract(ReleaseTask):

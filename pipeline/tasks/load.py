@@ -15,19 +15,19 @@ import luigi
 
 from pipeline.datasets import Dataset
 from pipeline.errors import PipelineError
-from pipeline.extract.extraction import ExtractedFile
-from pipeline.parameters import CountParameter
+from pipeline.extract import ExtractedFile
+from pipeline.parameters import CountParameter, SourceParameter
 from pipeline.targets import LoadMarker
 from pipeline.tasks.base import ReleaseTask, TripdataTask, ZonesTask
 from pipeline.tasks.extract import (
+    Extract,
     ExtractTripdata,
     ExtractZones,
-    SourceParameter,
     load_job,
     register_reader,
     remove_after_last_read,
 )
-from pipeline.tasks.upload import UploadTripdata, UploadZones
+from pipeline.tasks.upload import Upload, UploadTripdata, UploadZones
 from pipeline.warehouses import WAREHOUSES, LoadJob, LoadObserver, warehouse_info, warehouse_named
 from pipeline.warehouses.ledger import LedgerEntry
 
@@ -38,6 +38,7 @@ class Load(ReleaseTask):
     """Loads a release into a warehouse atomically; complete when its marker is in the ledger."""
 
     warehouse_name: ClassVar[str]
+    requirement: ClassVar[type[Extract | Upload]]
     priority = 1  # before tasks that depend on several loads
 
     force = luigi.BoolParameter(
@@ -45,8 +46,17 @@ class Load(ReleaseTask):
     )
 
     @property
+    def resources(self) -> dict[str, int]:  # type: ignore[override]  # Luigi accepts a property
+        """What `[resources]` limits: concurrent loads into the warehouse."""
+        return {self.warehouse_name: 1}
+
+    @property
     def bad_rows_allowed(self) -> int:
         return 0
+
+    def requires(self) -> luigi.Task:
+        task = self.clone(self.requirement)
+        return register_reader(self, task) if isinstance(task, Extract) else task
 
     def output(self) -> LoadMarker:
         return LoadMarker(self.warehouse_name, self.task_family, self.release)
@@ -103,8 +113,7 @@ class Load(ReleaseTask):
 class LoadTripdata(TripdataTask, Load):
     """A month of trip records in its table, e.g. green_tripdata."""
 
-    warehouse_name = "postgres"
-    resources = {"postgres": 1}  # noqa: RUF012 - Luigi's name and type; [resources] postgres limits concurrent loads
+    warehouse_name, requirement = "postgres", ExtractTripdata
 
     source = SourceParameter()
     max_bad_rows = CountParameter(
@@ -117,41 +126,25 @@ class LoadTripdata(TripdataTask, Load):
     def bad_rows_allowed(self) -> int:
         return int(self.max_bad_rows)
 
-    def requires(self) -> luigi.Task:
-        extract = ExtractTripdata(taxi=self.taxi, month=self.month, force=self.force, source=self.source)
-        return register_reader(self, extract)
-
 
 class LoadZones(ZonesTask, Load):
     """The taxi zones in taxi_zone_lookup."""
 
-    warehouse_name = "postgres"
-    resources = {"postgres": 1}  # noqa: RUF012
-
-    def requires(self) -> luigi.Task:
-        return register_reader(self, ExtractZones(force=self.force))
+    warehouse_name, requirement = "postgres", ExtractZones
 
 
 class LoadTripdataToBigQuery(TripdataTask, Load):
     """A month of trip records in its BigQuery table, e.g. green_tripdata."""
 
-    warehouse_name = "bigquery"
-    resources = {"bigquery": 1}  # noqa: RUF012
+    warehouse_name, requirement = "bigquery", UploadTripdata
 
     source = SourceParameter()
-
-    def requires(self) -> luigi.Task:
-        return UploadTripdata(taxi=self.taxi, month=self.month, force=self.force, source=self.source)
 
 
 class LoadZonesToBigQuery(ZonesTask, Load):
     """The taxi zones in BigQuery's taxi_zone_lookup."""
 
-    warehouse_name = "bigquery"
-    resources = {"bigquery": 1}  # noqa: RUF012
-
-    def requires(self) -> luigi.Task:
-        return UploadZones(force=self.force)
+    warehouse_name, requirement = "bigquery", UploadZones
 
 
 _TRIPDATA: dict[str, type[Load]] = {"postgres": LoadTripdata, "bigquery": LoadTripdataToBigQuery}
@@ -185,7 +178,6 @@ def _add_load_tasks(warehouse: str) -> None:
             "__module__": __name__,
             "__doc__": f"{base.__doc__} ({info.title})",
             "warehouse_name": warehouse,
-            "resources": {warehouse: 1},
         }
         tasks[warehouse] = _new_task(f"Load{name}{info.load_suffix}", (base,), attributes)
 

@@ -9,17 +9,16 @@ from typing import Any
 import luigi
 
 from pipeline.errors import TransientError
+from pipeline.parameters import MonthParameter
 from pipeline.settings import DbtSettings, StorageSettings
 from pipeline.targets import ModelsMarker, ReportPage
-from pipeline.tasks.base import PipelineTask, ReleaseMonthParameter, TripdataTask
+from pipeline.tasks.base import WAREHOUSE_CHOICES, PipelineTask, TripdataTask
 from pipeline.tasks.load import Load, load_tripdata, load_zones
 from pipeline.transform.build import DbtCommand, build, refuse_test_of_nothing
 from pipeline.transform.dbt_process import LogLine, NodeResult, start_early
 from pipeline.warehouses import WAREHOUSES, warehouse_info, warehouse_named
 
 logger = logging.getLogger("luigi-interface")
-
-_CHOICES = {name: [name] for name in WAREHOUSES} | {"both": ["postgres", "bigquery"]}
 
 
 class ModelsTask(PipelineTask):
@@ -89,7 +88,7 @@ class ModelTripdata(TripdataTask, ModelsTask):
     """A month of trip records in the marts. The months of a range are one build, once what can be loaded is loaded."""
 
     # One build covers all that is loaded, so the scheduler may give a worker all months that are ready as one task.
-    month = ReleaseMonthParameter(batch_method=max)
+    month = MonthParameter(batch_method=max)
 
     def requires(self) -> list[luigi.Task]:
         return [load_tripdata(self.warehouse, self.taxi, self.month), load_zones(self.warehouse)]
@@ -126,13 +125,10 @@ class Report(PipelineTask):
 class TripdataPipeline(TripdataTask):
     """Everything for a month of trip records: extracted, loaded, in the marts, and reported on."""
 
-    warehouse = luigi.ChoiceParameter(choices=list(_CHOICES), description="which warehouse, or both")
+    warehouse = luigi.ChoiceParameter(choices=list(WAREHOUSE_CHOICES), description="which warehouse, or both")
 
     def requires(self) -> list[ModelTripdata]:
-        return [
-            ModelTripdata(taxi=self.taxi, month=self.month, warehouse=warehouse)
-            for warehouse in _CHOICES[self.warehouse]
-        ]
+        return [self.clone(ModelTripdata, warehouse=name) for name in WAREHOUSE_CHOICES[self.warehouse]]
 
     def complete(self) -> bool:
         return all(task.complete() for task in [*self.requires(), *self._reports()])
@@ -142,7 +138,7 @@ class TripdataPipeline(TripdataTask):
 
     def _reports(self) -> list[Report]:
         # Not in `requires`: a report needs the models with all months of a range in them.
-        return [Report(warehouse=warehouse) for warehouse in _CHOICES[self.warehouse]]
+        return [Report(warehouse=warehouse) for warehouse in WAREHOUSE_CHOICES[self.warehouse]]
 
 
 def _timings(results: list[NodeResult]) -> str:

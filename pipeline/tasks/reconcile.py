@@ -47,7 +47,7 @@ class ReconcileTripdata(TripdataTask):
         loads = self._loads()
         postgres, bigquery = (warehouse_named(name).checksums(self.release) for name in _COMPARED)
         rows = sum(day.rows for day in postgres.values())
-        if found := differences(postgres, bigquery, self.release.dataset):
+        if found := differences(postgres, bigquery):
             more = f"; and {len(found) - _SHOWN} more" if found[_SHOWN:] else ""
             raise PipelineError(
                 f"{self.release.key} is not the same in PostgreSQL and BigQuery: {'; '.join(found[:_SHOWN])}{more}"

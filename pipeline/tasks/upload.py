@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
 import luigi
 
 from pipeline.errors import PipelineError
+from pipeline.parameters import SourceParameter
 from pipeline.targets import StoredObject
 from pipeline.tasks.base import PipelineTask, ReleaseTask, TripdataTask, ZonesTask
 from pipeline.tasks.extract import (
     Extract,
     ExtractTripdata,
     ExtractZones,
-    SourceParameter,
     load_job,
     register_reader,
     remove_after_last_read,
@@ -35,16 +36,14 @@ class SetupGcp(PipelineTask):
 class Upload(ReleaseTask):
     """Puts an extracted file into the bucket, uncompressed; complete when the object is there."""
 
+    requirement: ClassVar[type[Extract]]
+
     force = luigi.BoolParameter(
         default=False, significant=False, description="extract and upload again, replacing what is uploaded"
     )
 
-    def extract(self) -> Extract:
-        """Returns the task that extracts the file."""
-        raise NotImplementedError
-
     def requires(self) -> dict[str, luigi.Task]:
-        return {"resources": SetupGcp(), "file": register_reader(self, self.extract())}
+        return {"resources": SetupGcp(), "file": register_reader(self, self.clone(self.requirement))}
 
     def output(self) -> StoredObject:
         return StoredObject(self.release)
@@ -69,14 +68,12 @@ class Upload(ReleaseTask):
 class UploadTripdata(TripdataTask, Upload):
     """A month of trip records in the bucket, e.g. as green_tripdata_2019-01.csv."""
 
-    source = SourceParameter()
+    requirement = ExtractTripdata
 
-    def extract(self) -> Extract:
-        return ExtractTripdata(taxi=self.taxi, month=self.month, force=self.force, source=self.source)
+    source = SourceParameter()
 
 
 class UploadZones(ZonesTask, Upload):
     """The taxi zones in the bucket."""
 
-    def extract(self) -> Extract:
-        return ExtractZones(force=self.force)
+    requirement = ExtractZones

@@ -7,7 +7,6 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
 
 import tornado.web
 from luigi.scheduler import Scheduler
@@ -18,6 +17,7 @@ from pipeline.datasets import monthly_names
 from pipeline.errors import PipelineError
 from pipeline.settings import StorageSettings
 from pipeline.ui.guard import Guard
+from pipeline.ui.runs import ACTIVE
 from pipeline.ui.state import State, lineage_file
 from pipeline.warehouses import WAREHOUSES, configured_warehouses
 
@@ -34,9 +34,7 @@ class Handler(tornado.web.RequestHandler):
     """Base class of the handlers of the page."""
 
     def initialize(self, state: State, guard: Guard, scheduler: Scheduler) -> None:
-        self.state = state
-        self.guard = guard
-        self.scheduler = scheduler
+        self.state, self.guard, self.scheduler = state, guard, scheduler
 
     def set_default_headers(self) -> None:
         self.set_header("X-Content-Type-Options", "nosniff")
@@ -51,6 +49,18 @@ class Handler(tornado.web.RequestHandler):
         self.set_status(status)
         self.set_header("Content-Type", "application/json; charset=utf-8")
         self.finish(json.dumps(content, default=str, separators=(",", ":")))
+
+    def require_token(self) -> None:
+        """:raises tornado.web.HTTPError: if the request may not change anything."""
+        if not self.guard.allows_change(self.request):
+            raise tornado.web.HTTPError(401, reason="the token is missing or wrong: Authorization: Bearer TOKEN")
+
+    async def find_run(self, run_id: str) -> dict[str, Any]:
+        """:raises tornado.web.HTTPError: if there is no such run."""
+        run: dict[str, Any] | None = await self.call(self.state.runs.find, run_id)
+        if run is None:
+            raise tornado.web.HTTPError(404, reason="no such run")
+        return run
 
     async def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
         """Calls the function in a thread, because a query may take long and must not block the scheduler."""
@@ -70,11 +80,11 @@ class Page(Handler):
         self.finish()
 
 
-class GridApi(Handler):
-    """The content of the tab with the months."""
+class TabApi(Handler):
+    """The content of a tab: the grid of months, or schedules and alerts."""
 
-    async def get(self) -> None:
-        self.finish_json(await self.call(self.state.grid))
+    async def get(self, name: str) -> None:
+        self.finish_json(await self.call(getattr(self.state, name)))
 
 
 class MonthApi(Handler):
@@ -86,70 +96,51 @@ class MonthApi(Handler):
         self.finish_json(await self.call(self.state.month, warehouse, f"{dataset}/{month}"))
 
 
-class OverviewApi(Handler):
-    """Schedules and alerts."""
-
-    async def get(self) -> None:
-        functions = {"schedules": self.state.schedules, "alerts": self.state.alerts}
-        self.finish_json({name: await self.call(function) for name, function in functions.items()})
-
-
 class RunsApi(Handler):
     """GET lists the runs; POST starts one."""
 
     async def get(self) -> None:
-        self.finish_json(await self.call(self.state.run_list))
+        self.finish_json(await self.call(self.state.runs.all))
 
     async def post(self) -> None:
-        if not self.guard.allows_change(self.request):
-            self.finish_json({"error": "the token is missing or wrong: Authorization: Bearer TOKEN"}, 401)
-            return
+        self.require_token()
         try:
             request = json.loads(self.request.body[:_MAX_BODY_LENGTH])
             if not isinstance(request, dict):
                 raise ValueError
         except ValueError:
-            self.finish_json({"error": "the body is not a JSON object"}, 400)
-            return
+            raise tornado.web.HTTPError(400, reason="the body is not a JSON object") from None
         try:
             run, is_new = self.state.runs.start(request)
         except PipelineError as error:
             self.finish_json({"error": str(error)}, 400)
             return
         self.set_header("Location", f"/api/pipeline/runs/{run.id}")
-        self.finish_json(
-            {"id": run.id, "title": run.title, "status": run.status, "new": is_new}, 201 if is_new else 200
-        )
+        found = {"id": run.id, "title": run.title, "status": run.status, "new": is_new}
+        self.finish_json(found, 201 if is_new else 200)
 
 
 class RunApi(Handler):
     """GET returns a run's status, tasks and log; DELETE cancels the run."""
 
     async def get(self, run_id: str) -> None:
-        run = await self.call(self.state.run, unquote(run_id))
-        if run is None:
-            raise tornado.web.HTTPError(404, reason="no such run")
-        is_live = run["status"] in ("running", "stopping")
-        self.finish_json({**run, "live": live_tasks(self.scheduler, run["pid"]) if is_live else None})
+        run = await self.find_run(run_id)
+        live = live_tasks(self.scheduler, run["pid"]) if run["status"] in ACTIVE else None
+        self.finish_json({**run, "live": live})
 
     async def delete(self, run_id: str) -> None:
-        if not self.guard.allows_change(self.request):
-            self.finish_json({"error": "the token is missing or wrong: Authorization: Bearer TOKEN"}, 401)
-            return
-        cancelled = await self.call(self.state.cancel, unquote(run_id))
+        self.require_token()
+        cancelled = await self.call(self.state.runs.cancel, run_id)
         if cancelled is None:
-            self.finish_json({"error": "no such run"}, 404)
-        else:
-            self.finish_json(cancelled)
+            raise tornado.web.HTTPError(404, reason="no such run")
+        self.finish_json(cancelled)
 
 
 class LogApi(Handler):
     """A run's log as text, one JSON object per line; or the output of its process if there is no log."""
 
     async def get(self, run_id: str) -> None:
-        run = await self.call(self.state.run, unquote(run_id))
-        if run is None:
-            raise tornado.web.HTTPError(404, reason="no such run")
+        run = await self.find_run(run_id)
         self.set_header("Content-Type", "text/plain; charset=utf-8")
         self.finish("".join(json.dumps(line) + "\n" for line in run["lines"]) or run["output"])
 
@@ -163,9 +154,7 @@ class Document(Handler):
         self.set_header("Content-Security-Policy", "sandbox allow-scripts; frame-ancestors 'none'")
 
     def get(self, warehouse: str = "") -> None:
-        file = lineage_file()
-        if warehouse:
-            file = StorageSettings().report_folder(warehouse) / "index.html"
+        file = StorageSettings().report_page(warehouse) if warehouse else lineage_file()
         if (warehouse and warehouse not in WAREHOUSES) or not file.exists():
             raise tornado.web.HTTPError(404, reason="it has not been made yet")
         self.finish(file.read_bytes())
@@ -187,20 +176,13 @@ def live_tasks(scheduler: Scheduler, pid: int) -> dict[str, Any]:
     """Returns a process's running tasks and the number of its waiting tasks, according to the scheduler."""
     worker_suffix = f"pid={pid})"
     running = [
-        {
-            "name": task["display_name"],
-            "message": task["status_message"] or "",
-            "percent": task["progress_percentage"],
-        }
+        {"name": task["display_name"], "message": task["status_message"] or "", "percent": task["progress_percentage"]}
         for task in scheduler.task_list("RUNNING", "").values()
         if worker_suffix in (task["worker_running"] or "")
     ]
-    waiting = [
-        task
-        for task in scheduler.task_list("PENDING", "").values()
-        if any(worker_suffix in worker for worker in task["workers"])
-    ]
-    return {"running": running, "waiting": len(waiting)}
+    pending = scheduler.task_list("PENDING", "").values()
+    waiting = sum(any(worker_suffix in worker for worker in task["workers"]) for task in pending)
+    return {"running": running, "waiting": waiting}
 
 
 def page_handlers(state: State, guard: Guard, scheduler: Scheduler) -> list[tuple[Any, ...]]:
@@ -212,8 +194,7 @@ def page_handlers(state: State, guard: Guard, scheduler: Scheduler) -> list[tupl
         (r"/ui/(.*)", tornado.web.StaticFileHandler, {"path": str(HERE / "static")}),
         (r"/report/(\w+)/?", Document, common),
         (r"/lineage/?", Document, common),
-        (r"/api/pipeline/grid", GridApi, common),
-        (r"/api/pipeline/overview", OverviewApi, common),
+        (r"/api/pipeline/(grid|overview)", TabApi, common),
         (r"/api/pipeline/months/(\w+)/(\w+)/(\d{4}-\d\d)", MonthApi, common),
         (r"/api/pipeline/runs", RunsApi, common),
         (rf"/api/pipeline/runs/{run}", RunApi, common),

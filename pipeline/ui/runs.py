@@ -1,73 +1,35 @@
-"""Runs that are started from the page or its API: `luigi` processes, each in its own session."""
+"""The runs on the page: those that this server started and, by their logs, all others."""
 
 from __future__ import annotations
 
+import contextlib
 import datetime
-import json
 import os
-import subprocess
-import sys
-import tempfile
+import signal
+import socket
 import threading
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import IO, Any
+from dataclasses import asdict
+from enum import Enum
+from pathlib import Path
+from typing import Any
 
-from dateutil.relativedelta import relativedelta
+import psutil  # type: ignore[import-untyped]
 
-from pipeline.datasets import dataset_named, format_month, monthly_names, parse_month
-from pipeline.errors import PipelineError
-from pipeline.settings import SourceSettings
-from pipeline.ui.processes import end_run
-from pipeline.ui.run_logs import now
-from pipeline.warehouses import WAREHOUSES, warehouse_info
+from pipeline.monitoring.run_logs import RunLogs, RunSummary
+from pipeline.settings import StorageSettings
+from pipeline.ui.started_runs import StartedRun, command_of
 
-_MAX_OUTPUT_LENGTH = 200_000
-_MAX_RUNS = 100
-
-
-@dataclass
-class StartedRun:
-    """A process that this server started. It outlives the server; the next server finds it by its log."""
-
-    title: str
-    arguments: tuple[str, ...]
-    process: subprocess.Popen[bytes]
-    output: IO[bytes]
-    started: str = field(default_factory=now)
-    ended: str = ""
-    cancelled: bool = False
-
-    @property
-    def id(self) -> str:
-        return f"{self.started[:19].replace('-', '').replace(':', '')}-{self.process.pid}"
-
-    @property
-    def is_running(self) -> bool:
-        if self.process.poll() is None:
-            return True
-        self.ended = self.ended or now()
-        return False
-
-    @property
-    def status(self) -> str:
-        if self.is_running:
-            return "stopping" if self.cancelled else "running"
-        if self.cancelled:
-            return "cancelled"
-        return "done" if self.process.returncode == 0 else "failed"
-
-    def text(self) -> str:
-        """Returns the end of the output of the process."""
-        descriptor = self.output.fileno()
-        size = os.fstat(descriptor).st_size
-        return os.pread(descriptor, _MAX_OUTPUT_LENGTH, max(0, size - _MAX_OUTPUT_LENGTH)).decode(errors="replace")
+_MAX_STARTED, _MAX_LOGS = 100, 200  # the newest
+_QUIET_SECONDS = 90  # a run on another machine counts as stopped if its log has not grown for so long
+ACTIVE = ("running", "stopping")  # the statuses of runs that have not ended
 
 
 class Runs:
-    """Starts and cancels runs. A request that equals a running run does not start a second one."""
+    """Starts, lists and cancels runs. A request that equals a running run does not start a second one. Thread-safe."""
 
     def __init__(self, scheduler_url: str) -> None:
+        self.logs = RunLogs(StorageSettings().folder("logs"), _MAX_LOGS)
         self._scheduler_url = scheduler_url
         self._started: list[StartedRun] = []
         self._lock = threading.Lock()
@@ -82,98 +44,143 @@ class Runs:
             for run in self._started:
                 if run.arguments == arguments and run.is_running:
                     return run, False
-            run = StartedRun(title, arguments, *self._launch(arguments))
-            self._started = [*self._started[-_MAX_RUNS:], run]
+            run = StartedRun.start(title, arguments, self._scheduler_url)
+            self._started = [*self._started[-_MAX_STARTED:], run]
             return run, True
 
-    def all(self) -> list[StartedRun]:
-        return list(self._started)
+    def all(self) -> list[dict[str, Any]]:
+        """Returns the newest runs, newest first, including those that were not started by this server."""
+        logs = {summary.pid: summary for summary in reversed(self.logs.summaries())}
+        found = []
+        for run in self._started:
+            summary = logs.get(run.process.pid)
+            if summary and summary.started < run.started:
+                summary = None  # of an earlier process with the same id
+            else:
+                logs.pop(run.process.pid, None)
+            found.append(_row_of_started(run, summary))
+        found += [self._row_from_log(summary) for summary in logs.values()]
+        return sorted(found, key=lambda run: str(run["started"]), reverse=True)
 
-    def find(self, run_id: str) -> StartedRun | None:
+    def find(self, run_id: str) -> dict[str, Any] | None:
+        """Returns a run with its tasks and its log, or None if there is no such run."""
+        row = next((run for run in self.all() if run_id in (run["id"], run["log"])), None)
+        if row is None:
+            return None
+        summary = next((summary for summary in self.logs.summaries() if summary.id == row["log"]), None)
+        started = self._find_started(run_id)
+        return {
+            **row,
+            "tasks": [asdict(task) for task in summary.tasks] if summary else [],
+            "lines": self.logs.lines(row["log"]),
+            "output": started.text() if started and (not summary or row["status"] == "failed") else "",
+        }
+
+    def cancel(self, run_id: str) -> dict[str, Any] | None:
+        """Ends a run, including one that this server did not start, without leaving partial results.
+
+        Returns whether the run was ended, with its status, or None if there is no such run.
+        """
+        row = next((run for run in self.all() if run["id"] == run_id), None)
+        if row is None:
+            return None
+        if row["cancellable"]:
+            if started := self._find_started(run_id):
+                started.cancelled = True
+                row["status"] = started.status
+            _end_run(row["pid"])
+        return {"stopped": row["cancellable"], "id": run_id, "status": row["status"]}
+
+    def _find_started(self, run_id: str) -> StartedRun | None:
         return next((run for run in self._started if run.id == run_id), None)
 
-    def cancel(self, run: StartedRun) -> bool:
-        """Ends a run immediately, without leaving partial results. Returns whether it was running."""
-        if not run.is_running:
-            return False
-        run.cancelled = True
-        end_run(run.process.pid)
-        return True
-
-    def _launch(self, arguments: tuple[str, ...]) -> tuple[subprocess.Popen[bytes], IO[bytes]]:
-        output = tempfile.TemporaryFile()  # noqa: SIM115 (stays open as long as the run)
-        environment = {
-            **os.environ,
-            "PIPELINE__CORE__LOCAL_SCHEDULER": "false",
-            "PIPELINE__CORE__SCHEDULER_URL": self._scheduler_url,
+    def _row_from_log(self, summary: RunSummary) -> dict[str, Any]:
+        """Returns the row of a run that this server did not start."""
+        tasks = [task for task in summary.tasks if task.task.startswith(("Load", "Dbt", "Report"))] or summary.tasks
+        names = sorted({f"{task.task} {task.dataset}".strip() for task in tasks})
+        count = len({(task.dataset, task.month) for task in tasks if task.month})
+        writer = writer_of(self.logs.file(summary.id), summary)
+        is_running = writer is Writer.RUNS_HERE or (writer is Writer.UNKNOWN and _may_run(summary))
+        return {
+            "id": summary.id,
+            "log": summary.id,
+            "pid": summary.pid,
+            "title": f"{', '.join(names[:3]) or 'nothing done'}{f', {count} months' if count > 1 else ''}",
+            "started": summary.started,
+            "ended": "" if is_running else summary.latest,
+            "status": "running" if is_running else summary.status,
+            "cancellable": writer is Writer.RUNS_HERE,
+            **_counts(summary),
         }
-        process = subprocess.Popen(
-            [sys.executable, "-m", "luigi", "--module", "pipeline", *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            env=environment,
-            start_new_session=True,
-        )
-        return process, output
 
 
-def command_of(request: Mapping[str, Any]) -> tuple[str, tuple[str, ...]]:
-    """Returns the title of a request, and its arguments for `luigi --module pipeline`.
+def _may_run(summary: RunSummary) -> bool:
+    """Returns whether a run without a process on this machine may run on another, because its log is recent."""
+    if summary.status != "stopped" or not summary.latest:
+        return False
+    latest = datetime.datetime.fromisoformat(summary.latest)
+    return (datetime.datetime.now(datetime.UTC) - latest).total_seconds() < _QUIET_SECONDS
 
-    :raises PipelineError: if the request is invalid; the message names the field.
+
+def _row_of_started(run: StartedRun, summary: RunSummary | None) -> dict[str, Any]:
+    return {
+        "id": run.id,
+        "log": summary.id if summary else "",
+        "pid": run.process.pid,
+        "title": run.title,
+        "command": ["luigi", "--module", "pipeline", *run.arguments],
+        "started": run.started,
+        "status": run.status,
+        "ended": run.ended,
+        "exit_code": run.process.returncode,
+        "cancellable": run.is_running,
+        **_counts(summary or RunSummary("")),
+    }
+
+
+def _counts(summary: RunSummary) -> dict[str, Any]:
+    last = summary.last_attempts()
+    statuses = [task.status for task in last]
+    errors = [task.error for task in last if task.status == "failed"]
+    return {
+        **{name: statuses.count(name) for name in ("done", "failed", "running")},
+        "error": errors[-1] if errors else "",
+    }
+
+
+class Writer(Enum):
+    """The process that writes a run's log."""
+
+    RUNS_HERE = "on this machine"
+    ENDED = "it has ended"
+    UNKNOWN = "it may run on another machine, or as another user"
+
+
+def writer_of(log: Path, run: RunSummary) -> Writer:
+    """Returns where the process that writes a run's log runs.
+
+    The log's name ends in the process id. Because ids are reused and another machine may have the same id, the process
+    must also have the log open.
     """
-    fields = {"action", "dataset", "month", "start", "stop", "warehouse", "workers", "force"}
-    if unknown := set(request) - fields:
-        raise PipelineError(f"{sorted(unknown)[0]}: there is no such field; there are {', '.join(sorted(fields))}")
-    action = _choice(request, "action", ["load", "backfill", "build", "report", "pipeline"])
-    warehouse = _choice({"warehouse": "postgres", **request}, "warehouse", list(WAREHOUSES))
-    option, place = ("--warehouse", warehouse), warehouse_info(warehouse).title
-    if action == "build":
-        return f"Build the models on {place}", ("DbtBuild", *option)
-    if action == "report":
-        return f"Report on {place}", ("Report", *option)
-    force = ("--force",) if request.get("force") is True else ()
-    suffix = warehouse_info(warehouse).load_suffix
-    if action == "load" and request.get("dataset") == "zones":
-        return f"Load zones into {place}", (f"LoadZones{suffix}", *force)
-    dataset = _choice(request, "dataset", monthly_names())
-    if action == "backfill":
-        return _backfill(request, dataset, place, f"LoadTripdata{suffix}")
-    month = format_month(_month(request, "month", dataset))
-    release = ("--taxi", dataset, "--month", month)
-    if action == "pipeline":
-        return f"Load {dataset} {month}, build, report", ("TripdataPipeline", *release, *option)
-    return f"Load {dataset} {month} into {place}", (f"LoadTripdata{suffix}", *release, *force)
-
-
-def _backfill(request: Mapping[str, Any], dataset: str, place: str, task: str) -> tuple[str, tuple[str, ...]]:
-    start, last = _month(request, "start", dataset), _month(request, "stop", dataset)
-    if last < start:
-        raise PipelineError("stop: the last month comes before the first")
-    workers = request.get("workers", 1)
-    if type(workers) is not int or not 1 <= workers <= 16:
-        raise PipelineError("workers: a number from 1 to 16")
-    of = ("--of", task, "--of-params", json.dumps({"taxi": dataset}))
-    stop = format_month(last + relativedelta(months=1))  # Luigi excludes the month of --stop
-    interval = ("--start", format_month(start), "--stop", stop, "--workers", str(workers))
-    title = f"Backfill {dataset} {format_month(start)} to {format_month(last)} into {place}"
-    return title, ("RangeMonthly", *of, *interval)
-
-
-def _choice(request: Mapping[str, Any], name: str, choices: list[str]) -> str:
-    value = request.get(name)
-    if value not in choices:
-        raise PipelineError(f"{name}: one of {', '.join(choices)}")
-    return str(value)
-
-
-def _month(request: Mapping[str, Any], name: str, dataset: str) -> datetime.date:
+    gone = Writer.ENDED if run.host == socket.gethostname() else Writer.UNKNOWN
     try:
-        month = parse_month(str(request.get(name, "")))
-    except ValueError as error:
-        raise PipelineError(f"{name}: {error}") from None
-    spec = dataset_named(dataset)
-    if spec.first_month and month < spec.first_month and SourceSettings().are_publishers():
-        raise PipelineError(f"{name}: {dataset} begins with {format_month(spec.first_month)}")
-    return month
+        files = psutil.Process(run.pid).open_files()
+    except psutil.NoSuchProcess:
+        return gone
+    except psutil.Error:
+        return Writer.UNKNOWN
+    return Writer.RUNS_HERE if any(os.path.realpath(file.path) == os.path.realpath(log) for file in files) else gone
+
+
+def _end_run(pid: int) -> None:
+    """Ends a run and its forked workers immediately, but not the embedded server that it may have started."""
+    with contextlib.suppress(psutil.Error, OSError):
+        group = os.getpgid(pid)
+        if group == pid:
+            os.killpg(group, signal.SIGTERM)
+            return
+        process = psutil.Process(pid)
+        for member in (*process.children(recursive=True), process):
+            with contextlib.suppress(psutil.Error, OSError):
+                if os.getpgid(member.pid) == group:
+                    member.terminate()

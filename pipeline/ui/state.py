@@ -1,4 +1,4 @@
-"""The data on the page: months, runs, schedules and alerts, from the ledgers, the logs and state files."""
+"""The data on the page: months, schedules and alerts, from the ledgers, the logs and state files."""
 
 from __future__ import annotations
 
@@ -13,16 +13,13 @@ from typing import Any
 
 from pipeline.datasets import monthly_names
 from pipeline.errors import PipelineError
-from pipeline.schedule.plan import catch_ups
-from pipeline.schedule.record import Record
-from pipeline.settings import ScheduleSettings, StorageSettings
-from pipeline.ui.processes import end_run, writer_of
-from pipeline.ui.run_logs import RunLogs, RunSummary, TaskRun
-from pipeline.ui.runs import Runs, StartedRun
+from pipeline.monitoring.run_logs import TaskRun
+from pipeline.schedule import catch_ups
+from pipeline.settings import StorageSettings
+from pipeline.ui.runs import ACTIVE, Runs
 from pipeline.warehouses import configured_warehouses, warehouse_info, warehouse_named
 from pipeline.warehouses.ledger import LedgerEntry
 
-_QUIET_SECONDS = 90  # a run on another machine counts as stopped if its log has not grown for so long
 _LEDGER_SECONDS = 2.0  # how long a ledger is cached, unless a run logs something
 
 
@@ -31,7 +28,6 @@ class State:
 
     def __init__(self, runs: Runs) -> None:
         self.runs = runs
-        self.logs = RunLogs(StorageSettings().folder("logs"))
         self._ledgers: dict[str, tuple[float, str, list[LedgerEntry], str]] = {}
         self._lock = threading.Lock()
 
@@ -48,7 +44,7 @@ class State:
             "loaded": {name: [_cell(entry) for entry in entries] for name, entries in ledgers.items()},
             "tries": self._tries(),
             "problems": problems,
-            "reports": [name for name in ledgers if (_report_folder(name) / "index.html").exists()],
+            "reports": [name for name in ledgers if StorageSettings().report_page(name).exists()],
             "lineage": lineage_file().exists(),
         }
 
@@ -56,111 +52,25 @@ class State:
         """Returns the ledger entry and the attempts of a release such as `green/2019-01` in a warehouse."""
         entries, problem = self._ledger(warehouse)
         entry = next((entry for entry in entries if entry.partition_key == key), None)
-        dataset, _, month = key.partition("/")
         tries = [
             {"run": run.id, **asdict(task)}
-            for run in self.logs.summaries()
+            for run in self.runs.logs.summaries()
             for task in run.tasks
-            if (task.dataset, task.month) == (dataset, month)
+            if task.key == key
         ]
         loaded = {**asdict(entry), "seconds": entry.seconds} if entry else None
         return {"warehouse": warehouse, "key": key, "entry": loaded, "tries": tries, "problem": problem}
 
-    def run_list(self) -> list[dict[str, Any]]:
-        """Returns the newest runs, newest first, including those that were not started by this server."""
-        logs = {_pid(summary.id): summary for summary in reversed(self.logs.summaries())}
-        found = []
-        for run in self.runs.all():
-            summary = logs.get(run.process.pid)
-            if summary and summary.started < run.started:
-                summary = None  # of an earlier process with the same id
-            else:
-                logs.pop(run.process.pid, None)
-            found.append(_row_of_started(run, summary))
-        found += [self._row_from_log(summary) for summary in logs.values()]
-        return sorted(found, key=lambda run: str(run["started"]), reverse=True)
-
-    def run(self, run_id: str) -> dict[str, Any] | None:
-        """Returns a run with its tasks and its log, or None if there is no such run."""
-        shown = next((run for run in self.run_list() if run_id in (run["id"], run["log"])), None)
-        if shown is None:
-            return None
-        summary = next((summary for summary in self.logs.summaries() if summary.id == shown["log"]), None)
-        started = self.runs.find(run_id)
-        return {
-            **shown,
-            "tasks": [asdict(task) for task in summary.tasks] if summary else [],
-            "lines": self.logs.lines(str(shown["log"])),
-            "output": started.text() if started and (not summary or shown["status"] == "failed") else "",
-        }
-
-    def cancel(self, run_id: str) -> dict[str, Any] | None:
-        """Ends a run, including one that this server did not start, without leaving partial results.
-
-        Returns whether the run was ended, with its status, or None if there is no such run.
-        """
-        if started := self.runs.find(run_id):
-            return {"stopped": self.runs.cancel(started), "id": started.id, "status": started.status}
-        shown = next((run for run in self.run_list() if run["id"] == run_id), None)
-        if shown is None:
-            return None
-        if shown["cancellable"]:
-            end_run(shown["pid"])
-        return {"stopped": shown["cancellable"], "id": run_id, "status": shown["status"]}
-
-    def schedules(self) -> list[dict[str, Any]]:
-        """Returns each dataset's schedule, its next catch-up and its last successful one."""
-        settings = ScheduleSettings()
-        try:
-            planned = catch_ups(None, settings.task, settings.parameters, settings.start, settings.workers)
-        except PipelineError as error:
-            return [{"dataset": "", "problem": str(error)}]
-        now = datetime.datetime.now(datetime.UTC)
-        shown = []
-        for catch_up in planned:
-            last = Record(settings.folder(), catch_up.name).last_success()
-            next_time, schedule = catch_up.trigger.get_next_fire_time(None, now), catch_up.spec.schedule
-            shown.append(
-                {
-                    "dataset": catch_up.name,
-                    "task": catch_up.task,
-                    "cron": schedule.cron if schedule else "",
-                    "timezone": schedule.timezone if schedule else "",
-                    "next": next_time.isoformat() if next_time else "",
-                    "last": last.isoformat() if last else "",
-                }
-            )
-        return shown
-
-    def alerts(self) -> list[dict[str, Any]]:
-        """Returns the open failures and the alerts that have not been delivered yet."""
+    def overview(self) -> dict[str, Any]:
+        """Returns the schedules, the open failures, and the alerts that have not been delivered yet."""
+        alerts: object = []
         with contextlib.suppress(OSError, ValueError):
-            found = json.loads(StorageSettings().alert_state().read_text())
-            return list(found) if isinstance(found, list) else []
-        return []
-
-    def _row_from_log(self, summary: RunSummary) -> dict[str, Any]:
-        """Returns the row of a run that this server did not start."""
-        tasks = [task for task in summary.tasks if task.task.startswith(("Load", "Dbt", "Report"))] or summary.tasks
-        names = sorted({f"{task.task} {task.dataset}".strip() for task in tasks})
-        count = len({(task.dataset, task.month) for task in tasks if task.month})
-        writer = writer_of(self.logs.file(summary.id))
-        status = "running" if writer or _may_run_elsewhere(summary) else summary.status
-        return {
-            "id": summary.id,
-            "log": summary.id,
-            "pid": _pid(summary.id),
-            "title": f"{', '.join(names[:3]) or 'nothing done'}{f', {count} months' if count > 1 else ''}",
-            "started": summary.started,
-            "ended": "" if status == "running" else summary.latest,
-            "status": status,
-            "cancellable": writer is not None,
-            **_counts(summary),
-        }
+            alerts = json.loads(StorageSettings().alert_state().read_text())
+        return {"schedules": _schedules(), "alerts": alerts if isinstance(alerts, list) else []}
 
     def _ledger(self, warehouse: str) -> tuple[list[LedgerEntry], str]:
         # A run logs a load after writing it to the ledger, so a new line in a log invalidates the cache.
-        logged = max((run.latest for run in self.logs.summaries()), default="")
+        logged = max((run.latest for run in self.runs.logs.summaries()), default="")
         with self._lock:
             read_at, last_line, entries, problem = self._ledgers.get(warehouse, (-_LEDGER_SECONDS, "", [], ""))
             if time.monotonic() - read_at > _LEDGER_SECONDS or last_line != logged:
@@ -173,34 +83,52 @@ class State:
 
     def _tries(self) -> list[dict[str, str]]:
         """Returns the last attempt at each month in each warehouse, according to the logs."""
-        last: dict[tuple[str, str, str], tuple[str, TaskRun]] = {}
-        live = {run["log"] for run in self.run_list() if run["status"] in ("running", "stopping")}
+        last: dict[tuple[str, str], tuple[str, TaskRun]] = {}
+        active = {run["log"] for run in self.runs.all() if run["status"] in ACTIVE}
         families = {name: _load_families(name) for name in configured_warehouses()}
-        for run in reversed(self.logs.summaries()):
+        for run in reversed(self.runs.logs.summaries()):
             for task in run.tasks:
                 for warehouse in (name for name, names in families.items() if task.task in names):
-                    if task.month and (task.status != "running" or run.id in live):
-                        last[(warehouse, task.dataset, task.month)] = (run.id, task)
+                    if task.month and (task.status != "running" or run.id in active):
+                        last[warehouse, task.key] = (run.id, task)
         return [
             {
                 "warehouse": warehouse,
-                "key": f"{dataset}/{month}",
+                "key": key,
                 "status": task.status,
                 "at": task.ended or task.started,
                 "run": run_id,
                 "error": task.error,
             }
-            for (warehouse, dataset, month), (run_id, task) in last.items()
+            for (warehouse, key), (run_id, task) in last.items()
         ]
+
+
+def _schedules() -> list[dict[str, str]]:
+    """Returns each dataset's schedule, its next catch-up and its last successful one."""
+    try:
+        planned = catch_ups()
+    except PipelineError as error:
+        return [{"dataset": "", "problem": str(error)}]
+    now, shown = datetime.datetime.now(datetime.UTC), list[dict[str, str]]()
+    for catch_up in planned:
+        last, next_time = catch_up.last_success(), catch_up.trigger.get_next_fire_time(None, now)
+        shown.append(
+            {
+                "dataset": catch_up.name,
+                "task": catch_up.task,
+                "cron": catch_up.schedule.cron,
+                "timezone": catch_up.schedule.timezone,
+                "next": next_time.isoformat() if next_time else "",
+                "last": last.isoformat() if last else "",
+            }
+        )
+    return shown
 
 
 def lineage_file() -> Path:
     """Returns the path of dbt's documentation of the models, which `make docs` writes."""
     return StorageSettings().dbt_folder() / "target" / "static_index.html"
-
-
-def _report_folder(warehouse: str) -> Path:
-    return StorageSettings().report_folder(warehouse)
 
 
 def _cell(entry: LedgerEntry) -> list[object]:
@@ -215,41 +143,3 @@ def _load_families(warehouse: str) -> set[str]:
     return {f"LoadTripdata{info.load_suffix}", "ExtractTripdata"} | (
         {"UploadTripdata"} if info.loads_objects else set()
     )
-
-
-def _pid(run_id: str) -> int:
-    return int(run_id.rpartition("-")[2])
-
-
-def _may_run_elsewhere(summary: RunSummary) -> bool:
-    """Returns whether a run without a local process may run on another machine, because its log is recent."""
-    if summary.status != "stopped" or not summary.latest:
-        return False
-    latest = datetime.datetime.fromisoformat(summary.latest)
-    return (datetime.datetime.now(datetime.UTC) - latest).total_seconds() < _QUIET_SECONDS
-
-
-def _row_of_started(run: StartedRun, summary: RunSummary | None) -> dict[str, Any]:
-    return {
-        "id": run.id,
-        "log": summary.id if summary else "",
-        "pid": run.process.pid,
-        "title": run.title,
-        "command": ["luigi", "--module", "pipeline", *run.arguments],
-        "started": run.started,
-        "status": run.status,
-        "ended": run.ended,
-        "exit_code": run.process.returncode,
-        "cancellable": run.is_running,
-        **(_counts(summary) if summary else {"done": 0, "failed": 0, "running": 0, "error": ""}),
-    }
-
-
-def _counts(summary: RunSummary) -> dict[str, Any]:
-    last = {(task.task, json.dumps(task.parameters)): task for task in summary.tasks}
-    statuses = [task.status for task in last.values()]
-    errors = [task.error for task in last.values() if task.status == "failed"]
-    return {
-        **{name: statuses.count(name) for name in ("done", "failed", "running")},
-        "error": errors[-1] if errors else "",
-    }

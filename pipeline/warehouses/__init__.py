@@ -74,17 +74,13 @@ class LoadJob:
     ignore_unknown_columns: bool = False
 
 
-def _ignore(_: str) -> None:
-    pass
-
-
 @dataclass(frozen=True)
 class LoadObserver:
     """Callbacks that receive a load's progress, its status messages and the URL of its job."""
 
     progress: Progress = silent
-    set_status: Callable[[str], None] = _ignore
-    set_tracking_url: Callable[[str], None] = _ignore
+    set_status: Callable[[str], None] = lambda _: None
+    set_tracking_url: Callable[[str], None] = lambda _: None
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ class DayChecksums:
 
 
 FileChecksums = Mapping[Day, DayChecksums]
+_NO_ROWS = DayChecksums(0, (Decimal(), Decimal()), {}, {})
 
 
 def is_summed(column: Column) -> bool:
@@ -50,11 +51,11 @@ def checksums_from_rows(spec: Dataset, rows: list[tuple[Any, ...]]) -> FileCheck
     }
 
 
-def differences(postgres: FileChecksums, bigquery: FileChecksums, spec: Dataset) -> list[str]:
+def differences(postgres: FileChecksums, bigquery: FileChecksums) -> list[str]:
     """Returns one line for each difference, ordered by day; empty if both warehouses hold the same rows."""
     found = []
     for day in sorted({*postgres, *bigquery}, key=lambda day: (day is None, day or datetime.date.min)):
-        lines = _day_differences(postgres.get(day, _no_rows(spec)), bigquery.get(day, _no_rows(spec)))
+        lines = _day_differences(postgres.get(day, _NO_ROWS), bigquery.get(day, _NO_ROWS))
         found += [f"{day or 'without a time'}: {line}" for line in lines]
     return found
 
@@ -71,8 +72,3 @@ def _day_differences(postgres: DayChecksums, bigquery: DayChecksums) -> list[str
         elif postgres.sums[name] != bigquery.sums[name]:
             lines.append(f"{name} sums to {postgres.sums[name]:,f} in PostgreSQL, {bigquery.sums[name]:,f} in BigQuery")
     return lines
-
-
-def _no_rows(spec: Dataset) -> DayChecksums:
-    counts = dict.fromkeys(spec.column_names, 0)
-    return DayChecksums(0, (Decimal(), Decimal()), counts, dict.fromkeys(spec.column_names, Decimal()))

@@ -23,3 +23,18 @@ DELETE FROM {ledger} WHERE target_table = @target_table AND partition_key = @par
 INSERT INTO {ledger} ({columns}, rows_loaded, rows_duplicate, finished_at)
 SELECT {values}, loaded.found, @rows_read - loaded.found, GREATEST(@started_at, CURRENT_TIMESTAMP())
 FROM (SELECT COUNT(*) AS found FROM {table} AS loaded WHERE {loaded_rows}) AS loaded;
+
+-- name: begin_transaction
+-- https://cloud.google.com/bigquery/docs/transactions
+BEGIN TRANSACTION;
+
+-- name: commit_transaction
+COMMIT TRANSACTION;
+
+-- name: take_lock
+-- Two transactions that change this row conflict, so that BigQuery cancels one of them; inserts do not conflict.
+UPDATE {lock} SET token = @load_id WHERE token = @expected_token;
+
+-- name: assert_lock
+-- Fails and rolls the transaction back if the ledger has changed since the snapshot.
+ASSERT EXISTS (SELECT 1 FROM {lock} WHERE token = @load_id) AS 'another load or forget came first';

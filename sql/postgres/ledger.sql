@@ -14,17 +14,12 @@ CREATE TABLE IF NOT EXISTS {ledger} (
     spec_version     integer NOT NULL,
     started_at       timestamptz NOT NULL,
     finished_at      timestamptz NOT NULL,
-    run_id           text NOT NULL DEFAULT '',
-    source           text NOT NULL DEFAULT '',
-    format           text NOT NULL DEFAULT '',
-    etag             text NOT NULL DEFAULT '',
-    last_modified    text NOT NULL DEFAULT '',
     PRIMARY KEY (task_family, partition_key),
     CHECK (rows_read = rows_loaded + rows_duplicate + rows_rejected)
 );
 
 -- name: add_ledger_columns
--- For ledgers that earlier versions created without these columns.
+-- Ledgers that earlier versions created lack these columns.
 ALTER TABLE {ledger}
     ADD COLUMN IF NOT EXISTS run_id text NOT NULL DEFAULT '',
     ADD COLUMN IF NOT EXISTS source text NOT NULL DEFAULT '',
@@ -33,6 +28,7 @@ ALTER TABLE {ledger}
     ADD COLUMN IF NOT EXISTS last_modified text NOT NULL DEFAULT '';
 
 -- name: record_load
+-- In the transaction that makes the rows visible.
 INSERT INTO {ledger} (
     task_family, partition_key, target_table, source_url, source_bytes, source_sha256,
     rows_read, rows_loaded, rows_duplicate, rows_rejected, spec_version, started_at, finished_at, run_id,
@@ -51,4 +47,51 @@ SELECT * FROM {ledger} WHERE task_family = %(task_family)s AND partition_key = %
 SELECT * FROM {ledger} ORDER BY target_table, partition_key;
 
 -- name: delete_load
-DELETE FROM {ledger} WHERE target_table = %(target_table)s AND partition_key = %(partition_key)s;
+-- The markers of all task families.
+DELETE FROM {ledger} WHERE target_table = {table_name} AND partition_key = {partition_key};
+
+-- name: create_dbt_build
+-- At most one row: the last build of the dbt models in this schema.
+CREATE TABLE IF NOT EXISTS {dbt_build} (
+    only_row         boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    models_digest    text NOT NULL,
+    loads_digest     text NOT NULL,
+    started_at       timestamptz NOT NULL,
+    finished_at      timestamptz
+);
+
+-- name: add_dbt_build_columns
+-- Tables that earlier versions created lack these columns.
+ALTER TABLE {dbt_build}
+    ADD COLUMN IF NOT EXISTS run_id text NOT NULL DEFAULT '',
+    ADD COLUMN IF NOT EXISTS is_marked boolean NOT NULL DEFAULT false,
+    ADD COLUMN IF NOT EXISTS lookups_digest text NOT NULL DEFAULT '';
+
+-- name: select_dbt_build
+SELECT * FROM {dbt_build};
+
+-- name: record_dbt_build
+INSERT INTO {dbt_build} (models_digest, loads_digest, started_at, finished_at, run_id, is_marked, lookups_digest)
+VALUES (%(models_digest)s, %(loads_digest)s, %(started_at)s, %(finished_at)s, %(run_id)s, %(is_marked)s,
+    %(lookups_digest)s)
+ON CONFLICT (only_row) DO UPDATE SET
+    models_digest = excluded.models_digest,
+    loads_digest = excluded.loads_digest,
+    started_at = excluded.started_at,
+    finished_at = excluded.finished_at,
+    run_id = excluded.run_id,
+    is_marked = excluded.is_marked,
+    lookups_digest = excluded.lookups_digest;
+
+-- name: select_foreign_relations
+-- All kinds of tables and views, but no indexes, sequences or types.
+SELECT relname::text FROM pg_class
+WHERE relnamespace = to_regnamespace(quote_ident(%(schema)s)) AND relname = ANY(%(names)s)
+    AND relkind IN ('r', 'p', 'v', 'm', 'f')
+    AND strpos(coalesce(obj_description(oid, 'pg_class'), ''), %(mark)s) = 0
+ORDER BY relname;
+
+-- name: count_relations
+SELECT count(*) FROM pg_class
+WHERE relnamespace = to_regnamespace(quote_ident(%(schema)s)) AND relname = ANY(%(names)s)
+    AND relkind IN ('r', 'p', 'v', 'm', 'f');

@@ -1,10 +1,70 @@
+-- name: create_row_id_function
+-- The row id: the MD5 of the row key's values as text, without separators, NULL as the empty string.
+-- STABLE, because the text of a time depends on DateStyle and that of a number on extra_float_digits; every session
+-- that loads sets both. LANGUAGE sql, so that it is inlined into the COPY.
+CREATE OR REPLACE FUNCTION {row_id_function}({row_key_types}) RETURNS text
+LANGUAGE sql STABLE PARALLEL SAFE
+RETURN md5(concat({row_id_arguments}));
+
+-- name: declare_row_id_immutable
+-- A generated column requires an immutable function, but only when it is created.
+ALTER FUNCTION {row_id_function}({row_key_types}) IMMUTABLE;
+
+-- name: declare_row_id_stable
+ALTER FUNCTION {row_id_function}({row_key_types}) STABLE;
+
+-- name: create_savepoint
+SAVEPOINT before_index;
+
+-- name: rollback_to_savepoint
+ROLLBACK TO SAVEPOINT before_index;
+
+-- name: create_row_id_index
+-- A published month does not grow, so its index needs no free space.
+CREATE UNIQUE INDEX {index} ON {loading} (unique_row_id) WITH (fillfactor = 100);
+
+-- name: drop_row_id_expression
+-- Makes the id an ordinary column; changes the catalogue only, not the rows.
+ALTER TABLE {loading} ALTER COLUMN unique_row_id DROP EXPRESSION;
+
+-- name: select_ids_outside_month
+SELECT unique_row_id FROM {loading}
+WHERE {event_time} < %(start)s OR {event_time} >= %(stop)s OR {event_time} IS NULL;
+
+-- name: select_ids_inside_month
+-- Rows of other files whose ids this month's file could share: rows of this month, and rows whose year does not have
+-- four digits, because ids are made of texts without separators: vendor 1 in 22019 reads like vendor 12 in 2019.
+SELECT unique_row_id, filename FROM {table}
+WHERE {event_time} >= %(start)s AND {event_time} < %(stop)s
+   OR {event_time} IS NULL OR {event_time} < '0001-01-01' OR {event_time} >= '10000-01-01';
+
+-- name: select_files_of_ids
+SELECT unique_row_id, filename FROM {table} WHERE unique_row_id = ANY(%(ids)s);
+
+-- name: select_file_checksums
+-- 40 bits, so that the sum fits into an INT64 of BigQuery.
+SELECT {event_time}::date, count(*),
+       sum(('x' || left(unique_row_id, 10))::bit(40)::bigint), sum(('x' || right(unique_row_id, 10))::bit(40)::bigint),
+       {checksums}
+FROM {table} WHERE filename = %(filename)s GROUP BY 1;
+
 -- name: create_loading_table
 -- The table that a month is loaded into before it is attached. The id is computed as rows are inserted.
 CREATE TABLE {loading} (
-    unique_row_id text COLLATE "C" NOT NULL GENERATED ALWAYS AS ({function}({key_values})) STORED,
+    unique_row_id text COLLATE "C" NOT NULL GENERATED ALWAYS AS ({row_id_function}({key_values})) STORED,
     filename text NOT NULL DEFAULT {filename} CONSTRAINT one_file CHECK (filename = {filename}),
     {columns}
 );
+
+-- name: copy_rows
+COPY {table} ({columns}) FROM STDIN WITH (FORMAT csv, ENCODING 'UTF8');
+
+-- name: copy_binary_rows
+COPY {table} ({columns}) FROM STDIN WITH (FORMAT binary);
+
+-- name: copy_plain_rows
+-- Rows without quotes and backslashes are equal in the CSV and the text format; PostgreSQL parses the latter faster.
+COPY {table} ({columns}) FROM STDIN WITH (FORMAT text, DELIMITER ',', NULL '', ENCODING 'UTF8');
 
 -- name: create_event_time_index
 -- Small and fast to build; lets queries for a range of dates skip other months.

@@ -41,7 +41,7 @@ WITH repeated AS (
     WHERE loading.ctid = ranked.ctid AND ranked.copy = 1 AND ranked.place > 1
 )
 INSERT INTO {quarantine} (target_table, filename, reason, detail, unique_row_id, row_values)
-SELECT %(target_table)s, filename, 'duplicate_in_file', 'the same row is in the file more than once',
+SELECT {table_name}, filename, 'duplicate_in_file', 'the same row is in the file more than once',
        unique_row_id, to_jsonb(moved)
 FROM moved;
 
@@ -54,9 +54,9 @@ WITH taken AS (
     RETURNING loading.*, taken.kept_in
 )
 INSERT INTO {quarantine} (target_table, filename, reason, detail, unique_row_id, row_values)
-SELECT %(target_table)s, filename, 'duplicate_of_other_file', 'its id is already there from ' || kept_in,
+SELECT {table_name}, filename, 'duplicate_of_other_file', 'its id is already there from ' || kept_in,
        unique_row_id, to_jsonb(moved) - 'kept_in'
 FROM moved;
 
 -- name: clear_quarantine
-DELETE FROM {quarantine} WHERE target_table = %(target_table)s AND filename = %(filename)s;
+DELETE FROM {quarantine} WHERE target_table = {table_name} AND filename = {filename};

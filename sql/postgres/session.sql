@@ -26,9 +26,11 @@ WHERE pid = ANY(%(sessions)s)
   AND (state <> 'active' OR query ~ '^(--[^\n]*\n)*COPY ' AND wait_event_type IS DISTINCT FROM 'Lock');
 
 -- name: lock_session
+-- Until the session ends. https://www.postgresql.org/docs/current/explicit-locking.html#ADVISORY-LOCKS
 SELECT pg_advisory_lock(hashtextextended(%(name)s, 0));
 
 -- name: lock_transaction
+-- Until the transaction ends.
 SELECT pg_advisory_xact_lock(hashtextextended(%(name)s, 0));
 
 -- name: table_exists
@@ -36,12 +38,6 @@ SELECT to_regclass(%(table)s) IS NOT NULL;
 
 -- name: schema_is_missing
 SELECT to_regnamespace(quote_ident(%(schema)s)) IS NULL;
-
--- name: create_savepoint
-SAVEPOINT {savepoint};
-
--- name: rollback_to_savepoint
-ROLLBACK TO SAVEPOINT {savepoint};
 
 -- name: disable_seqscan
 -- The planner has no statistics of the new table; using the indexes is always right here.

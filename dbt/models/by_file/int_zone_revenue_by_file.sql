@@ -52,7 +52,7 @@ from (
     {{- trips_of_all(facts=false, columns=counted_columns()) }}
 ) as counted
 left join {{ ref('dim_zones') }} as zones
-    on counted.pickup_locationid = zones.locationid and {{ is_known_zone('zones') }}
+    on counted.pickup_zone_code = {{ zone_code('zones') }} and {{ is_known_zone('zones') }}
 where counted.pickup_datetime is not null and {{ is_in_changed_files('counted.filename') }}
 group by 1, 2, 3, 4, 5, 6
 {%- endif %}

@@ -4,14 +4,16 @@
 with trips as (
     select
         filename, service_type, pickup_datetime, trip_distance, trip_duration_minutes,
-        total_amount, fare_amount, tip_amount, case when payment_type = 1 then total_amount - tip_amount end as paid_by_card
+        total_amount, fare_amount, tip_amount, case when payment_type = 1 then total_amount - tip_amount end as paid_by_card,
+        true as has_fares, vendorid, dropoff_datetime <= pickup_datetime as has_no_duration
     from {{ ref('fact_trips') }}
     where {{ is_in_changed_files('filename') }}
     {%- if services(facts=false) %}
     union all
     select
         filename, service_type, pickup_datetime, trip_distance,
-        {{ minutes_between('pickup_datetime', 'dropoff_datetime') }}, null, null, null, null
+        {{ minutes_between('pickup_datetime', 'dropoff_datetime') }}, null, null, null, null,
+        false, null, dropoff_datetime <= pickup_datetime
     from (
         {{- trips_of_all(facts=false, columns=counted_columns()) }}
     ) as counted
@@ -33,7 +35,8 @@ hours as (
         count(trip_distance) as trips_with_distance,
         sum(case when trip_duration_minutes > 0 and trip_duration_minutes < 1440 then trip_duration_minutes end)
             as trip_duration_minutes,
-        count(case when trip_duration_minutes > 0 and trip_duration_minutes < 1440 then 1 end) as trips_with_duration
+        count(case when trip_duration_minutes > 0 and trip_duration_minutes < 1440 then 1 end) as trips_with_duration,
+        {{ quality_counts() }}
     from trips
     where pickup_datetime is not null
     group by 1, 2, 3
@@ -53,5 +56,10 @@ select
     trip_distance,
     trips_with_distance,
     trip_duration_minutes,
-    trips_with_duration
+    trips_with_duration,
+    unknown_vendors,
+    negative_fares,
+    unknown_amounts,
+    zero_distances,
+    no_durations
 from hours

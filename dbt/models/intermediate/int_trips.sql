@@ -3,11 +3,11 @@ with trips as (
 )
 
 select
-    {% for column in trip_columns() if column not in ('pickup_locationid', 'dropoff_locationid') -%}
+    {% for column in trip_columns() if not column.endswith(('_locationid', '_zone_code')) -%}
     trips.{{ column }},
     {% endfor -%}
     trips.service_type,
-    {#- From the look-up where the zone is known, so that what was read from text to find it is not read once more. #}
+    {#- Numbers are read from text for those trips only whose zone is not known. #}
     coalesce(pickup.locationid, trips.pickup_locationid) as pickup_locationid,
     coalesce(dropoff.locationid, trips.dropoff_locationid) as dropoff_locationid,
     {{ vendor_name('trips.vendorid') }} as vendor_name,
@@ -27,7 +27,7 @@ select
     end as exclusion_reason
 from trips
 left join {{ ref('dim_zones') }} as pickup
-    on trips.pickup_locationid = pickup.locationid and {{ is_known_zone('pickup') }}
+    on trips.pickup_zone_code = {{ zone_code('pickup') }} and {{ is_known_zone('pickup') }}
 left join {{ ref('dim_zones') }} as dropoff
-    on trips.dropoff_locationid = dropoff.locationid and {{ is_known_zone('dropoff') }}
+    on trips.dropoff_zone_code = {{ zone_code('dropoff') }} and {{ is_known_zone('dropoff') }}
 left join {{ ref('payment_types') }} as payment_types on trips.payment_type = payment_types.payment_type

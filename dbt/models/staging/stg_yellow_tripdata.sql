@@ -5,6 +5,8 @@ select
     {{ code('ratecodeid') }} as ratecodeid,
     {{ code('pulocationid') }} as pickup_locationid,
     {{ code('dolocationid') }} as dropoff_locationid,
+    pulocationid as pickup_zone_code,
+    dolocationid as dropoff_zone_code,
     {{ moment('tpep_pickup_datetime') }} as pickup_datetime,
     {{ moment('tpep_dropoff_datetime') }} as dropoff_datetime,
     store_and_fwd_flag,

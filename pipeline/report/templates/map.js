@@ -5,7 +5,7 @@
   const figure = element.closest("figure");
   const form = figure.querySelector("form"), line = figure.querySelector(".zone"), hint = line.textContent;
   const group = figure.querySelector(".zones"), boxes = figure.querySelectorAll(".legend span");
-  const shades = [0.08, 0.2, 0.34, 0.5, 0.66, 0.83, 1];  // as in places.py
+  const shades = data.shades;
   const paths = new Map();
   group.querySelectorAll("path").forEach((path) => paths.set(path.dataset.zone, path));
 

@@ -1,21 +1,33 @@
-"""The Google Cloud project that the pipeline uses, and authenticated clients for it."""
+"""The Google Cloud project that the pipeline uses, clients for it, and their errors as messages of one line."""
 
 from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import google.auth
 import google.auth.credentials
 import google.auth.exceptions
-from google.cloud import bigquery, storage
+import requests
+from google.api_core import exceptions
+from google.api_core.exceptions import GoogleAPICallError
+from google.api_core.retry import Retry
+from google.cloud.bigquery import Client as BigQueryClient
+from google.cloud.storage import Bucket
+from google.cloud.storage import Client as StorageClient
+from google.cloud.storage.retry import DEFAULT_RETRY
 from google.oauth2 import service_account
 
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, TransientError
 
+REQUEST_SECONDS = 60.0  # timeout of a request to BigQuery; Google's client has none
+_RETRY_SECONDS = 30.0
 # The variables that Google's libraries read.
 _BIGQUERY_EMULATOR, _STORAGE_EMULATOR = "BIGQUERY_EMULATOR_HOST", "STORAGE_EMULATOR_HOST"
 # The first one that is set is used. Kestra stores secret('GCP_CREDS') and kv('GCP_CREDS') in the last two.
@@ -25,6 +37,11 @@ _REMEDY = (
     "run `gcloud auth application-default login`, or set GOOGLE_APPLICATION_CREDENTIALS to the path of a service"
     f" account's key, or {SECRET_VARIABLES[0]} to its base64"
 )
+_REMEDIES: dict[type[GoogleAPICallError], str] = {
+    exceptions.Unauthorized: "renew the credentials",
+    exceptions.Forbidden: "grant what is missing (docs/google-cloud.md lists the roles)",
+    exceptions.NotFound: "run SetupGcp, and check the names in [gcp]",
+}
 
 
 @dataclass(frozen=True)
@@ -45,7 +62,7 @@ class GoogleProject:
     @property
     def is_bigquery_emulated(self) -> bool:
         """Whether the environment sends BigQuery's requests to an emulator."""
-        return _is_emulated(_BIGQUERY_EMULATOR)
+        return bool(os.environ.get(_BIGQUERY_EMULATOR))
 
     def table_id(self, table: str) -> str:
         return f"{self.project}.{self.dataset}.{table}"
@@ -53,21 +70,34 @@ class GoogleProject:
     def staging_table_id(self, table: str) -> str:
         return f"{self.project}.{self.staging_dataset}.{table}"
 
-    def storage(self) -> storage.Client:
+    def storage(self) -> StorageClient:
         """Returns a new client; clients must not be shared with forked workers.
 
         :raises PipelineError: if there are no usable credentials; the message does not contain them.
         """
-        return storage.Client(project=self.project, credentials=credentials(_is_emulated(_STORAGE_EMULATOR)))
+        emulated = bool(os.environ.get(_STORAGE_EMULATOR))
+        return StorageClient(project=self.project, credentials=credentials(emulated))
 
-    def bigquery(self) -> bigquery.Client:
+    def bigquery(self) -> BigQueryClient:
         """Returns a new client whose jobs run in the project's location.
 
         :raises PipelineError: if there are no usable credentials; the message does not contain them.
         """
-        return bigquery.Client(
+        return BigQueryClient(
             project=self.project, location=self.location, credentials=credentials(self.is_bigquery_emulated)
         )
+
+    @contextlib.contextmanager
+    def connect_bigquery(self, failure: str) -> Iterator[BigQueryClient]:
+        """Yields a client until the block ends, and translates its errors as `translate_errors` does."""
+        with translate_errors(failure), contextlib.closing(self.bigquery()) as client:
+            yield client
+
+    @contextlib.contextmanager
+    def connect_bucket(self, failure: str) -> Iterator[Bucket]:
+        """Yields the bucket, which need not exist, until the block ends; translates errors as `translate_errors`."""
+        with translate_errors(failure), contextlib.closing(self.storage()) as client:
+            yield client.bucket(self.bucket)
 
 
 def credentials(emulated: bool) -> google.auth.credentials.Credentials:
@@ -77,10 +107,15 @@ def credentials(emulated: bool) -> google.auth.credentials.Credentials:
 
     :raises PipelineError: if there are none, or they are malformed.
     """
+    found: google.auth.credentials.Credentials
     if emulated:
         return google.auth.credentials.AnonymousCredentials()
     if key := service_account_key():
-        return _service_account(key)
+        try:
+            found = service_account.Credentials.from_service_account_info(key, scopes=[_SCOPE])
+        except (ValueError, TypeError, AttributeError):
+            raise _malformed_key_error() from None
+        return found
     try:
         found, _ = google.auth.default(scopes=[_SCOPE])
     except google.auth.exceptions.GoogleAuthError as error:
@@ -102,16 +137,6 @@ def service_account_key() -> dict[str, str] | None:
         raise _malformed_key_error() from None
 
 
-def _service_account(key: dict[str, str]) -> google.auth.credentials.Credentials:
-    try:
-        account: google.auth.credentials.Credentials = service_account.Credentials.from_service_account_info(
-            key, scopes=[_SCOPE]
-        )
-    except (ValueError, TypeError, AttributeError):
-        raise _malformed_key_error() from None
-    return account
-
-
 def _secret_variable() -> str:
     return next((name for name in SECRET_VARIABLES if os.environ.get(name)), SECRET_VARIABLES[0])
 
@@ -124,5 +149,54 @@ def _malformed_key_error() -> PipelineError:
     )
 
 
-def _is_emulated(variable: str) -> bool:
-    return bool(os.environ.get(variable))
+@contextlib.contextmanager
+def translate_errors(failure: str) -> Iterator[None]:
+    """Translates errors of Google's libraries to PipelineError with a message that begins with `failure`."""
+    try:
+        yield
+    except google.auth.exceptions.RefreshError as error:
+        raise PipelineError(
+            f"{failure}: Google refused the credentials ({first_line(error.args[0] if error.args else error)}); renew"
+            " them with `gcloud auth application-default login`, or use another key"
+        ) from None
+    except exceptions.RetryError as error:
+        reason = _connection_failure(error.cause)
+        raise TransientError(f"{failure}: Google Cloud did not answer ({reason}); run again") from error
+    except GoogleAPICallError as error:
+        if isinstance(error, exceptions.ServerError | exceptions.TooManyRequests):
+            raise TransientError(f"{failure}: {message_of(error)}; run again") from error
+        raise PipelineError(f"{failure}: {message_of(error)}; {_remedy(error)}") from error
+    except (requests.ConnectionError, requests.Timeout, google.auth.exceptions.TransportError) as error:
+        reason = _connection_failure(error)
+        raise TransientError(f"{failure}: Google Cloud cannot be reached ({reason}); run again") from error
+
+
+def short_retry() -> Retry:
+    """Returns the retry policy for calls that are the first to detect a network or service failure: 30 seconds."""
+    retry: Retry = DEFAULT_RETRY.with_timeout(_RETRY_SECONDS)
+    return retry
+
+
+def message_of(error: GoogleAPICallError) -> str:
+    """Returns Google's error message without the request's URL and without details."""
+    # Cloud Storage's client prepends "GET https://…: ".
+    return first_line(error.message.split("prettyPrint=false: ")[-1]).rstrip(".")
+
+
+def first_line(error: Any) -> str:
+    """Returns the first line of an error, truncated to 500 characters."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:500] if lines else type(error).__name__
+
+
+def _connection_failure(error: Any) -> str:
+    """Returns the underlying reason of a failed connection, without the connection's description and address."""
+    inner = error.args[0] if getattr(error, "args", None) else None
+    reason = getattr(inner, "reason", None)
+    return first_line(str(reason).split(": ", 1)[-1] if reason else error)
+
+
+def _remedy(error: GoogleAPICallError) -> str:
+    if any(detail.get("reason") == "bytesBilledLimitExceeded" for detail in error.errors):
+        return "raise [gcp] maximum_bytes_billed if this is intended"
+    return _REMEDIES.get(type(error), "see docs/google-cloud.md")

@@ -11,18 +11,16 @@ from collections.abc import Callable
 from typing import Any
 
 from google.api_core import exceptions
-from google.cloud.bigquery import Client, ScalarQueryParameter
+from google.cloud.bigquery import Client, Row, ScalarQueryParameter
 from google.cloud.bigquery.job import LoadJob, QueryJob, QueryJobConfig
 
 from pipeline.datasets import Dataset
 from pipeline.errors import PipelineError
 from pipeline.warehouses import LoadObserver
-from pipeline.warehouses.bigquery.client import GoogleProject
-from pipeline.warehouses.bigquery.google_errors import first_line
+from pipeline.warehouses.bigquery.client import REQUEST_SECONDS, GoogleProject, first_line
 
 logger = logging.getLogger("luigi-interface")
 
-REQUEST_SECONDS = 60.0  # timeout of a request; Google's client has none
 _ATTEMPTS = 50
 _RETRIES = 5
 _LONGEST_WAIT = 5.0
@@ -118,16 +116,9 @@ def run_job(
     raise PipelineError(f"{description} failed {_ATTEMPTS} times; see {_console_url(client, job_id)}")
 
 
-def run_query(client: Client, description: str, sql: str, config: QueryJobConfig, observer: LoadObserver) -> QueryJob:
-    """Runs an idempotent query and returns its job when it is done.
-
-    :raises JobFailed: with BigQuery's own message.
-    """
-    job = client.query(sql, job_config=config, timeout=REQUEST_SECONDS)
-    _wait(client, job, description, observer)
-    if job.error_result:
-        raise JobFailed(job)
-    return job
+def run_query(client: Client, query: str, config: QueryJobConfig) -> list[Row]:
+    """Returns the rows of a query that may run more than once; the library repeats it after transient failures."""
+    return [*client.query_and_wait(query, job_config=config, api_timeout=REQUEST_SECONDS)]
 
 
 def _wait(client: Client, job: LoadJob | QueryJob, description: str, observer: LoadObserver) -> None:

@@ -2,8 +2,7 @@
 
 `load_ledger` has one row for each loaded file. `load_lock` has a single row that every transaction changes, so that
 concurrent transactions conflict, and a transaction fails if another was committed after its snapshot of the ledger
-(`take_lock`, `assert_lock`). The JSON objects under `_ledger/` in the bucket are copies of the ledger's rows that are
-written after the commit, for users and targets.
+(`take_lock`, `assert_lock`). Copies of the rows are written to the bucket after the commit, for users and targets.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import hashlib
 import io
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 from google.api_core import exceptions
@@ -24,44 +23,19 @@ from pipeline.datasets import Release
 from pipeline.datasets.spec import LEDGER
 from pipeline.errors import TransientError
 from pipeline.warehouses import LoadObserver
-from pipeline.warehouses.bigquery.client import GoogleProject
-from pipeline.warehouses.bigquery.google_errors import short_retry
-from pipeline.warehouses.bigquery.jobs import REQUEST_SECONDS, query_config, run_job
-from pipeline.warehouses.bigquery.resources import LABELS, check_location, check_table_missing, table_exists
+from pipeline.warehouses.bigquery.client import REQUEST_SECONDS, GoogleProject, short_retry
+from pipeline.warehouses.bigquery.jobs import query_config, run_job, run_query
+from pipeline.warehouses.bigquery.markers import COLUMNS, BigQueryEntry, entry_of, read_markers
+from pipeline.warehouses.bigquery.resources import LABELS, check_location
 from pipeline.warehouses.bigquery.sql_text import quoted, statement
-from pipeline.warehouses.bigquery.tables import add_columns, ensure_table
-from pipeline.warehouses.ledger import LedgerEntry
+from pipeline.warehouses.bigquery.tables import ensure_table, find_table
 
 LOCK = "load_lock"
 _LABELS = {"pipeline": "tlc", "step": "ledger"}
-_JSON = ("days", "jobs")
-
-Days = tuple[datetime.date | None, ...]
 
 
 class ConcurrentUpdate(Exception):
     """Raised if the ledger or an object has changed since it was read; read it again."""
-
-
-@dataclass(frozen=True)
-class BigQueryEntry(LedgerEntry):
-    """A file in BigQuery. `finished_at` is None for a load that an earlier version left unfinished.
-
-    `load_id` identifies the transaction that wrote the entry, also in its copy in the bucket. `days` are the days that
-    its rows may have; None stands for rows without a time.
-    """
-
-    object_uri: str = ""
-    object_generation: int = 0
-    load_id: str = ""
-    days: Days = ()
-    jobs: tuple[str, ...] = ()
-
-
-COLUMNS: Mapping[str, str] = {
-    field.name: "TIMESTAMP" if "datetime.datetime" in str(field.type) else "INT64" if field.type == "int" else "STRING"
-    for field in fields(BigQueryEntry)
-}
 
 
 @dataclass(frozen=True)
@@ -80,57 +54,55 @@ class LedgerSnapshot:
 
 
 def ledger_fields() -> list[SchemaField]:
-    """Returns the schema of `load_ledger`; days and jobs are JSON."""
+    """Returns the schema of `load_ledger`."""
     return [SchemaField(name, kind) for name, kind in COLUMNS.items()]
 
 
-def ensure_ledger(client: Client, project: GoogleProject, markers: list[BigQueryEntry] | None = None) -> None:
+def ensure_ledger(client: Client, project: GoogleProject) -> None:
     """Creates the ledger if it is missing; idempotent and safe to run concurrently.
 
-    A new ledger imports `markers`, which earlier versions kept in the bucket.
+    A new ledger imports the markers in the bucket, which were the ledger of earlier versions.
 
     :raises PipelineError: if the dataset is missing or not in the configured location.
     """
     dataset = client.get_dataset(f"{project.project}.{project.dataset}", retry=short_retry(), timeout=REQUEST_SECONDS)
     check_location(project, f"dataset {project.dataset}", dataset.location)
-    if table_exists(client, project, project.table_id(LOCK)):
-        ledger = Table(project.table_id(LEDGER), ledger_fields())
-        add_columns(client, ensure_table(client, project, ledger), ledger.schema)
+    if find_table(client, project, project.table_id(LOCK)):
+        ensure_table(client, project, Table(project.table_id(LEDGER), ledger_fields()))
         return
-    _import_markers(client, project, f"{dataset.created:%Y%m%d%H%M%S%f}" if dataset.created else "", markers or [])
+    _import_markers(client, project, f"{dataset.created:%Y%m%d%H%M%S%f}" if dataset.created else "")
     create = statement("create_lock", lock=quoted(project.table_id(LOCK)), name=LEDGER)
-    client.query_and_wait(create, job_config=query_config(project, _LABELS))
+    run_query(client, create, query_config(project, _LABELS))
 
 
-def _import_markers(client: Client, project: GoogleProject, created: str, markers: list[BigQueryEntry]) -> None:
+def _import_markers(client: Client, project: GoogleProject, created: str) -> None:
     """Writes the markers to the ledger in a single load job; concurrent callers join it.
 
     The job's name is derived from the dataset's name and creation time.
     """
     text = io.StringIO()
-    csv.writer(text).writerows(list(to_column_values(entry).values()) for entry in markers)
+    csv.writer(text).writerows(map(_column_values, read_markers(project)))
     config = LoadJobConfig(
         schema=ledger_fields(), write_disposition="WRITE_TRUNCATE", source_format="CSV", labels=LABELS
     )
     name = hashlib.sha256(f"{project.dataset} {created}".encode()).hexdigest()[:16]
+    table_id = project.table_id(LEDGER)
 
     def submit(job_id: str) -> Any:
-        return client.load_table_from_file(
-            io.BytesIO(text.getvalue().encode()),
-            project.table_id(LEDGER),
-            job_id=job_id,
-            job_config=config,
-            timeout=REQUEST_SECONDS,
-        )
+        content = io.BytesIO(text.getvalue().encode())
+        return client.load_table_from_file(content, table_id, job_id=job_id, job_config=config, timeout=REQUEST_SECONDS)
 
     def has_columns() -> bool:
-        try:
-            found = client.get_table(project.table_id(LEDGER), timeout=REQUEST_SECONDS)
-        except exceptions.NotFound:
-            return False
-        return COLUMNS.keys() <= {field.name for field in found.schema}
+        found = find_table(client, project, table_id)
+        return found is not None and COLUMNS.keys() <= {field.name for field in found.schema}
 
     run_job(client, f"tlc_ledger_{name}", "taking over the ledger", submit, LoadObserver(), has_columns)
+
+
+def _column_values(entry: BigQueryEntry) -> list[Any]:
+    values = {name: getattr(entry, name) for name in COLUMNS}
+    values |= {name: json.dumps(values[name], default=str) for name in ("days", "jobs")}
+    return list(values.values())
 
 
 def read_snapshot(client: Client, project: GoogleProject, release: Release) -> LedgerSnapshot | None:
@@ -145,50 +117,32 @@ def read_snapshot(client: Client, project: GoogleProject, release: Release) -> L
         name=LEDGER,
         columns=", ".join(COLUMNS),
     )
-    config = query_config(project, _LABELS, target_table=release.table, partition_key=release.key)
-    rows = _rows(client, project, query, config)
+    rows = _rows(client, project, query, target_table=release.table, partition_key=release.key)
     if rows is None:
         return None
     if not rows:
         raise TransientError(f"{project.table_id(LOCK)} is empty; remove it and run again")
-    return LedgerSnapshot(rows[0]["token"], tuple(_entry(row) for row in rows if row["task_family"] is not None))
+    return LedgerSnapshot(rows[0]["token"], tuple(entry_of(row) for row in rows if row["task_family"] is not None))
 
 
-def read_loaded(client: Client, project: GoogleProject) -> list[BigQueryEntry] | None:
-    """Returns the entries of all loaded files, ordered by table and month, or None if there is no ledger yet.
+def read_loaded(client: Client, project: GoogleProject) -> list[BigQueryEntry]:
+    """Returns the entries of all loaded files, ordered by table and month.
 
     :raises PipelineError: if the ledger is not in the configured location.
     """
     query = statement("select_loaded", ledger=quoted(project.table_id(LEDGER)), columns=", ".join(COLUMNS))
-    if not table_exists(client, project, project.table_id(LOCK)):
-        return None
-    rows = _rows(client, project, query, query_config(project, _LABELS))
-    return None if rows is None else [_entry(row) for row in rows]
+    rows = _rows(client, project, query) if find_table(client, project, project.table_id(LOCK)) else None
+    if rows is None:  # an earlier version loaded the files
+        found = [entry for entry in read_markers(project) if entry.finished_at]
+        return sorted(found, key=lambda entry: (entry.target_table, entry.partition_key))
+    return [entry_of(row) for row in rows]
 
 
-def _rows(client: Client, project: GoogleProject, query: str, config: Any) -> list[Mapping[str, Any]] | None:
+def _rows(client: Client, project: GoogleProject, query: str, **values: str) -> list[Mapping[str, Any]] | None:
     try:
-        return [dict(row) for row in client.query_and_wait(query, job_config=config)]
+        return [dict(row) for row in run_query(client, query, query_config(project, _LABELS, **values))]
     except exceptions.NotFound:
-        check_table_missing(client, project, project.table_id(LOCK))
+        lock = project.table_id(LOCK)
+        if find_table(client, project, lock):
+            raise TransientError(f"BigQuery did not find {lock}, although it exists; run again") from None
         return None
-
-
-def to_column_values(entry: BigQueryEntry) -> dict[str, Any]:
-    """Returns an entry's column values, with days and jobs as JSON."""
-    values = {name: getattr(entry, name) for name in COLUMNS}
-    values |= {name: json.dumps(values[name], default=str) for name in _JSON}
-    return {
-        name: value.isoformat() if isinstance(value, datetime.datetime) else value for name, value in values.items()
-    }
-
-
-def _entry(row: Mapping[str, Any]) -> BigQueryEntry:
-    values = {name: row[name] for name in COLUMNS}
-    kinds = {field.name: field.type for field in fields(BigQueryEntry)}
-    for name, value in values.items():  # columns that were added later are NULL in older rows
-        if value is None and kinds[name] in ("str", "int"):
-            values[name] = "" if kinds[name] == "str" else 0
-    values["days"] = tuple(day and datetime.date.fromisoformat(day) for day in json.loads(values["days"] or "[]"))
-    values["jobs"] = tuple(json.loads(values["jobs"] or "[]"))
-    return BigQueryEntry(**values)

@@ -2,37 +2,35 @@
 
 from __future__ import annotations
 
-import contextlib
 import datetime
+import hashlib
+import json
 import random
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import TypeVar
 
+from google.api_core import exceptions
 from google.cloud.bigquery import Client
+from google.cloud.bigquery.job import QueryJob
 
 from pipeline.datasets import Release
+from pipeline.datasets.spec import QUARANTINE
 from pipeline.errors import PipelineError, TransientError
 from pipeline.warehouses import LoadJob, LoadObserver
-from pipeline.warehouses.bigquery.client import GoogleProject
-from pipeline.warehouses.bigquery.google_errors import translate_errors
-from pipeline.warehouses.bigquery.ledger import (
-    LOCK,
-    BigQueryEntry,
-    ConcurrentUpdate,
-    LedgerSnapshot,
-    ensure_ledger,
-    read_snapshot,
-)
-from pipeline.warehouses.bigquery.markers import read_markers, remove_markers, write_marker
-from pipeline.warehouses.bigquery.objects import find_object, remove_object
-from pipeline.warehouses.bigquery.resources import table_exists
-from pipeline.warehouses.bigquery.staging import drop_staged, stage
-from pipeline.warehouses.bigquery.tables import ensure_tables
-from pipeline.warehouses.bigquery.transactions import forget_file, load_file
+from pipeline.warehouses.bigquery.client import REQUEST_SECONDS, GoogleProject
+from pipeline.warehouses.bigquery.file_rows import FileRows
+from pipeline.warehouses.bigquery.jobs import JobFailed, Value, job_labels, query_config, run_job
+from pipeline.warehouses.bigquery.ledger import ConcurrentUpdate, LedgerSnapshot, ensure_ledger, read_snapshot
+from pipeline.warehouses.bigquery.markers import COLUMNS, BigQueryEntry, remove_markers, write_marker
+from pipeline.warehouses.bigquery.objects import ReleaseObject, find_object, remove_object
+from pipeline.warehouses.bigquery.staging import StagedFile, drop_staged, sort_days, stage
+from pipeline.warehouses.bigquery.tables import ensure_tables, find_table
 
 _ATTEMPTS = 40
 _LONGEST_WAIT = 5.0
+_LOCK_LOST = "another load or forget came first"  # the message of assert_lock
 
 T = TypeVar("T")
 
@@ -47,14 +45,8 @@ def load(project: GoogleProject, job: LoadJob, observer: LoadObserver) -> BigQue
     :raises PipelineError: if the load fails; the table is unchanged or contains the complete file.
     """
     failure = f"{job.release.key} was not loaded into BigQuery"
-    with translate_errors(failure), contextlib.closing(project.bigquery()) as client:
-
-        def attempt() -> BigQueryEntry:
-            prepare_ledger(client, project)
-            ensure_tables(client, project, job.release.dataset)
-            return _load(client, project, job, observer)
-
-        entry = _retry_on_conflict(attempt, failure)
+    with project.connect_bigquery(failure) as client:
+        entry = _retry_on_conflict(lambda: _load(client, project, job, observer), failure)
     write_marker(project, entry)
     return entry
 
@@ -69,31 +61,26 @@ def forget(project: GoogleProject, release: Release) -> bool:
     """
     failure = f"{release.key} was not forgotten in BigQuery"
     removed = []
-    with translate_errors(failure), contextlib.closing(project.bigquery()) as client:
+    with project.connect_bigquery(failure) as client:
 
-        def attempt() -> tuple[BigQueryEntry, ...]:
-            prepare_ledger(client, project)
+        def attempt() -> None:
+            ensure_ledger(client, project)
             removed.append(remove_object(project, release))
             snapshot = _snapshot(client, project, release)
-            forget_file(client, project, release, snapshot)  # also without entries, as it makes a running load fail
-            return snapshot.entries
+            _forget(client, project, release, snapshot)  # also without entries, as it makes a running load fail
+            removed.append(bool(snapshot.entries))
 
-        removed.append(bool(_retry_on_conflict(attempt, failure)))
-        removed.append(
-            remove_markers(
-                project, release.key, lambda: {entry.load_id for entry in _snapshot(client, project, release).entries}
-            )
-        )
+        def current() -> set[str]:
+            return {entry.load_id for entry in _snapshot(client, project, release).entries}
+
+        _retry_on_conflict(attempt, failure)
+        removed.append(remove_markers(project, release.key, current))
     return any(removed)
 
 
-def prepare_ledger(client: Client, project: GoogleProject) -> None:
-    """Creates the ledger if it is missing and imports the markers of earlier versions into it."""
-    new = not table_exists(client, project, project.table_id(LOCK))
-    ensure_ledger(client, project, read_markers(project) if new else None)
-
-
 def _load(client: Client, project: GoogleProject, job: LoadJob, observer: LoadObserver) -> BigQueryEntry:
+    ensure_ledger(client, project)
+    ensure_tables(client, project, job.release.dataset)
     started_at = datetime.datetime.now(datetime.UTC)
     if found := _finished_entry(_snapshot(client, project, job.release), job):
         return found
@@ -104,12 +91,23 @@ def _load(client: Client, project: GoogleProject, job: LoadJob, observer: LoadOb
     snapshot = _snapshot(client, project, job.release)  # again, as the token may have changed during staging
     if found := _finished_entry(snapshot, job):
         return found
-    load_file(client, project, job, source, staged, snapshot, started_at, observer)
+    rows = FileRows(project, job.release, sort_days({*staged.days, *snapshot.days()}))
+    replacing_run = job.run_id if job.replace else ""
+    load_id = _load_id(snapshot, job.task_family, source.uri, source.generation, staged.table_id, replacing_run)
+    values = _entry_values(job, source, staged) | {"started_at": started_at, "load_id": load_id}
+    _run(client, rows, "load", rows.load_script(staged), snapshot, values, observer)
     drop_staged(client, staged)
     entry = _snapshot(client, project, job.release).entry(job.task_family)
     if entry is None or not entry.finished_at:  # forgotten in the meantime
         raise ConcurrentUpdate
     return entry
+
+
+def _forget(client: Client, project: GoogleProject, release: Release, snapshot: LedgerSnapshot) -> None:
+    rows = FileRows(project, release, sort_days(snapshot.days()))
+    existing = {name for name in (release.table, QUARANTINE) if find_table(client, project, project.table_id(name))}
+    values: dict[str, Value] = {"load_id": _load_id(snapshot, "forget", release.key)}
+    _run(client, rows, "forget", rows.forget_script(existing), snapshot, values, LoadObserver())
 
 
 def _snapshot(client: Client, project: GoogleProject, release: Release) -> LedgerSnapshot:
@@ -125,6 +123,64 @@ def _finished_entry(snapshot: LedgerSnapshot, job: LoadJob) -> BigQueryEntry | N
     if found and found.finished_at and (not job.replace or found.run_id == job.run_id):
         return found
     return None
+
+
+def _entry_values(job: LoadJob, source: ReleaseObject, staged: StagedFile) -> dict[str, Value]:
+    """Returns what is known of the file's ledger row before the transaction; some have equal names in the object."""
+    return {name: value for name, value in asdict(source).items() if name in COLUMNS} | {
+        "task_family": job.task_family,
+        "rows_read": staged.rows,
+        "rows_rejected": 0,
+        "spec_version": job.release.dataset.version,
+        "run_id": job.run_id,
+        "object_uri": source.uri,
+        "object_generation": source.generation,
+        "days": json.dumps(staged.days, default=str),
+        "jobs": staged.job_id,
+    }
+
+
+def _load_id(snapshot: LedgerSnapshot, *parts: object) -> str:
+    """Returns the lock's new token: equal for all workers with the same snapshot, different for other snapshots."""
+    return hashlib.sha256(" ".join(map(str, (snapshot.token, *parts))).encode()).hexdigest()[:32]
+
+
+def _run(
+    client: Client,
+    rows: FileRows,
+    step: str,
+    script: str,
+    snapshot: LedgerSnapshot,
+    values: dict[str, Value],
+    observer: LoadObserver,
+) -> None:
+    """Runs a transaction that changes nothing if the ledger has changed since the snapshot.
+
+    Only the partitions of the rows' days are read and billed. Workers with the same snapshot and the same object share
+    one job.
+
+    :raises ConcurrentUpdate: if the ledger has changed, or one of the tables was deleted.
+    :raises PipelineError: with BigQuery's message; nothing has changed.
+    """
+    release, project = rows.release, rows.project
+    values = rows.parameters | values | {"expected_token": snapshot.token}
+    labels = job_labels(release.dataset, release.filename, step)
+
+    def submit(job_id: str) -> QueryJob:
+        jobs: dict[str, Value] = {"jobs": json.dumps([values["jobs"], job_id])} if "jobs" in values else {}
+        config = query_config(project, labels, **values | jobs)
+        return client.query(script, job_config=config, job_id=job_id, job_retry=None, timeout=REQUEST_SECONDS)
+
+    try:
+        name = f"tlc_{step}_{release.table}_{values['load_id']}"
+        run_job(client, name, f"{step} {release.filename}", submit, observer)
+    except exceptions.NotFound:
+        find_table(client, project, project.table_id(release.table))  # raises if it is in another location
+        raise ConcurrentUpdate from None
+    except JobFailed as error:
+        if _LOCK_LOST in error.message or error.reason == "notFound":
+            raise ConcurrentUpdate from None
+        raise PipelineError(f"{release.filename}, {step}: {error}") from error
 
 
 def _retry_on_conflict(attempt: Callable[[], T], failure: str) -> T:

@@ -1,4 +1,4 @@
-"""Reads and writes JSON objects under `_ledger/` in the bucket: copies of ledger rows, and records of builds.
+"""Markers: JSON objects under `_ledger/` in the bucket, copies of ledger rows and records of builds.
 
 In earlier versions these objects were the ledger; they are imported into the table when it is created.
 """
@@ -8,22 +8,61 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from google.api_core import exceptions
-from google.cloud.storage import Blob
+from google.cloud.storage import Blob, Bucket
 
 from pipeline.errors import PipelineError
-from pipeline.warehouses.bigquery.client import GoogleProject
-from pipeline.warehouses.bigquery.google_errors import short_retry, translate_errors
-from pipeline.warehouses.bigquery.ledger import COLUMNS, BigQueryEntry
-from pipeline.warehouses.ledger import Build
+from pipeline.warehouses.bigquery.client import GoogleProject, short_retry
+from pipeline.warehouses.ledger import Build, LedgerEntry
 
 FOLDER = "_ledger"
 _READERS = 8
+
+Days = tuple[datetime.date | None, ...]
+
+
+@dataclass(frozen=True)
+class BigQueryEntry(LedgerEntry):
+    """A file in BigQuery. `finished_at` is None for a load that an earlier version left unfinished.
+
+    `load_id` identifies the transaction that wrote the entry, also in its copy in the bucket. `days` are the days that
+    its rows may have; None stands for rows without a time.
+    """
+
+    object_uri: str = ""
+    object_generation: int = 0
+    load_id: str = ""
+    days: Days = ()
+    jobs: tuple[str, ...] = ()
+
+
+# The columns of the ledger and their types; days and jobs are JSON.
+COLUMNS: Mapping[str, str] = {
+    field.name: "TIMESTAMP" if "datetime.datetime" in str(field.type) else "INT64" if field.type == "int" else "STRING"
+    for field in fields(BigQueryEntry)
+}
+_NULL = {"TIMESTAMP": None, "INT64": 0, "STRING": ""}
+
+
+def entry_of(values: Mapping[str, Any]) -> BigQueryEntry:
+    """Returns the entry with the values of a row or a marker; columns that were added later are NULL in older rows."""
+    found: dict[str, Any] = {
+        name: _NULL[COLUMNS[name]] if value is None else value for name, value in values.items() if name in COLUMNS
+    }
+    for name in ("started_at", "finished_at"):
+        if isinstance(found[name], str):
+            found[name] = datetime.datetime.fromisoformat(found[name])
+    for name in ("days", "jobs"):
+        if isinstance(found[name], str):
+            found[name] = json.loads(found[name] or "[]")
+    found["days"] = tuple(day and datetime.date.fromisoformat(day) for day in found["days"])
+    found["jobs"] = tuple(found["jobs"])
+    return BigQueryEntry(**found)
 
 
 def marker_name(task_family: str, partition_key: str) -> str:
@@ -40,11 +79,10 @@ def read_marker(project: GoogleProject, task_family: str, partition_key: str) ->
 
 def read_markers(project: GoogleProject) -> list[BigQueryEntry]:
     """Returns the markers of all loads."""
-    with _bucket(project, f"{FOLDER}/") as bucket:
-        blobs = bucket.client.list_blobs(project.bucket, prefix=f"{FOLDER}/Load")
+    with _bucket(project) as bucket:
+        blobs = (blob for blob in bucket.list_blobs(prefix=f"{FOLDER}/Load") if blob.name.endswith(".json"))
         with ThreadPoolExecutor(_READERS) as readers:
-            entries = list(readers.map(_read_latest, (blob for blob in blobs if blob.name.endswith(".json"))))
-    return [entry for entry in entries if entry is not None]
+            return [entry for entry in readers.map(_read_latest, blobs) if entry is not None]
 
 
 def write_marker(project: GoogleProject, entry: BigQueryEntry) -> None:
@@ -58,8 +96,8 @@ def remove_markers(project: GoogleProject, partition_key: str, ledger: Callable[
     `ledger` returns the ledger's load ids. It is called after the copies are listed, because a concurrent load may have
     written a new row and its copy.
     """
-    with _bucket(project, f"{FOLDER}/") as bucket:
-        blobs = bucket.client.list_blobs(project.bucket, prefix=f"{FOLDER}/Load")
+    with _bucket(project) as bucket:
+        blobs = bucket.list_blobs(prefix=f"{FOLDER}/Load")
         of_file = (blob for blob in blobs if blob.name.endswith(f"/{partition_key}.json"))
         found = [(blob.name, int(blob.generation), _read(blob)) for blob in of_file]
         current = ledger() if found else ()
@@ -95,13 +133,8 @@ def _build_name(dataset: str) -> str:
     return f"{FOLDER}/DbtBuild/{dataset}.json"
 
 
-@contextlib.contextmanager
-def _bucket(project: GoogleProject, name: str) -> Iterator[Any]:
-    with (
-        translate_errors(f"the ledger gs://{project.bucket}/{name}"),
-        contextlib.closing(project.storage()) as client,
-    ):
-        yield client.bucket(project.bucket)
+def _bucket(project: GoogleProject, name: str = "") -> contextlib.AbstractContextManager[Bucket]:
+    return project.connect_bucket(f"the ledger gs://{project.bucket}/{name or FOLDER + '/'}")
 
 
 def _write(project: GoogleProject, name: str, values: dict[str, Any]) -> None:
@@ -126,12 +159,7 @@ def _read(blob: Blob) -> BigQueryEntry | None:
     generation = int(blob.generation)  # a download overwrites it from headers that may lack it
     try:
         values = json.loads(blob.download_as_bytes(if_generation_match=generation))
-        for name in ("started_at", "finished_at"):
-            values[name] = values[name] and datetime.datetime.fromisoformat(values[name])
-        values["days"] = tuple(day and datetime.date.fromisoformat(day) for day in values["days"])
-        values["jobs"] = tuple(values["jobs"])
-        values["load_id"] = values.get("load_id") or values["claim"]  # the name in earlier versions
-        return BigQueryEntry(**{name: value for name, value in values.items() if name in COLUMNS})
+        return entry_of(values | {"load_id": values.get("load_id") or values["claim"]})  # its name in earlier versions
     except (exceptions.NotFound, exceptions.PreconditionFailed):
         return None
     except (ValueError, TypeError, KeyError, AttributeError):

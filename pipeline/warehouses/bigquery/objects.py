@@ -3,27 +3,28 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import datetime
 from collections.abc import Iterator
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import google_crc32c
 from google.api_core import exceptions
-from google.cloud.storage import Blob, Client
+from google.cloud.storage import Blob, Bucket
 
 from pipeline.datasets import Release
 from pipeline.errors import PipelineError
 from pipeline.progress import Progress
 from pipeline.releases import Block, CsvRelease, Record, open_release
-from pipeline.releases.csv_values import CsvValues, InvalidRecord, bad_row_error
+from pipeline.releases.csv_records import CsvValues, InvalidRecord, bad_row_error
 from pipeline.warehouses import LoadJob
 from pipeline.warehouses.bigquery.client import GoogleProject
-from pipeline.warehouses.bigquery.google_errors import translate_errors
 
 CHUNK_BYTES = 8 << 20  # resumable uploads require a multiple of 256 KiB; bounds the memory used
 _ATTEMPTS = 3
+# The metadata of all objects, and of those of later versions; Cloud Storage stores them as text.
+_METADATA = ("source_url", "source_bytes", "source_sha256", "rows", "columns", "uploaded_at", "run_id")
+_LATER_METADATA = ("source", "format", "etag", "last_modified")
 
 
 @dataclass(frozen=True)
@@ -39,26 +40,7 @@ class ReleaseObject:
     source_sha256: str
     rows: int | None
     columns: tuple[str, ...]
-    uploaded_at: datetime.datetime
     run_id: str
-    source: str = ""
-    format: str = ""
-    etag: str = ""
-    last_modified: str = ""
-
-
-@dataclass(frozen=True)
-class _Metadata:
-    """The metadata of a release object; Cloud Storage stores them as text."""
-
-    source_url: str
-    source_bytes: str
-    source_sha256: str
-    rows: str
-    columns: str
-    uploaded_at: str
-    run_id: str
-    dataset: str = ""  # objects of earlier versions lack this and the following
     source: str = ""
     format: str = ""
     etag: str = ""
@@ -79,17 +61,24 @@ def upload(project: GoogleProject, job: LoadJob, progress: Progress) -> ReleaseO
     """
     failure = f"gs://{project.bucket}/{job.release.filename} was not uploaded"
     metadata, crc32c, size = _scan_file(job)
-    with translate_errors(failure), contextlib.closing(project.storage()) as client:
+    with project.connect_bucket(failure) as bucket:
         for _ in range(_ATTEMPTS):
-            existing = _get_blob(client, project, job.release)
+            existing = _get_blob(bucket, job.release)
             if existing is not None and existing.crc32c == crc32c and not job.replace:
                 return _release_object(existing)
+            blob = bucket.blob(job.release.filename, chunk_size=CHUNK_BYTES)
+            blob.metadata, blob.crc32c = metadata, crc32c  # Cloud Storage rejects other content
             try:
-                return _release_object(
-                    _upload_content(client, project, job, metadata, crc32c, size, existing, progress)
-                )
+                with _open(job) as release:
+                    blob.upload_from_file(
+                        _ContentStream(_csv_text(release), size, progress),
+                        content_type="text/csv",
+                        checksum="crc32c",
+                        if_generation_match=int(existing.generation) if existing is not None else 0,
+                    )
+                return _release_object(blob)
             except exceptions.PreconditionFailed:  # another upload was first, or the response to this one was lost
-                if (now := _get_blob(client, project, job.release)) is not None and now.crc32c == crc32c:
+                if (now := _get_blob(bucket, job.release)) is not None and now.crc32c == crc32c:
                     return _release_object(now)
     raise PipelineError(f"{failure}: other uploads keep changing it; run again when they have finished")
 
@@ -99,17 +88,15 @@ def find_object(project: GoogleProject, release: Release) -> ReleaseObject | Non
 
     :raises PipelineError: if the pipeline did not upload it, or uploaded it for another dataset.
     """
-    uri = f"gs://{project.bucket}/{release.filename}"
-    with translate_errors(uri), contextlib.closing(project.storage()) as client:
-        blob = _get_blob(client, project, release)
+    with project.connect_bucket(f"gs://{project.bucket}/{release.filename}") as bucket:
+        blob = _get_blob(bucket, release)
         return None if blob is None else _release_object(blob)
 
 
 def remove_object(project: GoogleProject, release: Release) -> bool:
     """Deletes the object of a release; returns whether there was one. Keeps an object of another dataset."""
-    uri = f"gs://{project.bucket}/{release.filename}"
-    with translate_errors(f"{uri} was not removed"), contextlib.closing(project.storage()) as client:
-        blob = client.bucket(project.bucket).get_blob(release.filename)
+    with project.connect_bucket(f"gs://{project.bucket}/{release.filename} was not removed") as bucket:
+        blob = bucket.get_blob(release.filename)
         if blob is None or _dataset_of(blob, release) != release.dataset.name:
             return False
         try:
@@ -119,18 +106,18 @@ def remove_object(project: GoogleProject, release: Release) -> bool:
     return True
 
 
-def _get_blob(client: Client, project: GoogleProject, release: Release) -> Blob | None:
-    blob = client.bucket(project.bucket).get_blob(release.filename)
+def _get_blob(bucket: Bucket, release: Release) -> Blob | None:
+    blob = bucket.get_blob(release.filename)
     if blob is not None and (owner := _dataset_of(blob, release)) != release.dataset.name:
         raise PipelineError(
-            f"gs://{project.bucket}/{release.filename} contains a file of the dataset {owner}, and the file of"
+            f"gs://{bucket.name}/{release.filename} contains a file of the dataset {owner}, and the file of"
             f" {release.dataset.name} has the same name; choose another [gcp] bucket for one of them"
         )
     return blob
 
 
 def _dataset_of(blob: Blob, release: Release) -> str:
-    return str((blob.metadata or {}).get("dataset") or release.dataset.name)
+    return str((blob.metadata or {}).get("dataset") or release.dataset.name)  # earlier versions did not store it
 
 
 def _open(job: LoadJob) -> Any:
@@ -170,55 +157,33 @@ def _is_utf8(data: bytes) -> bool:
         return False
 
 
-def _scan_file(job: LoadJob) -> tuple[_Metadata, str, int]:
+def _scan_file(job: LoadJob) -> tuple[dict[str, str], str, int]:
     """Reads the file before the upload; returns the metadata, and the checksum and length of the text."""
     with _open(job) as release:
         crc32c, size = google_crc32c.Checksum(), 0
         for piece in _csv_text(release):
             crc32c.update(piece)
             size += len(piece)
-        metadata = _Metadata(
-            source_url=job.source_url,
-            source_bytes=str(release.bytes_read),
-            source_sha256=release.sha256,
-            rows="" if job.rows_expected is None else str(job.rows_expected),
-            columns=",".join(release.columns),
-            uploaded_at=datetime.datetime.now(datetime.UTC).isoformat(),
-            run_id=job.run_id,
-            dataset=job.release.dataset.name,
-            source=job.source.name if job.source else "",
-            format=release.format,
-            etag=job.etag,
-            last_modified=job.last_modified,
-        )
+        metadata = {
+            "source_url": job.source_url,
+            "source_bytes": str(release.bytes_read),
+            "source_sha256": release.sha256,
+            "rows": "" if job.rows_expected is None else str(job.rows_expected),
+            "columns": ",".join(release.columns),
+            "uploaded_at": datetime.datetime.now(datetime.UTC).isoformat(),
+            "run_id": job.run_id,
+            "dataset": job.release.dataset.name,
+            "source": job.source.name if job.source else "",
+            "format": release.format,
+            "etag": job.etag,
+            "last_modified": job.last_modified,
+        }
     return metadata, base64.b64encode(crc32c.digest()).decode(), size
-
-
-def _upload_content(
-    client: Client,
-    project: GoogleProject,
-    job: LoadJob,
-    metadata: _Metadata,
-    crc32c: str,
-    size: int,
-    replaced: Blob | None,
-    progress: Progress,
-) -> Blob:
-    blob = client.bucket(project.bucket).blob(job.release.filename, chunk_size=CHUNK_BYTES)
-    blob.metadata, blob.crc32c = asdict(metadata), crc32c  # Cloud Storage rejects other content
-    with _open(job) as release:
-        blob.upload_from_file(
-            _ContentStream(_csv_text(release), size, progress),
-            content_type="text/csv",
-            checksum="crc32c",
-            if_generation_match=int(replaced.generation) if replaced is not None else 0,
-        )
-    return blob
 
 
 def _release_object(blob: Blob) -> ReleaseObject:
     metadata = blob.metadata or {}
-    if not {field.name for field in fields(_Metadata) if field.default is MISSING} <= metadata.keys():
+    if not {*_METADATA} <= metadata.keys():
         raise PipelineError(
             f"gs://{blob.bucket.name}/{blob.name} was not uploaded by this pipeline; remove it, or choose another"
             " [gcp] bucket"
@@ -233,9 +198,8 @@ def _release_object(blob: Blob) -> ReleaseObject:
         source_sha256=metadata["source_sha256"],
         rows=int(metadata["rows"]) if metadata["rows"] else None,
         columns=tuple(metadata["columns"].split(",")),
-        uploaded_at=datetime.datetime.fromisoformat(metadata["uploaded_at"]),
         run_id=metadata["run_id"],
-        **{key: metadata.get(key, "") for key in ("source", "format", "etag", "last_modified")},
+        **{key: metadata.get(key, "") for key in _LATER_METADATA},
     )
 
 

@@ -6,7 +6,7 @@ import datetime
 from collections.abc import Collection
 
 from pipeline.datasets import Column, Dataset
-from pipeline.warehouses.statements import named_statements
+from pipeline.files import named_statements
 
 
 def statement(name: str, /, **parts: str) -> str:

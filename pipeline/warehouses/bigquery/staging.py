@@ -11,22 +11,16 @@ from google.api_core import exceptions
 from google.cloud.bigquery import Client, LoadJobConfig, SourceFormat, WriteDisposition
 from google.cloud.bigquery.job import LoadJob
 
-from pipeline.datasets import Dataset, Release
+from pipeline.datasets import Release
 from pipeline.errors import PipelineError
 from pipeline.warehouses import LoadObserver
-from pipeline.warehouses.bigquery.client import GoogleProject
-from pipeline.warehouses.bigquery.jobs import (
-    REQUEST_SECONDS,
-    JobFailed,
-    job_labels,
-    query_config,
-    run_job,
-    run_query,
-)
-from pipeline.warehouses.bigquery.ledger import ConcurrentUpdate, Days
+from pipeline.warehouses.bigquery.client import REQUEST_SECONDS, GoogleProject
+from pipeline.warehouses.bigquery.jobs import JobFailed, job_labels, query_config, run_job, run_query
+from pipeline.warehouses.bigquery.ledger import ConcurrentUpdate
+from pipeline.warehouses.bigquery.markers import Days
 from pipeline.warehouses.bigquery.objects import ReleaseObject, find_object
 from pipeline.warehouses.bigquery.sql_text import quoted, statement
-from pipeline.warehouses.bigquery.tables import staging_fields
+from pipeline.warehouses.bigquery.tables import find_table, staging_fields
 
 
 @dataclass(frozen=True)
@@ -53,30 +47,38 @@ def stage(
     identity = f"{project.dataset} {source.uri} {source.generation} {spec.version}"
     name = f"{spec.table}_{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
     table_id = project.staging_table_id(name)
+    config = LoadJobConfig(
+        schema=staging_fields(spec, source.columns),
+        source_format=SourceFormat.CSV,
+        skip_leading_rows=1,
+        allow_quoted_newlines=spec.lines_in_quotes,
+        write_disposition=WriteDisposition.WRITE_TRUNCATE,
+        labels=job_labels(spec, filename, "stage"),
+    )
 
     def submit(job_id: str) -> LoadJob:
-        config = _config(spec, source, job_labels(spec, filename, "stage"))
         return client.load_table_from_uri(
             source.uri, table_id, job_id=job_id, job_config=config, timeout=REQUEST_SECONDS
         )
 
+    def is_kept() -> bool:
+        return find_table(client, project, table_id) is not None
+
     try:
-        job = run_job(
-            client,
-            f"tlc_stage_{name}",
-            f"staging {filename}",
-            submit,
-            observer,
-            lambda: _table_exists(client, table_id),
-        )
+        job = run_job(client, f"tlc_stage_{name}", f"staging {filename}", submit, observer, is_kept)
     except JobFailed as error:
         _check_unchanged(project, release, source)
         remedy = "; correct the file at its source and run again with --force" if error.reason == "invalid" else ""
         raise PipelineError(f"{source.uri} was not loaded, and no row of it: {error}{remedy}") from error
     _check_unchanged(project, release, source)
-    _check_rows(source, int(job.output_rows))
-    days = _days(client, project, spec, filename, table_id, observer) if spec.is_monthly else ()
-    return StagedFile(table_id, int(job.output_rows), days, source.columns, job.job_id)
+    rows = int(job.output_rows)
+    if source.rows is not None and rows != source.rows:
+        raise PipelineError(
+            f"{source.uri} has {source.rows:,} rows and BigQuery read {rows:,}; nothing was loaded: look for a stray"
+            " quote in the file"
+        )
+    days = _days(client, project, release, table_id) if spec.is_monthly else ()
+    return StagedFile(table_id, rows, days, source.columns, job.job_id)
 
 
 def drop_staged(client: Client, staged: StagedFile) -> None:
@@ -89,50 +91,17 @@ def sort_days(days: Collection[datetime.date | None]) -> Days:
     return tuple(sorted(days, key=lambda day: (day is None, day or datetime.date.min)))
 
 
-def _config(spec: Dataset, source: ReleaseObject, labels: dict[str, str]) -> LoadJobConfig:
-    return LoadJobConfig(
-        schema=staging_fields(spec, source.columns),
-        source_format=SourceFormat.CSV,
-        skip_leading_rows=1,
-        allow_quoted_newlines=spec.lines_in_quotes,
-        write_disposition=WriteDisposition.WRITE_TRUNCATE,
-        labels=labels,
-    )
-
-
-def _table_exists(client: Client, table_id: str) -> bool:
-    try:
-        client.get_table(table_id, timeout=REQUEST_SECONDS)
-    except exceptions.NotFound:
-        return False
-    return True
-
-
 def _check_unchanged(project: GoogleProject, release: Release, source: ReleaseObject) -> None:
     now = find_object(project, release)
     if now is None or now.generation != source.generation:
         raise ConcurrentUpdate
 
 
-def _check_rows(source: ReleaseObject, rows: int) -> None:
-    if source.rows is not None and rows != source.rows:
-        raise PipelineError(
-            f"{source.uri} has {source.rows:,} rows and BigQuery read {rows:,}; nothing was loaded: look for a stray"
-            " quote in the file"
-        )
-
-
-def _days(
-    client: Client, project: GoogleProject, spec: Dataset, filename: str, table_id: str, observer: LoadObserver
-) -> Days:
+def _days(client: Client, project: GoogleProject, release: Release, table_id: str) -> Days:
+    spec = release.dataset
     query = statement("select_days", event_time=quoted(spec.event_time or ""), staging=quoted(table_id))
-    config = query_config(project, job_labels(spec, filename, "days"))
+    config = query_config(project, job_labels(spec, release.filename, "days"))
     try:
-        job = run_query(client, f"looking for the days in {filename}", query, config, observer)
-        return sort_days([row.day for row in job.result(timeout=REQUEST_SECONDS)])
+        return sort_days([row.day for row in run_query(client, query, config)])
     except exceptions.NotFound:  # another worker has finished the load and dropped the table
         raise ConcurrentUpdate from None
-    except JobFailed as error:
-        if error.reason == "notFound":
-            raise ConcurrentUpdate from None
-        raise PipelineError(f"{filename}, days: {error}") from error

@@ -1,4 +1,4 @@
-"""Creates BigQuery tables as the specs declare them, and adds new columns to existing ones."""
+"""Creates BigQuery tables as the specs declare them, adds new columns to existing ones, and finds tables."""
 
 from __future__ import annotations
 
@@ -6,19 +6,20 @@ import datetime
 
 from google.api_core import exceptions
 from google.cloud.bigquery import Client, SchemaField, Table, TimePartitioning, TimePartitioningType
+from google.cloud.bigquery.table import TableListItem
 
 from pipeline.datasets import Dataset
 from pipeline.datasets.spec import QUARANTINE
 from pipeline.errors import PipelineError
-from pipeline.warehouses.bigquery.client import GoogleProject
-from pipeline.warehouses.bigquery.google_errors import short_retry
-from pipeline.warehouses.bigquery.jobs import REQUEST_SECONDS
+from pipeline.warehouses.bigquery.client import REQUEST_SECONDS, GoogleProject, short_retry
 from pipeline.warehouses.bigquery.resources import LABELS, check_location
 
 # https://cloud.google.com/bigquery/quotas#partitioned_tables: 10,000 partitions per table. Some are reserved for rows
 # of a month's file whose days are outside the month.
 _MAX_DAYS = 10_000 - 1_000
 _SUFFICIENT_UNTIL = datetime.date(2037, 1, 1)
+# BigQuery returns the older names: https://cloud.google.com/bigquery/docs/reference/rest/v2/tables
+_LEGACY_NAMES = {"INTEGER": "INT64", "FLOAT": "FLOAT64", "BOOLEAN": "BOOL"}
 
 
 def table_fields(spec: Dataset) -> list[SchemaField]:
@@ -68,56 +69,61 @@ def ensure_tables(client: Client, project: GoogleProject, spec: Dataset) -> None
         table.time_partitioning = TimePartitioning(unit, spec.event_time)
         table.clustering_fields = ["filename"]
         ensure_table(client, project, Table(project.table_id(QUARANTINE), quarantine_fields()))
-    found = ensure_table(client, project, table)
-    if not add_columns(client, found, table.schema):
+    if not ensure_table(client, project, table):
         raise PipelineError(
             f"the table {table.reference} exists already and is not the one that"
             f" pipeline/datasets/{spec.name}.yaml declares; rename it, or choose another [gcp] dataset"
         )
 
 
-def ensure_table(client: Client, project: GoogleProject, table: Table) -> Table:
-    """Returns the existing table, or creates it.
+def ensure_table(client: Client, project: GoogleProject, table: Table) -> bool:
+    """Creates the table, or adds the columns that it lacks; returns False if it has other columns or types.
+
+    https://cloud.google.com/bigquery/docs/managing-table-schemas#adding_columns_to_a_tables_schema_definition
 
     :raises PipelineError: if it is not in the configured location.
     """
-    try:
-        found = client.get_table(table.reference, retry=short_retry(), timeout=REQUEST_SECONDS)
-    except exceptions.NotFound:
-        table.labels = LABELS
-        found = client.create_table(table, exists_ok=True, timeout=REQUEST_SECONDS)
-        if not found.schema:  # another worker was first
-            found = client.get_table(table.reference, timeout=REQUEST_SECONDS)
-    check_location(project, f"table {table.reference}", found.location)
-    return found
-
-
-def add_columns(client: Client, found: Table, schema: list[SchemaField]) -> bool:
-    """Adds missing columns to a table without changing its rows; returns False if it has other columns or types.
-
-    https://cloud.google.com/bigquery/docs/managing-table-schemas#adding_columns_to_a_tables_schema_definition
-    """
+    declared = {field.name.lower(): _type_of(field) for field in table.schema}
     while True:
+        found = find_table(client, project, str(table.reference))
+        if found is None:
+            table.labels = LABELS
+            client.create_table(table, exists_ok=True, timeout=REQUEST_SECONDS)
+            continue
         existing = {field.name.lower(): _type_of(field) for field in found.schema}
-        declared = {field.name.lower(): _type_of(field) for field in schema}
-        if not existing.items() <= declared.items():
+        missing = [field for field in table.schema if field.name.lower() not in existing]
+        if not existing.items() <= declared.items() or any(field.mode == "REQUIRED" for field in missing):
             return False
-        missing = [field for field in schema if field.name.lower() not in existing]
         if not missing:
             return True
-        if any(field.mode == "REQUIRED" for field in missing):
-            return False
         found.schema = [*found.schema, *missing]
         try:
             client.update_table(found, ["schema"], timeout=REQUEST_SECONDS)
             return True
         except exceptions.PreconditionFailed:  # another worker changed it since the lookup
-            found = client.get_table(found.reference, timeout=REQUEST_SECONDS)
+            continue
+
+
+def find_table(client: Client, project: GoogleProject, table_id: str) -> Table | None:
+    """Returns the table, or None if there is none; looks up the table itself, so that its location does not matter.
+
+    :raises PipelineError: if it is not in the configured location.
+    """
+    try:
+        table = client.get_table(table_id, retry=short_retry(), timeout=REQUEST_SECONDS)
+    except exceptions.NotFound:
+        return None
+    check_location(project, f"table {table_id}", table.location)
+    return table
+
+
+def list_tables(client: Client, project: GoogleProject, dataset: str) -> list[TableListItem]:
+    """Returns the tables and views of a dataset; empty if it is missing."""
+    try:
+        return [*client.list_tables(f"{project.project}.{dataset}", timeout=REQUEST_SECONDS)]
+    except exceptions.NotFound:
+        return []
 
 
 def _type_of(field: SchemaField) -> str:
     return _LEGACY_NAMES.get(field.field_type, field.field_type)
-
-
-# BigQuery returns the older names: https://cloud.google.com/bigquery/docs/reference/rest/v2/tables
-_LEGACY_NAMES = {"INTEGER": "INT64", "FLOAT": "FLOAT64", "BOOLEAN": "BOOL"}

@@ -4,30 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from google.cloud.bigquery import Client
-
 from pipeline.datasets import Dataset, Release
 from pipeline.errors import PipelineError
-from pipeline.files import exclusive_lock
+from pipeline.files import locked
 from pipeline.progress import Progress
 from pipeline.settings import DbtSettings, GcpSettings, StorageSettings
 from pipeline.warehouses import DbtProfile, LoadJob, LoadObserver, Rows
-from pipeline.warehouses.bigquery.checksums import file_checksums
 from pipeline.warehouses.bigquery.client import GoogleProject, service_account_key
-from pipeline.warehouses.bigquery.google_errors import translate_errors
-from pipeline.warehouses.bigquery.jobs import query_config
-from pipeline.warehouses.bigquery.ledger import BigQueryEntry, read_loaded, read_snapshot
-from pipeline.warehouses.bigquery.loading import forget, load, prepare_ledger
-from pipeline.warehouses.bigquery.markers import find_build, marker_name, read_marker, read_markers, record_build
+from pipeline.warehouses.bigquery.file_rows import FileRows
+from pipeline.warehouses.bigquery.jobs import job_labels, query_config, run_query
+from pipeline.warehouses.bigquery.ledger import ensure_ledger, read_loaded, read_snapshot
+from pipeline.warehouses.bigquery.loading import forget, load
+from pipeline.warehouses.bigquery.markers import find_build, marker_name, read_marker, record_build
 from pipeline.warehouses.bigquery.objects import ReleaseObject, find_object, upload
-from pipeline.warehouses.bigquery.resources import LABELS, create_resources, list_tables, missing_resources
+from pipeline.warehouses.bigquery.resources import LABELS, create_resources, missing_resources
 from pipeline.warehouses.bigquery.sql_text import quoted
-from pipeline.warehouses.bigquery.tables import ensure_tables
-from pipeline.warehouses.checksums import FileChecksums
+from pipeline.warehouses.bigquery.tables import ensure_tables, list_tables
+from pipeline.warehouses.checksums import FileChecksums, checksums_from_rows
 from pipeline.warehouses.ledger import Build, LedgerEntry
 
 # https://cloud.google.com/resource-manager/docs/creating-managing-projects (older ones are example.com:name),
@@ -88,7 +85,7 @@ class BigQueryWarehouse:
         marker = read_marker(self.project, task_family, release.key)
         if marker is None or not marker.finished_at:
             return None
-        with self._client(release.key) as client:
+        with self.project.connect_bigquery(release.key) as client:
             snapshot = read_snapshot(client, self.project, release)
         if snapshot is None:  # an earlier version wrote the marker, when there was no ledger table
             return marker
@@ -96,26 +93,22 @@ class BigQueryWarehouse:
         return entry if entry and entry.finished_at and entry.load_id == marker.load_id else None
 
     def loaded(self) -> Sequence[LedgerEntry]:
-        with self._client("what is loaded") as client:
-            entries = read_loaded(client, self.project)
-        if entries is None:
-            found = [entry for entry in read_markers(self.project) if entry.finished_at]
-            entries = sorted(found, key=lambda entry: (entry.target_table, entry.partition_key))
-        return entries
-
-    def _client(self, failure: str) -> contextlib.AbstractContextManager[Client]:
-        return _client(self.project, failure)
+        with self.project.connect_bigquery("what is loaded") as client:
+            return read_loaded(client, self.project)
 
     def marker_address(self, task_family: str, release: Release) -> str:
         return f"gs://{self.project.bucket}/{marker_name(task_family, release.key)}"
 
     def checksums(self, release: Release) -> FileChecksums:
-        with self._client(release.key) as client:
+        spec, filename = release.dataset, release.filename
+        with self.project.connect_bigquery(f"{release.key} was not compared") as client:
             snapshot = read_snapshot(client, self.project, release)
-        entries: list[BigQueryEntry] = [entry for entry in (snapshot.entries if snapshot else ()) if entry.finished_at]
-        if not entries:
-            raise PipelineError(f"{release.key} is not loaded into BigQuery")
-        return file_checksums(self.project, release, entries[0], LoadObserver())
+            entries = [entry for entry in (snapshot.entries if snapshot else ()) if entry.finished_at]
+            if not entries:
+                raise PipelineError(f"{release.key} is not loaded into BigQuery")
+            query = FileRows(self.project, release, entries[0].days).checksums_query()
+            config = query_config(self.project, job_labels(spec, filename, "reconcile"), filename=filename)
+            return checksums_from_rows(spec, [row.values() for row in run_query(client, query, config)])
 
     def count_command(self, table: str) -> str:
         return f"bq query --use_legacy_sql=false 'select count(*) from {self.project.dataset}.{table}'"
@@ -138,14 +131,14 @@ class BigQueryWarehouse:
         return DbtProfile("bigquery_emulator" if self.project.is_bigquery_emulated else target, environment)
 
     def prepare_build(self, datasets: Iterable[Dataset]) -> None:
-        with self._client("the tables that the models read were not created") as client:
-            prepare_ledger(client, self.project)
+        with self.project.connect_bigquery("the tables that the models read were not created") as client:
+            ensure_ledger(client, self.project)
             for dataset in datasets:
                 ensure_tables(client, self.project, dataset)
 
     def build_lock(self) -> contextlib.AbstractContextManager[None]:
         # Locks builds on this machine only; a central scheduler keeps others apart by the task's resource.
-        return exclusive_lock(self.lock_file)
+        return locked(self.lock_file)
 
     def last_build(self) -> Build | None:
         return find_build(self.project, self.marts_dataset)
@@ -154,7 +147,7 @@ class BigQueryWarehouse:
         loads, marts = self.project.dataset, self.marts_dataset
         loaded = {(loads, entry.target_table) for entry in self.loaded()}
         expected = loaded | {(marts, name) for name in models}
-        with self._client("the models' tables") as client:
+        with self.project.connect_bigquery("the models' tables") as client:
             return [
                 f"{dataset}.{table.table_id}"
                 for dataset in sorted({loads, marts})
@@ -163,7 +156,7 @@ class BigQueryWarehouse:
             ]
 
     def has_relations(self, names: Collection[str]) -> bool:
-        with self._client("the models' tables") as client:
+        with self.project.connect_bigquery("the models' tables") as client:
             return {*names} <= {table.table_id for table in list_tables(client, self.project, self.marts_dataset)}
 
     def record_build(self, build: Build) -> None:
@@ -187,11 +180,5 @@ class BigQueryWarehouse:
     def select(self, query: str, marts: Iterable[str] = ()) -> Rows:
         names = {mart: quoted(f"{self.project.project}.{self.marts_dataset}.{mart}") for mart in marts}
         config = query_config(self.project, {"pipeline": "tlc", "step": "report"})
-        with self._client("the report") as client:
-            return [dict(row) for row in client.query_and_wait(query.format(**names), job_config=config)]
-
-
-@contextlib.contextmanager
-def _client(project: GoogleProject, failure: str) -> Iterator[Client]:
-    with translate_errors(failure), contextlib.closing(project.bigquery()) as client:
-        yield client
+        with self.project.connect_bigquery("the report") as client:
+            return [dict(row) for row in run_query(client, query.format(**names), config)]

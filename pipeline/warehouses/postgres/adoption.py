@@ -6,6 +6,7 @@ import contextlib
 import datetime
 import re
 from collections.abc import Callable
+from dataclasses import asdict
 
 from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
@@ -13,13 +14,19 @@ from psycopg2.extensions import cursor as Cursor
 from pipeline.datasets import Dataset, Release, parse_month
 from pipeline.errors import PipelineError
 from pipeline.warehouses.ledger import ADOPTED, LedgerEntry
-from pipeline.warehouses.postgres.connection import PostgresDatabase, lock_transaction, statement, translate_errors
-from pipeline.warehouses.postgres.ledger import all_loads, find_load, record_load
-from pipeline.warehouses.postgres.loading import connect_to_load
-from pipeline.warehouses.postgres.partitions import create_loading_table, index_partition, publish_partition
-from pipeline.warehouses.postgres.quarantine import clear_quarantine
-from pipeline.warehouses.postgres.tables import ReleaseTables, Tables, create_tables, describe_table, lock_setup
-from pipeline.warehouses.postgres.watch import watch_connection
+from pipeline.warehouses.postgres.connection import PostgresDatabase, execute
+from pipeline.warehouses.postgres.ledger import all_loads, find_load
+from pipeline.warehouses.postgres.loading import load_session
+from pipeline.warehouses.postgres.partitions import create_loading_table, publish_partition
+from pipeline.warehouses.postgres.tables import (
+    ORDINARY,
+    ReleaseTables,
+    Tables,
+    create_tables,
+    describe_table,
+    lock_setup,
+)
+from pipeline.warehouses.postgres.watch import watched_connection
 
 KEPT_AS = "{}_of_the_flows"
 _MONTH = re.compile(r"\d{4}-\d{2}")
@@ -43,24 +50,22 @@ def adopt(
     tables = Tables(database.schema, dataset)
     failure = f"{database.schema}.{dataset.table} was not adopted and nothing has changed"
     with (
-        translate_errors(failure),
-        contextlib.closing(connect_to_load(database)) as connection,
-        watch_connection(database, connection, failure),
+        watched_connection(database, failure, **load_session(database)) as (connection, _),
         connection,
         connection.cursor() as cursor,
     ):
         lock_setup(cursor)
-        lock_transaction(cursor, tables.lock_name())
+        execute(cursor, "lock_transaction", {"name": tables.lock_name()})
         try:
             kept = _replace_table(cursor, tables)
             files = _survey(cursor, tables, kept, recompute_ids)
             entries = []
-            index = sql.Identifier(KEPT_AS.format(dataset.table) + "_file")
-            cursor.execute(statement("create_filename_index", index=index, kept=kept))
+            index = KEPT_AS.format(dataset.table) + "_file"
+            execute(cursor, "create_filename_index", index=sql.Identifier(index), kept=kept)
             for number, (release, rows) in enumerate(files.items(), 1):
                 entries.append(_adopt_file(cursor, ReleaseTables.of(database.schema, release), kept, task_family, rows))
                 observe(entries[-1], number, len(files))
-            cursor.execute(statement("drop_index", index=tables.identifier(KEPT_AS.format(dataset.table) + "_file")))
+            execute(cursor, "drop_index", index=tables.identifier(index))
         except PipelineError as error:
             raise PipelineError(f"{failure}: {error}") from None
     return entries
@@ -69,13 +74,13 @@ def adopt(
 def _replace_table(cursor: Cursor, tables: Tables) -> sql.Identifier:
     """Renames the flows' table and creates the pipeline's in its place; returns the old table's new name."""
     if describe_table(cursor, tables.table):
-        cursor.execute(statement("lock_table", table=tables.table))
+        tables.execute(cursor, "lock_table")
     _check(cursor, tables)
     name = KEPT_AS.format(tables.dataset.table)
     kept = tables.identifier(name)
     if describe_table(cursor, kept):
         raise PipelineError(f"it would be kept as {name}, but a table of that name exists; rename or drop that one")
-    cursor.execute(statement("rename_table", table=tables.table, name=sql.Identifier(name)))
+    tables.execute(cursor, "rename_table", name=sql.Identifier(name))
     create_tables(cursor, tables)
     if loads := [e for e in all_loads(cursor.connection, tables.schema) if e.target_table == tables.dataset.table]:
         raise PipelineError(
@@ -90,9 +95,9 @@ def _check(cursor: Cursor, tables: Tables) -> None:
     found = describe_table(cursor, tables.table)
     if not found:
         raise PipelineError("there is no such table")
-    if tables.is_created_by_pipeline(found.comment):
+    if tables.is_created_by_pipeline(found):
         raise PipelineError("the pipeline created it, so there is nothing to adopt")
-    if not found.is_ordinary:
+    if found.kind != ORDINARY:
         raise PipelineError("it is not an ordinary table")
     declared = tables.catalogue_types()
     required = {"unique_row_id", "filename", *_columns(tables.dataset)}
@@ -116,9 +121,7 @@ def _survey(cursor: Cursor, tables: Tables, kept: sql.Identifier, recompute_ids:
 
     :raises PipelineError: if there are no rows, rows of an unknown file, or ids that differ from the computed ones.
     """
-    cursor.execute(
-        statement("survey_old_table", function=tables.row_id_function, key_values=tables.key_values, kept=kept)
-    )
+    tables.execute(cursor, "survey_old_table", kept=kept)
     files: dict[Release, int] = {}
     mismatches = list[str]()
     for filename, rows, other_ids in cursor.fetchall():
@@ -150,14 +153,11 @@ def _adopt_file(
     cursor: Cursor, tables: ReleaseTables, kept: sql.Identifier, task_family: str, rows: int
 ) -> LedgerEntry:
     started_at = datetime.datetime.now(datetime.UTC)
-    clear_quarantine(cursor, tables)
+    tables.execute(cursor, "clear_quarantine")
     create_loading_table(cursor, tables)
     columns = sql.SQL(", ").join(map(sql.Identifier, _columns(tables.dataset)))
-    cursor.execute(
-        statement("copy_old_rows", loading=tables.loading, columns=columns, kept=kept, filename=tables.filename)
-    )
-    duplicates = index_partition(cursor, tables)
-    duplicates += publish_partition(cursor, tables)
+    tables.execute(cursor, "copy_old_rows", columns=columns, kept=kept)
+    duplicates = publish_partition(cursor, tables)
     entry = LedgerEntry(
         task_family=task_family,
         partition_key=tables.release.key,
@@ -173,7 +173,7 @@ def _adopt_file(
         started_at=started_at,
         source=ADOPTED,
     )
-    record_load(cursor, tables.schema, entry)
+    tables.execute(cursor, "record_load", asdict(entry))
     written = find_load(cursor.connection, tables.schema, task_family, tables.release)
     assert written is not None
     return written

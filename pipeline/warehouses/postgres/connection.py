@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import os
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,8 +17,7 @@ from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
 from pipeline.errors import PipelineError, TransientError
-from pipeline.warehouses.postgres.embedded import environment, hide_libpq_environment
-from pipeline.warehouses.statements import named_statements
+from pipeline.files import named_statements
 
 NOT_A_DSN = "[postgres] dsn is not a libpq URL or key=value string"
 # The row id depends on the first two.
@@ -36,6 +35,7 @@ _SESSION = {
 # The client detects a lost server likewise: https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
 _KEEPALIVES = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
 _MAX_NAME_BYTES = 63  # PostgreSQL truncates longer names without an error
+_environment_lock = threading.Lock()
 
 
 class LockTimeout(TransientError):
@@ -44,6 +44,21 @@ class LockTimeout(TransientError):
 
 class ConnectionLost(TransientError):
     """Raised if the server is unreachable or the connection was lost; the work was rolled back and can be retried."""
+
+
+# What errors mean to users, and their remedies; {} is PostgreSQL's message.
+_MEANINGS: dict[type[psycopg2.Error], tuple[type[PipelineError], str]] = {
+    psycopg2.errors.DiskFull: (PipelineError, "the database server's disk is full ({}); make room"),
+    psycopg2.errors.InsufficientPrivilege: (PipelineError, "{}; grant it, or choose another --postgres-schema"),
+    psycopg2.errors.LockNotAvailable: (
+        LockTimeout,
+        "another session held a lock for longer than [postgres] lock_timeout; end it, or run again later",
+    ),
+    psycopg2.errors.UndefinedColumn: (
+        PipelineError,
+        "{}, so another program created load_ledger or load_quarantine; rename it, or choose another --postgres-schema",
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -78,17 +93,17 @@ class PostgresDatabase:
         """
         dsn = self.resolved_dsn()
         try:
-            with hide_libpq_environment() if self.is_embedded else contextlib.nullcontext():
-                connection: Connection = psycopg2.connect(dsn, **connection_options(dsn, self))
+            with _libpq_environment_hidden() if self.is_embedded else contextlib.nullcontext():
+                connection: Connection = psycopg2.connect(dsn, **self._options(dsn))
         except psycopg2.OperationalError as error:
             reason = " ".join(str(error).split())
             raise ConnectionLost(f"no connection to PostgreSQL: {reason}; check [postgres] dsn") from error
         connection.autocommit = True
         with connection.cursor() as cursor:
             settings = _SESSION | {"lock_timeout": f"{self.lock_timeout * 1000:.0f}ms"} | session
-            cursor.execute(statement("set_settings"), {"names": list(settings), "values": list(settings.values())})
+            execute(cursor, "set_settings", {"names": list(settings), "values": list(settings.values())})
             with contextlib.suppress(psycopg2.errors.InvalidParameterValue):
-                cursor.execute(statement("set_connection_check"))
+                execute(cursor, "set_connection_check")
         return connection
 
     @property
@@ -102,37 +117,60 @@ class PostgresDatabase:
 
     def process_environment(self) -> dict[str, str]:
         """Returns the environment of a child process that connects to this database."""
-        return environment() if self.is_embedded else dict(os.environ)
+        return environment_without_libpq() if self.is_embedded else dict(os.environ)
+
+    def _options(self, dsn: str) -> dict[str, Any]:
+        """Returns defaults for the connection parameters that neither the DSN nor the environment sets."""
+        try:
+            given = psycopg2.extensions.parse_dsn(dsn).keys()
+        except psycopg2.ProgrammingError:
+            raise PipelineError(NOT_A_DSN) from None
+        options: dict[str, Any] = {"fallback_application_name": "pipeline"}
+        if "PGCONNECT_TIMEOUT" not in os.environ:
+            options["connect_timeout"] = self.connect_timeout
+        options |= _KEEPALIVES | {"tcp_user_timeout": round(self.answer_timeout * 1000)}
+        return {name: value for name, value in options.items() if name not in given}
+
+
+def environment_without_libpq() -> dict[str, str]:
+    """Returns this process's environment without libpq's variables, which do not apply to the embedded server."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+
+
+@contextlib.contextmanager
+def _libpq_environment_hidden() -> Iterator[None]:
+    """Removes libpq's variables from this process's environment for the block; one thread at a time.
+
+    Connection parameters override most of them, but not PGSERVICE.
+    """
+    with _environment_lock:
+        hidden = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("PG")}
+        try:
+            yield
+        finally:
+            os.environ.update(hidden)
 
 
 def statement(name: str, /, **parts: sql.Composable) -> sql.Composed:
     """Returns a statement of `sql/postgres/` with its `{placeholders}` replaced by `parts`."""
-    return _composable(name).format(**parts)
+    return sql.SQL(named_statements("postgres")[name]).format(**parts)
 
 
-@functools.cache
-def _composable(name: str) -> sql.SQL:
-    return sql.SQL(named_statements("postgres")[name])
+def execute(cursor: Cursor, name: str, values: Mapping[str, Any] | None = None, /, **parts: sql.Composable) -> None:
+    """Executes a statement of `sql/postgres/` with its `{placeholders}` replaced by `parts`."""
+    cursor.execute(statement(name, **parts), values)
 
 
-def lock_session(cursor: Cursor, name: str) -> None:
-    """Acquires the advisory lock of that name until the session ends, waiting if necessary.
-
-    https://www.postgresql.org/docs/current/explicit-locking.html#ADVISORY-LOCKS
-    """
-    cursor.execute(statement("lock_session"), {"name": name})
-
-
-def lock_transaction(cursor: Cursor, name: str) -> None:
-    """Acquires the advisory lock of that name until the transaction ends, waiting if necessary."""
-    cursor.execute(statement("lock_transaction"), {"name": name})
+def value_of(cursor: Cursor, name: str, values: Mapping[str, Any] | None = None, /, **parts: sql.Composable) -> Any:
+    """Returns the only value that a statement of `sql/postgres/` selects."""
+    execute(cursor, name, values, **parts)
+    [(value,)] = cursor.fetchall()
+    return value
 
 
 def table_exists(cursor: Cursor, table: sql.Identifier) -> bool:
     """Returns whether there is a relation of that name."""
-    cursor.execute(statement("table_exists"), {"table": table.as_string(cursor)})
-    row = cursor.fetchone()
-    return bool(row and row[0])
+    return bool(value_of(cursor, "table_exists", {"table": table.as_string(cursor)}))
 
 
 @contextlib.contextmanager
@@ -143,44 +181,12 @@ def translate_errors(failure: str) -> Iterator[None]:
     """
     try:
         yield
-    except psycopg2.errors.DiskFull as error:
-        raise PipelineError(
-            f"{failure}: the database server's disk is full ({_primary_message(error)}); make room"
-        ) from error
-    except psycopg2.errors.InsufficientPrivilege as error:
-        raise PipelineError(
-            f"{failure}: {_primary_message(error)}; grant it, or choose another --postgres-schema"
-        ) from error
-    except psycopg2.errors.LockNotAvailable as error:
-        raise LockTimeout(
-            f"{failure}: another session held a lock for longer than [postgres] lock_timeout; end it,"
-            " or run again later"
-        ) from error
-    except psycopg2.errors.UndefinedColumn as error:
-        raise PipelineError(
-            f"{failure}: {_primary_message(error)}, so another program created load_ledger or load_quarantine;"
-            " rename it, or choose another --postgres-schema"
-        ) from error
     except psycopg2.Error as error:
+        kind, meaning = _MEANINGS.get(type(error), (PipelineError, "PostgreSQL says: {}"))
         if _is_transient(error):
-            raise ConnectionLost(f"{failure}: the database connection broke ({_primary_message(error)})") from error
-        raise PipelineError(f"{failure}: PostgreSQL says: {_primary_message(error)}") from error
-
-
-def connection_options(dsn: str, database: PostgresDatabase) -> dict[str, Any]:
-    """Returns defaults for the connection parameters that neither the DSN nor the environment sets."""
-    try:
-        given = psycopg2.extensions.parse_dsn(dsn)
-    except psycopg2.ProgrammingError:
-        raise PipelineError(NOT_A_DSN) from None
-    timeout = (
-        {}
-        if "connect_timeout" in given or "PGCONNECT_TIMEOUT" in os.environ
-        else {"connect_timeout": database.connect_timeout}
-    )
-    options = _KEEPALIVES | {"tcp_user_timeout": round(database.answer_timeout * 1000)}
-    kept = {name: value for name, value in options.items() if name not in given}
-    return {"fallback_application_name": "pipeline", **timeout, **kept}
+            kind, meaning = ConnectionLost, "the database connection broke ({})"
+        message = error.diag.message_primary or " ".join(str(error).split())
+        raise kind(f"{failure}: {meaning.format(message)}") from error
 
 
 def _is_transient(error: psycopg2.Error) -> bool:
@@ -192,7 +198,3 @@ def _is_transient(error: psycopg2.Error) -> bool:
         known = (psycopg2.OperationalError, psycopg2.InterfaceError)
         return isinstance(error, known) or type(error) is psycopg2.DatabaseError
     return error.pgcode.startswith(("08", "40", "57P"))
-
-
-def _primary_message(error: psycopg2.Error) -> str:
-    return error.diag.message_primary or " ".join(str(error).split())

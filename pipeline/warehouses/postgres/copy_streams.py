@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import queue
 import sys
@@ -18,16 +19,9 @@ from psycopg2.extensions import connection as Connection
 from pipeline.errors import PipelineError
 from pipeline.progress import Progress
 from pipeline.releases import Block, CsvRelease, Record
-from pipeline.releases.csv_values import CsvValues, InvalidRecord, bad_row_error
+from pipeline.releases.csv_records import CsvValues, InvalidRecord, bad_row_error
+from pipeline.warehouses.postgres.bad_rows import BadRows, RowError, find_bad_row, has_unclosed_quote, is_end_of_copy
 from pipeline.warehouses.postgres.connection import statement
-from pipeline.warehouses.postgres.quarantine import (
-    BadRows,
-    MalformedRow,
-    RowError,
-    end_of_copy_row,
-    find_bad_row,
-    malformed_row,
-)
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -35,12 +29,6 @@ if TYPE_CHECKING:
     from pipeline.releases.parquet_file import ParquetRelease
 
 _COPY_CHUNK_BYTES = 1 << 18
-
-
-class _TooManyBadRows(Exception):
-    def __init__(self, row: MalformedRow, further: str):
-        super().__init__(row.detail)
-        self.row, self.further = row, further
 
 
 class RowCopier:
@@ -87,66 +75,53 @@ class RowCopier:
             for done in self._copied_blocks(pool):
                 done.result()
                 progress(self.rows_read, rows_expected)
-        except _TooManyBadRows as error:
-            raise self._bad_row_error(error.row, error.further) from error
         finally:
             pool.shutdown(cancel_futures=True)
             sys.excepthook = original_hook
 
     def _copied_blocks(self, pool: ThreadPoolExecutor) -> Iterator[Future[None]]:
+        copy: Callable[[Connection, Any], None]
+        blocks: Iterable[Any]
+        if isinstance(self._release, CsvRelease):
+            self._values = CsvValues(self._release.dataset, self._release.columns)
+            copy, blocks = self._copy_block, self._release.blocks()
+        else:
+            copy, blocks = self._copy_batch, self._release.arrow_batches()
         # Results are awaited in file order, so that the first bad row in the file is the one reported. Few blocks are
         # pending at a time, so that memory does not grow with the file.
         pending: deque[Future[None]] = deque()
-        for copy, block in self._blocks():
+        for block in blocks:
             if len(pending) >= 2 * self._streams:
                 yield pending.popleft()
-            pending.append(pool.submit(copy, block))
+            pending.append(pool.submit(self._run_on_idle, copy, block))
         yield from pending
 
-    def _blocks(self) -> Iterator[tuple[Callable[[Any], None], Any]]:
-        """Yields the blocks or batches of the file, each with the method that copies it."""
-        if isinstance(self._release, CsvRelease):
-            self._values = CsvValues(self._release.dataset, self._release.columns)
-            yield from ((self._copy_block, block) for block in self._release.blocks())
-        else:
-            yield from ((self._copy_batch, batch) for batch in self._release.arrow_batches())
-
-    def _copy_batch(self, batch: pa.RecordBatch) -> None:
+    def _run_on_idle(self, copy: Callable[[Connection, Any], None], block: Any) -> None:
         connection = self._idle.get()
         try:
-            copied = self._send(
-                connection, "copy_binary_rows", cast(BinaryIO, io.BufferedReader(_BinaryCopyStream(batch)))
-            )
+            copy(connection, block)
         finally:
             self._idle.put(connection)
+
+    def _copy_batch(self, connection: Connection, batch: pa.RecordBatch) -> None:
+        copied = self._send(connection, "copy_binary_rows", cast(BinaryIO, _BinaryRows(batch)))
         if copied != batch.num_rows:
             raise PipelineError(f"{self._release.label}: PostgreSQL took {copied:,} rows for {batch.num_rows:,}")
-        with self._lock:
-            self.rows_copied += copied
 
-    def _copy_block(self, block: Block) -> None:
-        connection = self._idle.get()
-        try:
-            if self._values.match_plain_shape(block.data):
-                try:
-                    copied = self._send_csv(connection, block.data)
-                except RowError:
-                    pass  # an invalid date, for example; nothing of the block was copied
-                else:
-                    if copied == block.rows:
-                        with self._lock:
-                            self.rows_copied += copied
-                        return
+    def _copy_block(self, connection: Connection, block: Block) -> None:
+        if self._values.match_plain_shape(block.data):
+            with contextlib.suppress(*RowError):  # an invalid date, for example; nothing of the block was copied
+                copied = self._send_csv(connection, block.data)
+                if copied != block.rows:
                     raise self._row_count_error(block.first_line, copied, block.rows)
-            self._copy_checked(connection, block)
-        finally:
-            self._idle.put(connection)
+                return
+        self._copy_checked(connection, block)
 
     def _copy_checked(self, connection: Connection, block: Block) -> None:
         """Checks a block's rows one by one, collects the malformed ones and copies the others."""
         good = list[Record]()
         try:
-            good.extend(self._values.valid_records(block, self._reject))
+            good.extend(self._values.valid_records(block, self._add_bad_row))
         finally:
             # Also after an error: a row before the reported one may be one that only PostgreSQL rejects.
             remaining = [good] if good else []
@@ -158,16 +133,15 @@ class RowCopier:
         try:
             copied = self._send_csv(connection, b"".join(row.data for row in rows))
         except RowError as error:
-            index, bad = find_bad_row(rows, error)
-            self._add_bad_row(bad)
+            index, invalid = find_bad_row(rows, error)
+            self._add_bad_row(rows[index], invalid)
             return [part for part in (rows[index + 1 :], rows[:index]) if part]
-        with self._lock:
-            self.rows_copied += copied
         if copied == len(rows):
             return []
-        if copied > len(rows) or not (marker := end_of_copy_row(rows[copied])):
+        if copied > len(rows) or not is_end_of_copy(rows[copied]):
             raise self._row_count_error(rows[0].line_number, copied, len(rows))
-        self._add_bad_row(marker)
+        only = InvalidRecord("", "missing data for column: the line holds only", rows[copied].text)
+        self._add_bad_row(rows[copied], only)
         return [rows[copied + 1 :]] if rows[copied + 1 :] else []
 
     def _send_csv(self, connection: Connection, data: bytes) -> int:
@@ -178,9 +152,12 @@ class RowCopier:
         try:
             with connection.cursor() as cursor:
                 cursor.copy_expert(self._copy[copy], data, size=_COPY_CHUNK_BYTES)
-                return int(cursor.rowcount)
+                copied = int(cursor.rowcount)
         except psycopg2.OperationalError as error:
             raise getattr(self._first_error, "error", error) from error
+        with self._lock:
+            self.rows_copied += copied
+        return copied
 
     def _record_first_error(self, kind: type[BaseException], error: BaseException, *trace: Any) -> None:
         """Replaces `sys.excepthook`, through which psycopg2 prints a SystemError if the server aborts a COPY.
@@ -193,16 +170,21 @@ class RowCopier:
         else:
             sys.__excepthook__(kind, error, *trace)
 
-    def _reject(self, record: Record, invalid: InvalidRecord, remaining: Iterator[Record]) -> None:
-        self._add_bad_row(malformed_row(record, invalid), remaining)
+    def _add_bad_row(self, row: Record, invalid: InvalidRecord, remaining: Iterable[Record] = ()) -> None:
+        """Collects the row.
 
-    def _add_bad_row(self, row: MalformedRow, remaining: Iterable[Record] = ()) -> None:
+        :raises PipelineError: if more rows are malformed than allowed, or the row hides others.
+        """
+        hides_others = has_unclosed_quote(row)
         with self._lock:
-            was_added = not row.has_unclosed_quote and self.bad_rows.add(row)
-        if not was_added:
-            raise _TooManyBadRows(
-                row, "" if row.has_unclosed_quote else self._values.describe_further_invalid(remaining)
-            )
+            if not hides_others and self.bad_rows.add(row, invalid):
+                return
+        further = "" if hides_others else self._values.describe_further_invalid(remaining)
+        allowed = f" (now {self.bad_rows.allowed})" if self.bad_rows.allowed else ""
+        alternative = f", or let some such rows be set aside: --LoadTripdata-max-bad-rows N{allowed}"
+        if hides_others or not self._release.dataset.is_monthly:
+            alternative = ""
+        raise bad_row_error(self._release.label, row.line_number, invalid.detail + further, "loaded", alternative)
 
     def _row_count_error(self, line: int, copied: int, rows: int) -> PipelineError:
         return PipelineError(
@@ -210,42 +192,24 @@ class RowCopier:
             " was loaded"
         )
 
-    def _bad_row_error(self, row: MalformedRow, further: str) -> PipelineError:
-        allowed = f" (now {self.bad_rows.allowed})" if self.bad_rows.allowed else ""
-        alternative = f", or let some such rows be set aside: --LoadTripdata-max-bad-rows N{allowed}"
-        if row.has_unclosed_quote or not self._release.dataset.is_monthly:
-            alternative = ""
-        return bad_row_error(self._release.label, row.line_number, row.detail + further, "loaded", alternative)
 
-
-class _BinaryCopyStream(io.RawIOBase):
-    """The rows of an Arrow batch as binary COPY data, encoded piece by piece as they are read.
+class _BinaryRows:
+    """The rows of an Arrow batch as a file of binary COPY data, of which psycopg2 reads chunk by chunk.
 
     https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format"
     """
 
     def __init__(self, batch: pa.RecordBatch):
-        self._pieces = self._encode(batch)
-        self._piece = memoryview(b"")
+        self._chunks = self._encode(batch)
 
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        while not self._piece:
-            piece = next(self._pieces, None)
-            if piece is None:
-                return 0
-            self._piece = memoryview(piece)  # may be empty before the end, while the encoder buffers a short batch
-        size = min(len(buffer), len(self._piece))
-        buffer[:size], self._piece = self._piece[:size], self._piece[size:]
-        return size
+    def read(self, _: int) -> bytes:
+        return next(self._chunks, b"")
 
     @staticmethod
     def _encode(batch: pa.RecordBatch) -> Iterator[bytes]:
         import pgpq  # like pyarrow, imported only to load a Parquet file
 
         encoder = pgpq.ArrowToPostgresBinaryEncoder(batch.schema)
-        yield encoder.write_header()
-        yield encoder.write_batch(batch)
-        yield encoder.finish()
+        for piece in (encoder.write_header(), encoder.write_batch(batch), encoder.finish()):
+            for start in range(0, len(piece), _COPY_CHUNK_BYTES):
+                yield piece[start : start + _COPY_CHUNK_BYTES]

@@ -1,7 +1,7 @@
 """Starts and stops the embedded PostgreSQL: a server from a Python wheel that listens on its own Unix socket.
 
 The server starts on first use and keeps running after the command ends. A watchdog stops it some minutes after its
-last use.
+last use: this module, run with the folder and the number of minutes.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ import fcntl
 import os
 import subprocess
 import sys
-import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psycopg2
+
 from pipeline.errors import PipelineError
 from pipeline.files import CHECKOUT
-from pipeline.warehouses.postgres.embedded_programs import program
-from pipeline.warehouses.postgres.embedded_server import SETTINGS, EmbeddedServer
+from pipeline.warehouses.postgres.connection import environment_without_libpq, value_of
+from pipeline.warehouses.postgres.embedded_server import EmbeddedServer
 
-__all__ = ["SETTINGS", "ensure_running", "environment", "hide_libpq_environment", "program", "stop"]
-
-_environment_lock = threading.Lock()
+_POLL_SECONDS = 5.0
 
 
 def ensure_running(folder: Path, idle_minutes: float = 0) -> str:
@@ -33,7 +33,7 @@ def ensure_running(folder: Path, idle_minutes: float = 0) -> str:
 
     :raises PipelineError: if the server cannot be created or started; the message names its log.
     """
-    server = _server(folder)
+    server = EmbeddedServer(folder)
     try:
         with server_lock(server.folder, fcntl.LOCK_SH):
             dsn = server.dsn()
@@ -59,7 +59,7 @@ def stop(folder: Path) -> bool:
 
     :raises PipelineError: if it runs and does not stop.
     """
-    server = _server(folder)
+    server = EmbeddedServer(folder)
     if not (server.folder / "postmaster.pid").exists():
         return False
     try:
@@ -69,27 +69,6 @@ def stop(folder: Path) -> bool:
         raise PipelineError(
             f"the embedded PostgreSQL in {server.folder} does not stop ({error}); see {server.folder / 'log'}"
         ) from error
-
-
-def environment() -> dict[str, str]:
-    """Returns this process's environment without libpq's variables, which do not apply to the embedded server."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("PG")}
-
-
-@contextlib.contextmanager
-def hide_libpq_environment() -> Iterator[None]:
-    """Removes libpq's variables from this process's environment for the block; one thread at a time.
-
-    Connection parameters override most of them, but not PGSERVICE.
-    """
-    with _environment_lock:
-        hidden = {name: value for name, value in os.environ.items() if name.startswith("PG")}
-        for name in hidden:
-            del os.environ[name]
-        try:
-            yield
-        finally:
-            os.environ.update(hidden)
 
 
 @contextlib.contextmanager
@@ -110,10 +89,6 @@ def last_use_file(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.lock")
 
 
-def _server(folder: Path) -> EmbeddedServer:
-    return EmbeddedServer(folder.expanduser().resolve())
-
-
 def _ensure_watchdog(folder: Path, idle_minutes: float) -> None:
     """Starts the watchdog process unless it runs already, in which case it holds a lock."""
     with folder.with_name(f"{folder.name}.watch.lock").open("a") as lock:
@@ -122,12 +97,44 @@ def _ensure_watchdog(folder: Path, idle_minutes: float) -> None:
         except BlockingIOError:
             return
         subprocess.Popen(
-            [sys.executable, "-m", "pipeline.warehouses.postgres.embedded_watchdog", str(folder), str(idle_minutes)],
+            [sys.executable, "-m", "pipeline.warehouses.postgres.embedded", str(folder), str(idle_minutes)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
             cwd=CHECKOUT,
-            env={**environment(), "PYTHONPATH": str(CHECKOUT)},
+            env={**environment_without_libpq(), "PYTHONPATH": str(CHECKOUT)},
             pass_fds=[lock.fileno()],  # the process inherits the lock
         )
+
+
+def watch(folder: Path, idle_minutes: float) -> None:
+    """Stops the server after it has had no sessions for `idle_minutes`; also returns if the server is gone."""
+    server = EmbeddedServer(folder)
+    last_seen = time.time()
+    while dsn := server.dsn():
+        if _sessions(dsn):
+            last_seen = time.time()
+        elif _is_idle(folder, last_seen, idle_minutes):
+            with server_lock(folder):  # no command starts to use the server meanwhile
+                if _is_idle(folder, last_seen, idle_minutes) and not _sessions(dsn):
+                    server.stop()
+                    return
+        time.sleep(min(_POLL_SECONDS, idle_minutes * 60))
+
+
+def _is_idle(folder: Path, last_seen: float, idle_minutes: float) -> bool:
+    return time.time() - max(last_seen, last_use_file(folder).stat().st_mtime) >= idle_minutes * 60
+
+
+def _sessions(dsn: str) -> int:
+    """Returns the number of other sessions, or 1 if the server is too busy to answer."""
+    try:
+        with contextlib.closing(psycopg2.connect(dsn, connect_timeout=5)) as connection, connection.cursor() as cursor:
+            return int(value_of(cursor, "count_other_sessions"))
+    except psycopg2.Error:
+        return 1
+
+
+if __name__ == "__main__":
+    watch(Path(sys.argv[1]), float(sys.argv[2]))

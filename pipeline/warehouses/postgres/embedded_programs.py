@@ -45,12 +45,15 @@ def _wheel_programs() -> Path:
     return Path(spec.origin).parent / "pginstall18" / "bin"
 
 
-def run_program(user: ServerUser | None, folder: Path, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Runs one of PostgreSQL's programs in the folder, as the server's user, without the caller's locale."""
+def run_program(user: ServerUser | None, folder: Path, name: str, *arguments: str) -> str | None:
+    """Runs one of PostgreSQL's programs in the folder, as the server's user, without the caller's locale.
+
+    Returns None, or its error messages if it fails.
+    """
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PG", "LC_", "LANG"))}
     identity: dict[str, Any] = {} if user is None else {"user": user.uid, "group": user.gid, "extra_groups": []}
     with tempfile.TemporaryFile("w+") as errors:  # not a pipe: the server would inherit it and keep it open
-        done: subprocess.CompletedProcess[bytes] = subprocess.run(
+        done = subprocess.run(
             [_programs(user) / name, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -61,7 +64,7 @@ def run_program(user: ServerUser | None, folder: Path, name: str, *arguments: st
             **identity,
         )
         errors.seek(0)
-        return subprocess.CompletedProcess(done.args, done.returncode, "", errors.read())
+        return errors.read() if done.returncode else None
 
 
 def server_user(folder: Path) -> ServerUser | None:

@@ -48,10 +48,10 @@ _MAX_SOCKET_PATH = 103  # bytes, the limit on macOS; 107 on Linux
 
 
 class EmbeddedServer:
-    """The server whose data is in `folder`, an absolute path. Callers of `start` and `stop` hold the folder's lock."""
+    """The server whose data is in `folder`. Callers of `start` and `stop` hold the folder's lock."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder = folder
+        self.folder = folder.expanduser().resolve()
 
     def dsn(self) -> str | None:
         """Returns a DSN, or None if the server does not accept connections. Does not open a session."""
@@ -78,9 +78,9 @@ class EmbeddedServer:
             if user is not None:
                 os.chown(fresh, user.uid, user.gid)
             arguments = ("--auth=trust", "--encoding=UTF8", "--username=postgres", *_LOCALE)
-            done = run_program(user, fresh, "initdb", *arguments, "-D", data_argument(fresh, user))
-            if done.returncode:
-                raise RuntimeError(_failure_reason(done.stderr))
+            said = run_program(user, fresh, "initdb", *arguments, "-D", data_argument(fresh, user))
+            if said is not None:
+                raise RuntimeError(_failure_reason(said))
             with (fresh / "postgresql.conf").open("a") as configuration:
                 configuration.writelines(f"{name} = '{value}'\n" for name, value in SETTINGS.items())
             fresh.rename(self.folder)
@@ -97,7 +97,8 @@ class EmbeddedServer:
             if dsn := self._wait_for_running():
                 return dsn
             # After a crash and a reboot, another process may have the pid in them, and PostgreSQL would not start.
-            _remove(self._recorded_socket_folder())
+            if sockets := self._recorded_socket_folder():
+                shutil.rmtree(sockets, ignore_errors=True)
             for stale in (self.folder / "postmaster.pid", self.folder / f"{SOCKET}.lock"):
                 stale.unlink(missing_ok=True)
             log = self.folder / "log"
@@ -127,7 +128,8 @@ class EmbeddedServer:
             pass
         except psutil.TimeoutExpired as error:
             raise RuntimeError(f"process {process.pid} does not end") from error
-        _remove(sockets)
+        if sockets:
+            shutil.rmtree(sockets, ignore_errors=True)
         return True
 
     def process(self) -> Any:
@@ -202,18 +204,16 @@ class EmbeddedServer:
     def _cluster_name(self) -> str:
         return f"cluster_name=pipeline-{self._identity()}"
 
-    def _verified_socket_folder(self, candidate: Path) -> Path | None:
-        """Returns the candidate if it was created for this server's socket and is private, otherwise None."""
-        if not candidate.name.startswith(f"tlc-{self._identity()}-"):
-            return None
-        info = candidate.lstat()
-        is_private = stat.S_ISDIR(info.st_mode) and stat.S_IMODE(info.st_mode) == 0o700
-        return candidate if is_private and info.st_uid == self.folder.stat().st_uid else None
-
     def _recorded_socket_folder(self) -> Path | None:
+        """Returns the folder in postmaster.pid if it was created for this server's socket and is private."""
         record = self._pid_file_lines()
         try:
-            return self._verified_socket_folder(Path(record[4])) if len(record) > 4 else None
+            if len(record) < 5 or not Path(record[4]).name.startswith(f"tlc-{self._identity()}-"):
+                return None
+            folder = Path(record[4])
+            info = folder.lstat()
+            is_private = stat.S_ISDIR(info.st_mode) and stat.S_IMODE(info.st_mode) == 0o700
+            return folder if is_private and info.st_uid == self.folder.stat().st_uid else None
         except OSError:
             return None
 
@@ -233,11 +233,6 @@ def _failure_reason(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     reasons = [line for line in lines if any(mark in line for mark in ("FATAL:", "PANIC:", "error:"))] or lines[-1:]
     return reasons[0] if reasons else "it exits immediately"
-
-
-def _remove(folder: Path | None) -> None:
-    if folder is not None:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _can_hold_socket(folder: Path) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import logging
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 import psycopg2
@@ -12,29 +13,18 @@ from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
 from pipeline.datasets import Release
+from pipeline.datasets.spec import LEDGER
 from pipeline.progress import Progress
 from pipeline.releases import CsvRelease, open_release
 from pipeline.warehouses import LoadJob
 from pipeline.warehouses.ledger import LedgerEntry
-from pipeline.warehouses.postgres.connection import (
-    PostgresDatabase,
-    lock_session,
-    statement,
-    table_exists,
-    translate_errors,
-)
+from pipeline.warehouses.postgres import partitions
+from pipeline.warehouses.postgres.bad_rows import BadRows
+from pipeline.warehouses.postgres.connection import PostgresDatabase, execute, table_exists
 from pipeline.warehouses.postgres.copy_streams import RowCopier
-from pipeline.warehouses.postgres.ledger import delete_load, find_load, record_load
-from pipeline.warehouses.postgres.partitions import (
-    create_loading_table,
-    drop_loading_table,
-    drop_partition,
-    index_partition,
-    publish_partition,
-)
-from pipeline.warehouses.postgres.quarantine import clear_quarantine, collect_bad_rows, quarantine_malformed
+from pipeline.warehouses.postgres.ledger import find_load
 from pipeline.warehouses.postgres.tables import ReleaseTables, ensure_tables
-from pipeline.warehouses.postgres.watch import Watch, watch_connection
+from pipeline.warehouses.postgres.watch import Watch, watched_connection
 
 if TYPE_CHECKING:
     from pipeline.releases.parquet_file import ParquetRelease
@@ -58,20 +48,18 @@ def load(database: PostgresDatabase, job: LoadJob, progress: Progress) -> Ledger
     tables = ReleaseTables.of(database.schema, job.release)
     failure = f"{job.release.key} was not loaded and nothing has changed"
     with (
-        translate_errors(failure),
-        contextlib.closing(connect_to_load(database)) as control,
-        watch_connection(database, control, failure) as watch,
+        watched_connection(database, failure, **load_session(database)) as (control, watch),
         control.cursor() as cursor,
     ):
         ensure_tables(control, tables)
-        lock_session(cursor, tables.lock_name(job.release.key))
+        execute(cursor, "lock_session", {"name": tables.lock_name(job.release.key)})
         if job.release.month:
-            drop_loading_table(cursor, tables)
+            partitions.drop_loading_table(cursor, tables)
         done = find_load(control, database.schema, job.task_family, job.release)
         if done and not job.replace:
             return done
         if job.release.month:
-            _load_month(database, control, job, tables, progress, watch)
+            _load_month(control, watch, job, tables, progress)
         else:
             _load_lookup(control, job, tables, progress)
         entry = find_load(control, database.schema, job.task_family, job.release)
@@ -86,62 +74,49 @@ def forget(database: PostgresDatabase, release: Release) -> bool:
     """
     tables = ReleaseTables.of(database.schema, release)
     with (
-        translate_errors(f"{release.key} was not forgotten and nothing has changed"),
-        contextlib.closing(database.connect()) as connection,
-        watch_connection(database, connection, f"{release.key} was not forgotten and nothing has changed"),
+        watched_connection(database, f"{release.key} was not forgotten and nothing has changed") as (connection, _),
         connection.cursor() as cursor,
     ):
-        if not table_exists(cursor, tables.ledger):
+        if not table_exists(cursor, tables.identifier(LEDGER)):
             return False
-        lock_session(cursor, tables.lock_name(release.key))
+        execute(cursor, "lock_session", {"name": tables.lock_name(release.key)})
         with connection:
             was_loaded = _delete_load(cursor, tables)
             if release.month:
-                drop_partition(cursor, tables)
-                drop_loading_table(cursor, tables)
+                partitions.drop_partition(cursor, tables)
+                partitions.drop_loading_table(cursor, tables)
             elif was_loaded and table_exists(cursor, tables.table):
-                cursor.execute(statement("delete_rows", table=tables.table))
+                tables.execute(cursor, "delete_rows")
             return was_loaded
 
 
-def connect_to_load(database: PostgresDatabase) -> Connection:
-    """Returns the connection that controls a load and builds its indexes, with one process per COPY stream."""
-    return database.connect(
-        maintenance_work_mem=_INDEX_MEMORY, max_parallel_maintenance_workers=str(database.copy_streams - 1)
-    )
+def load_session(database: PostgresDatabase) -> dict[str, str]:
+    """Returns the settings of the session that controls a load and builds its indexes, with a process per stream."""
+    return {
+        "maintenance_work_mem": _INDEX_MEMORY,
+        "max_parallel_maintenance_workers": str(database.copy_streams - 1),
+    }
 
 
-def _load_month(
-    database: PostgresDatabase,
-    control: Connection,
-    job: LoadJob,
-    tables: ReleaseTables,
-    progress: Progress,
-    watch: Watch,
-) -> None:
+def _load_month(control: Connection, watch: Watch, job: LoadJob, tables: ReleaseTables, progress: Progress) -> None:
     started_at = datetime.datetime.now(datetime.UTC)
     with control, control.cursor() as cursor:
-        create_loading_table(cursor, tables)
+        partitions.create_loading_table(cursor, tables)
     try:
-        with _open(job) as release, collect_bad_rows(job.release, job.max_bad_rows) as bad_rows:
+        with _open(job) as release, contextlib.closing(BadRows(job.release, job.max_bad_rows)) as bad_rows:
             with contextlib.ExitStack() as stack:
-                streams = [
-                    stack.enter_context(contextlib.closing(database.connect(**_STREAM_SESSION)))
-                    for _ in range(database.copy_streams)
-                ]
-                for stream in streams:
-                    stack.enter_context(watch.watching(stream))
+                count = watch.database.copy_streams
+                streams = [stack.enter_context(watch.connect(**_STREAM_SESSION)) for _ in range(count)]
                 copier = RowCopier(release, tables.loading, streams, bad_rows)
                 copier.run(job.rows_expected, progress)
             with control, control.cursor() as cursor:
                 _delete_load(cursor, tables)
-                duplicates = index_partition(cursor, tables)
-                duplicates += publish_partition(cursor, tables)
-                quarantine_malformed(cursor, tables, bad_rows)
-                record_load(cursor, tables.schema, _entry(job, release, copier, duplicates, started_at))
+                duplicates = partitions.publish_partition(cursor, tables)
+                bad_rows.quarantine(cursor, tables)
+                tables.execute(cursor, "record_load", asdict(_entry(job, release, copier, duplicates, started_at)))
     except BaseException:
         with contextlib.suppress(psycopg2.Error), control.cursor() as cursor:
-            drop_loading_table(cursor, tables)
+            partitions.drop_loading_table(cursor, tables)
         raise
 
 
@@ -149,29 +124,31 @@ def _load_lookup(control: Connection, job: LoadJob, tables: ReleaseTables, progr
     started_at = datetime.datetime.now(datetime.UTC)
     with (
         _open(job) as release,
-        collect_bad_rows(job.release, allowed=0) as none,
+        contextlib.closing(BadRows(job.release, allowed=0)) as none,
         control,
         control.cursor() as cursor,
     ):
         _delete_load(cursor, tables)
-        cursor.execute(statement("delete_rows", table=tables.table))
+        tables.execute(cursor, "delete_rows")
         copier = RowCopier(release, tables.table, [control], none)
         copier.run(job.rows_expected, progress)
-        record_load(cursor, tables.schema, _entry(job, release, copier, 0, started_at))
+        tables.execute(cursor, "record_load", asdict(_entry(job, release, copier, 0, started_at)))
 
 
 def _open(job: LoadJob) -> CsvRelease | ParquetRelease:
     assert job.file
     unknown = job.ignore_unknown_columns
     release = open_release(job.file, job.release, source=job.source, ignore_unknown_columns=unknown)
-    for note in getattr(release, "notes", ()):
+    for note in release.notes:
         logger.warning("%s: %s", release.label, note)
     return release
 
 
 def _delete_load(cursor: Cursor, tables: ReleaseTables) -> bool:
-    clear_quarantine(cursor, tables)
-    return delete_load(cursor, tables.schema, tables.release)
+    """Deletes the markers and quarantined rows of an earlier load; returns whether there was a marker."""
+    tables.execute(cursor, "clear_quarantine")
+    tables.execute(cursor, "delete_load")
+    return bool(cursor.rowcount)
 
 
 def _entry(

@@ -1,4 +1,4 @@
-"""Creates, indexes, attaches and drops the partition of a release."""
+"""The partition of a release: creates, indexes, attaches, checksums and drops it."""
 
 from __future__ import annotations
 
@@ -7,91 +7,81 @@ import datetime
 import psycopg2.errors
 from dateutil.relativedelta import relativedelta
 from psycopg2 import sql
+from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
-from pipeline.warehouses.postgres.connection import lock_transaction, statement, table_exists
-from pipeline.warehouses.postgres.quarantine import quarantine_duplicates_of_other_files, resolve_repeated_ids
+from pipeline.datasets import Column, Release
+from pipeline.warehouses.checksums import FileChecksums, checksums_from_rows, is_summed
+from pipeline.warehouses.postgres.connection import execute, table_exists
 from pipeline.warehouses.postgres.tables import ReleaseTables, lock_setup
 
-_BEFORE_INDEX = sql.Identifier("before_index")
+_SUM = "count({0}), sum({0}::numeric)"
+_DIGEST = "count({0}), sum(('x' || left(md5({0}::text), 10))::bit(40)::bigint)"
 
 
 def create_loading_table(cursor: Cursor, tables: ReleaseTables) -> None:
     """Creates the empty, unattached table that the release is loaded into, in the current transaction."""
-    function = {"function": tables.row_id_function, "argument_types": tables.row_id_argument_types}
     lock_setup(cursor)
-    cursor.execute(statement("declare_row_id_immutable", **function))
-    cursor.execute(
-        statement(
-            "create_loading_table",
-            loading=tables.loading,
-            function=tables.row_id_function,
-            key_values=tables.key_values,
-            filename=tables.filename,
-            columns=tables.column_definitions,
-        )
-    )
-    cursor.execute(statement("declare_row_id_stable", **function))
+    tables.execute(cursor, "declare_row_id_immutable")
+    tables.execute(cursor, "create_loading_table")
+    tables.execute(cursor, "declare_row_id_stable")
 
 
 def drop_loading_table(cursor: Cursor, tables: ReleaseTables) -> None:
     """Drops the table that a killed or failed load of the release may have left."""
-    cursor.execute(statement("drop_table", table=tables.loading))
-
-
-def index_partition(cursor: Cursor, tables: ReleaseTables) -> int:
-    """Builds the loaded table's indexes in bulk; returns how many rows were quarantined as repeated in the file."""
-    cursor.execute(statement("drop_row_id_expression", loading=tables.loading))
-    (id_index, _), (time_index, _) = tables.index_names()
-    build = statement("create_row_id_index", index=sql.Identifier(id_index), loading=tables.loading)
-    cursor.execute(statement("create_savepoint", savepoint=_BEFORE_INDEX))
-    repeats = 0
-    try:
-        cursor.execute(build)
-    except psycopg2.errors.UniqueViolation:
-        cursor.execute(statement("rollback_to_savepoint", savepoint=_BEFORE_INDEX))
-        repeats = resolve_repeated_ids(cursor, tables)
-        cursor.execute(build)
-    cursor.execute(
-        statement(
-            "create_event_time_index",
-            index=sql.Identifier(time_index),
-            loading=tables.loading,
-            event_time=tables.event_time,
-        )
-    )
-    return repeats
+    execute(cursor, "drop_table", table=tables.loading)
 
 
 def publish_partition(cursor: Cursor, tables: ReleaseTables) -> int:
-    """Attaches the release in place of any earlier edition; returns how many rows were duplicates of other files.
+    """Indexes the loaded table and attaches it in place of any earlier edition of the release.
 
-    The caller commits the transaction. An advisory lock lets one release at a time publish, so that two releases cannot
-    insert the same id.
+    Returns how many rows were quarantined, as repeated in the file or as duplicates of other files. The caller
+    commits the transaction. An advisory lock lets one release at a time publish, so that two releases cannot insert the
+    same id.
     """
-    lock_transaction(cursor, tables.lock_name())
+    repeats = _index(cursor, tables)
+    execute(cursor, "lock_transaction", {"name": tables.lock_name()})
     drop_partition(cursor, tables)
-    duplicates = quarantine_duplicates_of_other_files(cursor, tables, _find_shared_ids(cursor, tables))
+    duplicates = 0
+    if filename_of_id := _find_shared_ids(cursor, tables):
+        shared = {"ids": [*filename_of_id.keys()], "filenames": [*filename_of_id.values()]}
+        tables.execute(cursor, "quarantine_duplicates_of_other_files", shared)
+        duplicates = cursor.rowcount
     _attach(cursor, tables)
-    return duplicates
+    return repeats + duplicates
 
 
 def drop_partition(cursor: Cursor, tables: ReleaseTables) -> None:
     """Detaches and drops the partition of a published release, if there is one."""
     if table_exists(cursor, tables.partition):
-        cursor.execute(statement("detach_partition", table=tables.table, partition=tables.partition))
-        cursor.execute(statement("drop_table", table=tables.partition))
+        tables.execute(cursor, "detach_partition")
+        execute(cursor, "drop_table", table=tables.partition)
+
+
+def _index(cursor: Cursor, tables: ReleaseTables) -> int:
+    """Builds the loaded table's indexes in bulk; returns how many rows were quarantined as repeated in the file."""
+    tables.execute(cursor, "drop_row_id_expression")
+    id_index, time_index = (sql.Identifier(name) for name, _ in tables.index_names())
+    execute(cursor, "create_savepoint")
+    repeats = 0
+    try:
+        tables.execute(cursor, "create_row_id_index", index=id_index)
+    except psycopg2.errors.UniqueViolation:
+        execute(cursor, "rollback_to_savepoint")
+        tables.execute(cursor, "resolve_repeated_ids")
+        repeats = cursor.rowcount
+        tables.execute(cursor, "create_row_id_index", index=id_index)
+    tables.execute(cursor, "create_event_time_index", index=time_index)
+    return repeats
 
 
 def _attach(cursor: Cursor, tables: ReleaseTables) -> None:
     """Renames the loaded table and its indexes to their final names and attaches it as a partition."""
-    cursor.execute(statement("rename_table", table=tables.loading, name=sql.Identifier(tables.partition_name)))
+    execute(cursor, "rename_table", table=tables.loading, name=sql.Identifier(tables.partition_name))
     for loading_name, name in tables.index_names():
-        cursor.execute(statement("rename_index", index=tables.identifier(loading_name), name=sql.Identifier(name)))
-    cursor.execute(
-        statement("attach_partition", table=tables.table, partition=tables.partition, filename=tables.filename)
-    )
-    cursor.execute(statement("drop_filename_check", partition=tables.partition))
+        execute(cursor, "rename_index", index=tables.identifier(loading_name), name=sql.Identifier(name))
+    tables.execute(cursor, "attach_partition")
+    tables.execute(cursor, "drop_filename_check")
 
 
 def _find_shared_ids(cursor: Cursor, tables: ReleaseTables) -> dict[str, str]:
@@ -103,11 +93,24 @@ def _find_shared_ids(cursor: Cursor, tables: ReleaseTables) -> dict[str, str]:
     assert tables.release.month
     start = datetime.datetime.combine(tables.release.month, datetime.time())
     bounds = {"start": start, "stop": start + relativedelta(months=1)}
-    cursor.execute(statement("disable_seqscan"))
-    cursor.execute(statement("select_ids_outside_month", loading=tables.loading, event_time=tables.event_time), bounds)
+    execute(cursor, "disable_seqscan")
+    tables.execute(cursor, "select_ids_outside_month", bounds)
     outside_ids = [row[0] for row in cursor.fetchall()]
-    cursor.execute(statement("select_files_of_ids", table=tables.table), {"ids": outside_ids})
+    tables.execute(cursor, "select_files_of_ids", {"ids": outside_ids})
     filename_of_id: dict[str, str] = dict(cursor.fetchall())
-    cursor.execute(statement("select_ids_inside_month", table=tables.table, event_time=tables.event_time), bounds)
+    tables.execute(cursor, "select_ids_inside_month", bounds)
     filename_of_id.update(cursor.fetchall())
     return filename_of_id
+
+
+def file_checksums(connection: Connection, schema: str, release: Release) -> FileChecksums:
+    """Returns the checksums of the release's rows by the day of the event time."""
+    checksums = sql.SQL(", ").join(map(_checksums, release.dataset.columns))
+    with connection.cursor() as cursor:
+        tables = ReleaseTables.of(schema, release)
+        tables.execute(cursor, "select_file_checksums", {"filename": release.filename}, checksums=checksums)
+        return checksums_from_rows(release.dataset, cursor.fetchall())
+
+
+def _checksums(column: Column) -> sql.Composed:
+    return sql.SQL(_SUM if is_summed(column) else _DIGEST).format(sql.Identifier(column.name))

@@ -19,28 +19,18 @@ from pipeline.warehouses import DbtProfile, LoadJob, LoadObserver, Rows
 from pipeline.warehouses.checksums import FileChecksums
 from pipeline.warehouses.ledger import Build, LedgerEntry
 from pipeline.warehouses.postgres import embedded
-from pipeline.warehouses.postgres.connection import (
-    ConnectionLost,
-    PostgresDatabase,
-    lock_session,
-    translate_errors,
-)
-from pipeline.warehouses.postgres.file_checksums import file_checksums
-from pipeline.warehouses.postgres.ledger import (
-    all_loads,
-    find_build,
-    find_load,
-    foreign_relations,
-    has_relations,
-    record_build,
-)
+from pipeline.warehouses.postgres.connection import ConnectionLost, PostgresDatabase, execute, value_of
+from pipeline.warehouses.postgres.ledger import all_loads, find_build, find_load, record_build
 from pipeline.warehouses.postgres.loading import forget, load
+from pipeline.warehouses.postgres.partitions import file_checksums
 from pipeline.warehouses.postgres.tables import Tables, ensure_schema, ensure_tables
-from pipeline.warehouses.postgres.watch import watch_connection
+from pipeline.warehouses.postgres.watch import watched_connection
 
 logger = logging.getLogger("luigi-interface")
 
 _WAITS_AFTER_LOST_CONNECTION = (1, 5, 15)
+_MARK_OF_LOADED = "(pipeline/datasets/"  # the text in `Tables.comment`
+_MARK_OF_MODELS = "(made by tlc-pipeline)"  # the text in dbt/macros/marks.sql
 # Connection parameters that the dbt profile sets, or that dbt chooses itself.
 _PASSED_IN_PROFILE = {
     "host",
@@ -147,7 +137,7 @@ class PostgresWarehouse:
             self._connection("the models are not locked", lock_timeout="0") as connection,
             connection.cursor() as cursor,
         ):
-            lock_session(cursor, f"pipeline dbt {self.marts_schema}")
+            execute(cursor, "lock_session", {"name": f"pipeline dbt {self.marts_schema}"})
             yield
 
     def last_build(self) -> Build | None:
@@ -155,12 +145,21 @@ class PostgresWarehouse:
             return find_build(connection, self.marts_schema)
 
     def foreign_relations(self, models: Collection[str]) -> list[str]:
-        with self._connection("the models' relations cannot be listed") as connection:
-            return foreign_relations(connection, self.database.schema, self.marts_schema, models)
+        found = list[str]()
+        with self._connection("the models' relations cannot be listed") as connection, connection.cursor() as cursor:
+            loaded = {entry.target_table for entry in all_loads(connection, self.database.schema)}
+            for schema, names, mark in (
+                (self.database.schema, loaded, _MARK_OF_LOADED),
+                (self.marts_schema, models, _MARK_OF_MODELS),
+            ):
+                execute(cursor, "select_foreign_relations", {"schema": schema, "names": [*names], "mark": mark})
+                found += [f"{schema}.{name}" for (name,) in cursor.fetchall()]
+        return found
 
     def has_relations(self, names: Collection[str]) -> bool:
-        with self._connection("the models' relations cannot be looked at") as connection:
-            return has_relations(connection, self.marts_schema, names)
+        with self._connection("the models' relations cannot be looked at") as connection, connection.cursor() as cursor:
+            found = value_of(cursor, "count_relations", {"schema": self.marts_schema, "names": [*names]})
+            return bool(found == len({*names}))
 
     def record_build(self, build: Build) -> None:
         with (
@@ -182,9 +181,5 @@ class PostgresWarehouse:
 
     @contextlib.contextmanager
     def _connection(self, failure: str, **session: str) -> Iterator[Connection]:
-        with (
-            translate_errors(failure),
-            contextlib.closing(self.database.connect(**session)) as connection,
-            watch_connection(self.database, connection, failure),
-        ):
+        with watched_connection(self.database, failure, **session) as (connection, _):
             yield connection

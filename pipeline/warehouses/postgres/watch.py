@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 import logging
 import os
 import select
@@ -17,7 +16,7 @@ import psycopg2
 import psycopg2.extensions
 from psycopg2.extensions import connection as Connection
 
-from pipeline.warehouses.postgres.connection import ConnectionLost, PostgresDatabase, statement
+from pipeline.warehouses.postgres.connection import ConnectionLost, PostgresDatabase, execute, translate_errors
 
 logger = logging.getLogger("luigi-interface")
 
@@ -27,29 +26,32 @@ _NEVER = 1e6
 
 
 @contextlib.contextmanager
-def watch_connection(database: PostgresDatabase, connection: Connection, failure: str) -> Iterator[Watch]:
-    """Monitors a connection's work from another connection, with a check every `CHECK_SECONDS`.
+def watched_connection(database: PostgresDatabase, failure: str, **session: str) -> Iterator[tuple[Connection, Watch]]:
+    """Opens a connection and monitors its work from another one, with a check every `CHECK_SECONDS`.
 
-    :raises ConnectionLost: if the server does not answer for `answer_timeout` seconds; begins with `failure`.
+    :raises PipelineError: for any error of PostgreSQL, and a ConnectionLost if the server does not answer for
+        `answer_timeout` seconds; the message begins with `failure`.
     """
     watch = Watch(database, failure)
-    threading.Thread(target=watch.run, name="watch", daemon=True).start()
-    try:
-        with watch.watching(connection):
-            yield watch
-    except psycopg2.Error as error:
-        if watch.is_unresponsive:
-            raise ConnectionLost(f"{failure}: the server has not answered for {database.answer_timeout:g} s") from error
-        raise
-    finally:
-        watch.done.set()
+    with translate_errors(failure):
+        try:
+            with watch.connect(**session) as connection:
+                threading.Thread(target=watch.run, name="watch", daemon=True).start()
+                yield connection, watch
+        except psycopg2.Error as error:
+            if watch.is_unresponsive:
+                seconds = database.answer_timeout
+                raise ConnectionLost(f"{failure}: the server has not answered for {seconds:g} s") from error
+            raise
+        finally:
+            watch.done.set()
 
 
 class Watch:
     """Monitors the connections of one piece of work and their server."""
 
     def __init__(self, database: PostgresDatabase, failure: str):
-        self._database, self._failure = database, failure
+        self.database, self._work = database, failure.partition(" was ")[0]
         self._lock = threading.Lock()
         self._connections = dict[int, Connection]()  # by the pid of the server process
         self._logged = dict[tuple[Any, ...], float]()
@@ -58,16 +60,17 @@ class Watch:
         self.done = threading.Event()
 
     @contextlib.contextmanager
-    def watching(self, connection: Connection) -> Iterator[None]:
-        """Monitors one more connection until the block ends."""
-        pid = connection.info.backend_pid
-        with self._lock:
-            self._connections[pid] = connection
-        try:
-            yield
-        finally:
+    def connect(self, **session: str) -> Iterator[Connection]:
+        """Opens one more connection and monitors it until the block ends."""
+        with contextlib.closing(self.database.connect(**session)) as connection:
+            pid = connection.info.backend_pid
             with self._lock:
-                del self._connections[pid]
+                self._connections[pid] = connection
+            try:
+                yield connection
+            finally:
+                with self._lock:
+                    del self._connections[pid]
 
     def run(self) -> None:
         """Checks every `CHECK_SECONDS` until the work is done or the server is unresponsive."""
@@ -89,8 +92,9 @@ class Watch:
 
         :raises TimeoutError: after `answer_timeout` seconds.
         """
+        active = psycopg2.extensions.TRANSACTION_STATUS_ACTIVE
         with self._lock:
-            waiting = {pid for pid, connection in self._connections.items() if _is_waiting(connection)}
+            waiting = {pid for pid, each in self._connections.items() if each.info.transaction_status == active}
         previous, self._stalled = self._stalled, {session for session in sessions_without_work if session[0] in waiting}
         frozen = sorted(pid for pid, _ in previous & self._stalled)
         self._stalled_checks = self._stalled_checks + 1 if frozen else 0
@@ -98,12 +102,12 @@ class Watch:
         if frozen and self._should_log(*frozen):
             pids = ", ".join(map(str, frozen))
             logger.warning("%s: has been waiting for the server's process %s for %.0f s", self._work, pids, seconds)
-        if seconds >= (self._database.answer_timeout or _NEVER):
+        if seconds >= (self.database.answer_timeout or _NEVER):
             raise TimeoutError
 
     def _query_server(self, name: str) -> list[tuple[Any, ...]]:
         """Returns a statement's rows about the sessions; waits for at most `answer_timeout` seconds."""
-        deadline = time.monotonic() + (self._database.answer_timeout or _NEVER)
+        deadline = time.monotonic() + (self.database.answer_timeout or _NEVER)
         with self._lock:
             connections = dict(self._connections)
         if not connections:
@@ -113,27 +117,17 @@ class Watch:
         with contextlib.closing(psycopg2.connect(async_=True, **parameters)) as monitor:
             _wait_for_connection(monitor, deadline)
             with monitor.cursor() as cursor:
-                cursor.execute(statement(name), {"sessions": list(connections)})
+                execute(cursor, name, {"sessions": list(connections)})
                 _wait_for_connection(monitor, deadline)
                 return list(cursor.fetchall())
 
     def _log_blockers(self, rows: list[tuple[Any, ...]]) -> None:
-        for waiting_for, seconds, *blocker in rows:
-            pid, application, user, state, since = blocker
-            if seconds < CHECK_SECONDS or not self._should_log(waiting_for, pid):
-                continue
-            since_text = f" since {_local_time(since)}" if since else ""
-            logger.warning(
-                "%s: has been waiting for %s for %.0f s; it is blocked by pid %s (%s, user %s, %s%s)",
-                self._work,
-                waiting_for,
-                seconds,
-                pid,
-                application or "no application name",
-                user,
-                state,
-                since_text,
-            )
+        for waiting_for, seconds, pid, application, user, state, since in rows:
+            if seconds >= CHECK_SECONDS and self._should_log(waiting_for, pid):
+                since_text = f" since {since.astimezone():%Y-%m-%d %H:%M:%S}" if since else ""
+                blocker = f"pid {pid} ({application or 'no application name'}, user {user}, {state}{since_text})"
+                message = "%s: has been waiting for %s for %.0f s; it is blocked by %s"
+                logger.warning(message, self._work, waiting_for, seconds, blocker)
 
     def _should_log(self, *key: Any) -> bool:
         """Returns whether this was not logged within the last minute, and records that it is logged now."""
@@ -142,10 +136,6 @@ class Watch:
             return False
         self._logged[key] = now
         return True
-
-    @property
-    def _work(self) -> str:
-        return self._failure.split(" was ")[0]
 
     def _shut_down_connections(self) -> None:
         """Shuts down the sockets, so that everything that waits for the server fails at once."""
@@ -156,12 +146,6 @@ class Watch:
                 end.shutdown(socket.SHUT_RDWR)
 
 
-def _is_waiting(connection: Connection) -> bool:
-    """Returns whether the client waits for the result of a statement or for COPY data to be accepted."""
-    active: bool = connection.info.transaction_status == psycopg2.extensions.TRANSACTION_STATUS_ACTIVE
-    return active
-
-
 def _wait_for_connection(connection: Connection, deadline: float) -> None:
     """See https://www.psycopg.org/docs/advanced.html#asynchronous-support."""
     while (state := connection.poll()) != psycopg2.extensions.POLL_OK:
@@ -170,7 +154,3 @@ def _wait_for_connection(connection: Connection, deadline: float) -> None:
         left = deadline - time.monotonic()
         if left <= 0 or not any(select.select(reading, writing, [], left)):
             raise TimeoutError
-
-
-def _local_time(time_: datetime.datetime) -> str:
-    return f"{time_.astimezone():%Y-%m-%d %H:%M:%S}"

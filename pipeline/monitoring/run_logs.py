@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 _NAME = re.compile(r"\d{8}T\d{6}-\d+")
-_MAX_LOGS = 200  # the newest
 _EVENTS = ("running", "done", "failed")
+_LOAD_PREFIXES = ("Extract", "Upload", "Load")  # of the tasks without which a month is not loaded
 
 
 @dataclass
@@ -31,16 +31,26 @@ class TaskRun:
     rows: int | None = None
     error: str = ""
 
+    @property
+    def key(self) -> str:
+        """The key of its release, such as `green/2019-01`, if it is a month."""
+        return f"{self.dataset}/{self.month}"
+
 
 @dataclass
 class RunSummary:
-    """The content of a run's log so far; times are ISO 8601 in UTC."""
+    """The content of a run's log so far; times are ISO 8601 in UTC. `host` is empty in logs of earlier versions."""
 
     id: str
+    host: str = ""
     started: str = ""
     latest: str = ""
     tasks: list[TaskRun] = field(default_factory=list)
     size: int = 0
+
+    @property
+    def pid(self) -> int:
+        return int(self.id.rpartition("-")[2])
 
     @property
     def status(self) -> str:
@@ -48,24 +58,28 @@ class RunSummary:
 
         A run whose process is still alive is `stopped` here, too.
         """
-        last = {(run.task, json.dumps(run.parameters)): run.status for run in self.tasks}
-        if "failed" in last.values():
+        statuses = {task.status for task in self.last_attempts()}
+        if "failed" in statuses:
             return "failed"
-        return "stopped" if "running" in last.values() else "done"
+        return "stopped" if "running" in statuses else "done"
+
+    def last_attempts(self) -> list[TaskRun]:
+        """Returns the last attempt at each task."""
+        return list({(task.task, json.dumps(task.parameters)): task for task in self.tasks}.values())
 
 
 class RunLogs:
-    """The logs in a folder. `summaries` reads only what has been added to them since its last call."""
+    """The newest logs in a folder, or all. `summaries` reads only what has been added to them since its last call."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, newest: int | None = None) -> None:
+        self._folder, self._newest = folder, newest
         self._known: dict[str, RunSummary] = {}
         self._lock = threading.Lock()
 
     def summaries(self) -> list[RunSummary]:
-        """Returns the newest runs, newest first."""
+        """Returns the runs, newest first."""
         try:
-            names = sorted((file.stem for file in self._folder.glob("*.jsonl")), reverse=True)[:_MAX_LOGS]
+            names = sorted((file.stem for file in self._folder.glob("*.jsonl")), reverse=True)[: self._newest]
         except OSError:
             return []
         with self._lock:
@@ -100,8 +114,19 @@ class RunLogs:
         for line in _objects(complete_lines):
             summary.started = summary.started or str(line.get("time", ""))
             summary.latest = str(line.get("time", ""))
-            if line.get("event") in _EVENTS and line.get("task"):
+            summary.host = str(line.get("host", ""))
+            if line.get("event") in _EVENTS and {"task", "time"} <= line.keys():
                 _add_event(summary, line)
+
+
+def failed_releases(folder: Path) -> set[str]:
+    """Returns the keys of the releases whose last attempt failed, according to the logs of runs in a folder."""
+    last: dict[str, str] = {}
+    for run in reversed(RunLogs(folder).summaries()):
+        for task in run.tasks:
+            if task.month and task.ended and task.task.startswith(_LOAD_PREFIXES):
+                last[task.key] = task.status
+    return {key for key, status in last.items() if status == "failed"}
 
 
 def _add_event(summary: RunSummary, line: dict[str, Any]) -> None:

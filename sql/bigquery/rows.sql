@@ -1,17 +1,5 @@
--- name: begin_transaction
--- https://cloud.google.com/bigquery/docs/transactions
-BEGIN TRANSACTION;
-
--- name: commit_transaction
-COMMIT TRANSACTION;
-
--- name: take_lock
--- Two transactions that change this row conflict, so that BigQuery cancels one of them; inserts do not conflict.
-UPDATE {lock} SET token = @load_id WHERE token = @expected_token;
-
--- name: assert_lock
--- Fails and rolls the transaction back if the ledger has changed since the snapshot.
-ASSERT EXISTS (SELECT 1 FROM {lock} WHERE token = @load_id) AS 'another load or forget came first';
+-- name: select_days
+SELECT DISTINCT DATE({event_time}) AS day FROM {staging};
 
 -- name: delete_file
 DELETE FROM {table} AS loaded WHERE loaded.filename = @filename AND {loaded_days};
@@ -85,3 +73,11 @@ WHERE nth > 1 OR other.filename IS NOT NULL;
 ASSERT (SELECT rows_duplicate FROM {ledger} WHERE load_id = @load_id)
     = (SELECT COUNT(*) FROM {quarantine} WHERE target_table = @target_table AND filename = @filename)
 AS 'rows are neither loaded nor in the quarantine';
+
+-- name: select_file_checksums
+-- An INT64 can hold the sum of 40-bit numbers for eight million rows per day.
+SELECT DATE(loaded.{event_time}) AS day, COUNT(*),
+    SUM(CAST(CONCAT('0x', SUBSTR(TO_HEX(unique_row_id), 1, 10)) AS INT64)),
+    SUM(CAST(CONCAT('0x', SUBSTR(TO_HEX(unique_row_id), 23)) AS INT64)),
+    {checksums}
+FROM {table} AS loaded WHERE loaded.filename = @filename AND {loaded_days} GROUP BY 1;

@@ -1,0 +1,113 @@
+"""What is loaded into which warehouse and in which state, as data that can be printed as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import asdict
+from enum import StrEnum
+from typing import Any
+
+from pipeline.datasets import Dataset, Release, all_datasets, format_month, parse_month
+from pipeline.datasets.month_range import Months
+from pipeline.errors import PipelineError
+from pipeline.extract.availability import NewEditions
+from pipeline.monitoring.run_logs import failed_releases
+from pipeline.settings import ScheduleSettings, StorageSettings
+from pipeline.targets import ModelsMarker, ReportPage
+from pipeline.warehouses import configured_warehouses, warehouse_info, warehouse_named
+from pipeline.warehouses.ledger import LedgerEntry
+
+Entries = dict[str, list[LedgerEntry]]  # by warehouse
+
+
+class State(StrEnum):
+    """The state of a month."""
+
+    LOADED = "loaded"
+    MISSING = "missing"  # between loaded months
+    FAILED = "failed"  # at the last attempt
+    REPUBLISHED = "republished"  # since it was loaded, as found by a catch-up
+
+
+def read_ledgers() -> tuple[Entries, PipelineError | None]:
+    """Returns the ledgers of the configured warehouses, and the error if one could not be read.
+
+    :raises PipelineError: if none could be read.
+    """
+    ledgers: Entries = {}
+    problem = None
+    for name in configured_warehouses():
+        try:
+            ledgers[name] = list(warehouse_named(name).loaded()) if warehouse_info(name).exists() else []
+        except PipelineError as error:
+            problem = error
+    if problem and not ledgers:
+        raise problem
+    return ledgers, problem
+
+
+def loads(entries: Entries) -> list[dict[str, object]]:
+    """Returns the fields of each entry, its warehouse, and whether its file was published again."""
+    found: list[dict[str, object]] = []
+    for name, of_warehouse in entries.items():
+        republished = _republished(of_warehouse)
+        found += [
+            {"warehouse": name, **asdict(e), "seconds": e.seconds, "republished": e.partition_key in republished}
+            for e in of_warehouse
+        ]
+    return found
+
+
+def overview(entries: Entries, dataset: Dataset | None, wanted: Months | None) -> dict[str, Any]:
+    """Returns the loads, the states of months, models and reports, and the number of rows in quarantine."""
+    failed = failed_releases(StorageSettings().folder("logs"))
+    datasets = [spec for spec in ([dataset] if dataset else all_datasets().values()) if spec.is_monthly]
+    months: dict[str, dict[str, dict[str, State]]] = {}
+    for name, found in entries.items():
+        loaded, republished = {entry.partition_key for entry in found}, _republished(found)
+        states = {spec.name: _month_states(spec, loaded, republished, failed, wanted) for spec in datasets}
+        months[name] = {dataset: of_months for dataset, of_months in states.items() if of_months}
+    used = [name for name, found in entries.items() if found]
+    current = {name: ModelsMarker(name).exists() for name in used}
+    return {
+        "loads": loads(entries),
+        "months": months,
+        "models_built": {name: current[name] or warehouse_named(name).last_build() is not None for name in used},
+        "models_current": current,
+        "report_written": {name: ReportPage(name).path.exists() for name in used},
+        "report_current": {name: ReportPage(name).exists() for name in used},
+        "rows_in_quarantine": {
+            name: sum(entry.rows_duplicate + entry.rows_rejected for entry in found) for name, found in entries.items()
+        },
+    }
+
+
+def _republished(entries: list[LedgerEntry]) -> set[str]:
+    """Returns the keys of files that have been republished since they were loaded, as of the last catch-up."""
+    seen = NewEditions(ScheduleSettings().folder()).read()
+    found = [(entry, seen.get((entry.partition_key, entry.source))) for entry in entries]
+    return {entry.partition_key for entry, edition in found if edition and entry.is_superseded_by(edition)}
+
+
+def _month_states(
+    dataset: Dataset,
+    loaded: Collection[str],
+    republished: Collection[str],
+    failed: Collection[str],
+    wanted: Months | None,
+) -> dict[str, State]:
+    """Returns the states of the wanted months, of those from the first to the last with a state, in order."""
+    keys = [key for key in {*loaded, *failed} if key.startswith(f"{dataset.name}/")]
+    known = [parse_month(key.partition("/")[2]) for key in keys]
+    states: dict[str, State] = {}
+    for month in Months(min(known), max(known)) if known else []:
+        if wanted is None or month in wanted:
+            key = Release(dataset, month).key
+            if key in republished:
+                state = State.REPUBLISHED
+            elif key in loaded:
+                state = State.LOADED
+            else:
+                state = State.FAILED if key in failed else State.MISSING
+            states[format_month(month)] = state
+    return states

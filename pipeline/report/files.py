@@ -1,0 +1,126 @@
+"""The sections on the loaded files: which months they cover, what became of their rows, and unlikely values in them."""
+
+from __future__ import annotations
+
+from pipeline.report.formatting import NONE, dollars, listed, month_name, months_between, percent, short, spans
+from pipeline.report.sections import Headline, LoadedFile, ReportData, Section, Table
+
+_BECAME = (
+    "Every row of a file is in one of the columns. Duplicate and malformed rows are not loaded but kept, whole, in"
+    " load_quarantine. Left out are the loaded trips that the marts exclude, as they begin or end in an unknown zone or"
+    " at no readable time; excluded_trips has each with its reason."
+)
+_UNLIKELY = (
+    "Such rows are counted like all others. Other month: the pick-up is dated outside the file's month, by a clock gone"
+    " wrong or around midnight. Negative fare: a charge that was taken back. No amount: no fare or total that can be"
+    " read. No time: the trip ends when it begins, or before."
+)
+_CHECKS = {
+    "Vendor unknown": "unknown_vendors",
+    "Other month": "outside_month",
+    "Negative fare": "negative_fares",
+    "No amount": "unknown_amounts",
+    "No distance": "zero_distances",
+    "No time": "no_durations",
+}
+_OF_FARES = {"unknown_vendors", "negative_fares", "unknown_amounts"}
+
+
+def coverage(data: ReportData) -> Section:
+    """Returns a section with a row for each service: its months, and which are missing or incomplete."""
+    return Section("What this covers", tables=[(_sentence(data), _services(data))], headlines=_headlines(data))
+
+
+def _services(data: ReportData) -> Table:
+    rows = []
+    for service in sorted({file.service for file in data.files}):
+        files = [file for file in data.files if file.service == service]
+        months = sorted(file.month for file in files)
+        missing = sorted(set(months_between(months[0], months[-1])) - set(months))
+        incomplete = [month.month for month in data.months if month.service == service and not month.is_complete]
+        trips = sum(month.trips for month in data.all_months if month.service == service)
+        rows.append(
+            [
+                service,
+                spans(months),
+                spans(missing) or "none",
+                spans(incomplete) or "none",
+                f"{trips:,}",
+                f"{max(file.loaded_at for file in files):%d %b %Y}".lstrip("0"),
+            ]
+        )
+    return Table("What this covers", ["Service", "Months", "Missing", "Incomplete", "Trips", "Last loaded"], rows)
+
+
+def _sentence(data: ReportData) -> str:
+    newest = max(file.month for file in data.files)
+    sentences = [f"The newest month is {month_name(newest)}."]
+    if data.built_at:
+        sentences.append(f"The marts were built on {data.built_at:%d %B %Y at %H:%M} UTC.".replace(" on 0", " on "))
+    if any(not month.is_complete for month in data.months):
+        sentences.append(
+            "Incomplete months have trips on few of their days, as samples and months in progress do: they are marked,"
+            " and kept out of averages, comparisons and what is called busiest."
+        )
+    return " ".join(sentences)
+
+
+def _headlines(data: ReportData) -> list[Headline]:
+    trips = sum(month.trips for month in data.all_months)
+    if not trips:
+        return []
+    headlines = [Headline("Trips", f"{trips:,}", f"by {listed(data.services)} taxis")]
+    paying = [month for month in data.all_months if month.revenue is not None]
+    if paying:
+        revenue = sum(month.revenue or 0.0 for month in paying)
+        headlines += [
+            Headline("Revenue", short(revenue, "$"), dollars(revenue)),
+            Headline(
+                "Revenue a trip",
+                dollars(revenue / sum(month.trips for month in paying)),
+                "tips by card, tolls and taxes included",
+            ),
+        ]
+    return headlines
+
+
+def rows(data: ReportData) -> Section:
+    """Returns a section with two tables of row counts, with a row per file."""
+    files = [file for file in data.files if file.quality]
+    tables = [(_BECAME, _became(files)), (_UNLIKELY, _unlikely(files))] if files else []
+    return Section("The files and their rows", tables=tables)
+
+
+def _became(files: list[LoadedFile]) -> Table:
+    counts = []
+    for load, quality in ((file.load, file.quality or {}) for file in files):
+        reported = int(quality["reported"])
+        left_out = int(quality["trips"]) - reported
+        counts.append([load.rows_read, load.rows_duplicate, load.rows_rejected, left_out, reported])
+    cells = [[f"{count:,}" for count in row] for row in _with_totals(counts)]
+    head = ["File", "Rows", "Duplicate", "Malformed", "Left out", "Reported"]
+    return Table("What became of the rows", head, _named(files, cells))
+
+
+def _unlikely(files: list[LoadedFile]) -> Table:
+    quality = [file.quality or {} for file in files]
+    counts = [[int(row["trips"]), *(int(row[name]) for name in _CHECKS.values())] for row in quality]
+    fares = [bool(row["has_fares"]) for row in quality]
+    cells = [
+        [f"{loaded:,}"]
+        + [
+            f"{count:,} ({percent(count, loaded)})" if count else "0" if has_fares or name not in _OF_FARES else NONE
+            for name, count in zip(_CHECKS.values(), unlikely, strict=True)
+        ]
+        for (loaded, *unlikely), has_fares in zip(_with_totals(counts), [*fares, any(fares)], strict=False)
+    ]
+    return Table("What is unlikely among the rows loaded", ["File", "Rows loaded", *_CHECKS], _named(files, cells))
+
+
+def _with_totals(counts: list[list[int]]) -> list[list[int]]:
+    return [*counts, [sum(column) for column in zip(*counts, strict=True)]] if len(counts) > 1 else counts
+
+
+def _named(files: list[LoadedFile], cells: list[list[str]]) -> list[list[str]]:
+    names = [*(file.name for file in files), "All"]
+    return [[name, *row] for name, row in zip(names, cells, strict=False)]

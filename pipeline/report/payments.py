@@ -1,0 +1,68 @@
+"""The section on payments: ways of paying, and tips."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from itertools import chain
+
+from pipeline.report.formatting import NONE, dollars, percent, short
+from pipeline.report.sections import Chart, ReportData, Section, Table
+from pipeline.report.svg import ranking, services_in
+
+_UNNAMED = {"EMPTY": "Not recorded"}
+
+
+def section(data: ReportData) -> Section:
+    """Returns the chart of ways of paying, with a table of tips by month."""
+    trips: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
+    revenue: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+    loaded = {(month.service, month.month) for month in data.months}
+    for row in data.rows("select_payments", "int_zone_revenue_by_file"):
+        if (row["service"], row["month"]) in loaded:
+            payment = str(_UNNAMED.get(row["payment"], row["payment"]))
+            trips[payment][row["service"]] += int(row["trips"])
+            revenue[payment][row["service"]] += float(row["revenue"] or 0)
+    return Section("How trips are paid for", [_chart(data, trips, revenue)] if trips else [])
+
+
+def _chart(data: ReportData, trips: dict[str, dict[str, int]], revenue: dict[str, dict[str, float]]) -> Chart:
+    totals = {payment: sum(of.values()) for payment, of in trips.items()}
+    ranked = sorted(totals, key=lambda payment: (-totals[payment], payment))
+    everything = sum(totals.values())
+
+    def label(payment: str) -> str:
+        return f"{short(totals[payment])} ({percent(totals[payment], everything)})"
+
+    def describe(payment: str, service: str) -> str:
+        return f"{trips[payment][service]:,} trips, {dollars(revenue[payment][service])}"
+
+    services = services_in(trips)
+    rows = []
+    for payment in ranked:
+        cells = ((f"{trips[payment][service]:,}", dollars(revenue[payment][service])) for service in services)
+        rows.append([payment, *chain.from_iterable(cells)])
+    head = ["Payment", *(f"{service} {what}" for service in services for what in ("trips", "revenue"))]
+    table = Table("Trips and revenue by way of payment", head, rows)
+    first = ranked[0]
+    sentence = f"{first} is the most common way to pay: {percent(totals[first], everything)} of trips."
+    card = [m for m in data.months if m.is_complete and m.paid_by_card and m.tips is not None]
+    if card:
+        tips = sum(m.tips or 0 for m in card), sum(m.paid_by_card or 0 for m in card)
+        sentence += f" Tips are {percent(*tips)} of what is charged to cards; cash tips are not recorded."
+    return Chart(
+        "payments", lambda width: ranking(width, ranked, trips, label, describe), sentence, [table, _tips(data)]
+    )
+
+
+def _tips(data: ReportData) -> Table:
+    rows = [
+        [
+            month.name,
+            dollars(month.fares),
+            dollars(month.tips),
+            percent(month.tips or 0, month.paid_by_card or 0) if month.paid_by_card else NONE,
+        ]
+        for month in data.months
+        if month.revenue is not None
+    ]
+    return Table("Fares and tips a month", ["Month", "Fares", "Tips", "Tips of card payments"], rows)

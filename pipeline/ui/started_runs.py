@@ -1,0 +1,140 @@
+"""Runs that this server starts: from a request of the page or of the API to a process of `luigi`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import IO, Any
+
+from pipeline.datasets import Dataset, all_datasets, dataset_named, format_month, monthly_names, parse_month
+from pipeline.datasets.month_range import Months
+from pipeline.errors import PipelineError
+from pipeline.monitoring.run_logs import now
+from pipeline.settings import SourceSettings
+from pipeline.tasks.load_request import LoadRequest
+from pipeline.warehouses import WAREHOUSES, warehouse_info
+
+_MAX_OUTPUT_LENGTH = 200_000
+_MAX_WORKERS = 16
+_FIELDS = {"action", "dataset", "month", "start", "stop", "warehouse", "workers", "force"}
+
+
+@dataclass
+class StartedRun:
+    """A process that this server started. It outlives the server; the next server finds it by its log."""
+
+    title: str
+    arguments: list[str]
+    process: subprocess.Popen[bytes]
+    output: IO[bytes]
+    started: str = field(default_factory=now)
+    ended: str = ""
+    cancelled: bool = False
+
+    @classmethod
+    def start(cls, title: str, arguments: list[str], scheduler_url: str) -> StartedRun:
+        """Starts `luigi` with the arguments, in a session of its own."""
+        output = tempfile.TemporaryFile()  # noqa: SIM115 (stays open as long as the run)
+        environment = {
+            **os.environ,
+            "PIPELINE__CORE__LOCAL_SCHEDULER": "false",
+            "PIPELINE__CORE__SCHEDULER_URL": scheduler_url,
+        }
+        process = subprocess.Popen(
+            [sys.executable, "-m", "luigi", "--module", "pipeline", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env=environment,
+            start_new_session=True,
+        )
+        return cls(title, arguments, process, output)
+
+    @property
+    def id(self) -> str:
+        return f"{self.started[:19].replace('-', '').replace(':', '')}-{self.process.pid}"
+
+    @property
+    def is_running(self) -> bool:
+        if self.process.poll() is None:
+            return True
+        self.ended = self.ended or now()
+        return False
+
+    @property
+    def status(self) -> str:
+        if self.is_running:
+            return "stopping" if self.cancelled else "running"
+        if self.cancelled:
+            return "cancelled"
+        return "done" if self.process.returncode == 0 else "failed"
+
+    def text(self) -> str:
+        """Returns the end of the output of the process."""
+        descriptor = self.output.fileno()
+        size = os.fstat(descriptor).st_size
+        return os.pread(descriptor, _MAX_OUTPUT_LENGTH, max(0, size - _MAX_OUTPUT_LENGTH)).decode(errors="replace")
+
+
+def command_of(request: Mapping[str, Any]) -> tuple[str, list[str]]:
+    """Returns the title of a request, and its arguments for `luigi --module pipeline`.
+
+    :raises PipelineError: if the request is invalid; the message names the field.
+    """
+    if unknown := set(request) - _FIELDS:
+        raise PipelineError(f"{sorted(unknown)[0]}: there is no such field; there are {', '.join(sorted(_FIELDS))}")
+    action = _choice(request, "action", ["load", "backfill", "build", "report", "pipeline"])
+    warehouse = _choice({"warehouse": "postgres", **request}, "warehouse", list(WAREHOUSES))
+    option, place = ["--warehouse", warehouse], warehouse_info(warehouse).title
+    if action == "build":
+        return f"Build the models on {place}", ["DbtBuild", *option]
+    if action == "report":
+        return f"Report on {place}", ["Report", *option]
+    names = list(all_datasets()) if action == "load" else monthly_names()
+    dataset = dataset_named(_choice(request, "dataset", names))
+    if action == "backfill":
+        months, workers = _range(request, dataset), _workers(request)
+        title = f"Backfill {dataset.name} {str(months).replace('..', ' to ')} into {place}"
+        return title, LoadRequest(dataset, months, warehouse, workers).arguments()
+    month = _month(request, "month", dataset) if dataset.is_monthly else None
+    what = f"{dataset.name} {month}" if month else dataset.name
+    if action == "pipeline":
+        task = ["TripdataPipeline", "--taxi", dataset.name, "--month", str(month)]
+        return f"Load {what}, build, report", [*task, *option]
+    load = LoadRequest(dataset, month, warehouse, force=request.get("force") is True)
+    return f"Load {what} into {place}", load.arguments()
+
+
+def _choice(request: Mapping[str, Any], name: str, choices: list[str]) -> str:
+    value = request.get(name)
+    if value not in choices:
+        raise PipelineError(f"{name}: one of {', '.join(choices)}")
+    return str(value)
+
+
+def _range(request: Mapping[str, Any], dataset: Dataset) -> Months:
+    first, last = _month(request, "start", dataset).first, _month(request, "stop", dataset).last
+    if last < first:
+        raise PipelineError("stop: the last month comes before the first")
+    return Months(first, last)
+
+
+def _month(request: Mapping[str, Any], name: str, dataset: Dataset) -> Months:
+    try:
+        month = parse_month(str(request.get(name, "")))
+    except ValueError as error:
+        raise PipelineError(f"{name}: {error}") from None
+    if dataset.first_month and month < dataset.first_month and SourceSettings().are_publishers():
+        raise PipelineError(f"{name}: {dataset.name} begins with {format_month(dataset.first_month)}")
+    return Months(month, month)
+
+
+def _workers(request: Mapping[str, Any]) -> int:
+    workers = request.get("workers", 1)
+    if type(workers) is not int or not 1 <= workers <= _MAX_WORKERS:
+        raise PipelineError(f"workers: a number from 1 to {_MAX_WORKERS}")
+    return workers

@@ -1,2 +1,0 @@
--- name: select_days
-SELECT DISTINCT DATE({event_time}) AS day FROM {staging};
