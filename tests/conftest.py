@@ -64,7 +64,10 @@ def pytest_xdist_auto_num_workers() -> int:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Those that build models come first: they take longest, and so the worker that begins prepares dbt for all."""
+    """Those that build models come first, so that the worker that begins prepares dbt for all, and others that take
+    longest: one of them at the end would be waited for."""
+    longest = {"test_dbt_bigquery", "test_gcp_killed", "test_embedded"}
+    items.sort(key=lambda item: item.path.stem not in longest)
     items.sort(key=lambda item: item.get_closest_marker("models") is None)
 
 
