@@ -93,19 +93,6 @@ class ForkedProcess(subprocess.Popen[Any]):
         return self.returncode
 
 
-def write_programs(folder: Path) -> None:
-    """Writes `luigi` and `pipeline` that run as forked processes, for shells to find."""
-    for program in map(Path, _PROGRAMS):
-        lines = (
-            f"#!{sys.executable} -IS",
-            f"import sys; sys.path.insert(0, {str(Path(__file__).parent)!r}); import forked",
-            f"forked._origin = lambda: forked._Origin(*{tuple(_origin())!r})",
-            f"sys.exit(forked.ForkedProcess([{str(program)!r}, *sys.argv[1:]]).wait())",
-        )
-        (folder / program.name).write_text("\n".join(lines))
-        (folder / program.name).chmod(0o755)
-
-
 def _order(*given: Any) -> _Order | None:
     """What Popen is given as an order, if it can be."""
     args, executable, preexec_fn, _, pass_fds, cwd, env, _, _, shell, *more = given

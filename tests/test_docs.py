@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from conftest import BIN, CHECKOUT, settings
-from forked import write_programs
 
 from pipeline.datasets import all_datasets, dataset_named
 from pipeline.datasets.spec_reader import read_spec
@@ -49,8 +48,7 @@ def test_commands_of_page_run(
     script = ALREADY_DONE + "".join(SHELL_BLOCK.findall(page.read_text()))
     for shown, run in STAND_INS.items():
         script = script.replace(shown, run)
-    environment = os.environ | {"PATH": f"{tmp_path}:{BIN}:{os.environ['PATH']}"}
-    write_programs(tmp_path)  # which README's `. .venv/bin/activate` has the real ones come before
+    environment = os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}"}
     if "SetupGcp" in script:
         environment |= request.getfixturevalue("google_cloud").environment
     releases = tmp_path / "releases"
