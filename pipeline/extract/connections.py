@@ -48,10 +48,10 @@ class _LimitedAdapter(HTTPAdapter):
 def _limited_pool(pool: type[urllib3.HTTPConnectionPool], connection: Any, seconds: float) -> Any:
     class Connection(connection):  # type: ignore[misc]
         def getresponse(self) -> Any:
+            self._is_shut_down, response = False, None
             timer = threading.Timer(seconds, self._shut_down)
             timer.daemon = True
             timer.start()
-            self._is_shut_down, response = False, None
             try:
                 response = super().getresponse()
             except (OSError, HTTPException):
