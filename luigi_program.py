@@ -6,6 +6,7 @@ configures Luigi, and other projects' `luigi --module …` in the same environme
 """
 
 import configparser
+import itertools
 import shlex
 import sys
 
@@ -23,9 +24,19 @@ def main() -> None:
     arguments = sys.argv[1:]
     try:
         luigi_run(arguments)
+    except ModuleNotFoundError as error:
+        if error.name not in _modules(arguments):
+            raise
+        print(f"luigi: there is no module '{error.name}'; this pipeline's is: --module pipeline", file=sys.stderr)
+        sys.exit(UNKNOWN_TASK)
     except TaskClassNotFoundException:
         if any(argument.partition("=")[0] == "--module" for argument in arguments):
             raise
         line = shlex.join(["luigi", "--module", "pipeline", *arguments])
         print(f"luigi: which module is this task in? For this pipeline's: {line}", file=sys.stderr)
         sys.exit(UNKNOWN_TASK)
+
+
+def _modules(arguments: list[str]) -> list[str]:
+    values = [word.partition("=")[2] for word in arguments if word.startswith("--module=")]
+    return values + [value for word, value in itertools.pairwise(arguments) if word == "--module"]

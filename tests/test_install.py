@@ -137,6 +137,10 @@ def test_luigi_without_a_module_or_with_a_broken_configuration_is_told_in_one_li
         "luigi: which module is this task in? For this pipeline's: "
         "luigi --module pipeline LoadTripdata --taxi green --month 2019-01\n",
     )
+    for option in (("--module", "pipelin"), ("--module=pipelin",)):
+        wrong = run(installed / "luigi", *option, *load, cwd=tmp_path)
+        assert wrong.returncode == 2
+        assert wrong.stderr == "luigi: there is no module 'pipelin'; this pipeline's is: --module pipeline\n"
     (tmp_path / "theirs.py").write_text("import luigi, sys\nprint('pipeline' in sys.modules)\n")
     theirs = run(installed / "luigi", "--module", "theirs", "Theirs", cwd=tmp_path, PYTHONPATH=str(tmp_path))
     assert theirs.stdout == "False\n" and "TaskClassNotFoundException: No task Theirs" in theirs.stderr

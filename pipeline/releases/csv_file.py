@@ -160,6 +160,8 @@ class CsvRelease(ReleaseFile):
 
     def _match_header(self) -> list[str]:
         """Returns the columns of the file in its order: the warehouse's names of those that the spec declares."""
+        if not self.header:
+            raise self._error("the file is empty")
         text = self.header.removeprefix(_UTF8_BOM).decode("utf-8", "backslashreplace").rstrip("\r\n")
         try:
             names = [name.strip() for name in next(csv.reader([text]), [])]

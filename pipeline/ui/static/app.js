@@ -116,10 +116,12 @@ function gridView(dataset, warehouse, title, found, keys) {
     for (let month = 1; month <= 12; month++) {
       const name = `${year}-${String(month).padStart(2, "0")}`;
       const cell = found[`${dataset}/${name}`];
-      const text = !cell ? "" : cell.status === "failed" ? "failed" : cell.rows === undefined ? "…" : short(cell.rows);
-      const says = cell ? `${cell.status === "ok" ? "loaded" : cell.status === "part" ? "loaded, some rows set aside" : cell.status}` : "not loaded";
+      const isLoaded = cell && cell.rows !== undefined;
+      const text = !cell ? "" : isLoaded ? short(cell.rows) : cell.status === "failed" ? "failed" : "…";
+      const says = !cell ? "not loaded" : cell.status === "ok" ? "loaded" : cell.status === "part" ? "loaded, some rows set aside"
+        : isLoaded ? `loaded; last run: ${cell.status}` : cell.status;
       body.push(h("button", { class: `cell ${cell ? cell.status : ""}`, title: `${dataset} ${name}: ${says}`,
-        "aria-label": `${dataset} ${name}: ${says}${cell && cell.rows !== undefined ? `, ${counted(cell.rows, "row")}` : ""}`,
+        "aria-label": `${dataset} ${name}: ${says}${isLoaded ? `, ${counted(cell.rows, "row")}` : ""}`,
         "data-key": `${warehouse}/${dataset}/${name}`, onclick: () => showCard(warehouse, dataset, name) }, text));
     }
   }
