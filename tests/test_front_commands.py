@@ -73,9 +73,9 @@ def test_range_is_cut_to_what_is_published_so_far() -> None:
         ),
         (
             "2020-04..2020-05",
-            {"source": "mirror", "base_url": "/mnt/copy"},
+            {"source": "mirror", "base_url": "/mnt/copy", "tlc_base_url": "/mnt/tlc"},
             """RangeMonthly --of LoadTripdata --of-params '{"taxi": "green", "source": "mirror"}'"""
-            " --start 2020-04 --stop 2020-06 --source-base-url /mnt/copy",
+            " --start 2020-04 --stop 2020-06 --source-base-url /mnt/copy --source-tlc-base-url /mnt/tlc",
         ),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import webbrowser
+from typing import Any
 
 from luigi.task_register import Register
 
@@ -47,6 +48,12 @@ def add_commands(commands: Commands) -> None:
         help="take the files from this URL or folder instead of [source] base_url",
     )
     command.add_argument(
+        "--source-tlc-base-url",
+        default="",
+        metavar="URL",
+        help="the same, instead of [source] tlc_base_url",
+    )
+    command.add_argument(
         "--max-bad-rows",
         type=positive,
         default=0,
@@ -66,9 +73,10 @@ def add_commands(commands: Commands) -> None:
 def _load(arguments: argparse.Namespace) -> int:
     a, dataset = arguments, dataset_named(arguments.dataset)
     check_months("pipeline load", dataset, a.months)
-    months = _wanted_months(dataset, a.months, a.source_base_url)
+    urls = {"base_url": a.source_base_url, "tlc_base_url": a.source_tlc_base_url}
+    months = _wanted_months(dataset, a.months, {name: url for name, url in urls.items() if url})
     requests = [
-        LoadRequest(dataset, months, name, a.workers, a.force, a.source, a.source_base_url, a.max_bad_rows)
+        LoadRequest(dataset, months, name, a.workers, a.force, a.source, max_bad_rows=a.max_bad_rows, **urls)
         for name in WAREHOUSE_CHOICES[a.warehouse]
     ]
     for request in requests:
@@ -76,7 +84,7 @@ def _load(arguments: argparse.Namespace) -> int:
     return max(run_luigi(request.arguments()) for request in requests)
 
 
-def _wanted_months(dataset: Dataset, months: Months | None, base_url: str) -> Months | None:
+def _wanted_months(dataset: Dataset, months: Months | None, urls: dict[str, Any]) -> Months | None:
     """Returns the months to load: those that the publisher may have, or for another source those that have begun.
 
     Prints a message if it omits months. Does not check a single month; its task reports if it is not available.
@@ -85,7 +93,7 @@ def _wanted_months(dataset: Dataset, months: Months | None, base_url: str) -> Mo
     """
     if months is None or months.is_one:
         return months
-    settings = SourceSettings(base_url=base_url) if base_url else SourceSettings()
+    settings = SourceSettings(**urls)
     if settings.are_publishers():
         found, why = months.published(dataset), "published"
     else:

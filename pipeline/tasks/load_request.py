@@ -12,7 +12,7 @@ from pipeline.tasks.load import load_task
 
 @dataclass(frozen=True)
 class LoadRequest:
-    """What to load into a warehouse, and how. An empty `base_url` means the configured one."""
+    """What to load into a warehouse, and how. An empty `base_url` or `tlc_base_url` means the configured one."""
 
     dataset: Dataset
     months: Months | None
@@ -22,6 +22,7 @@ class LoadRequest:
     source: str = ""
     base_url: str = ""
     max_bad_rows: int = 0
+    tlc_base_url: str = ""
 
     @property
     def task(self) -> str:
@@ -31,8 +32,9 @@ class LoadRequest:
     def arguments(self) -> list[str]:
         """Returns the arguments for `luigi --module pipeline`."""
         given = self.parameters()
-        base = ["--source-base-url", self.base_url] if self.base_url else []
-        common = [*base, *(["--workers", str(self.workers)] if self.workers > 1 else [])]
+        urls = {"--source-base-url": self.base_url, "--source-tlc-base-url": self.tlc_base_url}
+        places = [word for option, url in urls.items() if url for word in (option, url)]
+        common = [*places, *(["--workers", str(self.workers)] if self.workers > 1 else [])]
         if self.months is None or self.months.is_one:
             month = ["--taxi", self.dataset.name, "--month", str(self.months)] if self.months else []
             options = [word for name, value in given.items() for word in _option(name, value)]

@@ -181,7 +181,10 @@ class RowCopier:
                 return
         further = "" if hides_others else self._values.describe_further_invalid(remaining)
         allowed = f" (now {self.bad_rows.allowed})" if self.bad_rows.allowed else ""
-        alternative = f", or let some such rows be set aside: --LoadTripdata-max-bad-rows N{allowed}"
+        alternative = (
+            f", or let some such rows be set aside: --LoadTripdata-max-bad-rows N{allowed}, or --max-bad-rows N of"
+            " `pipeline load`"
+        )
         if hides_others or not self._release.dataset.is_monthly:
             alternative = ""
         raise bad_row_error(self._release.label, row.line_number, invalid.detail + further, "loaded", alternative)
