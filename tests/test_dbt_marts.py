@@ -104,13 +104,17 @@ def test_odd_values_that_are_loaded_are_unknown_and_counted(
 
     build_models(database, tmp_path / "dbt")
 
-    assert execute(database, "SELECT count(*), count(vendorid), count(fare_amount) FROM fact_trips") == [(7, 5, 6)]
+    assert execute(database, "SELECT count(*), count(vendorid), count(fare_amount) FROM fact_trips") == [(6, 4, 5)]
     paid = "SELECT payment_type_description FROM fact_trips WHERE payment_type = 77"
     assert execute(database, paid) == [("Unknown",)]
     reasons = "SELECT exclusion_reason, count(*) FROM excluded_trips GROUP BY 1 ORDER BY 1"
-    assert execute(database, reasons) == [("unknown pickup time", 2), ("unknown pickup zone", 1)]
-    checks = "SELECT trips, reported, unknown_pickup_times, unknown_vendors, unknown_amounts FROM file_quality"
-    assert execute(database, checks) == [(10, 7, 2, 2, 1)]
+    assert execute(database, reasons) == [
+        ("unknown dropoff zone", 1),
+        ("unknown pickup time", 2),
+        ("unknown pickup zone", 1),
+    ]
+    checks = "trips, reported, excluded, unknown_pickup_times, unknown_vendors, unknown_amounts"
+    assert execute(database, f"SELECT {checks} FROM file_quality") == [(10, 6, 4, 2, 2, 1)]
     build_models(database, tmp_path / "dbt", name="test")
     write_report(PostgresWarehouse(database, database.schema), "PostgreSQL", tmp_path / "page.html", "")
     assert "<td>1 (10.0" in (tmp_path / "page.html").read_text()
@@ -124,6 +128,7 @@ ODD_VALUES = [
     "lpep_pickup_datetime = '294276-01-01'",
     "fare_amount = 1.79e308",
     "payment_type = 77",
+    "dolocationid = '07'",
 ]
 
 INDEPENDENT_REVENUE = """

@@ -2,9 +2,10 @@
 {% macro trip_columns() %}
     {{ return([
         'tripid', 'filename', 'vendorid', 'ratecodeid', 'pickup_locationid', 'dropoff_locationid', 'pickup_zone_code',
-        'dropoff_zone_code', 'pickup_datetime', 'dropoff_datetime', 'store_and_fwd_flag', 'passenger_count', 'trip_distance', 'trip_type', 'fare_amount', 'extra',
-        'mta_tax', 'tip_amount', 'tolls_amount', 'ehail_fee', 'improvement_surcharge', 'total_amount',
-        'congestion_surcharge', 'airport_fee', 'cbd_congestion_fee', 'request_source', 'payment_type',
+        'dropoff_zone_code', 'pickup_datetime', 'dropoff_datetime', 'store_and_fwd_flag', 'passenger_count',
+        'trip_distance', 'trip_type', 'fare_amount', 'extra', 'mta_tax', 'tip_amount', 'tolls_amount', 'ehail_fee',
+        'improvement_surcharge', 'total_amount', 'congestion_surcharge', 'airport_fee', 'cbd_congestion_fee',
+        'request_source', 'payment_type',
     ]) }}
 {% endmacro %}
 
@@ -39,11 +40,19 @@
     {{ dbt.date_trunc('month', 'cast(' ~ day ~ ' as timestamp)') }} <> cast({{ dbt.concat(["left(right(" ~ filename ~ ", 11), 7)", "'-01'"]) }} as timestamp)
 {%- endmacro %}
 
-{#- What is unlikely in trips, as counts: of all of them, or of an hour's. -#}
+{#- What is unlikely in a trip, and counted in trips_by_hour and file_quality. -#}
+{% macro quality_checks() %}
+    {{ return({
+        'unknown_vendors': 'has_fares and vendorid is null',
+        'negative_fares': 'fare_amount < 0',
+        'unknown_amounts': 'has_fares and (fare_amount is null or total_amount is null)',
+        'zero_distances': 'trip_distance = 0',
+        'no_durations': 'has_no_duration',
+    }) }}
+{% endmacro %}
+
 {% macro quality_counts() -%}
-    count(case when has_fares and vendorid is null then 1 end) as unknown_vendors,
-        count(case when fare_amount < 0 then 1 end) as negative_fares,
-        count(case when has_fares and (fare_amount is null or total_amount is null) then 1 end) as unknown_amounts,
-        count(case when trip_distance = 0 then 1 end) as zero_distances,
-        count(case when has_no_duration then 1 end) as no_durations
+    {%- for name, condition in quality_checks().items() %}
+        count(case when {{ condition }} then 1 end) as {{ name }}{{ ',' if not loop.last }}
+    {%- endfor %}
 {%- endmacro %}

@@ -98,14 +98,15 @@ class Runs:
         """Returns the row of a run that this server did not start."""
         tasks = [task for task in summary.tasks if task.task.startswith(("Load", "Dbt", "Report"))] or summary.tasks
         names = sorted({f"{task.task} {task.dataset}".strip() for task in tasks})
-        count = len({(task.dataset, task.month) for task in tasks if task.month})
+        months = {(task.dataset, task.month) for task in tasks if task.month}
+        period = f", {len(months)} months" if len(months) > 1 else "".join(f" {month}" for _, month in months)
         writer = writer_of(self.logs.file(summary.id), summary)
         is_running = writer is Writer.RUNS_HERE or (writer is Writer.UNKNOWN and _may_run(summary))
         return {
             "id": summary.id,
             "log": summary.id,
             "pid": summary.pid,
-            "title": f"{', '.join(names[:3]) or 'nothing done'}{f', {count} months' if count > 1 else ''}",
+            "title": f"{', '.join(names[:3]) or 'nothing done'}{period}",
             "started": summary.started,
             "ended": "" if is_running else summary.latest,
             "status": "running" if is_running else summary.status,

@@ -2,7 +2,7 @@
 -- depends_on: {{ ref('changed_files') }}
 -- depends_on: {{ ref('fact_trips') }}
 {# What was found in the trips that the marts hold is in trips_by_hour; only the others are looked at here. #}
-{%- set counts = ['unknown_vendors', 'negative_fares', 'unknown_amounts', 'zero_distances', 'no_durations'] %}
+{%- set counts = quality_checks().keys() | list %}
 
 with loaded as (
     {%- for facts in [true, false] if services(facts=facts) %}

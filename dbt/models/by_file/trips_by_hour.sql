@@ -57,9 +57,5 @@ select
     trips_with_distance,
     trip_duration_minutes,
     trips_with_duration,
-    unknown_vendors,
-    negative_fares,
-    unknown_amounts,
-    zero_distances,
-    no_durations
+    {{ quality_checks().keys() | join(', ') }}
 from hours

@@ -322,7 +322,7 @@ function schedulesView(found) {
 }
 
 function alertsView(found) {
-  if (!found.alerts.length) return [h("h2", {}, "Alerts"), h("p", { class: "muted" }, "There are no open failures, and all alerts have been delivered.")];
+  if (!found.alerts.length) return [h("h2", {}, "Alerts"), h("p", { class: "muted" }, "There are no open alerts. Failures become alerts if a receiver is configured (docs/alerts.md); Runs lists every failure.")];
   return [h("h2", {}, "Alerts"), h("table", { class: "wide" },
     h("thead", {}, h("tr", {}, ...["Status", "Task", "Since", "Not delivered to", "What happened"].map((name) => h("th", {}, name)))),
     h("tbody", {}, ...found.alerts.map((each) => h("tr", {},
