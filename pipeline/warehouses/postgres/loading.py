@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import logging
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 import psycopg2
@@ -109,11 +109,13 @@ def _load_month(control: Connection, watch: Watch, job: LoadJob, tables: Release
                 streams = [stack.enter_context(watch.connect(**_STREAM_SESSION)) for _ in range(count)]
                 copier = RowCopier(release, tables.loading, streams, bad_rows)
                 copier.run(job.rows_expected, progress)
+            entry = _entry(job, release, copier, started_at)  # before locks are taken, as it checksums the whole file
             with control, control.cursor() as cursor:
                 _delete_load(cursor, tables)
                 duplicates = partitions.publish_partition(cursor, tables)
                 bad_rows.quarantine(cursor, tables)
-                tables.execute(cursor, "record_load", asdict(_entry(job, release, copier, duplicates, started_at)))
+                entry = replace(entry, rows_loaded=entry.rows_loaded - duplicates, rows_duplicate=duplicates)
+                tables.execute(cursor, "record_load", asdict(entry))
     except BaseException:
         with contextlib.suppress(psycopg2.Error), control.cursor() as cursor:
             partitions.drop_loading_table(cursor, tables)
@@ -132,7 +134,7 @@ def _load_lookup(control: Connection, job: LoadJob, tables: ReleaseTables, progr
         tables.execute(cursor, "delete_rows")
         copier = RowCopier(release, tables.table, [control], none)
         copier.run(job.rows_expected, progress)
-        tables.execute(cursor, "record_load", asdict(_entry(job, release, copier, 0, started_at)))
+        tables.execute(cursor, "record_load", asdict(_entry(job, release, copier, started_at)))
 
 
 def _open(job: LoadJob) -> CsvRelease | ParquetRelease:
@@ -152,12 +154,9 @@ def _delete_load(cursor: Cursor, tables: ReleaseTables) -> bool:
 
 
 def _entry(
-    job: LoadJob,
-    release: CsvRelease | ParquetRelease,
-    copier: RowCopier,
-    duplicates: int,
-    started_at: datetime.datetime,
+    job: LoadJob, release: CsvRelease | ParquetRelease, copier: RowCopier, started_at: datetime.datetime
 ) -> LedgerEntry:
+    """Returns the marker of a load without duplicates."""
     return LedgerEntry(
         task_family=job.task_family,
         partition_key=job.release.key,
@@ -166,8 +165,8 @@ def _entry(
         source_bytes=release.bytes_read,
         source_sha256=release.sha256,
         rows_read=copier.rows_read,
-        rows_loaded=copier.rows_copied - duplicates,
-        rows_duplicate=duplicates,
+        rows_loaded=copier.rows_copied,
+        rows_duplicate=0,
         rows_rejected=copier.bad_rows.count,
         spec_version=job.release.dataset.version,
         started_at=started_at,
