@@ -18,6 +18,7 @@ from typing import Any
 from luigi.cmdline_parser import CmdlineParser
 from luigi.task_register import Register
 
+from pipeline.datasets import parse_month
 from pipeline.errors import nearest
 from pipeline.parameters import CountParameter
 
@@ -146,11 +147,10 @@ def _check_range(given: dict[str, str], tasks: list[str]) -> None:
         raise WrongCommandLine(f"--of {of}: {_no_task(of, tasks)}")
     if of and "of-params" in given:
         _check_of_params(of, given["of-params"])
-    if given.get("start") and given.get("start") == given.get("stop"):
-        raise WrongCommandLine(
-            f"--start {given['start']} --stop {given['stop']}: no month at all, as --stop is the month after the last",
-            EMPTY_RANGE,
-        )
+    with contextlib.suppress(KeyError, ValueError):  # Luigi reports what is not a month
+        if parse_month(given["start"]) >= parse_month(given["stop"]):
+            span = f"--start {given['start']} --stop {given['stop']}"
+            raise WrongCommandLine(f"{span}: no month at all, as --stop is the month after the last", EMPTY_RANGE)
 
 
 def _check_of_params(of: str, text: str) -> None:

@@ -146,7 +146,7 @@ def _check_misspelled(name: str, families: Mapping[str, str]) -> None:
 
 
 def check_sections() -> None:
-    """Rejects unknown sections that resemble a known one, and unknown parameters of tasks.
+    """Rejects unknown sections that resemble a known one, and unknown keys in the sections of settings and of tasks.
 
     Ignores other unknown sections, because a file may also be used by other projects.
 
@@ -158,11 +158,13 @@ def check_sections() -> None:
             hint = nearest(section, filter(_is_pipeline_section, families), "did you mean [{}]?")
             if hint and section not in _LUIGI_SECTIONS:
                 raise PipelineError(f"there is no section [{section}]; {hint}")
-        elif _is_pipeline_section(section) and not issubclass(Register.get_task_cls(section), luigi.Config):
+        elif _is_pipeline_section(section):
             known = _setting_names(section)
             for key in config.options(section):
                 if key.replace("-", "_") not in known and key not in config.defaults():
-                    raise PipelineError(f"[{section}]: the task has no parameter '{key}'; it has: {', '.join(known)}")
+                    kind = "setting" if issubclass(Register.get_task_cls(section), luigi.Config) else "parameter"
+                    hint = nearest(key, known, "did you mean {}?") or f"it has: {', '.join(known)}"
+                    raise PipelineError(f"[{section}] has no {kind} '{key}'; {hint}")
 
 
 def _is_pipeline_section(family: str) -> bool:

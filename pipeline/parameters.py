@@ -90,5 +90,5 @@ class SourceParameter(luigi.ChoiceParameter[str]):
             choices=["", MIRROR, TLC],
             default="",
             significant=False,
-            description="the source, mirror or tlc; empty: [source] prefer, or else by the month",
         )
+        self.description = f"the only source to try: {MIRROR} or {TLC} (default: [source] prefer, or else by the month)"

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import luigi
-import luigi.configuration
 
 from pipeline.datasets import Release
 from pipeline.datasets.spec import MIRROR, TLC
@@ -38,11 +37,7 @@ class Section(luigi.Config):
     def get_param_values(
         cls, params: list[tuple[str, luigi.Parameter[Any]]], args: Any, kwargs: Any
     ) -> list[tuple[str, Any]]:
-        section, known = cls.get_task_family(), [name for name, _ in params]
-        config = luigi.configuration.get_config()
-        given = set(config.options(section)) - config.defaults().keys() if config.has_section(section) else set()
-        if unknown := sorted(key for key in given if key.replace("-", "_") not in known):
-            raise PipelineError(f"[{section}] has no setting '{unknown[0]}'; it has: {', '.join(known)}")
+        section = cls.get_task_family()
         try:
             return list(super().get_param_values(params, args, kwargs))
         except configparser.InterpolationError as error:
@@ -253,7 +248,7 @@ class UiSettings(Section, section="ui"):
     address: str = luigi.Parameter(
         default="127.0.0.1", description="the address to listen on; Luigi has no authentication"
     )
-    port: int = luigi.IntParameter(default=8082, description="the port to listen on")
+    port: int = CountParameter(least=1, default=8082, description="the port to listen on")
     expose: bool = FlagParameter(
         default=False,
         description="allow an address that other machines can reach",

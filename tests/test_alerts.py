@@ -235,9 +235,9 @@ def test_killed_worker_is_told_by_its_parent(tmp_path: Path, told: Receivers) ->
 def test_wrong_setting_is_told_in_one_line(
     database: PostgresDatabase, mirror: Path, tmp_path: Path, told: Receivers
 ) -> None:
-    environment = settings(tmp_path, database, mirror) | {"PIPELINE__ALERTS__WEBHOK_URL": told.webhook_url}
+    environment = settings(tmp_path, database, mirror) | {"PIPELINE__ALERTS__GATHER_MINUTES": "soon"}
     done = run_command("luigi", "--module", "pipeline", *LOAD, **environment)
 
     assert done.returncode == 0
     (line,) = [line for line in done.stderr.splitlines() if "ERROR: " in line]
-    assert "[alerts] has no setting 'webhok_url'; it has: webhook_url" in line and "s3cr3t" not in line
+    assert "[alerts] gather_minutes: 'soon' is not a number from 0 on" in line

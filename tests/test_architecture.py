@@ -52,7 +52,7 @@ ALLOWED = {
     "monitoring": {"tasks", "settings", "extract", "datasets"},
     "worker": {"monitoring"},
     "configuration": {"worker", "monitoring", "tasks"},
-    "command_line": {"parameters"},
+    "command_line": {"parameters", "datasets"},
     "schedule": {"settings", "datasets"},
     "ui": {"monitoring", "schedule", "report", "transform", "warehouses", "settings", "datasets", "tasks"},
     "commands": {

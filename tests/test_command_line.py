@@ -30,6 +30,7 @@ RANGE = ("RangeMonthly", "--of", "LoadTripdata", "--of-params", '{"taxi":"green"
         ((*RANGE[:-1], '{"taxii":"green"}'), "LoadTripdata has no parameter taxii; did you mean taxi?", 2),
         ((*RANGE[:-1], "{taxi:green}"), """--of-params {taxi:green}: not JSON such as '{"taxi":"green"}'""", 40),
         ((*RANGE, "--start", "2019-01", "--stop", "2019-01"), "no month at all", 35),
+        ((*RANGE, "--start", "2019-10", "--stop", "2019-09"), "no month at all", 35),
     ],
 )
 def test_mistake_is_told_in_one_line(tmp_path: Path, arguments: tuple[str, ...], said: str, code: int) -> None:

@@ -208,7 +208,11 @@ def test_variables_of_services_that_run_builds_are_no_settings(pipeline: Run) ->
     ("text", "said"),
     [
         ("[postgress]\ndsn = x\n", "there is no section [postgress]; did you mean [postgres]?"),
-        ("[LoadTripdata]\nmax_bad_row = 3\n", "[LoadTripdata]: the task has no parameter 'max_bad_row'; it has: taxi,"),
+        (
+            "[LoadTripdata]\nmax_bad_row = 3\n",
+            "[LoadTripdata] has no parameter 'max_bad_row'; did you mean max_bad_rows?",
+        ),
+        ("[alerts]\nwebhok_url = x\n", "[alerts] has no setting 'webhok_url'; did you mean webhook_url?"),
         ("no section\n", "a configuration file cannot be read: File contains no section headers. file: 'luigi.cfg'"),
     ],
 )

@@ -18,6 +18,7 @@ from pipeline.commands.tasks import example
 from pipeline.datasets import dataset_named
 from pipeline.datasets.month_range import Months
 from pipeline.errors import PipelineError
+from pipeline.extract.locations import RELEASE_MIRROR
 from pipeline.sample import write_zones
 from pipeline.tasks.load_request import LoadRequest
 from pipeline.warehouses.postgres.connection import PostgresDatabase
@@ -49,7 +50,7 @@ def test_what_are_no_months_is_refused(text: str) -> None:
 def test_range_is_cut_to_what_is_published_so_far() -> None:
     green, today = dataset_named("green"), datetime.datetime.now(datetime.UTC).date()
     assert Months.parse(f"{today.year}").published(green).last == today.replace(day=1)
-    with pytest.raises(PipelineError, match="green is published for"):
+    with pytest.raises(PipelineError, match=r"1999-01\.\.1999-12 of green cannot be loaded, only 2014-01 onwards"):
         Months.parse("1999").published(green)
     with pytest.raises(PipelineError, match="is in the future"):
         Months.parse(f"{today.year + 1}").until_now()
@@ -115,6 +116,20 @@ def test_source_of_ones_own_is_asked_for_all_months_and_can_be_named(
     assert "green 2014-02 does not exist at" in missing.stderr
 
 
+@pytest.mark.parametrize(
+    ("month", "reason"),
+    [
+        ("2010-12", "2010-12 of yellow cannot be loaded, only 2011-01 onwards (the files of 2009 and 2010 have other"),
+        ("2199-01", "2199-01 is in the future"),
+    ],
+)
+def test_month_that_no_publisher_has_is_not_tried(pipeline: Run, tmp_path: Path, month: str, reason: str) -> None:
+    refused = pipeline("load", "yellow", month, "--source-base-url", RELEASE_MIRROR)
+    assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
+    assert refused.stderr.startswith(f"pipeline: {reason}")
+    assert not (tmp_path / "data" / "logs").exists()
+
+
 def test_malformed_rows_are_set_aside_by_the_same_command(
     pipeline: Run, database: PostgresDatabase, mirror: Path
 ) -> None:
@@ -122,6 +137,8 @@ def test_malformed_rows_are_set_aside_by_the_same_command(
         b"\r\n".join([HEADER, *trips(10), trip(11, fare_amount="free")])
     )
     assert pipeline("load", "green", "2019-01").returncode == 30
+    environment = {"PIPELINE__LOADTRIPDATA__MAX_BAD_ROWS": "1"}
+    assert pipeline("load", "green", "2019-01", "--max-bad-rows", "0", **environment).returncode == 30
     assert pipeline("load", "green", "2019-01", "--max-bad-rows", "1").returncode == 0
     assert execute(database, "SELECT rows_loaded, rows_rejected FROM load_ledger") == [(10, 1)]
 

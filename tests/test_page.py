@@ -262,6 +262,7 @@ def test_token_is_its_owners_and_stays_the_same(ui: CentralScheduler, token: dic
         ({"action": "load", "dataset": "green", "month": "2019-01", "taxi": "x"}, "taxi: there is no such field"),
         ({"action": "backfill", "dataset": "green", "start": "2019-02", "stop": "2019-01"}, "stop: the last month"),
         ({"action": "backfill", "dataset": "green", "start": "2019-01", "stop": "2019-02", "workers": True}, "workers"),
+        ({"action": "load", "dataset": "green", "month": "2199-01"}, "month: 2199-01 is in the future"),
         ([], "the body is not a JSON object"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import requests
 from central import CentralScheduler, central_scheduler, free_port
 from conftest import Run, execute, settings
 
+from pipeline.ui.guard import new_guard
 from pipeline.warehouses.postgres.connection import PostgresDatabase
 
 LOAD = ("LoadTripdata", "--taxi", "green", "--month", "2019-01")
@@ -58,6 +60,28 @@ def test_sigterm_saves_what_it_knows_for_the_next_start(luigi: Run, ui: CentralS
     with central_scheduler(ui.settings) as again:
         assert {task["name"] for task in again.tasks("DONE").values()} == {"ExtractTripdata", "LoadTripdata"}
         assert "LoadTripdata" in requests.get(f"{again.url}history", timeout=10).text
+
+
+def test_storage_root_that_is_removed_as_it_serves_is_begun_again(
+    luigi: Run, ui: CentralScheduler, tmp_path: Path
+) -> None:
+    shutil.rmtree(tmp_path / "data")
+    luigi(*LOAD, **ui.environment)
+    assert "LoadTripdata" in requests.get(f"{ui.url}history", timeout=10).text
+
+    shutil.rmtree(tmp_path / "data")
+    ui.process.terminate()
+    output, _ = ui.process.communicate(timeout=20)
+    assert (ui.process.returncode, output) == (0, "")
+
+
+def test_token_is_kept_in_a_private_file_and_written_again_if_that_is_removed(tmp_path: Path) -> None:
+    guard = new_guard("127.0.0.1", False, [], tmp_path / "ui")
+    shutil.rmtree(tmp_path / "ui")
+    guard.save_token()
+
+    assert guard.token_file.stat().st_mode & 0o777 == 0o600
+    assert new_guard("127.0.0.1", False, [], tmp_path / "ui") == guard
 
 
 def test_history_can_be_in_postgresql(luigi: Run, tmp_path: Path, database: PostgresDatabase, mirror: Path) -> None:

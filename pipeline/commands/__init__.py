@@ -116,11 +116,16 @@ def one_of(names: Iterable[str]) -> str:
     return f"{', '.join(others)} or {last}"
 
 
+def not_negative(text: str, least: int = 0) -> int:
+    """Parses a whole number that is not negative."""
+    if not text.isascii() or not text.isdigit() or int(text) < least:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from {least} on")
+    return int(text)
+
+
 def positive(text: str) -> int:
     """Parses a positive whole number."""
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from 1 on")
-    return int(text)
+    return not_negative(text, least=1)
 
 
 def _months(text: str) -> Months:

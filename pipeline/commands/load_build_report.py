@@ -17,6 +17,7 @@ from pipeline.commands import (
     add_months,
     add_warehouses,
     check_months,
+    not_negative,
     positive,
     run_luigi,
 )
@@ -24,7 +25,7 @@ from pipeline.datasets import Dataset, all_datasets, dataset_named
 from pipeline.datasets.month_range import Months
 from pipeline.settings import SourceSettings, StorageSettings
 from pipeline.tasks.base import WAREHOUSE_CHOICES
-from pipeline.tasks.load_request import LoadRequest
+from pipeline.tasks.load_request import LoadRequest, months_at_source
 
 
 def add_commands(commands: Commands) -> None:
@@ -55,8 +56,7 @@ def add_commands(commands: Commands) -> None:
     )
     command.add_argument(
         "--max-bad-rows",
-        type=positive,
-        default=0,
+        type=not_negative,
         metavar="N",
         help="malformed rows to set aside before a month fails",
     )
@@ -74,7 +74,7 @@ def _load(arguments: argparse.Namespace) -> int:
     a, dataset = arguments, dataset_named(arguments.dataset)
     check_months("pipeline load", dataset, a.months)
     urls = {"base_url": a.source_base_url, "tlc_base_url": a.source_tlc_base_url}
-    months = _wanted_months(dataset, a.months, {name: url for name, url in urls.items() if url})
+    months = _months_to_load(dataset, a.months, {name: url for name, url in urls.items() if url})
     requests = [
         LoadRequest(dataset, months, name, a.workers, a.force, a.source, max_bad_rows=a.max_bad_rows, **urls)
         for name in WAREHOUSE_CHOICES[a.warehouse]
@@ -84,22 +84,16 @@ def _load(arguments: argparse.Namespace) -> int:
     return max(run_luigi(request.arguments()) for request in requests)
 
 
-def _wanted_months(dataset: Dataset, months: Months | None, urls: dict[str, Any]) -> Months | None:
-    """Returns the months to load: those that the publisher may have, or for another source those that have begun.
-
-    Prints a message if it omits months. Does not check a single month; its task reports if it is not available.
+def _months_to_load(dataset: Dataset, months: Months | None, urls: dict[str, Any]) -> Months | None:
+    """Returns those of the months that a source may have; prints a message if it omits others.
 
     :raises PipelineError: if no month is left.
     """
-    if months is None or months.is_one:
-        return months
-    settings = SourceSettings(**urls)
-    if settings.are_publishers():
-        found, why = months.published(dataset), "published"
-    else:
-        found, why = months.until_now(), "past or present"
+    if months is None:
+        return None
+    found = months_at_source(dataset, months, SourceSettings(**urls))
     if found != months:
-        print(f"{dataset.name}: of {months}, {found} is {why}; the rest is left out", file=sys.stderr)
+        print(f"{dataset.name}: of {months}, only {found} can be at the source", file=sys.stderr)
     return found
 
 

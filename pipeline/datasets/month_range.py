@@ -71,14 +71,15 @@ class Months:
         return Months(self.first, min(self.last, now))
 
     def published(self, dataset: Dataset) -> Months:
-        """Returns the months that the publisher may have.
+        """Returns the months that a publisher may have and that can be loaded.
 
         :raises PipelineError: if there are none.
         """
         first = max(self.first, dataset.first_month or self.first)
         last = min(self.last, dataset.last_month or self.last)
         if last < first:
-            raise PipelineError(f"{dataset.name} is published for {dataset.published_months()} only, not for {self}")
+            reason = "".join(f" ({source.before})" for source in dataset.sources if source.before)
+            raise PipelineError(f"{self} of {dataset.name} cannot be loaded, only {dataset.published_months()}{reason}")
         return Months(first, last).until_now()
 
 

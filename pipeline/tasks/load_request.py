@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 from pipeline.datasets import Dataset, format_month
 from pipeline.datasets.month_range import Months
+from pipeline.settings import SourceSettings
 from pipeline.tasks.load import load_task
 
 
 @dataclass(frozen=True)
 class LoadRequest:
-    """What to load into a warehouse, and how. An empty `base_url` or `tlc_base_url` means the configured one."""
+    """What to load into a warehouse, and how. What is empty or None is as configured."""
 
     dataset: Dataset
     months: Months | None
@@ -21,7 +22,7 @@ class LoadRequest:
     force: bool = False
     source: str = ""
     base_url: str = ""
-    max_bad_rows: int = 0
+    max_bad_rows: int | None = None
     tlc_base_url: str = ""
 
     @property
@@ -44,9 +45,17 @@ class LoadRequest:
         return ["RangeMonthly", "--of", self.task, "--of-params", of_params, *span, *common]
 
     def parameters(self) -> dict[str, object]:
-        """Returns the parameters of the task that differ from their defaults."""
-        known = {"source": self.source, "max_bad_rows": self.max_bad_rows, "force": self.force}
-        return {name: value for name, value in known.items() if value}
+        """Returns the parameters of the task that are given."""
+        known = {"source": self.source or None, "max_bad_rows": self.max_bad_rows, "force": self.force or None}
+        return {name: value for name, value in known.items() if value is not None}
+
+
+def months_at_source(dataset: Dataset, months: Months, settings: SourceSettings) -> Months:
+    """Returns those of the months that the publishers have, or for a mirror of one's own those that have begun.
+
+    :raises PipelineError: if there are none.
+    """
+    return months.published(dataset) if settings.are_publishers() else months.until_now()
 
 
 def _option(name: str, value: object) -> list[str]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import logging
 import signal
 import socket
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import luigi.server
@@ -32,7 +34,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", sqlalchemy.exc.SADeprecationWarning)
     from luigi.db_task_history import Base, DbTaskHistory
 
-_PRUNE_MILLISECONDS = 60_000
+_MINUTE = 60_000  # in milliseconds
 
 
 class Application(tornado.web.Application):
@@ -83,19 +85,20 @@ def serve(address: str, port: int, settings: UiSettings, on_listening: Callable[
     except OSError as error:
         raise PipelineError(f"{address}:{port}: {error.strerror}; choose another with --port or --address") from None
     loop = IOLoop.current()
-    PeriodicCallback(scheduler.prune, _PRUNE_MILLISECONDS).start()
+    PeriodicCallback(scheduler.prune, _MINUTE).start()
+    PeriodicCallback(guard.save_token, _MINUTE).start()
     for name in (signal.SIGINT, signal.SIGTERM, signal.SIGQUIT):
         signal.signal(name, lambda *_: loop.add_callback_from_signal(loop.stop))
     loop.add_callback(on_listening)
     try:
         loop.start()
     finally:
+        settings.folder().mkdir(parents=True, exist_ok=True)
         scheduler.dump()
 
 
 def _load_scheduler(settings: UiSettings) -> Scheduler:
     folder = settings.folder()
-    folder.mkdir(parents=True, exist_ok=True)
     scheduler = Scheduler(
         task_history_impl=TaskHistory(settings.history or f"sqlite:///{folder / 'history.sqlite'}"),
         state_path=str(folder / "state.pickle"),
@@ -110,20 +113,36 @@ def _load_scheduler(settings: UiSettings) -> Scheduler:
 class TaskHistory(DbTaskHistory):
     """Records the start and end of every task in the tables of Luigi's own class, which Luigi's pages read.
 
-    Replaces Luigi's constructor, which migrates tables of Luigi 2 with statements that SQLAlchemy 2 rejects.
+    Replaces Luigi's constructor, which migrates tables of Luigi 2 with statements that SQLAlchemy 2 rejects. Begins
+    another file if its own is removed, as with the storage root.
 
     :raises PipelineError: if the database cannot be used.
     """
 
     def __init__(self, url: str) -> None:
         try:
-            self.engine = sqlalchemy.create_engine(_with_psycopg2(url), pool_pre_ping=True)
-            Base.metadata.create_all(self.engine)
+            parsed = _with_psycopg2(url)
+            self.engine = sqlalchemy.create_engine(parsed, pool_pre_ping=True)
+            self._file = Path(parsed.database) if parsed.drivername == "sqlite" and parsed.database else None
+            self._create_tables()
         except (sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
             reason = str(getattr(error, "orig", error)).strip().splitlines()[0]
             raise PipelineError(f"[ui] history: {reason}; give a SQLAlchemy URL, or none for a file") from None
         self.session_factory = sqlalchemy.orm.sessionmaker(bind=self.engine, expire_on_commit=False)
         self.tasks: dict[str, Any] = {}
+
+    def _create_tables(self) -> None:
+        if self._file:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+        Base.metadata.create_all(self.engine)
+
+    @contextlib.contextmanager
+    def _session(self, session: Any = None) -> Iterator[Any]:
+        if self._file and not self._file.exists():
+            self.engine.dispose()  # its connections are those of the removed file
+            self._create_tables()
+        with super()._session(session) as found:
+            yield found
 
 
 def _with_psycopg2(url: str) -> sqlalchemy.URL:

@@ -25,6 +25,7 @@ class Guard:
     """
 
     token: str
+    token_file: Path
     hosts: frozenset[str]
     exposed: bool
 
@@ -41,6 +42,14 @@ class Guard:
         """Returns whether the request contains the token."""
         given = request.headers.get("Authorization", "").removeprefix("Bearer ").strip()
         return hmac.compare_digest(given.encode(), self.token.encode())
+
+    def save_token(self) -> None:
+        """Writes the token to its file, readable by this user alone, unless there is one."""
+        if not self.token_file.exists():
+            self.token_file.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self.token_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            with os.fdopen(descriptor, "w") as created:
+                created.write(self.token + "\n")
 
     def may_show_token(self, request: HTTPServerRequest) -> bool:
         """Returns whether the request comes from this machine, and not through a proxy."""
@@ -69,20 +78,14 @@ class Guard:
 def new_guard(address: str, exposed: bool, hosts: list[str], folder: Path) -> Guard:
     """Returns the guard of a server that listens on `address`; keeps the token in a private file in `folder`."""
     own = {address, socket.gethostname(), socket.getfqdn()} if exposed else {address}
-    return Guard(_token(folder / "token"), frozenset(name.lower() for name in [*own, *hosts]), exposed)
-
-
-def _token(file: Path) -> str:
-    try:
-        if token := file.read_text().strip():
-            return token
-    except FileNotFoundError:
-        pass
-    file.unlink(missing_ok=True)
-    token = secrets.token_urlsafe(24)
-    with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as created:
-        created.write(token + "\n")
-    return token
+    file = folder / "token"
+    known = file.read_text().strip() if file.exists() else ""
+    if not known:
+        file.unlink(missing_ok=True)
+    names = frozenset(name.lower() for name in [*own, *hosts])
+    guard = Guard(known or secrets.token_urlsafe(24), file, names, exposed)
+    guard.save_token()
+    return guard
 
 
 def _host_name(host: str) -> str:

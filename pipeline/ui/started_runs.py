@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import subprocess
 import sys
@@ -10,12 +11,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import IO, Any
 
-from pipeline.datasets import Dataset, all_datasets, dataset_named, format_month, monthly_names, parse_month
+from pipeline.datasets import Dataset, all_datasets, dataset_named, monthly_names, parse_month
 from pipeline.datasets.month_range import Months
 from pipeline.errors import PipelineError
 from pipeline.monitoring.run_logs import now
 from pipeline.settings import SourceSettings
-from pipeline.tasks.load_request import LoadRequest
+from pipeline.tasks.load_request import LoadRequest, months_at_source
 from pipeline.warehouses import WAREHOUSES, warehouse_info
 
 _MAX_OUTPUT_LENGTH = 200_000
@@ -100,7 +101,7 @@ def command_of(request: Mapping[str, Any]) -> tuple[str, list[str]]:
         months, workers = _range(request, dataset), _workers(request)
         title = f"Backfill {dataset.name} {str(months).replace('..', ' to ')} into {place}"
         return title, LoadRequest(dataset, months, warehouse, workers).arguments()
-    month = _month(request, "month", dataset) if dataset.is_monthly else None
+    month = _one_month(request, dataset) if dataset.is_monthly else None
     what = f"{dataset.name} {month}" if month else dataset.name
     if action == "pipeline":
         task = ["TripdataPipeline", "--taxi", dataset.name, "--month", str(month)]
@@ -117,20 +118,29 @@ def _choice(request: Mapping[str, Any], name: str, choices: list[str]) -> str:
 
 
 def _range(request: Mapping[str, Any], dataset: Dataset) -> Months:
-    first, last = _month(request, "start", dataset).first, _month(request, "stop", dataset).last
+    first, last = _month(request, "start"), _month(request, "stop")
     if last < first:
         raise PipelineError("stop: the last month comes before the first")
-    return Months(first, last)
+    return _at_source(dataset, "start", Months(first, last))
 
 
-def _month(request: Mapping[str, Any], name: str, dataset: Dataset) -> Months:
+def _one_month(request: Mapping[str, Any], dataset: Dataset) -> Months:
+    month = _month(request, "month")
+    return _at_source(dataset, "month", Months(month, month))
+
+
+def _month(request: Mapping[str, Any], name: str) -> datetime.date:
     try:
-        month = parse_month(str(request.get(name, "")))
+        return parse_month(str(request.get(name, "")))
     except ValueError as error:
         raise PipelineError(f"{name}: {error}") from None
-    if dataset.first_month and month < dataset.first_month and SourceSettings().are_publishers():
-        raise PipelineError(f"{name}: {dataset.name} begins with {format_month(dataset.first_month)}")
-    return Months(month, month)
+
+
+def _at_source(dataset: Dataset, name: str, months: Months) -> Months:
+    try:
+        return months_at_source(dataset, months, SourceSettings())
+    except PipelineError as error:
+        raise PipelineError(f"{name}: {error}") from None
 
 
 def _workers(request: Mapping[str, Any]) -> int:
