@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg2
 import pytest
-from forked import ForkedProcess
+from forked import ForkedProcess, share_origin
 from gcp import Emulators, GoogleCloud, emulators, new_google_cloud
 from http_source import HttpSource, http_source
 
@@ -28,12 +28,14 @@ from pipeline.extract import extract_release, extracted_file
 from pipeline.extract.download import HttpOptions, download
 from pipeline.extract.locations import locations
 from pipeline.extract.partial_download import PartialDownload
+from pipeline.files import locked
 from pipeline.progress import silent
 from pipeline.sample import write_month
 from pipeline.warehouses import LoadJob
 from pipeline.warehouses.bigquery.resources import create_resources
 from pipeline.warehouses.postgres.connection import PostgresDatabase
 from pipeline.warehouses.postgres.embedded import ensure_running, stop
+from pipeline.warehouses.postgres.embedded_programs import program
 from pipeline.warehouses.postgres.embedded_server import EmbeddedServer
 
 if TYPE_CHECKING:
@@ -61,6 +63,12 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 def pytest_xdist_auto_num_workers() -> int:
     """One process more than there are cores, as tests wait for a third of their time; each needs half a gigabyte."""
     return min(os.cpu_count() or 1, 7) + 1
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Starts what commands are forked from while the tests are collected, once for all workers."""
+    if "PYTEST_XDIST_WORKER" not in os.environ and not config.option.collectonly:
+        share_origin()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -96,10 +104,16 @@ def database(request: pytest.FixtureRequest, server: str) -> Iterator[PostgresDa
 
 
 @pytest.fixture(scope="session")
-def parsed_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The file, of all workers, with what dbt has parsed of the project; there once it has."""
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A temporary folder that all workers share."""
     folder = tmp_path_factory.getbasetemp()
-    return (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "postgres.partial_parse.msgpack"
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+
+@pytest.fixture(scope="session")
+def parsed_project(shared_folder: Path) -> Path:
+    """The file that the first worker to parse the dbt project writes its partial parse to, for all workers."""
+    return shared_folder / "postgres.partial_parse.msgpack"
 
 
 @pytest.fixture
@@ -136,21 +150,35 @@ def keep_parsed(folder: Path, parsed_project: Path) -> None:
 
 
 @pytest.fixture(scope="session")
-def template(server: str, parsed_project: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """The name of a database with the zones and two golden months of green, of which the models are built."""
+def template(server: str, shared_folder: Path, parsed_project: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The name of a database with the zones and two golden months of green, of which the models are built.
+
+    One worker builds it; the others restore its dump.
+    """
+    dump = shared_folder / "built.sql"
+    with locked(dump):
+        if not dump.exists():
+            _dump_built_models(server, dump, parsed_project, tmp_path_factory.mktemp("template"))
+    _execute_alone(server, "CREATE DATABASE built TEMPLATE template0")
+    target = server.replace("/postgres?", "/built?")
+    subprocess.run([program("psql"), "-qXf", dump, "-v", "ON_ERROR_STOP=1", target], check=True, capture_output=True)
+    return "built"
+
+
+def _dump_built_models(server: str, dump: Path, parsed_project: Path, folder: Path) -> None:
     from golden_releases import write_golden_releases  # which imports this module, as do the others
     from models import build_models, load_release
     from trips import FEBRUARY
 
-    folder = tmp_path_factory.mktemp("template")
     write_golden_releases(folder)
     with new_models_database(server) as database:
         for dataset, month in (("zones", JANUARY), ("green", JANUARY), ("green", FEBRUARY)):
             load_release(database, folder, folder, dataset, month)
         build_models(database, folder / "dbt")
         keep_parsed(folder / "dbt", parsed_project)
-        _execute_alone(server, "CREATE DATABASE built TEMPLATE models")
-    return "built"
+        part = dump.with_suffix(".part")
+        subprocess.run([program("pg_dump"), "-f", part, database.dsn], check=True)
+        part.replace(dump)
 
 
 @pytest.fixture

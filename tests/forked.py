@@ -41,6 +41,7 @@ _LIBRARIES = (
 )
 _READ_BY_PYTHON = ("PYTHON", "LANG", "LC_")  # the variables that it reads before it runs a program
 _MODULES = "PYTHONPATH"  # of which the one that can be read later
+_SHARED = "TESTS_FORK_FROM"
 
 
 class _Order(NamedTuple):
@@ -136,7 +137,17 @@ class _Origin(NamedTuple):
 
 @functools.cache
 def _origin() -> _Origin:
-    """Starts it; it ends with this process."""
+    if given := os.environ.get(_SHARED):
+        return _Origin(*json.loads(given))
+    return _start_origin()
+
+
+def share_origin() -> None:
+    """Starts what processes are forked from for this process and those that it starts. It ends with this process."""
+    os.environ[_SHARED] = json.dumps(_start_origin())
+
+
+def _start_origin() -> _Origin:
     folder = tempfile.TemporaryDirectory(prefix="pipeline-test-")
     atexit.register(folder.cleanup)
     origin = _Origin(f"{folder.name}/socket", _read_by_python(os.environ))
