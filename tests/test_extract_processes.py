@@ -78,15 +78,10 @@ needs_proc_locks = pytest.mark.skipif(
 
 
 @needs_proc_locks
-def test_two_concurrent_processes_download_a_file_once(
-    release_site: HttpSource, tmp_path: Path, release: bytes
-) -> None:
+def test_concurrent_processes_download_a_file_once(release_site: HttpSource, tmp_path: Path, release: bytes) -> None:
     release_site.faults = [Fault(hold=True)]
 
-    with (
-        started_extraction(release_site, tmp_path) as one,
-        started_extraction(release_site, tmp_path) as other,
-    ):
+    with started_extraction(release_site, tmp_path) as one, started_extraction(release_site, tmp_path) as other:
         eventually(lambda: waits_for_lock(one) or waits_for_lock(other) or len(release_site.requests) > 1)
         release_site.gate.set()
         assert (one.wait(20), other.wait(20)) == (0, 0)
@@ -99,10 +94,7 @@ def test_two_concurrent_processes_download_a_file_once(
 def test_lock_of_a_killed_process_is_released(release_site: HttpSource, tmp_path: Path) -> None:
     release_site.faults = [Fault(hold=True)]
 
-    with (
-        started_extraction(release_site, tmp_path) as killed,
-        started_extraction(release_site, tmp_path) as waiting,
-    ):
+    with started_extraction(release_site, tmp_path) as killed, started_extraction(release_site, tmp_path) as waiting:
         eventually(lambda: waits_for_lock(killed) or waits_for_lock(waiting))
         if waits_for_lock(killed):
             killed, waiting = waiting, killed
@@ -150,16 +142,10 @@ def test_after_a_kill_at_any_step_file_and_facts_agree_and_the_next_run_succeeds
     release_site: HttpSource, green: Dataset, tmp_path: Path, release: bytes
 ) -> None:
     file, old = tmp_path / "raw" / PATH, write_month(green, JANUARY, 50, tmp_path / "old").read_bytes()
+    places = locations(JANUARY_GREEN, release_site.url)
 
     def extract(replace: bool = True) -> ExtractedFile:
-        return extract_release(
-            JANUARY_GREEN,
-            locations(JANUARY_GREEN, release_site.url),
-            file.parents[1],
-            IMPATIENT,
-            silent,
-            replace=replace,
-        )
+        return extract_release(JANUARY_GREEN, places, file.parents[1], IMPATIENT, silent, replace=replace)
 
     for step in range(1, 100):
         release_site.files[f"/{PATH}"], release_site.etag = old, '"old"'
