@@ -37,7 +37,7 @@ def environment(tmp_path: Path, database: PostgresDatabase, mirror: Path) -> dic
 
 @pytest.fixture
 def last_catch_up(tmp_path: Path) -> Path:
-    """The file with the time at which the last catch-up with green began."""
+    """The file with the time at which the last successful catch-up with green began."""
     file = tmp_path / "data" / "schedule" / "green"
     file.parent.mkdir(parents=True)
     return file
