@@ -1,4 +1,4 @@
-"""A release site that fails on request: a real HTTP server on a free port, with faults for its next responses."""
+"""A release site with faults: a real HTTP server on a free port, whose responses a test can make fail."""
 
 from __future__ import annotations
 

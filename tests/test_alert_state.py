@@ -177,7 +177,7 @@ def test_hanging_mail_server_does_not_lock_the_state(tmp_path: Path, monkeypatch
     assert len(problems) == 1 and problems[0].startswith("e-mail: ")
 
 
-def test_two_processes_do_not_send_the_same_alert(tmp_path: Path, channel: Channel) -> None:
+def test_alert_is_not_sent_twice_by_concurrent_deliveries(tmp_path: Path, channel: Channel) -> None:
     alerts = state(tmp_path, gather_seconds=0)
 
     def send(message: Message) -> None:

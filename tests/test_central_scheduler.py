@@ -281,7 +281,7 @@ def test_worker_continues_after_a_restart_of_the_central_scheduler(
 
 
 def events_by_month(root: Path, event: str) -> dict[str, int]:
-    """How many such events of its load the history has for each month."""
+    """The number of events of this name in the history, for the load of each month."""
     query = """
         SELECT value, count(*) FROM task_events
         JOIN tasks ON tasks.id = task_events.task_id

@@ -66,7 +66,7 @@ def test_sdist_contains_files_of_every_kind_that_the_wheel_needs(built: Path) ->
         assert name in names
 
 
-def test_demo_loads_real_months_and_writes_the_report_whatever_is_configured(installed: Path, tmp_path: Path) -> None:
+def test_demo_loads_real_months_and_writes_the_report_regardless_of_settings(installed: Path, tmp_path: Path) -> None:
     empty, home = tmp_path / "empty", tmp_path / "share"
     empty.mkdir()
     # Settings in the environment must not affect the demo: with these, no load would succeed.

@@ -286,7 +286,7 @@ def test_path_of_a_run_cannot_reach_other_files(ui: CentralScheduler) -> None:
     assert requests.get(f"{ui.url}ui/..%2Fguard.py", timeout=10).status_code in (403, 404)
 
 
-def test_schedules_and_alerts_are_shown(ui: CentralScheduler) -> None:
+def test_overview_lists_the_schedules_and_no_alerts_at_first(ui: CentralScheduler) -> None:
     found = call(ui, "overview").json()
     assert {each["dataset"] for each in found["schedules"]} >= {"green", "yellow"}
     assert all(each["next"] > each["last"] for each in found["schedules"])

@@ -194,7 +194,7 @@ def test_sigterm_lets_the_current_load_finish_and_starts_no_other(
     luigi("LoadTripdata", "--taxi", "green", "--month", "2019-02")
     last_catch_up.write_text(LONG_AGO)
     with running_schedule(**environment, PIPELINE__SCHEDULE__START="2018-12") as process:
-        with held(database, MARKER):  # of January's load, which runs before December's
+        with held(database, MARKER):  # January's load waits; it runs before December's
             until_it_waits(database, "INSERT INTO")
             process.terminate()
             assert prints("stopping after the months that are being loaded", process)

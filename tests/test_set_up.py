@@ -39,7 +39,7 @@ INDEX = "https://index.invalid/simple"
 
 @pytest.fixture
 def new_checkout(checkout: Path) -> Path:
-    """A checkout without .venv, in which the stand-in is."""
+    """A checkout that contains the stand-in and has no .venv."""
     (checkout / ".venv").unlink()
     stand_in = checkout / "python-stand-in"
     stand_in.write_text(STAND_IN)
