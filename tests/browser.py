@@ -1,4 +1,4 @@
-"""A real Chromium, driven by its own protocol (https://chromedevtools.github.io/devtools-protocol/)."""
+"""A real Chromium, controlled with the DevTools protocol (https://chromedevtools.github.io/devtools-protocol/)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.whic
 
 
 class Browser:
-    """One page of it. What the page's console complains of is in `complaints`, what it asks for in `requested`."""
+    """One page of the browser. `complaints` has the errors in its console, `requested` the URLs of its requests."""
 
     def __init__(self, socket: ClientConnection) -> None:
         self._socket, self._number = socket, 0
@@ -70,7 +70,7 @@ class Browser:
         return str(self.run("document.body.innerText"))
 
     def click(self, selector: str, text: str = "") -> None:
-        """Clicks, with the mouse, in the middle of the first element that has the text."""
+        """Clicks with the mouse in the middle of the first matching element that contains the text."""
         found = f"[...document.querySelectorAll({selector!r})].find((e) => e.innerText.includes({text!r}))"
         where = f"(() => {{ const e = {found}; if (!e) return null; e.scrollIntoView({{block: 'center'}});"
         where += " const r = e.getBoundingClientRect(), x = r.x + r.width / 2, y = r.y + r.height / 2;"
@@ -81,7 +81,7 @@ class Browser:
             self.ask("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
     def fill(self, selector: str, value: str) -> None:
-        """Enters a value, or chooses it."""
+        """Enters a value in a field, or selects it in a list."""
         self.until(f"!!document.querySelector({selector!r})")
         self.run(
             f"(() => {{ const e = document.querySelector({selector!r}); e.value = {value!r};"
@@ -101,7 +101,7 @@ class Browser:
 
 @contextlib.contextmanager
 def browser() -> Iterator[Browser]:
-    """A browser with an empty profile."""
+    """Runs a browser with an empty profile until the block ends."""
     with tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True) as profile:
         options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"]
         options += ["--disable-background-networking", "--disable-dev-shm-usage", "--remote-debugging-port=0"]

@@ -1,4 +1,4 @@
-"""A `pipeline ui` of a test's own: its address, what it said, what its pages show."""
+"""A `pipeline ui` process for one test: its address, its startup message and the tasks on its pages."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from conftest import start_command
 
 @dataclass(frozen=True)
 class CentralScheduler:
-    """One that runs, and has said so."""
+    """A running scheduler and its startup message."""
 
     port: int
     settings: dict[str, str]
@@ -29,24 +29,24 @@ class CentralScheduler:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What sends the work of a command there."""
+        """The variables with which a command uses this scheduler."""
         return {"LUIGI_CONFIG_PATH": "central.cfg", "PIPELINE__CORE__SCHEDULER_URL": self.url}
 
     def ask(self, method: str, **arguments: Any) -> Any:
-        """Asks its API, as its own pages do."""
+        """Calls the scheduler's API, as its own pages do."""
         answer = requests.get(f"{self.url}api/{method}", {"data": json.dumps(arguments)}, timeout=10)
         answer.raise_for_status()
         return answer.json()["response"]
 
     def tasks(self, status: str = "") -> dict[str, dict[str, Any]]:
-        """The tasks that its pages list, by id."""
+        """The tasks that its pages list, by task id."""
         found: dict[str, dict[str, Any]] = self.ask("task_list", status=status, upstream_status="")
         return found
 
 
 @contextlib.contextmanager
 def central_scheduler(settings: dict[str, str], *options: str, port: int | None = None) -> Iterator[CentralScheduler]:
-    """One that is up until the block ends, unless it is stopped before."""
+    """Runs a scheduler until the block ends; the test may stop it earlier."""
     port = port or free_port()
     process = start_command("pipeline", "ui", "--port", str(port), *options, **settings)
     try:

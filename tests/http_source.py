@@ -1,4 +1,4 @@
-"""A release site to be let down by: a real HTTP server on a free port, told what to do wrong at which request."""
+"""A release site with faults: a real HTTP server on a free port, whose responses a test can make fail."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 @dataclass(frozen=True)
 class Fault:
-    """What is odd about one answer; with no field set, nothing is."""
+    """How one response differs from a correct one; it is correct if no field is set."""
 
-    status: int | None = None  # answer this, with an empty body
-    headers: dict[str, str | None] = field(default_factory=dict)  # in the place of the right ones; None: left out
-    hang_up: bool = False  # close the connection without an answer
-    cut_after: int | None = None  # close the connection after so many bytes of the body
-    drip_head: float | None = None  # send the head a byte at a time, so many seconds apart
-    continues: int = 0  # send so many `100 Continue` before the answer, a hundredth of a second apart
-    drip_body: float | None = None  # send the body a byte at a time, so many seconds apart
-    stall_after: int | None = None  # send so many bytes of the body, then nothing, and keep the connection open
-    hold: bool = False  # wait for `HttpSource.gate` before answering
+    status: int | None = None  # respond with this status and an empty body
+    headers: dict[str, str | None] = field(default_factory=dict)  # instead of the correct headers; None omits a header
+    hang_up: bool = False  # close the connection without a response
+    cut_after: int | None = None  # close the connection after this many bytes of the body
+    drip_head: float | None = None  # send the head one byte at a time, this many seconds apart
+    continues: int = 0  # send this many `100 Continue` before the response, 0.01 s apart
+    drip_body: float | None = None  # send the body one byte at a time, this many seconds apart
+    stall_after: int | None = None  # send this many bytes of the body, then nothing, and keep the connection open
+    hold: bool = False  # wait for `HttpSource.gate` before responding
     chunked: bool = False  # send the body in chunks, without Content-Length
-    range_sent: tuple[int, int] | None = None  # answer 206 with these bytes, first and last, whatever was asked for
+    range_sent: tuple[int, int] | None = None  # send 206 with these bytes (first, last), whatever was requested
 
 
 FINE = Fault()
@@ -35,7 +35,7 @@ FINE = Fault()
 
 @dataclass(frozen=True)
 class Request:
-    """A request as it came in."""
+    """A request as it was received."""
 
     path: str
     headers: dict[str, str]
@@ -48,15 +48,15 @@ class Request:
 
 @dataclass
 class HttpSource:
-    """The site: what it has, what it can do, what goes wrong with which request, and what was asked of it."""
+    """The site: its files, what it supports, the faults of its next responses, and the requests that it received."""
 
     port: int
     files: dict[str, bytes] = field(default_factory=dict)
-    faults: list[Fault] = field(default_factory=list)  # one for each coming request, in order
-    afterwards: Fault = FINE  # for every request after those
+    faults: list[Fault] = field(default_factory=list)  # one for each of the next requests, in order
+    afterwards: Fault = FINE  # for all requests after those
     etag: str | None = '"first"'
     last_modified: str | None = None
-    absent: int = 404  # the status of what it has not; TLC's site answers 403
+    absent: int = 404  # the status for a file that does not exist; TLC's site sends 403
     knows_ranges: bool = True
     knows_if_range: bool = True
     requests: list[Request] = field(default_factory=list)
@@ -69,7 +69,7 @@ class HttpSource:
 
     @property
     def ranges(self) -> list[str | None]:
-        """What each request so far asked for: `bytes=100-`, or None for the whole file."""
+        """The range of each request so far, such as `bytes=100-`, or None for the whole file."""
         return [request.range for request in self.requests]
 
     @property
@@ -87,7 +87,7 @@ class HttpSource:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers GET as RFC 9110 wants it, but for the fault that it is told."""
+    """Responds to GET as RFC 9110 specifies, except for the fault of the request."""
 
     protocol_version = "HTTP/1.1"
     source: HttpSource
@@ -162,7 +162,7 @@ class Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def http_source() -> Iterator[HttpSource]:
-    """A site that is up until the block ends."""
+    """Runs a site until the block ends."""
 
     class OwnHandler(Handler):
         pass

@@ -1,4 +1,4 @@
-"""A PostgreSQL server that asks for passwords, made and started as the image of the compose file does it."""
+"""A PostgreSQL server that requires passwords, created and started as by the image in docker-compose.yml."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from conftest import CHECKOUT
 
 from pipeline.warehouses.postgres.embedded_programs import program
 
-# The embedded server's library makes this user where the tests run as root, which PostgreSQL refuses.
+# PostgreSQL refuses to run as root; for tests that do, the embedded server's library creates this user.
 AS_SERVER = {"user": "pgserver"} if os.geteuid() == 0 else {}
 
 

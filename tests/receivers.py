@@ -1,4 +1,4 @@
-"""Where alerts arrive in the tests: a mail server and a webhook, on free ports of this machine."""
+"""Receivers of alerts for the tests: a mail server and a webhook, on free ports of this machine."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WEBHOOK_PATH = "/services/T000/B000/s3cr3t"
 
 @dataclass
 class Receivers:
-    """What has arrived so far, and the settings that let it arrive here."""
+    """The messages that have arrived so far, and the settings that direct alerts to these servers."""
 
     smtp_port: int
     webhook_url: str
@@ -46,7 +46,7 @@ class Receivers:
 
 @contextlib.contextmanager
 def receivers() -> Iterator[Receivers]:
-    """Both servers, until the end."""
+    """Runs both servers until the block ends."""
     found = Receivers(free_port(), "")
 
     class Mailbox:

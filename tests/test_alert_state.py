@@ -1,4 +1,4 @@
-"""The state of alerts: when one is due, when a burst is over, and several processes with one state."""
+"""The state of alerts: when an alert is due, when a burst ends, and how processes share the state."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OTHER = Subject("LoadTripdata_2", "LoadTripdata", {"taxi": "green", "month": "20
 
 
 class Channel:
-    """Keeps what it receives; refuses while it is down."""
+    """Records what it receives; fails while it is down."""
 
     def __init__(self) -> None:
         self.received: list[tuple[str, int]] = []
@@ -51,7 +51,7 @@ def test_alert_waits_for_the_end_of_its_run(tmp_path: Path, channel: Channel) ->
     assert channel.received == [("failed", 1)]
 
 
-def test_alert_of_a_long_run_is_sent_before_it_ends(tmp_path: Path, channel: Channel) -> None:
+def test_alert_of_a_long_run_is_sent_before_the_run_ends(tmp_path: Path, channel: Channel) -> None:
     alerts, channels = state(tmp_path, gather_seconds=0), {"webhook": channel}
     alerts.failed(MONTH, "why", "run 1", channels)
     alerts.failed(OTHER, "why", "run 1", channels)
@@ -61,7 +61,7 @@ def test_alert_of_a_long_run_is_sent_before_it_ends(tmp_path: Path, channel: Cha
     assert channel.received == [("failed", 2)]
 
 
-def test_alert_of_a_killed_run_is_sent_by_another(tmp_path: Path, channel: Channel) -> None:
+def test_alert_of_a_killed_run_is_sent_by_another_run(tmp_path: Path, channel: Channel) -> None:
     channels = {"webhook": channel}
     state(tmp_path).failed(MONTH, "why", "killed", channels)
     state(tmp_path, gather_seconds=0).deliver(channels, "another")
@@ -69,7 +69,7 @@ def test_alert_of_a_killed_run_is_sent_by_another(tmp_path: Path, channel: Chann
     assert channel.received == [("failed", 1)]
 
 
-def test_failure_that_its_own_run_fixes_is_not_sent(tmp_path: Path, channel: Channel) -> None:
+def test_failure_that_the_same_run_fixes_is_not_sent(tmp_path: Path, channel: Channel) -> None:
     alerts, channels = state(tmp_path), {"webhook": channel}
     alerts.failed(MONTH, "why", "run", channels)
     alerts.succeeded(MONTH, "done", "run", {})
@@ -79,7 +79,7 @@ def test_failure_that_its_own_run_fixes_is_not_sent(tmp_path: Path, channel: Cha
     assert alerts.is_empty()
 
 
-def test_failure_after_a_long_quiet_is_a_new_burst(tmp_path: Path, channel: Channel) -> None:
+def test_failure_after_a_quiet_period_starts_a_new_burst(tmp_path: Path, channel: Channel) -> None:
     channels = {"webhook": channel}
     for number in range(3):
         alerts = state(tmp_path, burst_seconds=0)
@@ -90,7 +90,7 @@ def test_failure_after_a_long_quiet_is_a_new_burst(tmp_path: Path, channel: Chan
     assert channel.received == [("failed", 1)] * 3
 
 
-def test_alert_remains_pending_for_the_channel_that_is_down(tmp_path: Path, channel: Channel) -> None:
+def test_alert_stays_pending_for_a_channel_that_is_down(tmp_path: Path, channel: Channel) -> None:
     alerts, down = state(tmp_path), Channel()
     channels = {"e-mail": channel, "webhook": down}
     down.is_down = True
@@ -103,7 +103,7 @@ def test_alert_remains_pending_for_the_channel_that_is_down(tmp_path: Path, chan
     assert channel.received == down.received == [("failed", 1)]
 
 
-def test_channel_that_a_run_does_not_have_is_still_notified_of_the_recovery(tmp_path: Path, channel: Channel) -> None:
+def test_channel_that_the_recovering_run_lacks_is_notified_by_a_later_run(tmp_path: Path, channel: Channel) -> None:
     alerts, channels = state(tmp_path, gather_seconds=0), {"e-mail": channel}
     alerts.failed(MONTH, "why", "by cron", channels)
     alerts.deliver(channels, "by cron")
@@ -116,7 +116,7 @@ def test_channel_that_a_run_does_not_have_is_still_notified_of_the_recovery(tmp_
     assert alerts.is_empty()
 
 
-def test_unreadable_state_is_begun_anew(tmp_path: Path, channel: Channel) -> None:
+def test_unreadable_state_is_replaced(tmp_path: Path, channel: Channel) -> None:
     alerts, channels = state(tmp_path), {"webhook": channel}
     alerts.file.parent.mkdir()
     alerts.file.write_text('[{"no": "news"}')
@@ -126,8 +126,8 @@ def test_unreadable_state_is_begun_anew(tmp_path: Path, channel: Channel) -> Non
     assert channel.received == [("failed", 1)]
 
 
-def test_failure_that_cannot_be_recorded_is_sent_at_once(tmp_path: Path, channel: Channel) -> None:
-    (tmp_path / "alerts").write_text("no folder can be made here")
+def test_failure_that_cannot_be_recorded_is_sent_immediately(tmp_path: Path, channel: Channel) -> None:
+    (tmp_path / "alerts").write_text("no folder can be created here")
     down = Channel()
     down.is_down = True
 
@@ -152,7 +152,7 @@ def test_processes_share_one_state(tmp_path: Path, channel: Channel) -> None:
     assert channel.received == [("failed", 40)]
 
 
-def test_hanging_mail_server_keeps_nobody_from_the_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hanging_mail_server_does_not_lock_the_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     alerts, hanging = state(tmp_path, gather_seconds=0), socket.create_server(("127.0.0.1", 0))
     config = luigi.configuration.get_config()
     for section, key, value in (
@@ -168,7 +168,7 @@ def test_hanging_mail_server_keeps_nobody_from_the_state(tmp_path: Path, monkeyp
     with hanging, ThreadPoolExecutor(1) as pool:
         delivery = pool.submit(alerts.deliver, channels)
         connection, _ = hanging.accept()
-        with connection:  # which nobody answers
+        with connection:  # to which the server never responds
             assert alerts.failed(OTHER, "why", "run", channels) == []
             alerts.succeeded(MONTH, "done", "run", {})
             assert not delivery.done()
@@ -177,7 +177,7 @@ def test_hanging_mail_server_keeps_nobody_from_the_state(tmp_path: Path, monkeyp
     assert len(problems) == 1 and problems[0].startswith("e-mail: ")
 
 
-def test_two_processes_do_not_send_the_same_alert(tmp_path: Path, channel: Channel) -> None:
+def test_alert_is_not_sent_twice_by_concurrent_deliveries(tmp_path: Path, channel: Channel) -> None:
     alerts = state(tmp_path, gather_seconds=0)
 
     def send(message: Message) -> None:
@@ -190,8 +190,8 @@ def test_two_processes_do_not_send_the_same_alert(tmp_path: Path, channel: Chann
     assert channel.received == [("failed", 1)]
 
 
-@pytest.mark.parametrize("ends", ["recovered", "failed"])
-def test_status_that_changes_while_it_is_sent_is_sent_too(tmp_path: Path, channel: Channel, ends: str) -> None:
+@pytest.mark.parametrize("last_status", ["recovered", "failed"])
+def test_status_that_changes_during_delivery_is_sent_too(tmp_path: Path, channel: Channel, last_status: str) -> None:
     alerts = state(tmp_path, gather_seconds=0)
     channels = {"webhook": channel}
 
@@ -205,15 +205,15 @@ def test_status_that_changes_while_it_is_sent_is_sent_too(tmp_path: Path, channe
 
     alerts.failed(MONTH, "why", "run", channels)
     alerts.deliver({"webhook": recovers})
-    if ends == "failed":
+    if last_status == "failed":
         alerts.deliver({"webhook": fails})
     alerts.deliver(channels)
 
     expected = [("failed", 1), ("recovered", 1), ("failed", 1)]
-    assert channel.received == (expected if ends == "failed" else expected[:2])
+    assert channel.received == (expected if last_status == "failed" else expected[:2])
 
 
-def test_message_lists_only_so_many() -> None:
+def test_message_text_lists_at_most_twenty_alerts() -> None:
     alerts = [Alert(MONTH, Status.FAILED, "why", "run", []) for _ in range(30)]
     message = Message(Status.FAILED, alerts)
 

@@ -1,4 +1,4 @@
-"""Work sent to a central scheduler: what its pages show of tasks, and workers that share a backfill."""
+"""Commands that use a central scheduler: what its pages show, retries, and workers that share a backfill."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LOAD = ("LoadTripdata", "--taxi", "green")
 GREEN = ("RangeMonthly", "--of", "LoadTripdata", "--of-params", '{"taxi": "green"}')
 MONTHS = (*(f"2019-{month:02}" for month in range(1, 13)), "2020-01")
 YEAR = (*GREEN, "--start", "2019-01", "--stop", "2020-01")
-# What luigi.cfg and central.cfg leave tens of seconds for.
+# luigi.cfg and central.cfg set these waits to tens of seconds.
 HASTY = {
     "PIPELINE__SCHEDULER__WORKER_DISCONNECT_DELAY": "3",
     "PIPELINE__SCHEDULER__RETRY_DELAY": "0.5",
@@ -44,14 +44,16 @@ def ui(environment: dict[str, str]) -> Iterator[CentralScheduler]:
         yield running
 
 
-def load_of(ui: CentralScheduler, month: str) -> dict[str, Any]:
+def load_task(ui: CentralScheduler, month: str) -> dict[str, Any]:
     found = [
         task for task in ui.tasks().values() if (task["name"], task["params"].get("month")) == ("LoadTripdata", month)
     ]
     return found[0] if found else {"status": None}
 
 
-def test_pages_of_tasks_say_what_came_of_them(luigi: Run, ui: CentralScheduler, mirror: Path, site: HttpSource) -> None:
+def test_task_pages_show_results_progress_and_source(
+    luigi: Run, ui: CentralScheduler, mirror: Path, site: HttpSource
+) -> None:
     path = "/green/green_tripdata_2019-01.csv.gz"
     site.files[path] = (mirror / path[1:]).read_bytes()
     done = luigi(
@@ -68,7 +70,7 @@ def test_pages_of_tasks_say_what_came_of_them(luigi: Run, ui: CentralScheduler, 
     assert progress["progressPercentage"] == 100
 
 
-def test_progress_moves_while_a_file_is_fetched(
+def test_progress_is_updated_during_a_download(
     luigi: Run, ui: CentralScheduler, environment: dict[str, str], mirror: Path, site: HttpSource
 ) -> None:
     path = "/green/green_tripdata_2019-01.csv.gz"
@@ -87,9 +89,7 @@ def test_progress_moves_while_a_file_is_fetched(
     assert done["progress_percentage"] == 100
 
 
-def test_permanent_failure_is_tried_once_and_anew_by_the_next_run(
-    luigi: Run, ui: CentralScheduler, mirror: Path
-) -> None:
+def test_permanent_failure_is_not_retried_until_the_next_run(luigi: Run, ui: CentralScheduler, mirror: Path) -> None:
     failed = luigi(*LOAD, "--month", "2019-02", **ui.environment)
 
     assert failed.returncode == 30
@@ -105,21 +105,23 @@ def test_permanent_failure_is_tried_once_and_anew_by_the_next_run(
     assert len(ui.tasks("DONE")) == 2
 
 
-def test_permanent_failure_in_a_range_holds_up_no_other_month(luigi: Run, ui: CentralScheduler, mirror: Path) -> None:
+def test_permanent_failure_in_a_range_does_not_stop_other_months(
+    luigi: Run, ui: CentralScheduler, mirror: Path
+) -> None:
     publish(mirror, "2019-03")
     months = ("--start", "2019-01", "--stop", "2019-04", "--workers", "2")
     failed = luigi(*GREEN, *months, **ui.environment)
 
     assert failed.returncode == 30
     assert failed.stderr.count("running   ExtractTripdata(taxi=green, month=2019-02)") == 1
-    assert [load_of(ui, f"2019-0{month}")["status"] for month in (1, 2, 3)] == ["DONE", "PENDING", "DONE"]
+    assert [load_task(ui, f"2019-0{month}")["status"] for month in (1, 2, 3)] == ["DONE", "PENDING", "DONE"]
 
     publish(mirror, "2019-02")
     fixed = luigi(*GREEN, *months, **ui.environment)
     assert fixed.returncode == 0, fixed.stderr
 
 
-def test_failure_of_a_batch_that_is_permanent_is_tried_once(
+def test_permanent_failure_of_a_batch_is_not_retried(
     tmp_path: Path, ui: CentralScheduler, environment: dict[str, str]
 ) -> None:
     (tmp_path / "batch.py").write_text(
@@ -131,7 +133,7 @@ def test_failure_of_a_batch_that_is_permanent_is_tried_once(
         "    def complete(self):\n"
         "        return False\n"
         "    def run(self):\n"
-        "        raise PipelineError('this will not do')\n"
+        "        raise PipelineError('this cannot succeed')\n"
         "class Both(luigi.WrapperTask):\n"
         "    def requires(self):\n"
         "        return [Batched(number=1), Batched(number=2)]\n"
@@ -144,7 +146,7 @@ def test_failure_of_a_batch_that_is_permanent_is_tried_once(
     assert {task["params"]["number"] for task in ui.tasks("DISABLED").values()} == {"1", "2"}
 
 
-def test_failure_that_may_pass_is_tried_again_and_anew_by_the_next_run(luigi: Run, ui: CentralScheduler) -> None:
+def test_temporary_failure_is_retried_and_does_not_stop_the_next_run(luigi: Run, ui: CentralScheduler) -> None:
     unreachable = {"PIPELINE__SOURCE__BASE_URL": "http://127.0.0.1:1", "PIPELINE__SOURCE__RETRIES": "0"}
     failed = luigi(*LOAD, "--month", "2019-01", **ui.environment, **unreachable)
 
@@ -155,7 +157,7 @@ def test_failure_that_may_pass_is_tried_again_and_anew_by_the_next_run(luigi: Ru
     assert luigi(*LOAD, "--month", "2019-01", **ui.environment).returncode == 0
 
 
-def test_month_is_loaded_again_right_after_it_was_loaded(
+def test_month_can_be_loaded_again_directly_after_its_load(
     luigi: Run, pipeline: Run, ui: CentralScheduler, database: PostgresDatabase
 ) -> None:
     load = (*LOAD, "--month", "2019-01")
@@ -170,7 +172,7 @@ def test_month_is_loaded_again_right_after_it_was_loaded(
     assert forced.stderr.count("running   LoadTripdata") == 1
 
 
-def test_run_right_after_a_killed_one_waits_for_its_claim_and_loads(
+def test_run_after_a_killed_one_waits_until_its_claim_expires_and_loads(
     luigi: Run, environment: dict[str, str], database: PostgresDatabase, mirror: Path
 ) -> None:
     publish(mirror, "2019-02")
@@ -191,7 +193,7 @@ def test_run_right_after_a_killed_one_waits_for_its_claim_and_loads(
     assert execute(database, "SELECT count(*) FROM green_tripdata") == [(600,)]
 
 
-def test_run_waits_for_the_same_command_of_another(
+def test_run_waits_for_another_run_of_the_same_command(
     luigi: Run, ui: CentralScheduler, environment: dict[str, str], database: PostgresDatabase, mirror: Path
 ) -> None:
     publish(mirror, "2019-02")
@@ -209,7 +211,7 @@ def test_run_waits_for_the_same_command_of_another(
     assert (first.returncode, second.returncode) == (0, 10)
 
 
-def test_resource_limits_the_loads_at_hand(
+def test_resource_limits_the_number_of_running_loads(
     ui: CentralScheduler, environment: dict[str, str], luigi: Run, database: PostgresDatabase, mirror: Path
 ) -> None:
     publish(mirror, *MONTHS)
@@ -219,7 +221,7 @@ def test_resource_limits_the_loads_at_hand(
         months = ("--start", "2019-01", "--stop", "2019-04", "--workers", "3")
         process = start_command("luigi", "--module", "pipeline", *GREEN, *months, **environment, **ui.environment)
         until_it_waits(database, "INSERT INTO")
-        eventually(lambda: load_of(ui, "2019-01").get("status") == "RUNNING")
+        eventually(lambda: load_task(ui, "2019-01").get("status") == "RUNNING")
         eventually(lambda: len(ui.tasks("RUNNING")) == 1)
     process.communicate(timeout=30)
     assert process.returncode == 0
@@ -240,28 +242,28 @@ def test_two_workers_share_a_backfill_and_one_takes_over_when_the_other_is_kille
         for _ in range(2):
             process = start_command("luigi", "--module", "pipeline", *YEAR, **environment, **ui.environment)
             workers[process.pid] = process
-        eventually(lambda: load_of(ui, "2019-06").get("status") == "RUNNING")
+        eventually(lambda: load_task(ui, "2019-06").get("status") == "RUNNING")
         until_it_waits(database, "INSERT INTO")
-        found = re.search(r"pid=(\d+)", load_of(ui, "2019-06")["worker_running"])
+        found = re.search(r"pid=(\d+)", load_task(ui, "2019-06")["worker_running"])
         assert found
         killed = workers.pop(int(found[1]))
         os.kill(killed.pid, signal.SIGKILL)
         killed.communicate(timeout=20)
     ((_, survivor),) = workers.items()
-    said, _ = survivor.communicate(timeout=60)
+    output, _ = survivor.communicate(timeout=60)
 
-    assert survivor.returncode in (10, 25), said  # some of it was others' work, of which it knows nothing
+    assert survivor.returncode in (10, 25), output  # Luigi's codes where another worker ran some of the tasks
     assert luigi(*YEAR).returncode == 0
     loads = execute(database, "SELECT partition_key, rows_loaded FROM load_ledger ORDER BY 1")
     assert loads == [*((f"green/2019-{month:02}", 100) for month in range(1, 13)), ("green/2020-01", 100)]
     assert execute(database, "SELECT count(*), count(DISTINCT filename) FROM green_tripdata") == [(1300, 13)]
-    done_by_month = runs(tmp_path, "DONE")
-    begun_by_month = runs(tmp_path, "RUNNING")
-    assert set(done_by_month.values()) == {1} and len(done_by_month) == 12
-    assert begun_by_month == {month: 2 if month == "2019-06" else 1 for month in done_by_month}
+    completions_by_month = events_by_month(tmp_path, "DONE")
+    starts_by_month = events_by_month(tmp_path, "RUNNING")
+    assert set(completions_by_month.values()) == {1} and len(completions_by_month) == 12
+    assert starts_by_month == {month: 2 if month == "2019-06" else 1 for month in completions_by_month}
 
 
-def test_workers_outlive_a_restart_of_the_central_scheduler(
+def test_worker_continues_after_a_restart_of_the_central_scheduler(
     environment: dict[str, str], luigi: Run, database: PostgresDatabase, mirror: Path
 ) -> None:
     publish(mirror, *MONTHS)
@@ -271,15 +273,15 @@ def test_workers_outlive_a_restart_of_the_central_scheduler(
     with held(database, MARKER), central_scheduler(environment) as ui:
         worker = start_command("luigi", "--module", "pipeline", *GREEN, *months, **environment, **ui.environment)
         until_it_waits(database, "INSERT INTO")
-    with central_scheduler(environment, port=ui.port) as again:
-        said, _ = worker.communicate(timeout=30)
+    with central_scheduler(environment, port=ui.port) as restarted:
+        output, _ = worker.communicate(timeout=30)
 
-        assert worker.returncode == 0, said
-        assert len(again.tasks("DONE")) == 7
+        assert worker.returncode == 0, output
+        assert len(restarted.tasks("DONE")) == 7
 
 
-def runs(root: Path, event: str) -> dict[str, int]:
-    """How often the history has an event of each month's load."""
+def events_by_month(root: Path, event: str) -> dict[str, int]:
+    """The number of events of this name in the history, for the load of each month."""
     query = """
         SELECT value, count(*) FROM task_events
         JOIN tasks ON tasks.id = task_events.task_id

@@ -1,8 +1,8 @@
-"""docker-compose.yml: what it lets in and out, and its commands, run here as they are written there.
+"""docker-compose.yml: its restrictions, and its services, which run here without containers.
 
-No container engine is needed. What stands in for a container: the service's own arguments and environment, with the
-addresses and folders of this machine in place of the network's; and for the image of PostgreSQL, a server of the same
-version that is made as that image makes it.
+No container engine is needed. A service is a process with the service's own arguments and environment, in which
+addresses and folders of this machine replace those of the containers. Instead of the PostgreSQL image, there is a
+server of the same version that is created in the same way.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ IMAGE_ENTRYPOINT = json.loads(re.findall(r"^ENTRYPOINT (.*)$", (CHECKOUT / "Dock
 
 
 def interpolated(text: str, variables: Mapping[str, str]) -> str:
-    """The file as compose reads it: with values for its variables, each of which has a default or is demanded."""
+    """The file as compose reads it, with values for its variables; each of them has a default or is required."""
 
     def value(match: re.Match[str]) -> str:
         name, kind, word = match.groups()
@@ -50,7 +50,7 @@ def interpolated(text: str, variables: Mapping[str, str]) -> str:
 
 
 class Stack:
-    """The compose file with passwords of its own, and what to put in place of its network and its folders."""
+    """The compose file with generated passwords, and replacements for its network and its folders."""
 
     def __init__(self, folder: Path) -> None:
         self.variables = {name: secrets.token_hex(8) for name in PASSWORDS}
@@ -59,19 +59,19 @@ class Stack:
         self.postgres_port, self.ui_port = free_port(), free_port()
         self.folder = folder
 
-    def here(self, text: str) -> str:
-        """A value of the file as it is without containers."""
-        for there, here in (
+    def local(self, text: str) -> str:
+        """A value of the file, changed so that it applies without containers."""
+        for in_container, replacement in (
             ("postgres:5432", f"127.0.0.1:{self.postgres_port}"),
             ("luigid:8082", f"127.0.0.1:{self.ui_port}"),
             ("127.0.0.1:8082", f"127.0.0.1:{self.ui_port}"),
             ("/app/", f"{CHECKOUT}/"),
         ):
-            text = text.replace(there, here)
+            text = text.replace(in_container, replacement)
         return text
 
     def environment(self, service: str) -> dict[str, str]:
-        given = {name: self.here(str(value)) for name, value in self.services[service]["environment"].items()}
+        given = {name: self.local(str(value)) for name, value in self.services[service]["environment"].items()}
         return {
             "PIPELINE__STORAGE__ROOT": str(self.folder / "data"),
             "PIPELINE__SOURCE__BASE_URL": str(self.folder / "mirror"),
@@ -89,7 +89,7 @@ class Stack:
         assert kind == "CMD"
         path = BIN / name if (BIN / name).exists() else program(name)
         port = [f"--port={self.postgres_port}"] if service == "postgres" else []
-        argv = [path, *map(self.here, arguments), *port]
+        argv = [path, *map(self.local, arguments), *port]
         return subprocess.run(argv, capture_output=True, check=False, timeout=30).returncode == 0
 
 
@@ -101,7 +101,7 @@ def stack(tmp_path: Path, mirror: Path) -> Stack:
 
 @pytest.fixture
 def postgres(stack: Stack, server: str) -> Iterator[Stack]:
-    """A server made and started as the service's image does it, with the service's settings."""
+    """The stack with a server that is created and started as by the service's image, with the service's settings."""
     name, *settings = stack.services["postgres"]["command"]
     assert name == "postgres"
     with password_server(stack.services["postgres"]["environment"], settings, stack.postgres_port):
@@ -117,7 +117,7 @@ def luigid(postgres: Stack) -> Iterator[Stack]:
     process.communicate(timeout=30)
 
 
-def test_file_keeps_the_specification() -> None:
+def test_file_conforms_to_the_compose_specification() -> None:
     checked = subprocess.run(
         [BIN / "check-jsonschema", "--builtin-schema", "vendor.compose-spec", FILE],
         capture_output=True,
@@ -127,7 +127,7 @@ def test_file_keeps_the_specification() -> None:
     assert checked.returncode == 0, checked.stdout
 
 
-def test_every_variable_is_in_the_example_and_every_password_is_demanded() -> None:
+def test_every_variable_is_in_the_example_and_every_password_is_required() -> None:
     used = {(name, kind) for name, kind, _ in VARIABLE.findall(FILE.read_text())}
     optional = set(re.findall(r"^# (\w+)=", EXAMPLE, re.MULTILINE))
 
@@ -145,35 +145,35 @@ def test_defaults_of_the_example_are_those_of_the_file() -> None:
 
 
 @pytest.mark.parametrize("service", SERVICES)
-def test_service_is_kept_in_bounds(service: str) -> None:
-    of = SERVICES[service]
+def test_service_has_limited_privileges_and_resources(service: str) -> None:
+    definition = SERVICES[service]
 
-    assert of["cap_drop"] == ["ALL"]
-    assert of["security_opt"] == ["no-new-privileges:true"]
-    assert of["mem_limit"] and of["pids_limit"]
-    assert all(port.startswith("127.0.0.1:") for port in of.get("ports", []))
-    assert of["restart"] == ("no" if service == "pipeline" else "unless-stopped")
-    assert of["image"] == "tlc-pipeline" or re.search(r":\d+\.\d+", of["image"]), "pinned to a version"
+    assert definition["cap_drop"] == ["ALL"]
+    assert definition["security_opt"] == ["no-new-privileges:true"]
+    assert definition["mem_limit"] and definition["pids_limit"]
+    assert all(port.startswith("127.0.0.1:") for port in definition.get("ports", []))
+    assert definition["restart"] == ("no" if service == "pipeline" else "unless-stopped")
+    assert definition["image"] == "tlc-pipeline" or re.search(r":\d+\.\d+", definition["image"]), "pinned to a version"
     # pgAdmin writes its configuration into its image.
-    assert of.get("read_only", False) == (service != "pgadmin")
+    assert definition.get("read_only", False) == (service != "pgadmin")
 
 
-def test_one_service_builds_the_image_and_every_one_that_stays_has_a_health_check() -> None:
-    """Two that build one tag leave an image without a name behind at every build."""
-    assert [service for service, of in SERVICES.items() if "build" in of] == ["luigid"]
-    assert [service for service, of in SERVICES.items() if "healthcheck" not in of] == ["pipeline"]
+def test_one_service_builds_the_image_and_long_running_services_have_health_checks() -> None:
+    """Two services that build the same tag leave an untagged image behind at every build."""
+    assert [service for service, definition in SERVICES.items() if "build" in definition] == ["luigid"]
+    assert [service for service, definition in SERVICES.items() if "healthcheck" not in definition] == ["pipeline"]
 
 
-def test_server_is_set_as_the_embedded_one_is() -> None:
+def test_server_has_the_settings_of_the_embedded_one() -> None:
     settings = SERVICES["postgres"]["command"]
     assert dict(setting.split("=") for setting in settings[2::2]) == SETTINGS
 
 
-def test_month_is_loaded_by_a_role_that_may_do_nothing_else(luigid: Stack) -> None:
+def test_month_is_loaded_by_a_role_without_special_rights(luigid: Stack) -> None:
     assert luigid.is_healthy("postgres")
-    loading = luigid.start("pipeline", "LoadTripdata", "--taxi", "green", "--month", "2019-01")
-    said, _ = loading.communicate(timeout=60)
-    assert loading.returncode == 0, said
+    load = luigid.start("pipeline", "LoadTripdata", "--taxi", "green", "--month", "2019-01")
+    output, _ = load.communicate(timeout=60)
+    assert load.returncode == 0, output
 
     environment = luigid.environment("pipeline")
     dsn, password = environment["PIPELINE__POSTGRES__DSN"], environment["PGPASSWORD"]
@@ -185,39 +185,39 @@ def test_month_is_loaded_by_a_role_that_may_do_nothing_else(luigid: Stack) -> No
     connection.close()
     with pytest.raises(psycopg2.OperationalError, match="password authentication failed"):
         psycopg2.connect(dsn, password="wrong")
-    assert not [value for value in luigid.variables.values() if value in said]
+    assert not [value for value in luigid.variables.values() if value in output]
 
 
-def test_schedule_starts_and_stops_when_told_to(luigid: Stack) -> None:
+def test_schedule_starts_and_stops_on_sigterm(luigid: Stack) -> None:
     schedule = luigid.start("scheduler")
     assert schedule.stdout
     assert any("green: next at" in line for line in schedule.stdout)
     schedule.terminate()
-    said, _ = schedule.communicate(timeout=60)
-    assert schedule.returncode == 0, said
+    output, _ = schedule.communicate(timeout=60)
+    assert schedule.returncode == 0, output
 
 
-def test_pgadmin_knows_server_role_and_password(postgres: Stack, tmp_path: Path) -> None:
-    (known,) = json.loads((CHECKOUT / "deploy" / "pgadmin" / "servers.json").read_text())["Servers"].values()
+def test_pgadmin_connects_with_its_configured_role_and_password(postgres: Stack, tmp_path: Path) -> None:
+    (configured,) = json.loads((CHECKOUT / "deploy" / "pgadmin" / "servers.json").read_text())["Servers"].values()
     passfile = tmp_path / "pgpass"
-    passfile.write_text(postgres.here(postgres.file["configs"]["pgpass"]["content"]))
+    passfile.write_text(postgres.local(postgres.file["configs"]["pgpass"]["content"]))
     passfile.chmod(0o600)
-    host, port = postgres.here(f"{known['Host']}:{known['Port']}").split(":")
+    host, port = postgres.local(f"{configured['Host']}:{configured['Port']}").split(":")
 
     psycopg2.connect(
-        host=host, port=port, dbname=known["MaintenanceDB"], user=known["Username"], passfile=str(passfile)
+        host=host, port=port, dbname=configured["MaintenanceDB"], user=configured["Username"], passfile=str(passfile)
     ).close()
 
 
-def test_passwords_are_made_up_as_the_page_says(tmp_path: Path) -> None:
+def test_documented_command_generates_passwords_and_keeps_existing_ones(tmp_path: Path) -> None:
     (block,) = re.findall(r"^```sh\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     shutil.copy(CHECKOUT / ".env.example", tmp_path)
-    made = []
+    generated = []
     for _ in range(2):
         subprocess.run(["bash", "-e"], input=block, text=True, cwd=tmp_path, check=True)
-        made.append(dict(re.findall(r"^(\w+)=(\w+)$", (tmp_path / ".env").read_text(), re.MULTILINE)))
+        generated.append(dict(re.findall(r"^(\w+)=(\w+)$", (tmp_path / ".env").read_text(), re.MULTILINE)))
 
-    assert set(made[0]) == set(PASSWORDS)
-    assert len(set(made[0].values())) == len(PASSWORDS)
-    assert made[1] == made[0], "kept when they are there"
+    assert set(generated[0]) == set(PASSWORDS)
+    assert len(set(generated[0].values())) == len(PASSWORDS)
+    assert generated[1] == generated[0], "existing passwords are kept"
     assert stat.S_IMODE((tmp_path / ".env").stat().st_mode) == 0o600

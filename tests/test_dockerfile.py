@@ -1,4 +1,4 @@
-"""The image, without an engine to build it: its rules, what goes into it, and the versions it installs."""
+"""The image, without building it: rules for the Dockerfile, the files in the image and the versions it installs."""
 
 from __future__ import annotations
 
@@ -24,47 +24,53 @@ PINNED = re.compile(
 )
 
 
-def required() -> dict[str, Requirement]:
-    """What setup.cfg says the package needs, and not only to be tested."""
+def requirements() -> dict[str, Requirement]:
+    """The requirements of the package in setup.cfg, without those of its tests."""
     config = configparser.ConfigParser(interpolation=None)
     config.read(CHECKOUT / "setup.cfg")
     listed = config["options"]["install_requires"] + config["options.extras_require"]["gcp"]
     return {requirement.name.lower(): requirement for requirement in map(Requirement, listed.split("\n")[1:])}
 
 
-def test_every_needed_package_has_an_upper_bound() -> None:
-    bounded = {name for name, needed in required().items() if any(s.operator in ("<", "==") for s in needed.specifier)}
-    assert bounded == set(required())
+def test_every_requirement_has_an_upper_bound() -> None:
+    bounded = {
+        name
+        for name, requirement in requirements().items()
+        if any(s.operator in ("<", "==") for s in requirement.specifier)
+    }
+    assert bounded == set(requirements())
 
 
-def test_lock_is_in_step_with_what_is_needed() -> None:
+def test_lock_satisfies_the_requirements() -> None:
     pinned = PINNED.findall(LOCK.read_text())
     direct = {name for name, _, _, reasons in pinned if "tlc-pipeline (setup.cfg)" in reasons}
 
-    assert set(required()) - direct == set(), "run `make lock`"
-    assert len(pinned) == len(re.findall(r"^\w.*==", LOCK.read_text(), re.MULTILINE)), "each with its hashes"
-    outside = [name for name, version, *_ in pinned if name in required() and version not in required()[name].specifier]
+    assert set(requirements()) - direct == set(), "run `make lock`"
+    assert len(pinned) == len(re.findall(r"^\w.*==", LOCK.read_text(), re.MULTILINE)), "every package has hashes"
+    outside = [
+        name for name, version, *_ in pinned if name in requirements() and version not in requirements()[name].specifier
+    ]
     assert outside == [], "run `make lock`"
 
 
-def test_lock_says_nothing_of_where_packages_come_from() -> None:
+def test_lock_names_no_package_index() -> None:
     assert "://" not in LOCK.read_text()
     assert not re.search(r"^--?(?!hash)", LOCK.read_text(), re.MULTILINE)
 
 
-def test_dockerfile_keeps_hadolints_rules() -> None:
+def test_dockerfile_passes_hadolint() -> None:
     linted = subprocess.run([BIN / "hadolint", CHECKOUT / "Dockerfile"], capture_output=True, text=True, check=False)
     assert linted.returncode == 0, linted.stdout
     assert linted.stdout == ""
 
 
-def test_image_runs_as_somebody_who_is_not_root() -> None:
+def test_image_does_not_run_as_root() -> None:
     assert re.findall(r"^USER (\d+)$", DOCKERFILE, re.MULTILINE)[-1] != "0"
 
 
 @pytest.fixture
 def app(tmp_path: Path) -> Path:
-    """What .dockerignore lets into the image, in a folder that nobody may write to."""
+    """A read-only folder with the files that .dockerignore lets into the image."""
     kept = re.findall(r"^!(\S+)$", (CHECKOUT / ".dockerignore").read_text(), re.MULTILINE)
     folder = tmp_path / "app"
     folder.mkdir()
@@ -78,7 +84,7 @@ def app(tmp_path: Path) -> Path:
     return folder
 
 
-def test_what_is_in_the_image_is_enough_to_load_a_month(
+def test_files_in_the_image_are_sufficient_to_load_a_month(
     app: Path, tmp_path: Path, database: PostgresDatabase, mirror: Path
 ) -> None:
     name, *arguments = json.loads(re.findall(r"^ENTRYPOINT (.*)$", DOCKERFILE, re.MULTILINE)[-1])
@@ -93,7 +99,7 @@ def test_what_is_in_the_image_is_enough_to_load_a_month(
     assert loaded.returncode == 0, loaded.stderr
 
 
-def test_no_secret_can_get_into_the_image(app: Path) -> None:
-    everything = (CHECKOUT / ".dockerignore").read_text().splitlines()
-    assert "*" in everything, "what is not named stays out"
+def test_image_cannot_contain_secrets(app: Path) -> None:
+    ignored = (CHECKOUT / ".dockerignore").read_text().splitlines()
+    assert "*" in ignored, "files that are not named are excluded"
     assert not [path.name for path in app.iterdir() if path.name in {".env", "pipeline.env", ".git", "data", ".venv"}]

@@ -1,4 +1,4 @@
-"""Every command that README and docs show is run here, in a copy of the checkout."""
+"""README and docs: every command in them is run in a copy of the checkout; links and settings are checked."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from pipeline.warehouses.postgres.connection import PostgresDatabase
 PAGES = [CHECKOUT / "README.md", *sorted((CHECKOUT / "docs").glob("*.md"))]
 SHELL_BLOCK = re.compile(r"^```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)")
-# Whoever reads on has followed the README.
-ALREADY_DONE = "luigi --module pipeline LoadTripdata --taxi green --month 2019-01\n"
-# What a page cannot know, or what would run this very test again.
-STAND_INS = {
+# Commands on the other pages assume that the README's first month is loaded.
+FIRST_LOAD = "luigi --module pipeline LoadTripdata --taxi green --month 2019-01\n"
+# Replaces what depends on the test, and make targets that take long or run this test.
+REPLACEMENTS = {
     "cat data/": 'cat "$PIPELINE__STORAGE__ROOT"/',
     "postgresql://taxi@localhost:5432/taxi": "$PIPELINE__POSTGRES__DSN",
     "make test": "make --dry-run test",
@@ -42,12 +42,12 @@ STAND_INS = {
         if (commands := "".join(SHELL_BLOCK.findall(page.read_text())))
     ],
 )
-def test_commands_of_page_run(
+def test_commands_of_page_succeed(
     page: Path, checkout: Path, tmp_path: Path, database: PostgresDatabase, request: pytest.FixtureRequest
 ) -> None:
-    script = ALREADY_DONE + "".join(SHELL_BLOCK.findall(page.read_text()))
-    for shown, run in STAND_INS.items():
-        script = script.replace(shown, run)
+    script = FIRST_LOAD + "".join(SHELL_BLOCK.findall(page.read_text()))
+    for command, replacement in REPLACEMENTS.items():
+        script = script.replace(command, replacement)
     environment = os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}"}
     if "SetupGcp" in script:
         environment |= request.getfixturevalue("google_cloud").environment
@@ -74,11 +74,11 @@ def test_commands_of_page_run(
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_links_of_page_lead_somewhere(page: Path) -> None:
+def test_linked_files_of_page_exist(page: Path) -> None:
     assert [link for link in LINK.findall(page.read_text()) if not (page.parent / link).exists()] == []
 
 
-def test_example_of_a_new_dataset_is_valid_and_none_that_is_shipped(tmp_path: Path) -> None:
+def test_example_of_a_new_dataset_is_valid_and_not_an_existing_one(tmp_path: Path) -> None:
     page = (CHECKOUT / "docs" / "new-dataset.md").read_text()
     file = tmp_path / "shuttle.yaml"
     file.write_text(page.partition("```yaml\n")[2].partition("```")[0])

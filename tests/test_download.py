@@ -1,4 +1,4 @@
-"""Downloading from a site that lets one down: `pipeline/extract/download.py` against a real HTTP server."""
+"""Downloads from an unreliable site: `pipeline/extract/download.py` with a real HTTP server."""
 
 from __future__ import annotations
 
@@ -18,40 +18,40 @@ OTHER_CONTENT = random.Random(2).randbytes(10_000)
 LAST_MODIFIED = "Fri, 05 Mar 2021 10:00:00 GMT"
 
 
-def leave_broken(site: HttpSource, fetch: Fetch, after: int = 4_000) -> None:
-    """Leaves what a run leaves that gave up after so many bytes."""
+def leave_partial_download(site: HttpSource, fetch: Fetch, after: int = 4_000) -> None:
+    """Leaves the partial download of a run that failed after so many bytes."""
     site.faults = [Fault(cut_after=after)]
     with pytest.raises(PipelineError):
         fetch(replace(HASTY, retries=0))
     site.requests.clear()
 
 
-def test_file_is_downloaded_as_it_is_and_in_one_request(site: HttpSource, fetch: Fetch) -> None:
+def test_file_is_downloaded_unchanged_in_one_request(site: HttpSource, fetch: Fetch) -> None:
     assert fetch() == CONTENT
     assert [request.path for request in site.requests] == ["/file"]
 
 
-def test_bytes_are_asked_for_as_they_are(site: HttpSource, fetch: Fetch) -> None:
+def test_content_encoding_is_not_decoded(site: HttpSource, fetch: Fetch) -> None:
     site.afterwards = Fault(headers={"Content-Encoding": "x-gzip"})  # as some servers label .gz files
 
     assert fetch() == CONTENT
     assert site.requests[0].headers["Accept-Encoding"] == "identity"
 
 
-def test_progress_tells_bytes_done_of_the_whole_also_when_resumed(site: HttpSource, part: PartialDownload) -> None:
+def test_progress_of_a_resumed_download_includes_the_earlier_bytes(site: HttpSource, part: PartialDownload) -> None:
     site.files["/file"] = CONTENT
     site.faults = [Fault(cut_after=4_000)]
-    told: list[tuple[int, int | None]] = []
+    reports: list[tuple[int, int | None]] = []
 
-    download(f"{site.url}/file", part, HASTY, lambda done, total: told.append((done, total)))
+    download(f"{site.url}/file", part, HASTY, lambda done, total: reports.append((done, total)))
 
-    assert told[-1] == (10_000, 10_000)
-    assert (4_000, 10_000) in told
-    assert told == sorted(told)
+    assert reports[-1] == (10_000, 10_000)
+    assert (4_000, 10_000) in reports
+    assert reports == sorted(reports)
 
 
 @pytest.mark.parametrize("sent", [4_000, 1])
-def test_cut_download_goes_on_where_it_stopped(site: HttpSource, fetch: Fetch, sent: int) -> None:
+def test_interrupted_download_resumes_where_it_stopped(site: HttpSource, fetch: Fetch, sent: int) -> None:
     site.faults = [Fault(cut_after=sent)]
 
     assert fetch() == CONTENT
@@ -59,21 +59,21 @@ def test_cut_download_goes_on_where_it_stopped(site: HttpSource, fetch: Fetch, s
     assert site.requests[1].headers["If-Range"] == '"first"'
 
 
-def test_stalled_download_goes_on_where_it_stopped(site: HttpSource, fetch: Fetch) -> None:
+def test_stalled_download_resumes_where_it_stopped(site: HttpSource, fetch: Fetch) -> None:
     site.faults = [Fault(stall_after=4_000)]
 
     assert fetch() == CONTENT
     assert site.ranges == [None, "bytes=4000-"]
 
 
-def test_any_number_of_cuts_is_survived_while_there_is_progress(site: HttpSource, fetch: Fetch) -> None:
+def test_number_of_interruptions_is_unlimited_while_there_is_progress(site: HttpSource, fetch: Fetch) -> None:
     site.afterwards = Fault(cut_after=400)
 
     assert fetch(replace(HASTY, retries=1, longest_wait=0)) == CONTENT
     assert len(site.requests) == 25
 
 
-def test_cuts_without_range_support_are_given_up_on(site: HttpSource, fetch: Fetch) -> None:
+def test_interruptions_without_range_support_fail_after_the_retries(site: HttpSource, fetch: Fetch) -> None:
     site.knows_ranges = False
     site.afterwards = Fault(cut_after=400)
 
@@ -82,7 +82,7 @@ def test_cuts_without_range_support_are_given_up_on(site: HttpSource, fetch: Fet
     assert len(site.requests) == 3
 
 
-def test_cut_without_range_support_starts_over(site: HttpSource, fetch: Fetch) -> None:
+def test_interrupted_download_without_range_support_starts_over(site: HttpSource, fetch: Fetch) -> None:
     site.knows_ranges = False
     site.faults = [Fault(cut_after=4_000)]
 
@@ -93,7 +93,7 @@ def test_cut_without_range_support_starts_over(site: HttpSource, fetch: Fetch) -
     ("etag", "last_modified", "if_range"),
     [('W/"weak"', LAST_MODIFIED, LAST_MODIFIED), (None, LAST_MODIFIED, LAST_MODIFIED), ('W/"weak"', None, None)],
 )
-def test_only_strong_validators_are_resumed_on(
+def test_download_resumes_only_with_a_strong_validator(
     site: HttpSource, fetch: Fetch, etag: str | None, last_modified: str | None, if_range: str | None
 ) -> None:
     site.etag, site.last_modified = etag, last_modified
@@ -104,15 +104,17 @@ def test_only_strong_validators_are_resumed_on(
     assert site.ranges[1] == ("bytes=4000-" if if_range else None)
 
 
-def test_next_run_goes_on_with_what_a_broken_one_left(site: HttpSource, fetch: Fetch) -> None:
-    leave_broken(site, fetch)
+def test_next_run_resumes_the_download_of_a_failed_one(site: HttpSource, fetch: Fetch) -> None:
+    leave_partial_download(site, fetch)
 
     assert fetch() == CONTENT
     assert site.ranges == ["bytes=4000-"]
 
 
-def test_what_another_source_left_is_not_gone_on_with(site: HttpSource, fetch: Fetch, part: PartialDownload) -> None:
-    leave_broken(site, fetch)
+def test_partial_download_from_another_source_is_not_resumed(
+    site: HttpSource, fetch: Fetch, part: PartialDownload
+) -> None:
+    leave_partial_download(site, fetch)
     site.files["/elsewhere"] = OTHER_CONTENT
 
     download(f"{site.url}/elsewhere", part, HASTY, silent)
@@ -122,10 +124,10 @@ def test_what_another_source_left_is_not_gone_on_with(site: HttpSource, fetch: F
 
 
 @pytest.mark.parametrize("note", [None, "", "{", "[]", "{}"])
-def test_bytes_of_an_unknown_version_are_not_gone_on_with(
+def test_partial_download_of_an_unknown_version_is_not_resumed(
     site: HttpSource, fetch: Fetch, part: PartialDownload, note: str | None
 ) -> None:
-    part.path.write_bytes(b"somebody's bytes")
+    part.path.write_bytes(b"unknown bytes")
     if note is not None:
         part.path.with_name("file.part.version").write_text(note)
 
@@ -134,22 +136,22 @@ def test_bytes_of_an_unknown_version_are_not_gone_on_with(
 
 
 @pytest.mark.parametrize("knows_if_range", [True, False])
-@pytest.mark.parametrize("by", ["etag", "last_modified"])
-def test_file_changed_at_its_source_is_never_mixed(
-    site: HttpSource, fetch: Fetch, by: str, knows_if_range: bool
+@pytest.mark.parametrize("validator", ["etag", "last_modified"])
+def test_versions_of_a_file_that_changes_at_its_source_are_never_mixed(
+    site: HttpSource, fetch: Fetch, validator: str, knows_if_range: bool
 ) -> None:
     site.etag = None
-    setattr(site, by, '"old"' if by == "etag" else LAST_MODIFIED)
-    leave_broken(site, fetch)
+    setattr(site, validator, '"old"' if validator == "etag" else LAST_MODIFIED)
+    leave_partial_download(site, fetch)
     site.files["/file"] = OTHER_CONTENT
-    setattr(site, by, '"new"' if by == "etag" else "Sat, 06 Mar 2021 10:00:00 GMT")
+    setattr(site, validator, '"new"' if validator == "etag" else "Sat, 06 Mar 2021 10:00:00 GMT")
     site.knows_if_range = knows_if_range
 
     assert fetch() == OTHER_CONTENT
 
 
-def test_changed_and_cut_again_goes_on_with_the_new_version(site: HttpSource, fetch: Fetch) -> None:
-    leave_broken(site, fetch)
+def test_interrupted_download_of_a_changed_file_resumes_its_new_version(site: HttpSource, fetch: Fetch) -> None:
+    leave_partial_download(site, fetch)
     site.files["/file"], site.etag = OTHER_CONTENT, '"new"'
     site.faults = [Fault(cut_after=1_000), Fault(cut_after=1_000)]
 
@@ -157,8 +159,8 @@ def test_changed_and_cut_again_goes_on_with_the_new_version(site: HttpSource, fe
     assert site.ranges == ["bytes=4000-", "bytes=1000-", "bytes=2000-"]
 
 
-def test_file_that_became_shorter_starts_over(site: HttpSource, fetch: Fetch) -> None:
-    leave_broken(site, fetch)
+def test_download_of_a_file_that_became_shorter_starts_over(site: HttpSource, fetch: Fetch) -> None:
+    leave_partial_download(site, fetch)
     site.files["/file"] = b"short"  # under the same ETag: the server answers 416
 
     assert fetch() == b"short"
@@ -175,24 +177,26 @@ def test_file_that_became_shorter_starts_over(site: HttpSource, fetch: Fetch) ->
         Fault(headers={"Content-Range": "gibberish"}),
     ],
 )
-def test_another_range_than_asked_for_starts_over(site: HttpSource, fetch: Fetch, fault: Fault) -> None:
-    leave_broken(site, fetch)
+def test_response_with_a_wrong_range_starts_over(site: HttpSource, fetch: Fetch, fault: Fault) -> None:
+    leave_partial_download(site, fetch)
     site.faults = [fault]
 
     assert fetch() == CONTENT
     assert site.ranges == ["bytes=4000-", None]
 
 
-def test_less_of_the_range_than_asked_for_is_not_taken_for_the_rest(site: HttpSource, fetch: Fetch) -> None:
-    leave_broken(site, fetch)
-    site.faults = [Fault(range_sent=(4_000, 5_999))]  # which RFC 9110, 15.3.7 allows
+def test_rest_of_an_incompletely_sent_range_is_requested_again(site: HttpSource, fetch: Fetch) -> None:
+    leave_partial_download(site, fetch)
+    site.faults = [Fault(range_sent=(4_000, 5_999))]  # allowed by RFC 9110, 15.3.7
 
     assert fetch() == CONTENT
     assert site.ranges == ["bytes=4000-", "bytes=6000-"]
 
 
 @pytest.mark.parametrize("status", [416, 206])
-def test_server_that_never_sends_what_is_asked_for_is_given_up_on(site: HttpSource, fetch: Fetch, status: int) -> None:
+def test_server_that_never_sends_the_file_fails_the_download_after_the_retries(
+    site: HttpSource, fetch: Fetch, status: int
+) -> None:
     site.afterwards = Fault(status=status)
 
     with pytest.raises(PipelineError, match="tried 3 times"):
@@ -200,7 +204,7 @@ def test_server_that_never_sends_what_is_asked_for_is_given_up_on(site: HttpSour
     assert len(site.requests) == 3
 
 
-def test_redirect_to_another_server_is_followed_also_when_resuming(site: HttpSource, part: PartialDownload) -> None:
+def test_redirect_to_another_server_is_followed_when_resuming_too(site: HttpSource, part: PartialDownload) -> None:
     site.files["/file"] = CONTENT
     with http_source() as front:
         front.afterwards = Fault(status=302, headers={"Location": f"{site.url}/file"})
@@ -219,7 +223,7 @@ def test_chunked_body_needs_no_content_length(site: HttpSource, fetch: Fetch) ->
     assert len(site.requests) == 1
 
 
-def test_cut_chunked_body_goes_on_where_it_stopped(
+def test_interrupted_chunked_body_resumes_where_it_stopped(
     site: HttpSource, fetch: Fetch, caplog: pytest.LogCaptureFixture
 ) -> None:
     site.faults = [Fault(chunked=True, cut_after=4_000)]

@@ -1,4 +1,4 @@
-"""What a failing site is forgiven, for how long, and what is said in the end: `pipeline/extract/download.py`."""
+"""Failed requests of a download: which are retried, for how long, and how they are reported (`download.py`)."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from pipeline.progress import silent
 
 
 @pytest.mark.parametrize("fault", [*(Fault(status=s) for s in (500, 502, 503, 504, 408, 429)), Fault(hang_up=True)])
-def test_passing_failure_is_tried_again(site: HttpSource, fetch: Fetch, fault: Fault) -> None:
+def test_temporary_failure_is_retried(site: HttpSource, fetch: Fetch, fault: Fault) -> None:
     site.faults = [fault, fault]
 
     assert fetch() == CONTENT
 
 
-def test_bytes_at_hand_survive_a_passing_failure(site: HttpSource, fetch: Fetch) -> None:
+def test_downloaded_bytes_are_kept_after_a_temporary_failure(site: HttpSource, fetch: Fetch) -> None:
     site.faults = [Fault(cut_after=4_000), Fault(status=503)]
 
     assert fetch() == CONTENT
@@ -34,7 +34,7 @@ def test_bytes_at_hand_survive_a_passing_failure(site: HttpSource, fetch: Fetch)
 @pytest.mark.parametrize(
     "fault", [Fault(status=503), Fault(hang_up=True), Fault(cut_after=0), Fault(stall_after=0)], ids=repr
 )
-def test_lasting_failure_is_given_up_on_after_the_retries(site: HttpSource, fetch: Fetch, fault: Fault) -> None:
+def test_persistent_failure_is_reported_after_the_retries(site: HttpSource, fetch: Fetch, fault: Fault) -> None:
     site.afterwards = fault
 
     with pytest.raises(PipelineError, match="tried 3 times") as caught:
@@ -43,14 +43,14 @@ def test_lasting_failure_is_given_up_on_after_the_retries(site: HttpSource, fetc
     assert "\n" not in str(caught.value)
 
 
-def test_progress_earns_new_patience(site: HttpSource, fetch: Fetch) -> None:
+def test_progress_resets_the_count_of_retries(site: HttpSource, fetch: Fetch) -> None:
     down = Fault(status=503)
     site.faults = [down, down, Fault(cut_after=4_000), down, Fault(cut_after=4_000), down, FINE]
 
     assert fetch() == CONTENT
 
 
-def test_waits_grow_from_failure_to_failure(site: HttpSource, fetch: Fetch) -> None:
+def test_wait_grows_with_each_failure(site: HttpSource, fetch: Fetch) -> None:
     site.faults = [Fault(status=503), Fault(status=503)]
 
     fetch(replace(HASTY, longest_wait=10))
@@ -58,27 +58,27 @@ def test_waits_grow_from_failure_to_failure(site: HttpSource, fetch: Fetch) -> N
     assert site.gaps == [pytest.approx(0.5, abs=0.3), pytest.approx(1, abs=0.3)]
 
 
-@pytest.mark.parametrize(("asked", "longest_wait", "waited"), [(0, 10, 0), (1, 10, 1), (3_600, 0.8, 0.8)])
+@pytest.mark.parametrize(("requested", "longest_wait", "expected"), [(0, 10, 0), (1, 10, 1), (3_600, 0.8, 0.8)])
 @pytest.mark.parametrize("as_date", [False, True], ids=["seconds", "date"])
 def test_retry_after_is_obeyed_up_to_the_longest_wait(
-    site: HttpSource, fetch: Fetch, asked: int, longest_wait: float, waited: float, as_date: bool
+    site: HttpSource, fetch: Fetch, requested: int, longest_wait: float, expected: float, as_date: bool
 ) -> None:
-    if as_date and asked == 1:
-        asked, waited = 2, 1.5  # dates are in whole seconds: this is 1 to 2 of them from now
-    value = formatdate(time.time() + asked, usegmt=True) if as_date else str(asked)
+    if as_date and requested == 1:
+        requested, expected = 2, 1.5  # dates have whole seconds: this is 1 to 2 s from now
+    value = formatdate(time.time() + requested, usegmt=True) if as_date else str(requested)
     site.faults = [Fault(status=429, headers={"Retry-After": value})]
 
     assert fetch(replace(HASTY, longest_wait=longest_wait)) == CONTENT
-    assert site.gaps == [pytest.approx(waited, abs=0.3 if waited != 1.5 else 0.7)]
+    assert site.gaps == [pytest.approx(expected, abs=0.3 if expected != 1.5 else 0.7)]
 
 
-def test_unreadable_retry_after_is_no_reason_to_fail(site: HttpSource, fetch: Fetch) -> None:
+def test_unreadable_retry_after_is_ignored(site: HttpSource, fetch: Fetch) -> None:
     site.faults = [Fault(status=503, headers={"Retry-After": "soon"})]
 
     assert fetch() == CONTENT
 
 
-def test_redirects_in_a_circle_are_refused_at_once(site: HttpSource, fetch: Fetch) -> None:
+def test_redirect_loop_fails_without_retries(site: HttpSource, fetch: Fetch) -> None:
     site.afterwards = Fault(status=302, headers={"Location": "/file"})
 
     with pytest.raises(PipelineError, match="30 redirects; check --source-base-url"):
@@ -87,7 +87,7 @@ def test_redirects_in_a_circle_are_refused_at_once(site: HttpSource, fetch: Fetc
 
 
 @pytest.mark.parametrize("status", [404, 410])
-def test_missing_file_is_not_asked_for_again(site: HttpSource, fetch: Fetch, status: int) -> None:
+def test_missing_file_is_not_requested_again(site: HttpSource, fetch: Fetch, status: int) -> None:
     site.afterwards = Fault(status=status)
 
     with pytest.raises(FileNotPublished):
@@ -96,7 +96,7 @@ def test_missing_file_is_not_asked_for_again(site: HttpSource, fetch: Fetch, sta
 
 
 @pytest.mark.parametrize("status", [401, 451, 304, 204])
-def test_refusal_is_not_asked_for_again(site: HttpSource, fetch: Fetch, status: int) -> None:
+def test_refused_file_is_not_requested_again(site: HttpSource, fetch: Fetch, status: int) -> None:
     site.afterwards = Fault(status=status)
 
     with pytest.raises(PipelineError, match=f"answered {status} .*check --source-base-url"):
@@ -110,7 +110,7 @@ def closed_port() -> int:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "no-such-host.invalid"])
-def test_no_connection_says_in_one_line_what_to_do(
+def test_failed_connection_is_reported_in_one_line_with_a_remedy(
     part: PartialDownload, host: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NO_PROXY", "*")
@@ -125,7 +125,7 @@ def test_no_connection_says_in_one_line_what_to_do(
 
 
 @pytest.mark.parametrize("url", ["http://[oops/file", "http://:80/file", "http://host:99999/file", "http:///file"])
-def test_impossible_address_is_refused_at_once(part: PartialDownload, url: str) -> None:
+def test_invalid_url_is_refused_immediately(part: PartialDownload, url: str) -> None:
     started = time.monotonic()
 
     with pytest.raises(PipelineError, match="check --source-base-url"):
@@ -133,7 +133,7 @@ def test_impossible_address_is_refused_at_once(part: PartialDownload, url: str) 
     assert time.monotonic() - started < 0.4
 
 
-def test_credentials_of_the_address_are_sent_and_not_told(
+def test_credentials_in_the_url_are_sent_but_not_reported(
     site: HttpSource, part: PartialDownload, caplog: pytest.LogCaptureFixture
 ) -> None:
     site.faults = [Fault(status=401)]

@@ -1,4 +1,4 @@
-"""Extracting a release: what is fetched, what is proved of it, and what stands under its name whatever goes wrong."""
+"""Extraction of a release: what is downloaded, how it is verified, and which file exists after a failure."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def extract_from(
 
 @pytest.fixture
 def release(mirror: Path) -> bytes:
-    """500 made-up rows of green 2019-01, as they are released."""
+    """The release file of green 2019-01, with 500 generated rows."""
     return (mirror / PATH).read_bytes()
 
 
@@ -50,7 +50,7 @@ def file(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def extract(site: HttpSource, green: Dataset, file: Path, release: bytes) -> Extract:
-    """Extracts green 2019-01, from the site unless told otherwise."""
+    """Extracts green 2019-01, from the site unless another base URL is given."""
     site.files[f"/{PATH}"] = release
 
     def run(base_url: object = None, *, force: bool = False) -> ExtractedFile:
@@ -64,15 +64,15 @@ def names(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir() if path.name != ".locks"}
 
 
-def complaint(action: Callable[[], object]) -> str:
-    """The one line that something fails with."""
+def error_of(action: Callable[[], object]) -> str:
+    """Runs an action that must fail with a one-line PipelineError, and returns that line."""
     with pytest.raises(PipelineError) as caught:
         action()
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
 
-def test_extracted_file_is_the_release_with_its_facts_beside_it(
+def test_extraction_writes_the_release_and_a_file_with_its_facts(
     extract: Extract, site: HttpSource, file: Path, release: bytes
 ) -> None:
     facts = extract()
@@ -84,24 +84,24 @@ def test_extracted_file_is_the_release_with_its_facts_beside_it(
     assert facts.sha256 == hashlib.sha256(release).hexdigest()
 
 
-def test_base_url_may_end_in_a_slash(extract: Extract, site: HttpSource) -> None:
+def test_base_url_may_end_with_a_slash(extract: Extract, site: HttpSource) -> None:
     assert extract(f"{site.url}/").source_url == f"{site.url}/{PATH}"
 
 
-def test_nothing_stands_under_the_name_before_the_end(
+def test_file_does_not_exist_until_its_extraction_is_complete(
     site: HttpSource, green: Dataset, file: Path, extract: Extract
 ) -> None:
     site.faults = [Fault(cut_after=5_000)]
-    seen: list[bool] = []
+    existed: list[bool] = []
 
-    extract_from(site.url, Release(green, JANUARY), file.parents[1], lambda *_: seen.append(file.exists()))
+    extract_from(site.url, Release(green, JANUARY), file.parents[1], lambda *_: existed.append(file.exists()))
 
     assert file.exists()
-    assert seen
-    assert not any(seen)
+    assert existed
+    assert not any(existed)
 
 
-def test_extracted_file_is_not_fetched_again_unless_forced(extract: Extract, site: HttpSource) -> None:
+def test_extracted_file_is_not_downloaded_again_unless_forced(extract: Extract, site: HttpSource) -> None:
     facts = extract()
 
     assert extract() == facts
@@ -110,7 +110,7 @@ def test_extracted_file_is_not_fetched_again_unless_forced(extract: Extract, sit
     assert len(site.requests) == 2
 
 
-def test_forced_extraction_puts_the_new_edition_in_place(
+def test_forced_extraction_replaces_the_file_with_the_new_edition(
     extract: Extract, site: HttpSource, file: Path, release: bytes
 ) -> None:
     extract()
@@ -123,7 +123,7 @@ def test_forced_extraction_puts_the_new_edition_in_place(
     assert facts.sha256 == hashlib.sha256(edition).hexdigest()
 
 
-def cut_gzip(release: bytes) -> bytes:
+def truncated_gzip(release: bytes) -> bytes:
     return release[:-20]
 
 
@@ -131,72 +131,74 @@ def wrong_crc(release: bytes) -> bytes:
     return release[:-8] + bytes(4) + release[-4:]
 
 
-def html(_: bytes) -> bytes:
+def html_page(_: bytes) -> bytes:
     return b"<!DOCTYPE html><title>Please log in</title>\n"
 
 
-def empty(_: bytes) -> bytes:
+def empty_file(_: bytes) -> bytes:
     return b""
 
 
-def header_alone(release: bytes) -> bytes:
+def header_only(release: bytes) -> bytes:
     return gzip.compress(gzip.decompress(release).split(b"\n")[0] + b"\n")
 
 
-def another_column(release: bytes) -> bytes:
+def renamed_column(release: bytes) -> bytes:
     return gzip.compress(gzip.decompress(release).replace(b"extra", b"surplus", 1))
 
 
-WRONG = pytest.mark.parametrize(
-    ("spoil", "problem"),
+INVALID_FILES = pytest.mark.parametrize(
+    ("damage", "problem"),
     [
-        (cut_gzip, "the gzip stream is cut off"),
+        (truncated_gzip, "the gzip stream is cut off"),
         (wrong_crc, "the gzip stream is corrupt"),
-        (html, "line 1: not a green file, as it begins with '<!DOCTYPE html>"),
-        (empty, "the file is empty"),
-        (header_alone, "a header but no rows"),
-        (another_column, "lacks extra, adds 'surplus'"),
+        (html_page, "line 1: not a green file, as it begins with '<!DOCTYPE html>"),
+        (empty_file, "the file is empty"),
+        (header_only, "a header but no rows"),
+        (renamed_column, "lacks extra, adds 'surplus'"),
     ],
 )
 
 
-@WRONG
-def test_wrong_file_is_refused_and_nothing_is_kept(
-    extract: Extract, site: HttpSource, file: Path, spoil: Callable[[bytes], bytes], problem: str
+@INVALID_FILES
+def test_invalid_file_is_refused_and_not_kept(
+    extract: Extract, site: HttpSource, file: Path, damage: Callable[[bytes], bytes], problem: str
 ) -> None:
-    site.files[f"/{PATH}"] = spoil(site.files[f"/{PATH}"])
+    site.files[f"/{PATH}"] = damage(site.files[f"/{PATH}"])
 
-    message = complaint(extract)
+    message = error_of(extract)
 
     assert message.startswith(f"{site.url}/{PATH}")
     assert problem in message
     assert names(file.parent) == set()
 
 
-@WRONG
-def test_what_was_there_survives_a_forced_extraction_that_fails(
-    extract: Extract, site: HttpSource, file: Path, release: bytes, spoil: Callable[[bytes], bytes], problem: str
+@INVALID_FILES
+def test_failed_forced_extraction_keeps_the_earlier_file(
+    extract: Extract, site: HttpSource, file: Path, release: bytes, damage: Callable[[bytes], bytes], problem: str
 ) -> None:
     facts = extract()
-    site.files[f"/{PATH}"] = spoil(release)
+    site.files[f"/{PATH}"] = damage(release)
 
-    assert problem in complaint(lambda: extract(force=True))
+    assert problem in error_of(lambda: extract(force=True))
     assert file.read_bytes() == release
     assert ExtractedFile.read(file) == facts
 
 
-def test_mended_source_is_extracted_after_a_wrong_file(extract: Extract, site: HttpSource, release: bytes) -> None:
-    site.files[f"/{PATH}"] = cut_gzip(release)
-    complaint(extract)
+def test_fixed_file_is_downloaded_from_the_start_after_an_invalid_one(
+    extract: Extract, site: HttpSource, release: bytes
+) -> None:
+    site.files[f"/{PATH}"] = truncated_gzip(release)
+    error_of(extract)
     site.files[f"/{PATH}"] = release
 
     assert extract().bytes == len(release)
     assert site.ranges == [None, None]
 
 
-def test_next_run_goes_on_with_a_broken_download(extract: Extract, site: HttpSource, file: Path) -> None:
+def test_next_extraction_resumes_a_failed_download(extract: Extract, site: HttpSource, file: Path) -> None:
     site.faults = [Fault(cut_after=5_000), *[Fault(status=503)] * 3]
-    complaint(extract)
+    error_of(extract)
     assert not file.exists()
 
     extract()
@@ -204,14 +206,14 @@ def test_next_run_goes_on_with_a_broken_download(extract: Extract, site: HttpSou
     assert site.ranges[-1] == "bytes=5000-"
 
 
-def test_copy_from_a_folder_is_not_mixed_with_a_broken_download(
+def test_copy_from_a_folder_is_not_mixed_with_a_failed_download(
     extract: Extract, site: HttpSource, file: Path, mirror: Path, release: bytes
 ) -> None:
     site.faults = [Fault(cut_after=5_000), *[Fault(status=503)] * 3]
-    complaint(extract)
+    error_of(extract)
     (mirror / PATH).write_bytes(gzip.compress(gzip.decompress(release), 1))
     with file_size_limit(8_000):
-        complaint(lambda: extract(mirror))  # leaves 8,000 bytes that are not the site's
+        error_of(lambda: extract(mirror))  # leaves 8,000 bytes that are not the site's
 
     extract()
 
@@ -219,41 +221,41 @@ def test_copy_from_a_folder_is_not_mixed_with_a_broken_download(
     assert file.read_bytes() == release
 
 
-@pytest.mark.parametrize("status", [404, 410, None], ids=["404", "410", "a folder"])
-def test_of_a_source_of_somebodys_own_no_months_are_claimed(
+@pytest.mark.parametrize("status", [404, 410, None], ids=["404", "410", "folder"])
+def test_error_for_a_custom_source_lists_no_published_months(
     extract: Extract, site: HttpSource, mirror: Path, release: bytes, status: int | None
 ) -> None:
     site.afterwards = Fault(status=status or 404)
     (mirror / PATH).unlink()
     base_url = site.url if status else mirror
 
-    assert complaint(lambda: extract(base_url)) == (
+    assert error_of(lambda: extract(base_url)) == (
         f"green 2019-01 does not exist at {base_url}/{PATH} or {base_url}/{PARQUET};"
         " check --source-base-url and --source-tlc-base-url"
     )
 
 
-def test_unpublished_month_is_named_with_the_months_that_are(
+def test_error_for_an_unpublished_month_lists_the_published_months(
     site: HttpSource, green: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(extract_locations, "RELEASE_MIRROR", site.url)
     monkeypatch.setattr(extract_locations, "TLC_SITE", site.url)
 
-    assert complaint(lambda: extract_from(site.url, Release(green, JANUARY), tmp_path)) == (
+    assert error_of(lambda: extract_from(site.url, Release(green, JANUARY), tmp_path)) == (
         f"green 2019-01 does not exist at {site.url}/{PATH} or {site.url}/{PARQUET}; months known to be published:"
         " 2014-01 onwards"
     )
 
 
-def test_missing_folder_is_said_to_be_missing(extract: Extract, tmp_path: Path) -> None:
+def test_missing_source_folder_is_reported(extract: Extract, tmp_path: Path) -> None:
     expected = f"{tmp_path}/nowhere: there is no such folder; check --source-base-url and --source-tlc-base-url"
 
-    assert complaint(lambda: extract(tmp_path / "nowhere")) == expected
-    assert complaint(lambda: extract(f"file://{tmp_path}/nowhere/")) == expected
+    assert error_of(lambda: extract(tmp_path / "nowhere")) == expected
+    assert error_of(lambda: extract(f"file://{tmp_path}/nowhere/")) == expected
 
 
 @pytest.mark.parametrize("name", ["mirror", "a folder", "100%", "50%25", "#1?", "[x]", "Zoë"])
-def test_folder_is_read_as_a_path_and_as_a_file_url(
+def test_source_folder_may_be_a_path_or_a_file_url(
     extract: Extract, mirror: Path, tmp_path: Path, file: Path, release: bytes, name: str
 ) -> None:
     mirror.rename(tmp_path / name)
@@ -269,13 +271,13 @@ def test_folder_is_read_as_a_path_and_as_a_file_url(
 
 
 @pytest.mark.parametrize("base_url", ["ftp://host/mirror", "s3://bucket", "file://data/mirror"])
-def test_other_urls_are_refused(extract: Extract, base_url: str) -> None:
-    assert "[source] base_url" in complaint(lambda: extract(base_url))
+def test_unsupported_base_url_is_refused(extract: Extract, base_url: str) -> None:
+    assert "[source] base_url" in error_of(lambda: extract(base_url))
 
 
 @contextmanager
 def file_size_limit(size: int) -> Iterator[None]:
-    """Lets no file of this process grow beyond `size`: the kernel then refuses as it does when the disk is full."""
+    """Limits the files of this process to `size` bytes: the kernel refuses to write more, as on a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -285,14 +287,14 @@ def file_size_limit(size: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("source", ["site", "folder"])
-def test_full_disk_is_one_line_and_leaves_what_was_there(
+def test_full_disk_is_reported_in_one_line_and_keeps_the_earlier_file(
     extract: Extract, mirror: Path, file: Path, release: bytes, source: str
 ) -> None:
     base_url = mirror if source == "folder" else None
     facts = extract(base_url)
 
     with file_size_limit(8_000):
-        message = complaint(lambda: extract(base_url, force=True))
+        message = error_of(lambda: extract(base_url, force=True))
 
     assert str(file) in message
     assert "make room, or change [storage] root" in message
@@ -300,9 +302,9 @@ def test_full_disk_is_one_line_and_leaves_what_was_there(
     assert ExtractedFile.read(file) == facts
 
 
-def test_extraction_goes_on_once_there_is_room(extract: Extract, site: HttpSource, file: Path, release: bytes) -> None:
+def test_extraction_resumes_after_a_full_disk(extract: Extract, site: HttpSource, file: Path, release: bytes) -> None:
     with file_size_limit(8_000):
-        complaint(extract)
+        error_of(extract)
 
     extract()
 
@@ -310,10 +312,10 @@ def test_extraction_goes_on_once_there_is_room(extract: Extract, site: HttpSourc
     assert file.read_bytes() == release
 
 
-def test_unusable_storage_is_one_line(extract: Extract, tmp_path: Path) -> None:
+def test_unusable_storage_is_reported_in_one_line(extract: Extract, tmp_path: Path) -> None:
     (tmp_path / "raw").write_text("a file where the folder should be")
 
-    assert f"{tmp_path}/raw" in complaint(extract)
+    assert f"{tmp_path}/raw" in error_of(extract)
 
 
 def test_real_release_is_extracted(green: Dataset, real_releases: Path, file: Path) -> None:
@@ -330,25 +332,25 @@ def test_zones_are_extracted_without_a_month(site: HttpSource, tmp_path: Path) -
 
     assert extract_from(site.url, zones, tmp_path).rows == 1
     site.files.clear()
-    assert complaint(lambda: extract_from(site.url, zones, tmp_path, replace=True)) == (
+    assert error_of(lambda: extract_from(site.url, zones, tmp_path, replace=True)) == (
         f"zones does not exist at {site.url}/misc/taxi_zone_lookup.csv; check --source-base-url and"
         " --source-tlc-base-url"
     )
 
 
-def test_removal_leaves_nothing_and_says_whether_there_was_a_file(
+def test_removal_deletes_all_files_and_returns_whether_there_was_one(
     extract: Extract, site: HttpSource, file: Path
 ) -> None:
     extract()
     site.faults = [Fault(cut_after=5_000), *[Fault(status=503)] * 3]
-    complaint(lambda: extract(force=True))
+    error_of(lambda: extract(force=True))
 
     assert remove_extracted(file)
     assert names(file.parent) == set()
     assert not remove_extracted(file)
 
 
-def test_command_says_in_one_line_that_a_month_is_not_published(site: HttpSource, tmp_path: Path) -> None:
+def test_command_reports_an_unpublished_month_in_one_line(site: HttpSource, tmp_path: Path) -> None:
     environment = {"PIPELINE__STORAGE__ROOT": str(tmp_path), "NO_PROXY": "127.0.0.1"}
 
     run = run_command(

@@ -1,4 +1,4 @@
-"""Extractions that are killed, and extractions side by side: real processes, real signals."""
+"""Killed and concurrent extractions, with real processes and signals."""
 
 from __future__ import annotations
 
@@ -29,20 +29,20 @@ PATH = "green/green_tripdata_2019-01.csv.gz"
 
 @pytest.fixture
 def release(green: Dataset, tmp_path: Path) -> bytes:
-    """2,000 made-up rows of green 2019-01, as they are released."""
+    """The release file of green 2019-01, with 2,000 generated rows."""
     return write_month(green, JANUARY, 2_000, tmp_path / "mirror").read_bytes()
 
 
 @pytest.fixture
-def stocked(site: HttpSource, release: bytes) -> HttpSource:
+def release_site(site: HttpSource, release: bytes) -> HttpSource:
     """A site that has the release."""
     site.files[f"/{PATH}"] = release
     return site
 
 
 @contextmanager
-def started(site: HttpSource, root: Path, *options: str) -> Iterator[Popen[str]]:
-    """The real `luigi` command extracting green 2019-01 to a storage root; killed at the end if it still runs."""
+def started_extraction(site: HttpSource, root: Path, *options: str) -> Iterator[Popen[str]]:
+    """Runs the `luigi` command that extracts green 2019-01 to a storage root; kills it if it still runs at the end."""
     process = start_command(
         *("luigi", "--module", "pipeline", "ExtractTripdata", "--taxi", "green", "--month", "2019-01", *options),
         PIPELINE__STORAGE__ROOT=str(root),
@@ -55,65 +55,65 @@ def started(site: HttpSource, root: Path, *options: str) -> Iterator[Popen[str]]
             process.kill()
 
 
-def test_killed_download_leaves_nothing_and_goes_on(
-    stocked: HttpSource, green: Dataset, tmp_path: Path, release: bytes
+def test_killed_download_leaves_no_file_and_is_resumed(
+    release_site: HttpSource, green: Dataset, tmp_path: Path, release: bytes
 ) -> None:
     file = tmp_path / "raw" / PATH
     part = file.with_name(file.name + ".part")
-    stocked.faults = [Fault(stall_after=3_000)]
+    release_site.faults = [Fault(stall_after=3_000)]
 
-    with started(stocked, tmp_path) as process:
+    with started_extraction(release_site, tmp_path) as process:
         eventually(lambda: part.exists() and part.stat().st_size == 3_000)
         process.send_signal(signal.SIGKILL)
     assert not file.exists()
 
-    extract_release(JANUARY_GREEN, locations(JANUARY_GREEN, stocked.url), file.parents[1], IMPATIENT, silent)
-    assert stocked.ranges == [None, "bytes=3000-"]
+    extract_release(JANUARY_GREEN, locations(JANUARY_GREEN, release_site.url), file.parents[1], IMPATIENT, silent)
+    assert release_site.ranges == [None, "bytes=3000-"]
     assert file.read_bytes() == release
 
 
 needs_proc_locks = pytest.mark.skipif(
-    not Path("/proc/locks").exists(), reason="only Linux tells in /proc/locks who waits for a file's lock"
+    not Path("/proc/locks").exists(), reason="only Linux lists in /proc/locks which process waits for a file's lock"
 )
 
 
 @needs_proc_locks
-def test_two_processes_download_a_file_once(stocked: HttpSource, tmp_path: Path, release: bytes) -> None:
-    stocked.faults = [Fault(hold=True)]
+def test_concurrent_processes_download_a_file_once(release_site: HttpSource, tmp_path: Path, release: bytes) -> None:
+    release_site.faults = [Fault(hold=True)]
 
-    with started(stocked, tmp_path) as one, started(stocked, tmp_path) as other:
-        eventually(lambda: waits_for_lock(one) or waits_for_lock(other) or len(stocked.requests) > 1)
-        stocked.gate.set()
+    with started_extraction(release_site, tmp_path) as one, started_extraction(release_site, tmp_path) as other:
+        eventually(lambda: waits_for_lock(one) or waits_for_lock(other) or len(release_site.requests) > 1)
+        release_site.gate.set()
         assert (one.wait(20), other.wait(20)) == (0, 0)
 
-    assert len(stocked.requests) == 1
+    assert len(release_site.requests) == 1
     assert (tmp_path / "raw" / PATH).read_bytes() == release
 
 
 @needs_proc_locks
-def test_lock_of_a_killed_process_is_gone_with_it(stocked: HttpSource, tmp_path: Path) -> None:
-    stocked.faults = [Fault(hold=True)]
+def test_lock_of_a_killed_process_is_released(release_site: HttpSource, tmp_path: Path) -> None:
+    release_site.faults = [Fault(hold=True)]
 
-    with started(stocked, tmp_path) as killed, started(stocked, tmp_path) as waiting:
+    with started_extraction(release_site, tmp_path) as killed, started_extraction(release_site, tmp_path) as waiting:
         eventually(lambda: waits_for_lock(killed) or waits_for_lock(waiting))
         if waits_for_lock(killed):
             killed, waiting = waiting, killed
         killed.kill()
         assert waiting.wait(20) == 0
 
-    assert len(stocked.requests) == 2
+    assert len(release_site.requests) == 2
 
 
 def waits_for_lock(process: Popen[str]) -> bool:
-    """Whether the kernel has a process waiting for a file's lock (proc_locks(5))."""
+    """Whether a process waits for a file's lock, according to the kernel (proc_locks(5))."""
     locks = Path("/proc/locks").read_text().splitlines()
     return any("->" in line and f" {process.pid} " in line for line in locks)
 
 
-def run_to_step(step: int, action: Callable[[], object]) -> bool:
-    """Runs something in a process of its own that dies of SIGKILL before its nth change to a folder or a file.
+def run_until_step(step: int, action: Callable[[], object]) -> bool:
+    """Runs an action in a child process that is killed with SIGKILL before its nth change to a file or folder.
 
-    Says whether it came to its end, as it makes fewer changes than that.
+    Returns whether the action was completed because it makes fewer changes.
     """
     child = os.fork()
     if child == 0:
@@ -138,32 +138,31 @@ def run_to_step(step: int, action: Callable[[], object]) -> bool:
     return status == 0
 
 
-def test_killed_at_any_step_file_and_facts_agree_and_the_next_run_ends_well(
-    stocked: HttpSource, green: Dataset, tmp_path: Path, release: bytes
+def test_after_a_kill_at_any_step_file_and_facts_agree_and_the_next_run_succeeds(
+    release_site: HttpSource, green: Dataset, tmp_path: Path, release: bytes
 ) -> None:
     file, old = tmp_path / "raw" / PATH, write_month(green, JANUARY, 50, tmp_path / "old").read_bytes()
+    places = locations(JANUARY_GREEN, release_site.url)
 
     def extract(replace: bool = True) -> ExtractedFile:
-        return extract_release(
-            JANUARY_GREEN, locations(JANUARY_GREEN, stocked.url), file.parents[1], IMPATIENT, silent, replace=replace
-        )
+        return extract_release(JANUARY_GREEN, places, file.parents[1], IMPATIENT, silent, replace=replace)
 
     for step in range(1, 100):
-        stocked.files[f"/{PATH}"], stocked.etag = old, '"old"'
+        release_site.files[f"/{PATH}"], release_site.etag = old, '"old"'
         extract()
-        stocked.faults = [Fault(cut_after=1_000), Fault(status=403)]
+        release_site.faults = [Fault(cut_after=1_000), Fault(status=403)]
         with pytest.raises(PipelineError):
-            extract()  # leaves the old edition's beginning
-        stocked.files[f"/{PATH}"], stocked.etag = release, '"new"'
-        stocked.faults = [Fault(cut_after=10_000)]
-        ended = run_to_step(step, extract)
+            extract()  # leaves the beginning of the old edition
+        release_site.files[f"/{PATH}"], release_site.etag = release, '"new"'
+        release_site.faults = [Fault(cut_after=10_000)]
+        completed = run_until_step(step, extract)
 
         assert file.read_bytes() in (old, release)
         facts = ExtractedFile.read(file)
         assert facts is None or facts.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
-        stocked.faults = []
+        release_site.faults = []
         assert extract(replace=facts is not None).rows == 2_000
         assert file.read_bytes() == release
-        if ended:
+        if completed:
             break
     assert 8 < step < 99

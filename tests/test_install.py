@@ -1,4 +1,4 @@
-"""Installed like a program: sdist and wheel built, and the wheel used in empty folders, with no checkout in sight."""
+"""Installation as a program: sdist and wheel are built, and the wheel is used in empty folders without a checkout."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def run(*command: Any, cwd: Path, **environment: str) -> subprocess.CompletedPro
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder with the sdist, and the wheel that was built from it."""
+    """The folder with the sdist and the wheel that was built from it."""
     folder = tmp_path_factory.mktemp("dist")
     source = tmp_path_factory.mktemp("source") / "tlc"
     tracked = subprocess.run(["git", "ls-files"], cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout
@@ -45,7 +45,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def installed(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The programs of an environment that has the wheel, and sees the libraries of this one, but not the checkout."""
+    """The programs of an environment with the wheel; it uses the libraries of this one, but not the checkout."""
     environment = tmp_path_factory.mktemp("program") / "venv"
     python = environment / "bin" / "python"
     assert run(BIN / "uv", "venv", "--quiet", "--python", BIN / "python", environment, cwd=built).returncode == 0
@@ -53,12 +53,12 @@ def installed(built: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     done = run(BIN / "uv", "pip", "install", "--quiet", "--no-deps", "--no-index", "--python", python, wheel, cwd=built)
     assert done.returncode == 0, done.stderr
     site = Path(run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=built).stdout.strip())
-    # What is in a folder that a .pth file names is seen, but no .pth file in it, such as that of the checkout.
+    # Modules in a folder that a .pth file names are found, but a .pth file there, such as the checkout's, is not read.
     (site / "libraries.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
     yield environment / "bin"
 
 
-def test_sdist_holds_all_that_the_wheel_is_made_of(built: Path) -> None:
+def test_sdist_contains_files_of_every_kind_that_the_wheel_needs(built: Path) -> None:
     [sdist] = built.glob("*.tar.gz")
     with tarfile.open(sdist) as file:
         names = {name.partition("/")[2] for name in file.getnames()}
@@ -66,12 +66,12 @@ def test_sdist_holds_all_that_the_wheel_is_made_of(built: Path) -> None:
         assert name in names
 
 
-def test_demo_goes_the_whole_way_on_real_months_apart_from_anything_else(installed: Path, tmp_path: Path) -> None:
+def test_demo_loads_real_months_and_writes_the_report_regardless_of_settings(installed: Path, tmp_path: Path) -> None:
     empty, home = tmp_path / "empty", tmp_path / "share"
     empty.mkdir()
-    # Whatever is set elsewhere must not reach it: nothing of it could be loaded into.
-    theirs = {"PIPELINE__POSTGRES__DSN": "host=127.0.0.1 port=1", "PIPELINE__SOURCE__BASE_URL": str(tmp_path)}
-    done = run(installed / "pipeline", "demo", cwd=empty, XDG_DATA_HOME=str(home), **theirs)
+    # Settings in the environment must not affect the demo: with these, no load would succeed.
+    settings = {"PIPELINE__POSTGRES__DSN": "host=127.0.0.1 port=1", "PIPELINE__SOURCE__BASE_URL": str(tmp_path)}
+    done = run(installed / "pipeline", "demo", cwd=empty, XDG_DATA_HOME=str(home), **settings)
     demo = home / "tlc-pipeline" / "demo"
     try:
         assert done.returncode == 0, done.stdout + done.stderr
@@ -90,9 +90,7 @@ def test_demo_goes_the_whole_way_on_real_months_apart_from_anything_else(install
         run(installed / "pipeline", "stop", cwd=demo, XDG_DATA_HOME=str(home))
 
 
-def test_pipeline_and_luigi_load_in_an_empty_folder(
-    installed: Path, tmp_path: Path, database: PostgresDatabase
-) -> None:
+def test_pipeline_and_luigi_run_in_an_empty_folder(installed: Path, tmp_path: Path, database: PostgresDatabase) -> None:
     empty, home = tmp_path / "empty", tmp_path / "share"
     empty.mkdir()
     environment = {
@@ -106,14 +104,14 @@ def test_pipeline_and_luigi_load_in_an_empty_folder(
     load = ("LoadTripdata", "--taxi", "green", "--month")
     again = run(installed / "luigi", "--module", "pipeline", *load, "2020-04", cwd=empty, **environment)
     assert again.returncode == 0 and "Did not run any tasks" in again.stderr, again.stderr
-    # Only with the shipped luigi.cfg is a failure no success.
-    nobody = {"PIPELINE__POSTGRES__DSN": "host=127.0.0.1 port=1"}
+    # Without the shipped luigi.cfg, the exit code is 0 after a failure too.
+    unreachable = {"PIPELINE__POSTGRES__DSN": "host=127.0.0.1 port=1"}
     for code, command, changed in (
         (30, ("luigi", "--module", "pipeline", *load, "2019-01"), {}),
-        (35, ("luigi", "--module", "pipeline", *load, "2020-05"), nobody),
+        (35, ("luigi", "--module", "pipeline", *load, "2020-05"), unreachable),
         (40, ("luigi", "--module", "pipeline", *load, "2020-13"), {}),
         (30, ("pipeline", "load", "green", "2019-01"), {}),
-        (1, ("pipeline", "status"), nobody),
+        (1, ("pipeline", "status"), unreachable),
         (2, ("pipeline", "stauts"), {}),
     ):
         failed = run(installed / command[0], *command[1:], cwd=empty, **environment | changed)
@@ -127,9 +125,7 @@ def test_pipeline_and_luigi_load_in_an_empty_folder(
     assert "site-packages" in where
 
 
-def test_luigi_without_a_module_or_with_a_broken_configuration_is_told_in_one_line(
-    installed: Path, tmp_path: Path
-) -> None:
+def test_missing_module_or_invalid_configuration_is_reported_in_one_line(installed: Path, tmp_path: Path) -> None:
     load = ("LoadTripdata", "--taxi", "green", "--month", "2019-01")
     wrong = run(installed / "luigi", *load, cwd=tmp_path)
     assert (wrong.returncode, wrong.stderr) == (
@@ -141,9 +137,9 @@ def test_luigi_without_a_module_or_with_a_broken_configuration_is_told_in_one_li
         wrong = run(installed / "luigi", *option, *load, cwd=tmp_path)
         assert wrong.returncode == 2
         assert wrong.stderr == "luigi: there is no module 'pipelin'; this pipeline's is: --module pipeline\n"
-    (tmp_path / "theirs.py").write_text("import luigi, sys\nprint('pipeline' in sys.modules)\n")
-    theirs = run(installed / "luigi", "--module", "theirs", "Theirs", cwd=tmp_path, PYTHONPATH=str(tmp_path))
-    assert theirs.stdout == "False\n" and "TaskClassNotFoundException: No task Theirs" in theirs.stderr
+    (tmp_path / "unrelated.py").write_text("import luigi, sys\nprint('pipeline' in sys.modules)\n")
+    unrelated = run(installed / "luigi", "--module", "unrelated", "Unrelated", cwd=tmp_path, PYTHONPATH=str(tmp_path))
+    assert unrelated.stdout == "False\n" and "TaskClassNotFoundException: No task Unrelated" in unrelated.stderr
 
     (tmp_path / "luigi.cfg").write_text("no section\n")
     broken = run(installed / "luigi", "--module", "pipeline", *load, cwd=tmp_path)

@@ -1,4 +1,4 @@
-"""What a run writes about itself: a JSON line an event in a file of its own, and standard error in either format."""
+"""The log of a run: a file with one JSON line for each event, and standard error as text or JSON."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def lines_of(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text().splitlines()]
 
 
-def test_log_of_a_run_holds_what_was_done_in_fields(luigi: Run, tmp_path: Path) -> None:
+def test_log_records_completed_tasks_as_fields(luigi: Run, tmp_path: Path) -> None:
     assert luigi(*LOAD).returncode == 0
     (log,) = logs_of(tmp_path)
     lines = lines_of(log)
@@ -48,7 +48,7 @@ def test_log_of_a_run_holds_what_was_done_in_fields(luigi: Run, tmp_path: Path) 
     assert "Luigi Execution Summary" in lines[-1]["message"]
 
 
-def test_log_names_the_error_in_one_line(luigi: Run, tmp_path: Path) -> None:
+def test_log_contains_the_error_in_one_line(luigi: Run, tmp_path: Path) -> None:
     assert luigi(*LOAD[:-1], "2031-05").returncode == 30
     (log,) = logs_of(tmp_path)
     (failed,) = [line for line in lines_of(log) if line.get("event") == "failed"]
@@ -57,7 +57,7 @@ def test_log_names_the_error_in_one_line(luigi: Run, tmp_path: Path) -> None:
     assert "traceback" not in failed
 
 
-def test_run_with_nothing_to_do_leaves_no_log(luigi: Run, tmp_path: Path) -> None:
+def test_run_with_nothing_to_do_writes_no_log(luigi: Run, tmp_path: Path) -> None:
     assert luigi(*LOAD).returncode == 0
     before = logs_of(tmp_path)
     assert luigi(*LOAD).returncode == 0
@@ -65,7 +65,7 @@ def test_run_with_nothing_to_do_leaves_no_log(luigi: Run, tmp_path: Path) -> Non
     assert logs_of(tmp_path) == before
 
 
-def test_workers_write_whole_lines_into_one_log(luigi: Run, tmp_path: Path, mirror: Path) -> None:
+def test_workers_write_complete_lines_to_one_log(luigi: Run, tmp_path: Path, mirror: Path) -> None:
     publish(mirror, *(f"2019-0{month}" for month in range(2, 7)))
     done = luigi(*BACKFILL, "--stop", "2019-07", "--workers", "4", PIPELINE__LOGS__FORMAT="json")
 
@@ -79,25 +79,25 @@ def test_workers_write_whole_lines_into_one_log(luigi: Run, tmp_path: Path, mirr
     assert sum(message.startswith("Running Worker with 4") for message in messages) == 1
 
 
-def test_auto_is_json_where_standard_error_is_no_terminal(
+def test_auto_format_is_json_unless_standard_error_is_a_terminal(
     luigi: Run, database: PostgresDatabase, mirror: Path, tmp_path: Path
 ) -> None:
     piped = luigi(*LOAD, "--logs-format", "auto")
     assert [json.loads(line)["level"] for line in piped.stderr.splitlines()]
 
     command = [BIN / "luigi", "--module", "pipeline", *LOAD, "--force", "--logs-format", "auto"]
-    terminal, its_end = pty.openpty()
+    terminal, process_end = pty.openpty()
     environment = os.environ | settings(tmp_path, database, mirror)
-    with subprocess.Popen(command, cwd=CHECKOUT, env=environment, stderr=its_end):
-        os.close(its_end)
+    with subprocess.Popen(command, cwd=CHECKOUT, env=environment, stderr=process_end):
+        os.close(process_end)
         assert re.match(rb"\d\d:\d\d:\d\d running   ExtractTripdata", os.read(terminal, 1000))
-        with contextlib.suppress(OSError):  # how Linux says that the other end is closed
+        with contextlib.suppress(OSError):  # on Linux, the error that means that the other end is closed
             while os.read(terminal, 1000):
                 pass
     os.close(terminal)
 
 
-def test_old_logs_go_and_a_log_that_cannot_be_written_is_one_warning(luigi: Run, tmp_path: Path) -> None:
+def test_old_logs_are_deleted_and_an_unwritable_log_causes_one_warning(luigi: Run, tmp_path: Path) -> None:
     folder = tmp_path / "data" / "logs"
     folder.mkdir(parents=True)
     for name, days in (("old.jsonl", 40), ("recent.jsonl", 20), ("notes.txt", 40)):
@@ -117,14 +117,14 @@ def test_old_logs_go_and_a_log_that_cannot_be_written_is_one_warning(luigi: Run,
     assert "this run has no log: " in warning and str(folder) in warning
 
 
-def test_wrong_format_is_told_and_the_load_goes_on(luigi: Run) -> None:
+def test_invalid_format_is_reported_and_does_not_stop_the_load(luigi: Run) -> None:
     done = luigi(*LOAD, PIPELINE__LOGS__FORMAT="xml")
 
     assert done.returncode == 0
     assert "[logs] format: " in done.stderr and "Traceback" not in done.stderr
 
 
-def test_lines_have_their_time_and_no_worker_ids_and_count_the_months(luigi: Run, mirror: Path) -> None:
+def test_lines_have_timestamps_and_count_the_months_without_worker_ids(luigi: Run, mirror: Path) -> None:
     publish(mirror, "2019-02", "2019-03")
     done = luigi(*BACKFILL, "--stop", "2019-04", "--workers", "2")
     lines, _, summary = done.stderr.partition("\n===== Luigi Execution Summary =====\n")
@@ -138,7 +138,7 @@ def test_lines_have_their_time_and_no_worker_ids_and_count_the_months(luigi: Run
     assert "* 7 ran successfully:" in summary
 
 
-def test_reason_of_a_failure_stands_right_before_the_summary(luigi: Run, mirror: Path) -> None:
+def test_last_line_before_the_summary_is_the_reason_of_a_failure(luigi: Run, mirror: Path) -> None:
     publish(mirror, "2019-01", "2019-03")
     failed = luigi(*BACKFILL, "--stop", "2019-04")
     last = failed.stderr.partition("\n===== Luigi Execution Summary =====\n")[0].splitlines()[-1]
@@ -148,7 +148,7 @@ def test_reason_of_a_failure_stands_right_before_the_summary(luigi: Run, mirror:
 
 
 @pytest.mark.parametrize("workers", ["1", "3"])
-def test_ctrl_c_ends_in_one_line(
+def test_ctrl_c_is_reported_in_one_line(
     database: PostgresDatabase, mirror: Path, tmp_path: Path, site: HttpSource, workers: str
 ) -> None:
     publish(mirror, "2019-02", "2019-03")
@@ -157,15 +157,15 @@ def test_ctrl_c_ends_in_one_line(
     site.afterwards = Fault(stall_after=100)
     command = [BIN / "luigi", "--module", "pipeline", *BACKFILL, "--stop", "2019-04", "--workers", workers]
     environment = os.environ | settings(tmp_path, database, mirror) | {"PIPELINE__SOURCE__BASE_URL": site.url}
-    # In a session of its own, which ctrl-C on a terminal reaches as a whole.
+    # A session of its own, because ctrl-C in a terminal reaches all processes of the session.
     process = subprocess.Popen(
         command, cwd=CHECKOUT, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
     )
     eventually(lambda: len(site.requests) >= int(workers))
     os.killpg(process.pid, signal.SIGINT)
-    _, said = process.communicate(timeout=30)
+    _, errors = process.communicate(timeout=30)
 
     assert process.returncode == 130
-    *lines, last = said.splitlines()
+    *lines, last = errors.splitlines()
     assert all("INFO: running   ExtractTripdata" in line for line in lines)
     assert "ERROR: interrupted; completed tasks stay complete: run the same command again" in last

@@ -1,4 +1,4 @@
-"""The Makefile's targets, as a user on a machine without the release site meets them."""
+"""The Makefile's targets, on a machine that cannot reach the release site."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def make(checkout: Path, *arguments: str, **environment: str) -> subprocess.Comp
     )
 
 
-def test_make_prints_its_own_help(checkout: Path) -> None:
+def test_make_without_a_target_prints_help(checkout: Path) -> None:
     shown = make(checkout).stdout
 
     assert all(
@@ -32,13 +32,13 @@ def test_make_prints_its_own_help(checkout: Path) -> None:
     )
 
 
-def test_demo_is_that_of_the_command(checkout: Path) -> None:
-    """Which goes the whole way in test_install."""
+def test_make_demo_runs_pipeline_demo(checkout: Path) -> None:
+    """`test_install` runs `pipeline demo` itself."""
     commands = make(checkout, "--dry-run", "--no-print-directory", "demo").stdout.splitlines()
     assert commands[-1].strip() == ".venv/bin/pipeline demo"
 
 
-def test_samples_are_small_and_whole() -> None:
+def test_samples_are_small_and_complete() -> None:
     files = [path for path in (CHECKOUT / "samples").rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) <= 3 * 10**6
     for path in files:
@@ -47,14 +47,14 @@ def test_samples_are_small_and_whole() -> None:
 
 
 @pytest.mark.parametrize("site", ["http://127.0.0.1:9", "http://release-site.invalid"])
-def test_load_without_the_release_site_says_what_to_do(checkout: Path, server: str, site: str) -> None:
+def test_load_without_the_release_site_reports_a_remedy(checkout: Path, server: str, site: str) -> None:
     done = make(
         checkout,
         "load",
         PIPELINE__SOURCE__BASE_URL=site,
         PIPELINE__SOURCE__RETRIES="1",
         PIPELINE__POSTGRES__DSN=server,
-        PIPELINE__POSTGRES__SCHEMA="never_made",
+        PIPELINE__POSTGRES__SCHEMA="not_created",
     )
 
     errors = [line for line in done.stderr.splitlines() if "ERROR: " in line]

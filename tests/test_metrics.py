@@ -1,4 +1,4 @@
-"""Metrics: what Prometheus reads, from the text file and from a luigid, whoever has counted."""
+"""Metrics for Prometheus: in the text file and from luigid, counted by several runs and processes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LOAD = ("LoadTripdata", "--taxi", "green", "--month", "2019-01")
 
 
 def samples(text: str) -> dict[tuple[str, str, str], float]:
-    """Every sample by name, dataset and task."""
+    """The value of each sample, by its name, dataset and task."""
     return {
         (sample.name, sample.labels.get("dataset", ""), sample.labels.get("task", "")): sample.value
         for family in text_string_to_metric_families(text)
@@ -28,7 +28,7 @@ def samples(text: str) -> dict[tuple[str, str, str], float]:
     }
 
 
-def test_runs_add_up_to_what_prometheus_reads(luigi: Run, tmp_path: Path) -> None:
+def test_metrics_are_summed_over_runs(luigi: Run, tmp_path: Path) -> None:
     before = time.time()
     assert luigi(*LOAD).returncode == 0
     assert luigi(*LOAD, "--force", "--workers", "2").returncode == 0
@@ -56,7 +56,7 @@ def succeed_often(file: Path) -> None:
         MetricsFile(file).task_succeeded("LoadTripdata", "green", 0.5, 10)
 
 
-def test_processes_count_in_one_file(tmp_path: Path) -> None:
+def test_processes_share_one_file(tmp_path: Path) -> None:
     file = tmp_path / "metrics" / "pipeline.prom"
     processes = [multiprocessing.Process(target=succeed_often, args=(file,)) for _ in range(4)]
     for process in processes:
@@ -67,7 +67,7 @@ def test_processes_count_in_one_file(tmp_path: Path) -> None:
     assert samples(file.read_text())["pipeline_rows_total", "green", "LoadTripdata"] == 800
 
 
-def test_spoilt_file_is_counted_anew(tmp_path: Path) -> None:
+def test_damaged_file_is_replaced(tmp_path: Path) -> None:
     file = tmp_path / "pipeline.prom"
     file.write_bytes(b"\0" * 100 + b'\npipeline_rows_total{dataset="green",task="LoadTrip')
     MetricsFile(file).task_succeeded("LoadTripdata", "green", 0.5, 10)
@@ -75,7 +75,7 @@ def test_spoilt_file_is_counted_anew(tmp_path: Path) -> None:
     assert samples(file.read_text())["pipeline_rows_total", "green", "LoadTripdata"] == 10
 
 
-def test_luigid_exports_them_with_its_own(tmp_path: Path) -> None:
+def test_luigid_exports_the_metrics_of_the_pipeline_with_its_own(tmp_path: Path) -> None:
     MetricsFile(tmp_path / "data" / "metrics" / "pipeline.prom").task_succeeded("LoadTripdata", "green", 0.5, 10)
     collector = "pipeline.monitoring.scheduler_metrics.SchedulerMetrics"
     (tmp_path / "luigi.cfg").write_text(
@@ -87,12 +87,12 @@ def test_luigid_exports_them_with_its_own(tmp_path: Path) -> None:
     with subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.DEVNULL) as luigid:
         exported = list[str]()
 
-        def answers() -> bool:
-            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as answer:
-                exported.append(answer.read().decode())
+        def has_responded() -> bool:
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics") as response:
+                exported.append(response.read().decode())
             return exported != []
 
-        eventually(answers)
+        eventually(has_responded)
         luigid.terminate()
 
     assert "# TYPE luigi_task_done_total counter" in exported[0]

@@ -47,17 +47,19 @@ def page(ui: CentralScheduler) -> Iterator[Browser]:
         yield running
 
 
-def ask(ui: CentralScheduler, path: str, method: str = "GET", **options: Any) -> requests.Response:
+def call(ui: CentralScheduler, path: str, method: str = "GET", **options: Any) -> requests.Response:
     return requests.request(method, f"{ui.url}api/pipeline/{path}", timeout=30, **options)
 
 
-def ended(ui: CentralScheduler, run: str) -> dict[str, Any]:
-    eventually(lambda: ask(ui, f"runs/{run}").json()["status"] not in ("running", "stopping"))
-    found: dict[str, Any] = ask(ui, f"runs/{run}").json()
+def completed_run(ui: CentralScheduler, run: str) -> dict[str, Any]:
+    eventually(lambda: call(ui, f"runs/{run}").json()["status"] not in ("running", "stopping"))
+    found: dict[str, Any] = call(ui, f"runs/{run}").json()
     return found
 
 
-def test_backfill_is_started_watched_repaired_and_seen_green(page: Browser, ui: CentralScheduler, mirror: Path) -> None:
+def test_backfill_is_started_followed_and_repaired_on_the_page(
+    page: Browser, ui: CentralScheduler, mirror: Path
+) -> None:
     page.fill("[name=start]", "2019-01")
     page.fill("[name=stop]", "2019-02")
     page.click("form button", "Start")
@@ -77,14 +79,14 @@ def test_backfill_is_started_watched_repaired_and_seen_green(page: Browser, ui: 
 
     publish(mirror, "2019-02")
     file = mirror / "green" / "green_tripdata_2019-02.csv.gz"
-    whole = file.read_bytes()
-    file.write_bytes(gzip.compress(gzip.decompress(whole).replace(b"\n", b"\nbroken", 1)))
-    for status in ("failed", "done"):  # the second time, the file has been fixed at its source
+    intact = file.read_bytes()
+    file.write_bytes(gzip.compress(gzip.decompress(intact).replace(b"\n", b"\nbroken", 1)))
+    for status in ("failed", "done"):  # before the second time, the file is fixed at its source
         page.click("#tabs a", "Months")
         page.click(".cell.failed")
         page.click("dialog button", "Run it again")
         page.until(f"document.querySelector('h2 .tag')?.innerText === '{status}'")
-        file.write_bytes(whole)
+        file.write_bytes(intact)
     page.click("#tabs a", "Months")
     page.until("document.querySelector('[data-key=\"postgres/green/2019-02\"]')?.classList.contains('ok')")
     page.click("[data-key='postgres/green/2019-02']")
@@ -106,7 +108,7 @@ def test_no_tab_is_wider_than_the_screen(page: Browser, width: int) -> None:
     assert page.complaints == []
 
 
-def test_status_message_is_text_on_luigis_page(page: Browser, ui: CentralScheduler) -> None:
+def test_status_message_is_shown_as_text_on_luigis_page(page: Browser, ui: CentralScheduler) -> None:
     ui.ask("add_task", worker="w", task_id="T", family="T", status="RUNNING", runnable=True)
     ui.ask("set_task_status_message", task_id="T", status_message="<img src=x onerror=window.harmed=1>")
     page.go(f"{ui.url}static/visualiser/index.html")
@@ -117,7 +119,7 @@ def test_status_message_is_text_on_luigis_page(page: Browser, ui: CentralSchedul
     assert not page.run("window.harmed")
 
 
-def test_page_of_another_site_can_do_nothing(page: Browser, ui: CentralScheduler, tmp_path: Path) -> None:
+def test_page_of_another_site_cannot_change_a_task(page: Browser, ui: CentralScheduler, tmp_path: Path) -> None:
     ui.ask("add_task", worker="w", task_id="T", family="T", status="RUNNING", runnable=True)
     url = f"{ui.url}api/set_task_status_message?data=" + '{"task_id":"T","status_message":"harm"}'
     (tmp_path / "evil.html").write_text("<body>evil")
@@ -143,7 +145,7 @@ def test_foreign_host_and_origin_are_refused(ui: CentralScheduler, path: str, he
     assert requests.get(f"{ui.url}{path}", headers=headers, timeout=10).status_code == 403
 
 
-def test_exposed_server_goes_by_addresses_plain_names_and_those_configured(
+def test_exposed_server_accepts_addresses_plain_names_and_configured_hosts(
     tmp_path: Path, database: PostgresDatabase, mirror: Path
 ) -> None:
     environment = settings(tmp_path, database, mirror) | {"PIPELINE__UI__HOSTS": "pipeline.example.org"}
@@ -157,62 +159,62 @@ def test_exposed_server_goes_by_addresses_plain_names_and_those_configured(
         assert all(token not in answer.text for answer in answers.values())
 
 
-def test_run_is_started_followed_and_read_by_its_api(ui: CentralScheduler, token: dict[str, str]) -> None:
-    started = ask(ui, "runs", "POST", json=JANUARY, headers=token)
+def test_run_is_started_followed_and_read_with_the_api(ui: CentralScheduler, token: dict[str, str]) -> None:
+    started = call(ui, "runs", "POST", json=JANUARY, headers=token)
     assert started.status_code == 201, started.text
-    run = ended(ui, started.json()["id"])
+    run = completed_run(ui, started.json()["id"])
 
     assert (run["status"], run["exit_code"], run["done"], run["failed"]) == ("done", 0, 2, 0)
     assert [each["task"] for each in run["tasks"]] == ["ExtractTripdata", "LoadTripdata"]
-    events = [json.loads(line) for line in ask(ui, f"runs/{run['id']}/log").text.splitlines()]
+    events = [json.loads(line) for line in call(ui, f"runs/{run['id']}/log").text.splitlines()]
     assert ("done", "LoadTripdata") in [(event.get("event"), event.get("task")) for event in events]
-    card = ask(ui, "months/postgres/green/2019-01").json()
+    card = call(ui, "months/postgres/green/2019-01").json()
     assert card["entry"]["rows_loaded"] == 500
     assert [each["status"] for each in card["tries"]] == ["done", "done"]
-    assert ask(ui, "runs").json()[0]["id"] == run["id"]
+    assert call(ui, "runs").json()[0]["id"] == run["id"]
 
 
-def test_same_task_asked_for_twice_is_one_run_and_can_be_cancelled(ui: CentralScheduler, token: dict[str, str]) -> None:
-    first = ask(ui, "runs", "POST", json=JANUARY, headers=token)
-    again = ask(ui, "runs", "POST", json=JANUARY, headers=token)
+def test_task_requested_twice_is_one_run_that_can_be_cancelled(ui: CentralScheduler, token: dict[str, str]) -> None:
+    first = call(ui, "runs", "POST", json=JANUARY, headers=token)
+    again = call(ui, "runs", "POST", json=JANUARY, headers=token)
     assert (again.status_code, again.json()["id"]) == (200, first.json()["id"])
 
-    assert ask(ui, f"runs/{first.json()['id']}", "DELETE").status_code == 401
-    cancelled = ask(ui, f"runs/{first.json()['id']}", "DELETE", headers=token)
+    assert call(ui, f"runs/{first.json()['id']}", "DELETE").status_code == 401
+    cancelled = call(ui, f"runs/{first.json()['id']}", "DELETE", headers=token)
     assert cancelled.json()["stopped"]
-    assert ended(ui, first.json()["id"])["status"] == "cancelled"
-    assert not ask(ui, f"runs/{first.json()['id']}", "DELETE", headers=token).json()["stopped"]
+    assert completed_run(ui, first.json()["id"])["status"] == "cancelled"
+    assert not call(ui, f"runs/{first.json()['id']}", "DELETE", headers=token).json()["stopped"]
 
 
 def test_run_of_an_earlier_server_or_of_a_terminal_can_be_cancelled(
     tmp_path: Path, database: PostgresDatabase, mirror: Path
 ) -> None:
     def only_run(server: CentralScheduler) -> dict[str, Any]:
-        return next((run for run in ask(server, "runs").json() if run["status"] == "running" and run["log"]), {})
+        return next((run for run in call(server, "runs").json() if run["status"] == "running" and run["log"]), {})
 
     with socket.create_server(("127.0.0.1", 0)) as silent_site:
         site = f"http://127.0.0.1:{silent_site.getsockname()[1]}"
         environment = settings(tmp_path, database, mirror) | {"PIPELINE__SOURCE__BASE_URL": site}
         with central_scheduler(environment) as ui:
             token = {"Authorization": f"Bearer {(tmp_path / 'data' / 'ui' / 'token').read_text().strip()}"}
-            ask(ui, "runs", "POST", json=JANUARY, headers=token)
+            call(ui, "runs", "POST", json=JANUARY, headers=token)
             eventually(lambda: only_run(ui))
-        with central_scheduler(environment) as again:
-            run = only_run(again)
+        with central_scheduler(environment) as restarted:
+            run = only_run(restarted)
             assert run["cancellable"]
-            assert ask(again, f"runs/{run['id']}", "DELETE").status_code == 401
-            assert ask(again, f"runs/{run['id']}", "DELETE", headers=token).json()["stopped"]
-            eventually(lambda: not only_run(again).get("cancellable"))
+            assert call(restarted, f"runs/{run['id']}", "DELETE").status_code == 401
+            assert call(restarted, f"runs/{run['id']}", "DELETE", headers=token).json()["stopped"]
+            eventually(lambda: not only_run(restarted).get("cancellable"))
 
-            with start_command("luigi", "--module", "pipeline", *FEBRUARY, **environment) as of_a_terminal:
-                eventually(lambda: only_run(again).get("pid") == of_a_terminal.pid)
-                found = only_run(again)["id"]
-                assert ask(again, f"runs/{found}", "DELETE", headers=token).json()["stopped"]
-                assert of_a_terminal.wait(timeout=20) != 0
-            assert not ask(again, f"runs/{found}", "DELETE", headers=token).json()["stopped"]
+            with start_command("luigi", "--module", "pipeline", *FEBRUARY, **environment) as started_by_hand:
+                eventually(lambda: only_run(restarted).get("pid") == started_by_hand.pid)
+                found = only_run(restarted)["id"]
+                assert call(restarted, f"runs/{found}", "DELETE", headers=token).json()["stopped"]
+                assert started_by_hand.wait(timeout=20) != 0
+            assert not call(restarted, f"runs/{found}", "DELETE", headers=token).json()["stopped"]
 
 
-def test_process_that_has_the_number_of_a_run_by_chance_is_left_alone(tmp_path: Path) -> None:
+def test_unrelated_process_with_the_process_id_of_a_run_is_not_its_writer(tmp_path: Path) -> None:
     with subprocess.Popen(["sleep", "60"]) as other:
         run = RunSummary(f"20190101T000000-{other.pid}", host=socket.gethostname())
         log = tmp_path / f"{run.id}.jsonl"
@@ -223,7 +225,7 @@ def test_process_that_has_the_number_of_a_run_by_chance_is_left_alone(tmp_path: 
     assert writer_of(log, run) is Writer.ENDED
 
 
-def test_run_that_was_killed_has_stopped_at_once(
+def test_killed_run_is_shown_as_stopped_immediately(
     ui: CentralScheduler, tmp_path: Path, database: PostgresDatabase, mirror: Path
 ) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent_site:
@@ -231,30 +233,32 @@ def test_run_that_was_killed_has_stopped_at_once(
             "PIPELINE__SOURCE__BASE_URL": f"http://127.0.0.1:{silent_site.getsockname()[1]}"
         }
         with start_command("luigi", "--module", "pipeline", *FEBRUARY, **environment) as run:
-            eventually(lambda: [each["running"] for each in ask(ui, "runs").json()] == [1])
+            eventually(lambda: [each["running"] for each in call(ui, "runs").json()] == [1])
             run.kill()
             run.wait()
-        (found,) = ask(ui, "runs").json()
+        (found,) = call(ui, "runs").json()
         assert (found["status"], found["cancellable"]) == ("stopped", False)
 
 
-def test_nothing_is_started_without_the_token(ui: CentralScheduler) -> None:
+def test_run_is_not_started_without_the_token(ui: CentralScheduler) -> None:
     for headers in ({}, {"Authorization": "Bearer wrong"}):
-        assert ask(ui, "runs", "POST", json=JANUARY, headers=headers).status_code == 401
-    assert ask(ui, "runs").json() == []
+        assert call(ui, "runs", "POST", json=JANUARY, headers=headers).status_code == 401
+    assert call(ui, "runs").json() == []
 
 
-def test_token_is_its_owners_and_stays_the_same(ui: CentralScheduler, token: dict[str, str], tmp_path: Path) -> None:
+def test_token_is_private_and_stays_the_same_after_a_restart(
+    ui: CentralScheduler, token: dict[str, str], tmp_path: Path
+) -> None:
     assert (tmp_path / "data" / "ui" / "token").stat().st_mode & 0o777 == 0o600
     assert token["Authorization"].split()[1] in requests.get(ui.url, timeout=10).text
     ui.process.terminate()
     ui.process.wait(20)
-    with central_scheduler(ui.settings) as again:
-        assert ask(again, "runs", "POST", json={"action": "x"}, headers=token).status_code == 400
+    with central_scheduler(ui.settings) as restarted:
+        assert call(restarted, "runs", "POST", json={"action": "x"}, headers=token).status_code == 400
 
 
 @pytest.mark.parametrize(
-    ("request_", "complaint"),
+    ("body", "error"),
     [
         ({}, "action: one of load, backfill, build, report, pipeline"),
         ({"action": "load", "dataset": "green", "month": "2019-13"}, "month: "),
@@ -266,24 +270,24 @@ def test_token_is_its_owners_and_stays_the_same(ui: CentralScheduler, token: dic
         ([], "the body is not a JSON object"),
     ],
 )
-def test_request_that_means_nothing_is_one_line(
-    ui: CentralScheduler, token: dict[str, str], request_: object, complaint: str
+def test_invalid_request_is_reported_in_one_line(
+    ui: CentralScheduler, token: dict[str, str], body: object, error: str
 ) -> None:
-    answer = ask(ui, "runs", "POST", json=request_, headers=token)
+    answer = call(ui, "runs", "POST", json=body, headers=token)
     assert answer.status_code == 400
-    assert answer.json()["error"].startswith(complaint) and "\n" not in answer.json()["error"]
+    assert answer.json()["error"].startswith(error) and "\n" not in answer.json()["error"]
 
 
-def test_path_of_a_run_leads_nowhere_else(ui: CentralScheduler) -> None:
+def test_path_of_a_run_cannot_reach_other_files(ui: CentralScheduler) -> None:
     for run in ("..%2F..%2Fetc%2Fpasswd", "20190101T000000-1", "x"):
-        assert ask(ui, f"runs/{run}").status_code == 404
-        assert ask(ui, f"runs/{run}/log").status_code == 404
+        assert call(ui, f"runs/{run}").status_code == 404
+        assert call(ui, f"runs/{run}/log").status_code == 404
     assert requests.get(f"{ui.url}report/postgres", timeout=10).status_code == 404
     assert requests.get(f"{ui.url}ui/..%2Fguard.py", timeout=10).status_code in (403, 404)
 
 
-def test_schedules_and_alerts_are_shown(ui: CentralScheduler) -> None:
-    found = ask(ui, "overview").json()
+def test_overview_lists_the_schedules_and_no_alerts_at_first(ui: CentralScheduler) -> None:
+    found = call(ui, "overview").json()
     assert {each["dataset"] for each in found["schedules"]} >= {"green", "yellow"}
     assert all(each["next"] > each["last"] for each in found["schedules"])
     assert found["alerts"] == []

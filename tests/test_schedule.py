@@ -1,4 +1,4 @@
-"""`pipeline schedule`: catching up with whatever is published and missing, once, when due, and when it was missed."""
+"""`pipeline schedule`: loading the published months that are missing, once, when due, and after a missed firing."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from waiting import MARKER, eventually, held, until_it_waits
 from pipeline.schedule import catch_ups
 from pipeline.warehouses.postgres.connection import PostgresDatabase
 
-NOW = ("schedule", "--taxi", "green", "--once")
+CATCH_UP_ONCE = ("schedule", "--taxi", "green", "--once")
 LONG_AGO = "2024-01-01T00:00:00+00:00"
 
 
-def loaded(database: PostgresDatabase) -> list[str]:
+def loaded_months(database: PostgresDatabase) -> list[str]:
     if execute(database, "SELECT to_regclass('load_ledger')") == [(None,)]:
         return []
     return [key for (key,) in execute(database, "SELECT partition_key FROM load_ledger ORDER BY 1")]
@@ -36,16 +36,16 @@ def environment(tmp_path: Path, database: PostgresDatabase, mirror: Path) -> dic
 
 
 @pytest.fixture
-def last(tmp_path: Path) -> Path:
-    """The file that tells when the last catch-up with green began."""
+def last_catch_up(tmp_path: Path) -> Path:
+    """The file with the time at which the last successful catch-up with green began."""
     file = tmp_path / "data" / "schedule" / "green"
     file.parent.mkdir(parents=True)
     return file
 
 
 @contextlib.contextmanager
-def kept(**environment: str) -> Iterator[subprocess.Popen[str]]:
-    """A schedule that is kept until the block ends."""
+def running_schedule(**environment: str) -> Iterator[subprocess.Popen[str]]:
+    """Runs `pipeline schedule` until the block ends."""
     process = start_command("pipeline", "schedule", "--taxi", "green", **environment)
     try:
         yield process
@@ -55,50 +55,51 @@ def kept(**environment: str) -> Iterator[subprocess.Popen[str]]:
 
 
 @contextlib.contextmanager
-def at_january(
+def catch_up_held_at_january(
     luigi: Run, environment: dict[str, str], database: PostgresDatabase, mirror: Path
 ) -> Iterator[subprocess.Popen[str]]:
-    """A catch-up whose load of January waits right before its commit until the block ends; February is loaded."""
+    """Runs a catch-up whose load of January waits right before its commit until the block ends; February is loaded."""
     publish(mirror, "2019-02")
     luigi("LoadTripdata", "--taxi", "green", "--month", "2019-02")
     with held(database, MARKER):
-        process = start_command("pipeline", *NOW, **environment)
+        process = start_command("pipeline", *CATCH_UP_ONCE, **environment)
         until_it_waits(database, "INSERT INTO")
         yield process
 
 
-def until_it_says(words: str, process: subprocess.Popen[str]) -> bool:
+def prints(words: str, process: subprocess.Popen[str]) -> bool:
+    """Reads the output until a line contains the words, and returns whether one did."""
     assert process.stdout
     return any(words in line for line in process.stdout)
 
 
-def stopped(process: subprocess.Popen[str]) -> str:
-    """All that it said, after SIGTERM has ended it well."""
+def stop(process: subprocess.Popen[str]) -> str:
+    """Sends SIGTERM, on which the process must end with exit code 0, and returns its output."""
     process.terminate()
-    said, _ = process.communicate(timeout=20)
-    assert process.returncode == 0, said
-    return said
+    output, _ = process.communicate(timeout=20)
+    assert process.returncode == 0, output
+    return output
 
 
-def test_catches_up_with_what_is_published_and_lets_the_newest_months_come_later(
+def test_catch_up_loads_published_months_and_leaves_later_ones_to_the_next_run(
     pipeline: Run, database: PostgresDatabase, mirror: Path
 ) -> None:
     publish(mirror, "2019-02", "2019-04")
 
-    first = pipeline(*NOW)
+    first = pipeline(*CATCH_UP_ONCE)
     assert first.returncode == 0, first.stderr
-    assert loaded(database) == ["green/2019-01", "green/2019-02", "green/2019-04"]
+    assert loaded_months(database) == ["green/2019-01", "green/2019-02", "green/2019-04"]
     assert "WARNING: green: the source lacks 2019-03, but has later months\n" in first.stderr
     assert re.search(r"green: not published yet: 2019-05 … \d{4}-\d\d \(\d+ months\)\n", first.stderr)
 
     publish(mirror, "2019-05")
-    second = pipeline(*NOW)
+    second = pipeline(*CATCH_UP_ONCE)
     assert second.returncode == 0, second.stderr
-    assert loaded(database)[-1] == "green/2019-05"
+    assert loaded_months(database)[-1] == "green/2019-05"
     assert "running   LoadTripdata(taxi=green, month=2019-04)" not in second.stderr
 
 
-def test_catches_up_from_a_site_with_the_task_months_and_workers_of_the_settings(
+def test_catch_up_from_a_site_uses_task_months_and_workers_of_the_settings(
     pipeline: Run, database: PostgresDatabase, mirror: Path, site: HttpSource, tmp_path: Path
 ) -> None:
     publish(mirror, "2019-02", "2019-03")
@@ -107,7 +108,7 @@ def test_catches_up_from_a_site_with_the_task_months_and_workers_of_the_settings
     site.faults = [Fault(status=503)]
 
     done = pipeline(
-        *NOW,
+        *CATCH_UP_ONCE,
         PIPELINE__SOURCE__BASE_URL=site.url,
         PIPELINE__SCHEDULE__START="2019-02",
         PIPELINE__SCHEDULE__TASK="ExtractTripdata",
@@ -121,123 +122,123 @@ def test_catches_up_from_a_site_with_the_task_months_and_workers_of_the_settings
         "green_tripdata_2019-02.csv.gz",
         "green_tripdata_2019-03.csv.gz",
     ]
-    assert loaded(database) == []
+    assert loaded_months(database) == []
 
 
-def test_failures_are_told_by_the_exit_code(pipeline: Run, mirror: Path, site: HttpSource) -> None:
-    empty = pipeline(*NOW, PIPELINE__SCHEDULE__START="2021-05")
+def test_failures_are_reported_by_the_exit_code(pipeline: Run, mirror: Path, site: HttpSource) -> None:
+    empty = pipeline(*CATCH_UP_ONCE, PIPELINE__SCHEDULE__START="2021-05")
     assert empty.returncode == 35
     assert "none of the months 2021-05 … " in empty.stderr
 
     site.afterwards = Fault(status=403)
-    refused = pipeline(*NOW, PIPELINE__SOURCE__BASE_URL=site.url)
+    refused = pipeline(*CATCH_UP_ONCE, PIPELINE__SOURCE__BASE_URL=site.url)
     assert refused.returncode == 35
     assert "blocked: " in refused.stderr and "403 Forbidden" in refused.stderr
     assert "Traceback" not in empty.stderr + refused.stderr
 
     (mirror / "green" / "green_tripdata_2019-01.csv.gz").write_bytes(b"not gzip")
-    assert pipeline(*NOW).returncode == 30
-    wrong = pipeline(*NOW, PIPELINE__SCHEDULE__START="spring")
+    assert pipeline(*CATCH_UP_ONCE).returncode == 30
+    wrong = pipeline(*CATCH_UP_ONCE, PIPELINE__SCHEDULE__START="spring")
     assert (wrong.returncode, wrong.stderr) == (
         1,
         "pipeline: [schedule] start: 'spring' is not a month such as 2019-01\n",
     )
 
 
-def test_waits_for_the_first_firing_and_says_when_that_is(
-    environment: dict[str, str], database: PostgresDatabase, last: Path
+def test_schedule_prints_the_next_firing_and_waits_for_it(
+    environment: dict[str, str], database: PostgresDatabase, last_catch_up: Path
 ) -> None:
-    with kept(**environment) as process:
-        eventually(last.exists)
-        said = stopped(process)
+    with running_schedule(**environment) as process:
+        eventually(last_catch_up.exists)
+        output = stop(process)
 
-    assert re.search(r"green: next at \d{4}-\d\d-\d\d 09:00 -0[45]:00 E[SD]T\n", said)
-    assert loaded(database) == []
+    assert re.search(r"green: next at \d{4}-\d\d-\d\d 09:00 -0[45]:00 E[SD]T\n", output)
+    assert loaded_months(database) == []
 
 
-def test_firings_missed_while_it_did_not_run_are_made_up_for_once(
-    environment: dict[str, str], database: PostgresDatabase, last: Path
+def test_firings_missed_while_no_schedule_ran_cause_one_catch_up(
+    environment: dict[str, str], database: PostgresDatabase, last_catch_up: Path
 ) -> None:
-    last.write_text(LONG_AGO)
-    with kept(**environment) as process:
-        eventually(lambda: last.read_text() not in ("", LONG_AGO))
-        said = stopped(process)
+    last_catch_up.write_text(LONG_AGO)
+    with running_schedule(**environment) as process:
+        eventually(lambda: last_catch_up.read_text() not in ("", LONG_AGO))
+        output = stop(process)
 
-    assert "the firing of 2024-01-01 09:00 -05:00 EST was missed" in said
-    assert said.count("catching up") == 1
-    assert loaded(database) == ["green/2019-01"]
+    assert "the firing of 2024-01-01 09:00 -05:00 EST was missed" in output
+    assert output.count("catching up") == 1
+    assert loaded_months(database) == ["green/2019-01"]
 
-    with kept(**environment) as process:
-        assert until_it_says("next at", process)
-        assert "missed" not in stopped(process)
+    with running_schedule(**environment) as process:
+        assert prints("next at", process)
+        assert "missed" not in stop(process)
 
 
-def test_failed_catch_up_is_tried_again(
-    environment: dict[str, str], database: PostgresDatabase, mirror: Path, last: Path
+def test_failed_catch_up_is_retried(
+    environment: dict[str, str], database: PostgresDatabase, mirror: Path, last_catch_up: Path
 ) -> None:
     (mirror / "green" / "green_tripdata_2019-01.csv.gz").rename(mirror / "away")
-    last.write_text(LONG_AGO)
-    with kept(**environment, PIPELINE__SCHEDULE__RETRY_MINUTES="0.001") as process:
-        assert until_it_says("ended with exit code 35", process)
+    last_catch_up.write_text(LONG_AGO)
+    with running_schedule(**environment, PIPELINE__SCHEDULE__RETRY_MINUTES="0.001") as process:
+        assert prints("ended with exit code 35", process)
         (mirror / "away").rename(mirror / "green" / "green_tripdata_2019-01.csv.gz")
-        eventually(lambda: last.read_text() not in ("", LONG_AGO))
-        stopped(process)
+        eventually(lambda: last_catch_up.read_text() not in ("", LONG_AGO))
+        stop(process)
 
-    assert loaded(database) == ["green/2019-01"]
+    assert loaded_months(database) == ["green/2019-01"]
 
 
-def test_stop_lets_the_month_at_hand_be_finished_and_begins_no_other(
-    luigi: Run, environment: dict[str, str], database: PostgresDatabase, mirror: Path, last: Path
+def test_sigterm_lets_the_current_load_finish_and_starts_no_other(
+    luigi: Run, environment: dict[str, str], database: PostgresDatabase, mirror: Path, last_catch_up: Path
 ) -> None:
     publish(mirror, "2018-12", "2019-02")
     luigi("LoadTripdata", "--taxi", "green", "--month", "2019-02")
-    last.write_text(LONG_AGO)
-    with kept(**environment, PIPELINE__SCHEDULE__START="2018-12") as process:
-        with held(database, MARKER):  # January's load, which comes before December's
+    last_catch_up.write_text(LONG_AGO)
+    with running_schedule(**environment, PIPELINE__SCHEDULE__START="2018-12") as process:
+        with held(database, MARKER):  # January's load waits; it runs before December's
             until_it_waits(database, "INSERT INTO")
             process.terminate()
-            assert until_it_says("stopping after the months that are being loaded", process)
+            assert prints("stopping after the months that are being loaded", process)
         process.wait(timeout=20)
 
     assert process.returncode == 0
-    assert loaded(database) == ["green/2019-01", "green/2019-02"]
-    assert last.read_text() == LONG_AGO  # December is still to be caught up with
+    assert loaded_months(database) == ["green/2019-01", "green/2019-02"]
+    assert last_catch_up.read_text() == LONG_AGO  # December still has to be loaded
 
 
-def test_second_sigterm_ends_it_at_once(
+def test_second_sigterm_ends_the_process_immediately(
     luigi: Run, environment: dict[str, str], database: PostgresDatabase, mirror: Path
 ) -> None:
-    with at_january(luigi, environment, database, mirror) as process:
+    with catch_up_held_at_january(luigi, environment, database, mirror) as process:
         process.terminate()
-        assert until_it_says("stop it again to end at once", process)
+        assert prints("stop it again to end at once", process)
         process.terminate()
         process.communicate(timeout=20)
 
     assert process.returncode == 128 + signal.SIGTERM
-    assert loaded(database) == ["green/2019-02"]
+    assert loaded_months(database) == ["green/2019-02"]
 
 
-def test_two_catch_ups_do_not_overlap_even_when_the_first_has_lost_its_schedule(
+def test_catch_ups_do_not_overlap_even_if_the_process_of_the_first_was_killed(
     luigi: Run, pipeline: Run, environment: dict[str, str], database: PostgresDatabase, mirror: Path
 ) -> None:
-    with at_january(luigi, environment, database, mirror) as first:
+    with catch_up_held_at_january(luigi, environment, database, mirror) as first:
         os.kill(first.pid, signal.SIGKILL)
         first.wait(timeout=20)
 
-        second = pipeline(*NOW)
+        second = pipeline(*CATCH_UP_ONCE)
         assert second.returncode == 10
         assert "another process is catching up" in second.stderr
-    eventually(lambda: loaded(database) == ["green/2019-01", "green/2019-02"])
+    eventually(lambda: loaded_months(database) == ["green/2019-01", "green/2019-02"])
     first.communicate(timeout=20)
 
 
-def test_record_is_replaced_as_a_whole_and_stays_locked(tmp_path: Path) -> None:
+def test_record_is_replaced_atomically_and_stays_locked(tmp_path: Path) -> None:
     first, second = (datetime.datetime(2024, 1, day, tzinfo=datetime.UTC) for day in (1, 2))
     record = dataclasses.replace(catch_ups(["green"])[0], folder=tmp_path)
     record.save_success(first)
     with (tmp_path / "green").open() as reader, record.locked() as lock:
         record.save_success(second)
-        # Not rewritten in place, so that a crash in between leaves one of the two; the lock is not on what is replaced.
+        # The file is replaced and not rewritten, so that a crash leaves one of the two; the lock is on another file.
         assert datetime.datetime.fromisoformat(reader.read()) == first
         with dataclasses.replace(record).locked() as other:
             assert lock is not None and other is None

@@ -1,4 +1,4 @@
-"""When schedules fire: as cron(8) would by the clocks of their time zone, over both changes of the clocks."""
+"""When schedules fire: at the times of cron(8) in their time zone, also where daylight saving begins and ends."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ START, END = (datetime.datetime(year, 1, 1, tzinfo=NEW_YORK) for year in (2026, 
 
 
 def field_matches(field: str, value: int, lowest: int = 0) -> bool:
-    """A field of crontab(5), of numbers."""
+    """Whether a numeric field of crontab(5) includes a value."""
     for part in field.split(","):
         span, _, step = part.partition("/")
         first, _, last = span.partition("-")
@@ -28,17 +28,17 @@ def field_matches(field: str, value: int, lowest: int = 0) -> bool:
 
 
 def cron_matches(cron: str, local: datetime.datetime) -> bool:
-    """What crontab(5) says of a minute by the clock."""
+    """Whether an expression of crontab(5) includes a minute of local time."""
     minute, hour, day, month, weekday = cron.split()
     of_day = field_matches(day, local.day, 1)
     of_week = any(field_matches(weekday, number) for number in {local.isoweekday() % 7, local.isoweekday()})
-    fits = of_day or of_week if "*" not in (day[0], weekday[0]) else of_day and of_week
+    day_matches = of_day or of_week if "*" not in (day[0], weekday[0]) else of_day and of_week
     at_time = field_matches(minute, local.minute) and field_matches(hour, local.hour)
-    return at_time and field_matches(month, local.month, 1) and fits
+    return at_time and field_matches(month, local.month, 1) and day_matches
 
 
 def cron_firings(cron: str) -> list[datetime.datetime]:
-    """All half hours of the year at which the expression fits New York's clocks."""
+    """All half hours of the year at which the expression matches New York's local time."""
     instants = (START.astimezone(datetime.UTC) + datetime.timedelta(minutes=30 * n) for n in range(2 * 24 * 365))
     return [local for at in instants if cron_matches(cron, local := at.astimezone(NEW_YORK))]
 
@@ -59,7 +59,7 @@ def cron_firings(cron: str) -> list[datetime.datetime]:
         "0 3-5 8 3 *",
     ],
 )
-def test_expression_fires_when_cron_would(cron: str) -> None:
+def test_expression_fires_when_cron_does(cron: str) -> None:
     found = list(firings(cron_trigger(Schedule(cron, "America/New_York")), START, END))
 
     assert found
@@ -67,13 +67,13 @@ def test_expression_fires_when_cron_would(cron: str) -> None:
     assert [at.utcoffset() for at in found] == [at.utcoffset() for at in cron_firings(cron)]
 
 
-def test_weekdays_go_by_name_too() -> None:
+def test_weekdays_may_be_names() -> None:
     by_name = cron_trigger(Schedule("0 9 * * sun,Tue-Thu", "America/New_York"))
 
     assert list(firings(by_name, START, END)) == cron_firings("0 9 * * 0,2-4")
 
 
-def test_hour_that_the_clocks_skip_fires_once_and_the_one_they_repeat_twice() -> None:
+def test_skipped_hour_fires_once_and_repeated_hour_twice() -> None:
     skipped = cron_trigger(Schedule("30 2 8 3 *", "America/New_York"))
     repeated = cron_trigger(Schedule("30 1 1 11 *", "America/New_York"))
 
@@ -85,7 +85,7 @@ def test_hour_that_the_clocks_skip_fires_once_and_the_one_they_repeat_twice() ->
 
 
 @pytest.mark.parametrize(
-    ("cron", "timezone", "complaint"),
+    ("cron", "timezone", "message"),
     [
         ("0 9 1 *", "America/New_York", "4 fields"),
         ("61 9 1 * *", "America/New_York", "61"),
@@ -95,12 +95,12 @@ def test_hour_that_the_clocks_skip_fires_once_and_the_one_they_repeat_twice() ->
         ("0 9 1 * *", "New York", "'New York' is no time zone"),
     ],
 )
-def test_schedule_that_means_nothing_is_refused(cron: str, timezone: str, complaint: str) -> None:
-    with pytest.raises(ValueError, match=complaint):
+def test_invalid_schedule_is_refused(cron: str, timezone: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         cron_trigger(Schedule(cron, timezone))
 
 
-def test_dry_run_over_a_year_shows_what_the_expressions_say_in_new_york(pipeline: Run) -> None:
+def test_dry_run_of_a_year_lists_the_firings_in_new_york_time(pipeline: Run) -> None:
     shown = pipeline("schedule", "--dry-run", "--from", "2026-01-01", "--to", "2027-01-01")
 
     expected = [
@@ -114,7 +114,7 @@ def test_dry_run_over_a_year_shows_what_the_expressions_say_in_new_york(pipeline
     assert [line.rsplit(maxsplit=1)[0] for line in shown.stdout.splitlines()] == [line for _, line in sorted(expected)]
 
 
-def test_dry_run_is_of_the_datasets_and_times_asked_for(pipeline: Run) -> None:
+def test_dry_run_is_limited_to_the_requested_datasets_and_times(pipeline: Run) -> None:
     shown = pipeline(
         "schedule", "--dry-run", "--taxi", "yellow", "--from", "2026-03-01T15:00Z", "--to", "2026-03-02T10:01"
     )
@@ -130,7 +130,7 @@ def test_dry_run_is_of_the_datasets_and_times_asked_for(pipeline: Run) -> None:
     assert "--dry-run" in pipeline("schedule", "--from", "2026-01-01").stderr
 
 
-def test_systemd_timers_fire_when_the_specs_say() -> None:
+def test_systemd_timers_fire_at_the_times_in_the_specs() -> None:
     timers = {}
     for spec in all_datasets().values():
         if spec.schedule:

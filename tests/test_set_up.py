@@ -1,7 +1,7 @@
-"""Setting up .venv: who is refused, what an interrupted run leaves behind, and what each extra is needed for.
+"""Setting up .venv: unsupported versions of Python, failed set-ups, and the packages of each extra.
 
-Nothing is installed here: a stand-in for Python makes environments whose pip and uv write down what they are told,
-and uv the index as well, which is that of pip's settings.
+Nothing is installed here: a stand-in for Python creates environments in which pip and uv write their arguments to
+`installs`. uv also writes its index, which is that of pip's settings.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ import pytest
 from conftest import CHECKOUT, Run
 from packaging.requirements import Requirement
 
-MADE_BY_STAND_IN = r"""#!/bin/sh
-# Takes the version from $VERSION; an installation fails where $BROKEN says so.
+STAND_IN = r"""#!/bin/sh
+# Has the version $VERSION; the installer that $BROKEN names fails.
 case "$1 ${2:-}" in
 "--version ") echo "Python $VERSION" ;;
 "-c "*) [ "$VERSION" != 3.9.18 ] ;;
@@ -39,10 +39,10 @@ INDEX = "https://index.invalid/simple"
 
 @pytest.fixture
 def new_checkout(checkout: Path) -> Path:
-    """A checkout that nobody has set up, with the stand-in beside it."""
+    """A checkout that contains the stand-in and has no .venv."""
     (checkout / ".venv").unlink()
     stand_in = checkout / "python-stand-in"
-    stand_in.write_text(MADE_BY_STAND_IN)
+    stand_in.write_text(STAND_IN)
     stand_in.chmod(0o755)
     return checkout
 
@@ -63,18 +63,18 @@ def installs(checkout: Path) -> list[str]:
     return (checkout / "installs").read_text().splitlines()
 
 
-def test_wrong_python_is_refused_at_once_by_name_and_version(new_checkout: Path) -> None:
-    began = time.monotonic()
+def test_unsupported_python_is_refused_immediately_with_name_and_version(new_checkout: Path) -> None:
+    start = time.monotonic()
     refused = make(new_checkout, "load", "3.9.18")
 
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - start < 2
     assert refused.returncode != 0
-    said = refused.stderr.splitlines()[0]
-    assert "python-stand-in" in said and "3.9.18" in said and "3.11" in said
+    message = refused.stderr.splitlines()[0]
+    assert "python-stand-in" in message and "3.9.18" in message and "3.11" in message
     assert not (new_checkout / ".venv").exists()
 
 
-def test_missing_python_is_named(new_checkout: Path) -> None:
+def test_missing_python_is_reported(new_checkout: Path) -> None:
     (new_checkout / "python-stand-in").unlink()
     refused = make(new_checkout, "load")
 
@@ -83,7 +83,7 @@ def test_missing_python_is_named(new_checkout: Path) -> None:
 
 
 @pytest.mark.parametrize("broken", ["pip", "uv"])
-def test_failed_set_up_leaves_nothing_that_a_later_one_trusts(new_checkout: Path, broken: str) -> None:
+def test_set_up_after_a_failed_one_starts_over(new_checkout: Path, broken: str) -> None:
     failed = make(new_checkout, ".venv/installed", BROKEN=broken)
     assert failed.returncode != 0
     left = new_checkout / ".venv" / "half-installed"
@@ -95,7 +95,7 @@ def test_failed_set_up_leaves_nothing_that_a_later_one_trusts(new_checkout: Path
     assert (new_checkout / ".venv" / "installed").exists()
 
 
-def test_failed_extra_takes_the_trust_from_the_rest(new_checkout: Path) -> None:
+def test_set_up_after_a_failed_extra_starts_over(new_checkout: Path) -> None:
     assert make(new_checkout, ".venv/installed").returncode == 0
     assert make(new_checkout, "gcp", BROKEN="uv").returncode != 0
     left = new_checkout / ".venv" / "half-installed"
@@ -105,16 +105,16 @@ def test_failed_extra_takes_the_trust_from_the_rest(new_checkout: Path) -> None:
     assert not left.exists()
 
 
-def test_environment_of_somebody_else_is_kept(new_checkout: Path) -> None:
+def test_environment_that_the_user_created_is_kept(new_checkout: Path) -> None:
     (new_checkout / ".venv").mkdir()
-    kept = new_checkout / ".venv" / "of-somebody-else"
+    kept = new_checkout / ".venv" / "of-the-user"
     kept.touch()
 
     assert make(new_checkout, ".venv/installed").returncode == 0
     assert kept.exists()
 
 
-def test_only_one_is_at_work(new_checkout: Path) -> None:
+def test_set_up_is_refused_while_another_one_runs(new_checkout: Path) -> None:
     (new_checkout / ".venv").mkdir()
     (new_checkout / ".venv" / "unfinished").write_text(f"{os.getpid()}\n")
     refused = make(new_checkout, ".venv/installed")
@@ -123,25 +123,25 @@ def test_only_one_is_at_work(new_checkout: Path) -> None:
     assert f"process {os.getpid()}" in refused.stderr
 
 
-def test_uv_installs_what_is_locked_and_is_so_itself(new_checkout: Path) -> None:
+def test_uv_is_locked_and_installs_locked_versions(new_checkout: Path) -> None:
     done = make(new_checkout, ".venv/installed-gcp")
 
     assert done.returncode == 0, done.stderr
-    itself, packages, checkout = installs(new_checkout)
-    assert itself.startswith("pip install ") and "--require-hashes" in itself
+    uv, packages, checkout = installs(new_checkout)
+    assert uv.startswith("pip install ") and "--require-hashes" in uv
     assert packages.startswith(f"{INDEX} uv pip install ") and packages.endswith("--requirement setup.cfg --extra gcp")
     assert "--constraint requirements.lock" in packages
     assert checkout.startswith(f"{INDEX} uv pip install ") and checkout.endswith("--editable .")
 
 
-def test_pip_can_be_had_instead(new_checkout: Path) -> None:
+def test_pip_can_be_used_instead_of_uv(new_checkout: Path) -> None:
     assert make(new_checkout, ".venv/installed", INSTALLER="pip").returncode == 0
 
     (only,) = installs(new_checkout)
     assert only.startswith("pip install ") and only.endswith("--editable .")
 
 
-def test_set_up_is_done_once_for_each_set_of_packages(new_checkout: Path) -> None:
+def test_packages_of_each_extra_are_installed_once_until_setup_cfg_changes(new_checkout: Path) -> None:
     for target in (".venv/installed-test", ".venv/installed", "gcp", ".venv/installed-test"):
         assert make(new_checkout, target).returncode == 0
     assert [line for line in installs(new_checkout) if line.startswith(INDEX)] == installs(new_checkout)[1:3]
@@ -151,7 +151,7 @@ def test_set_up_is_done_once_for_each_set_of_packages(new_checkout: Path) -> Non
     assert len(installs(new_checkout)) == 6
 
 
-def test_extras_hold_what_only_they_need() -> None:
+def test_packages_for_google_are_only_in_the_gcp_extra() -> None:
     config = configparser.ConfigParser(interpolation=None)
     config.read(CHECKOUT / "setup.cfg")
     core = {Requirement(line).name for line in config["options"]["install_requires"].split("\n")[1:]}
@@ -176,7 +176,7 @@ sys.meta_path.insert(0, Missing())
 """
 
 
-def test_month_is_loaded_without_the_libraries_of_google(luigi: Run, tmp_path: Path) -> None:
+def test_month_is_loaded_without_googles_libraries(luigi: Run, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(WITHOUT_GOOGLE)
     missing = subprocess.run(
         [sys.executable, "-c", "import google.cloud.storage"],

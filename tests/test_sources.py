@@ -1,4 +1,4 @@
-"""Two sources of one month: which is asked, what a 403 means, what is published again, and what is never shown."""
+"""The two sources of a month: which is used, what a 403 means, republished months, credentials and limits."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ from pipeline.tasks.extract import ExtractTripdata
 from pipeline.warehouses.postgres.connection import PostgresDatabase
 
 
-def of(taxi: str, month: str) -> Release:
+def release_of(taxi: str, month: str) -> Release:
     return Release(dataset_named(taxi), parse_month(month))
 
 
-def asked(taxi: str, month: str, base: str = RELEASE_MIRROR, tlc: str = "", source: str = "") -> list[str]:
-    release = of(taxi, month)
+def urls(taxi: str, month: str, base: str = RELEASE_MIRROR, tlc: str = "", source: str = "") -> list[str]:
+    release = release_of(taxi, month)
     return [place.url(release) for place in locations(release, base, tlc, source)]
 
 
 def publish(site: HttpSource, folder: Path, *months: str) -> None:
-    """Puts made-up months of green on a site laid out as TLC's is, which denies what it has not."""
+    """Puts generated months of green on a site like TLC's, which sends 403 for a file that does not exist."""
     site.absent = 403
     for month in months:
         file = write_month(dataset_named("green"), parse_month(month), 50, folder, "tlc")
@@ -48,47 +48,47 @@ def publish(site: HttpSource, folder: Path, *months: str) -> None:
 
 
 def extract(site: HttpSource, month: str, folder: Path, **options: bool) -> ExtractedFile:
-    release = of("green", month)
+    release = release_of("green", month)
     verification = VerificationOptions(**options)
     return extract_release(release, locations(release, site.url), folder, HASTY, silent, verification=verification)
 
 
-def test_mirror_is_asked_for_the_months_that_it_has_and_tlc_for_the_others() -> None:
+def test_mirror_is_used_for_the_months_that_it_has_and_tlc_for_the_others() -> None:
     mirror = f"{RELEASE_MIRROR}/green/green_tripdata_2020-04.csv.gz"
-    assert asked("green", "2020-04") == [mirror, f"{TLC_SITE}/green_tripdata_2020-04.parquet"]
-    assert asked("green", "2024-07") == [f"{TLC_SITE}/green_tripdata_2024-07.parquet"]
-    assert asked("green", "2014-01") == [f"{TLC_SITE}/green_tripdata_2014-01.parquet"]
-    assert asked("fhvhv", "2020-04") == [f"{TLC_SITE}/fhvhv_tripdata_2020-04.parquet"]
-    assert asked("green", "2020-04", source="tlc") == [f"{TLC_SITE}/green_tripdata_2020-04.parquet"]
+    assert urls("green", "2020-04") == [mirror, f"{TLC_SITE}/green_tripdata_2020-04.parquet"]
+    assert urls("green", "2024-07") == [f"{TLC_SITE}/green_tripdata_2024-07.parquet"]
+    assert urls("green", "2014-01") == [f"{TLC_SITE}/green_tripdata_2014-01.parquet"]
+    assert urls("fhvhv", "2020-04") == [f"{TLC_SITE}/fhvhv_tripdata_2020-04.parquet"]
+    assert urls("green", "2020-04", source="tlc") == [f"{TLC_SITE}/green_tripdata_2020-04.parquet"]
 
 
-def test_base_url_of_ones_own_stands_for_both_unless_tlc_has_one_too() -> None:
-    assert asked("green", "2024-07", "/m") == [
+def test_custom_base_url_replaces_both_sources_unless_tlc_has_its_own() -> None:
+    assert urls("green", "2024-07", "/m") == [
         "/m/green_tripdata_2024-07.parquet",
         "/m/green/green_tripdata_2024-07.csv.gz",
     ]
-    assert asked("green", "2024-07", "/m", "/t")[0] == "/t/green_tripdata_2024-07.parquet"
-    assert asked("green", "2020-04", RELEASE_MIRROR, "/t")[1] == "/t/green_tripdata_2020-04.parquet"
+    assert urls("green", "2024-07", "/m", "/t")[0] == "/t/green_tripdata_2024-07.parquet"
+    assert urls("green", "2020-04", RELEASE_MIRROR, "/t")[1] == "/t/green_tripdata_2020-04.parquet"
 
 
-def test_early_yellow_months_and_unknown_sources_are_one_line() -> None:
+def test_early_yellow_months_and_unknown_sources_are_refused() -> None:
     with pytest.raises(
         PipelineError, match=r"yellow 2009-05 is not loaded: .*no taxi zones; the first month is 2011-01"
     ):
-        asked("yellow", "2009-05")
+        urls("yellow", "2009-05")
     with pytest.raises(PipelineError, match="fhvhv has no source called 'mirror'; it has: tlc"):
-        asked("fhvhv", "2020-04", source="mirror")
+        urls("fhvhv", "2020-04", source="mirror")
 
 
-def test_one_month_has_one_name_whichever_source(tmp_path: Path) -> None:
+def test_month_has_the_same_name_and_key_for_every_source(tmp_path: Path) -> None:
     for month in ("2020-04", "2024-07"):
-        release = of("green", month)
+        release = release_of("green", month)
         assert release.filename == f"green_tripdata_{month}.csv"
         assert release.key == f"green/{month}"
 
 
-def test_parquet_is_extracted_with_what_its_site_says_of_it(site: HttpSource, tmp_path: Path) -> None:
-    publish(site, tmp_path / "made", "2024-07")
+def test_facts_of_a_parquet_file_include_etag_and_last_modified(site: HttpSource, tmp_path: Path) -> None:
+    publish(site, tmp_path / "generated", "2024-07")
     site.last_modified = "Thu, 17 Sep 2026 13:38:15 GMT"
     site.faults = [Fault(cut_after=3_000)]
 
@@ -98,37 +98,37 @@ def test_parquet_is_extracted_with_what_its_site_says_of_it(site: HttpSource, tm
     assert (tmp_path / "green" / "green_tripdata_2024-07.parquet").exists()
 
 
-def test_cut_parquet_download_goes_on_where_it_stopped(site: HttpSource, tmp_path: Path) -> None:
-    publish(site, tmp_path / "made", "2024-07")
+def test_interrupted_parquet_download_resumes_where_it_stopped(site: HttpSource, tmp_path: Path) -> None:
+    publish(site, tmp_path / "generated", "2024-07")
     site.faults = [Fault(cut_after=3_000)]
 
     extract(site, "2024-07", tmp_path)
     assert site.ranges == [None, "bytes=3000-"]
 
 
-def test_403_is_absent_where_other_months_are_given(site: HttpSource, tmp_path: Path) -> None:
-    publish(site, tmp_path / "made", "2024-07")
+def test_403_means_unpublished_if_the_site_has_other_months(site: HttpSource, tmp_path: Path) -> None:
+    publish(site, tmp_path / "generated", "2024-07")
 
     with pytest.raises(PipelineError, match=r"green 2024-08 does not exist at .*green_tripdata_2024-08.parquet"):
         extract(site, "2024-08", tmp_path)
-    months = [of("green", month) for month in ("2024-07", "2024-08")]
+    months = [release_of("green", month) for month in ("2024-07", "2024-08")]
     found = published_months(months, lambda release: locations(release, site.url), HASTY)
     assert found == [datetime.date(2024, 7, 1)]
 
 
-def test_403_is_blocked_where_nothing_is_given(site: HttpSource, tmp_path: Path) -> None:
+def test_403_means_blocked_if_the_site_has_no_month(site: HttpSource, tmp_path: Path) -> None:
     site.absent = 403
 
     with pytest.raises(PipelineError, match=r"^blocked: .* also for 2014-01; check the network"):
         extract(site, "2024-08", tmp_path)
     with pytest.raises(PipelineError, match=r"^blocked: "):
-        published_months([of("green", "2024-08")], lambda release: locations(release, site.url), HASTY)
+        published_months([release_of("green", "2024-08")], lambda release: locations(release, site.url), HASTY)
 
 
-def test_range_loads_what_is_published_and_names_what_is_not(
+def test_range_loads_published_months_and_reports_the_others(
     luigi: Run, database: PostgresDatabase, site: HttpSource, tmp_path: Path
 ) -> None:
-    publish(site, tmp_path / "made", "2024-06", "2024-08")
+    publish(site, tmp_path / "generated", "2024-06", "2024-08")
     months = ("--start", "2024-06", "--stop", "2024-09", "--workers", "2")
     load = ("RangeMonthly", "--of", "LoadTripdata", "--of-params", '{"taxi":"green"}', *months)
 
@@ -138,7 +138,7 @@ def test_range_loads_what_is_published_and_names_what_is_not(
     loaded = "SELECT partition_key, format, rows_loaded FROM load_ledger ORDER BY 1"
     assert execute(database, loaded) == [("green/2024-06", "parquet", 50), ("green/2024-08", "parquet", 50)]
 
-    publish(site, tmp_path / "made", "2024-07")
+    publish(site, tmp_path / "generated", "2024-07")
     assert luigi(*load, PIPELINE__SOURCE__BASE_URL=site.url).returncode == 0
     assert len(execute(database, loaded)) == 3
 
@@ -153,12 +153,12 @@ def test_range_loads_what_is_published_and_names_what_is_not(
         (lambda file: file[:-40] + bytes(36) + file[-4:], "the Parquet file is damaged, its footer cannot be read"),
         (lambda file: b"PAR1" + bytes(8_000) + file[8_004:], "the Parquet file is damaged"),
     ],
-    ids=("html", "empty", "end cut off", "half", "footer", "pages"),
+    ids=("HTML", "empty", "truncated end", "first half", "damaged footer", "damaged pages"),
 )
-def test_wrong_parquet_file_is_refused_and_nothing_is_kept(
+def test_invalid_parquet_file_is_refused_and_not_kept(
     site: HttpSource, tmp_path: Path, content: object, problem: str
 ) -> None:
-    publish(site, tmp_path / "made", "2024-07")
+    publish(site, tmp_path / "generated", "2024-07")
     path = "/green_tripdata_2024-07.parquet"
     site.files[path] = content(site.files[path])  # type: ignore[operator]
 
@@ -169,9 +169,11 @@ def test_wrong_parquet_file_is_refused_and_nothing_is_kept(
 
 
 @pytest.mark.parametrize("layout", ["mirror", "tlc"])
-def test_file_of_another_month_is_refused_unless_it_is_allowed(site: HttpSource, tmp_path: Path, layout: str) -> None:
-    may = write_month(dataset_named("green"), parse_month("2020-05"), 500, tmp_path / "made", layout)
-    april = of("green", "2020-04").path_in(of("green", "2020-04").source_named(layout))
+def test_file_of_another_month_is_refused_unless_any_month_is_allowed(
+    site: HttpSource, tmp_path: Path, layout: str
+) -> None:
+    may = write_month(dataset_named("green"), parse_month("2020-05"), 500, tmp_path / "generated", layout)
+    april = release_of("green", "2020-04").path_in(release_of("green", "2020-04").source_named(layout))
     site.files[f"/{april}"] = may.read_bytes()
 
     with pytest.raises(
@@ -182,17 +184,17 @@ def test_file_of_another_month_is_refused_unless_it_is_allowed(site: HttpSource,
 
 
 def test_file_of_another_dataset_is_refused(site: HttpSource, tmp_path: Path) -> None:
-    yellow = write_month(dataset_named("yellow"), parse_month("2024-07"), 50, tmp_path / "made", "tlc")
+    yellow = write_month(dataset_named("yellow"), parse_month("2024-07"), 50, tmp_path / "generated", "tlc")
     site.files["/green_tripdata_2024-07.parquet"] = yellow.read_bytes()
 
     with pytest.raises(PipelineError, match="the file lacks lpep_pickup_datetime, lacks lpep_dropoff_datetime"):
         extract(site, "2024-07", tmp_path)
 
 
-def test_edition_is_told_apart_by_etag_then_length_and_date(site: HttpSource, tmp_path: Path) -> None:
-    publish(site, tmp_path / "made", "2024-07")
+def test_editions_are_compared_by_etag_then_by_length_and_date(site: HttpSource, tmp_path: Path) -> None:
+    publish(site, tmp_path / "generated", "2024-07")
     site.last_modified = "Thu, 17 Sep 2026 13:38:15 GMT"
-    release = of("green", "2024-07")
+    release = release_of("green", "2024-07")
     size = len(site.files["/green_tripdata_2024-07.parquet"])
 
     found = find_edition(release, locations(release, site.url)[0], HASTY)
@@ -204,25 +206,25 @@ def test_edition_is_told_apart_by_etag_then_length_and_date(site: HttpSource, tm
 
 
 @pytest.mark.parametrize("fault", [Fault(drip_head=0.02), Fault(continues=2_000), Fault(drip_body=0.02)], ids=repr)
-def test_connection_that_dribbles_is_given_up(site: HttpSource, fetch: Fetch, fault: Fault) -> None:
+def test_connection_that_is_too_slow_fails_after_the_retries(site: HttpSource, fetch: Fetch, fault: Fault) -> None:
     site.afterwards = fault
 
-    with pytest.raises(PipelineError, match=r"tried 2 times") as gave_up:
+    with pytest.raises(PipelineError, match=r"tried 2 times") as failure:
         fetch(replace(HASTY, retries=1, read_timeout=0.4, minimum_rate=10_000))
-    assert "no complete response headers within 0.4 s" in str(gave_up.value) or "below [source] minimum_rate" in str(
-        gave_up.value
+    assert "no complete response headers within 0.4 s" in str(failure.value) or "below [source] minimum_rate" in str(
+        failure.value
     )
 
 
-@pytest.mark.parametrize("fault", [Fault(), Fault(chunked=True)], ids=["announced", "chunked"])
-def test_file_larger_than_any_may_be_is_refused(site: HttpSource, fetch: Fetch, fault: Fault) -> None:
+@pytest.mark.parametrize("fault", [Fault(), Fault(chunked=True)], ids=["with Content-Length", "chunked"])
+def test_file_above_the_size_limit_is_refused(site: HttpSource, fetch: Fetch, fault: Fault) -> None:
     site.afterwards = fault
 
     with pytest.raises(PipelineError, match=r"raise .source. largest_file_mb"):
         fetch(replace(HASTY, largest_file=9_000))
 
 
-def test_download_that_takes_too_long_ends_and_the_next_run_goes_on(site: HttpSource, fetch: Fetch) -> None:
+def test_download_above_the_time_limit_fails_and_the_next_run_resumes_it(site: HttpSource, fetch: Fetch) -> None:
     site.afterwards = Fault(drip_body=0.01)
     with pytest.raises(
         TransientError, match=r"not done after 1 s; run again .* raise .source. longest_download"
@@ -239,7 +241,7 @@ def test_slow_download_writes_progress_to_the_log(
     site: HttpSource, part: PartialDownload, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(base, "_LOG_SECONDS", 0.05)
-    monkeypatch.setattr(sys, "stderr", io.StringIO())  # which is no terminal
+    monkeypatch.setattr(sys, "stderr", io.StringIO())  # which is not a terminal
     caplog.set_level(logging.INFO, "luigi-interface")
     site.files["/file"], site.afterwards = CONTENT[:60], Fault(drip_body=0.005)
 
@@ -252,14 +254,14 @@ def test_slow_download_writes_progress_to_the_log(
 
 
 @pytest.mark.parametrize("value", ["Fri, 31 Feb 2026 10:00:00 GMT", "Fri, 01 Jan 99999999 10:00:00 GMT", "-1", "1e9"])
-def test_impossible_retry_after_is_no_reason_to_fail(site: HttpSource, fetch: Fetch, value: str) -> None:
+def test_invalid_retry_after_is_ignored(site: HttpSource, fetch: Fetch, value: str) -> None:
     site.faults = [Fault(status=503, headers={"Retry-After": value})]
 
     assert fetch(replace(HASTY, longest_wait=0.01))
 
 
 @pytest.mark.parametrize("location", ["http://[::1", "http://\u00e9\u20ac:x/", "http://a:b:c/", "//", "http:///x"])
-def test_redirect_to_no_address_is_one_line(site: HttpSource, fetch: Fetch, location: str) -> None:
+def test_redirect_to_an_invalid_url_is_reported_in_one_line(site: HttpSource, fetch: Fetch, location: str) -> None:
     site.afterwards = Fault(status=302, headers={"Location": location.encode().decode("latin-1")})
 
     with pytest.raises(PipelineError) as refused:
@@ -267,17 +269,19 @@ def test_redirect_to_no_address_is_one_line(site: HttpSource, fetch: Fetch, loca
     assert "\n" not in str(refused.value)
 
 
-def test_credentials_are_in_no_message_and_no_facts(site: HttpSource, tmp_path: Path) -> None:
-    publish(site, tmp_path / "made", "2024-07")
+def test_credentials_are_not_in_messages_or_facts(site: HttpSource, tmp_path: Path) -> None:
+    publish(site, tmp_path / "generated", "2024-07")
     site.files = {f"{path}?token=s3cret": content for path, content in site.files.items()}
-    release = of("green", "2024-07")
+    release = release_of("green", "2024-07")
     base = site.url.replace("://", "://me:s3cret@") + "/?token=s3cret"
 
     facts = extract_release(release, locations(release, base), tmp_path, HASTY, silent)
-    kept = "".join(file.read_text() for file in tmp_path.rglob("*.json"))
-    assert "s3cret" not in kept and json.loads(kept)["source_url"] == facts.source_url
+    facts_text = "".join(file.read_text() for file in tmp_path.rglob("*.json"))
+    assert "s3cret" not in facts_text and json.loads(facts_text)["source_url"] == facts.source_url
     with pytest.raises(PipelineError) as absent:
-        extract_release(of("green", "2024-08"), locations(of("green", "2024-08"), base), tmp_path, HASTY, silent)
+        extract_release(
+            release_of("green", "2024-08"), locations(release_of("green", "2024-08"), base), tmp_path, HASTY, silent
+        )
     with pytest.raises(PipelineError) as wrong:
         locations(release, "file://me:s3cret@host/mirror")[0].folder()
     assert "s3cret" not in f"{absent.value} {wrong.value}"
@@ -285,17 +289,17 @@ def test_credentials_are_in_no_message_and_no_facts(site: HttpSource, tmp_path: 
     assert source_url("https://h/x/?sig=1", "a/b") == "https://h/x/a/b?sig=1"
 
 
-def test_catch_up_tells_which_loaded_months_were_published_again(
+def test_catch_up_reports_loaded_months_that_were_published_again(
     pipeline: Run, database: PostgresDatabase, site: HttpSource, tmp_path: Path
 ) -> None:
     site.absent = 403
     for month in ("2019-01", "2019-02"):
-        file = write_month(dataset_named("green"), parse_month(month), 50, tmp_path / "made")
+        file = write_month(dataset_named("green"), parse_month(month), 50, tmp_path / "generated")
         site.files[f"/green/{file.name}"] = file.read_bytes()
 
     def catch_up(**settings: str) -> str:
         done = pipeline(
-            "schedule", "--taxi", "green", "--once", PIPELINE__SOURCE__BASE_URL=site.url, **told.settings, **settings
+            "schedule", "--taxi", "green", "--once", PIPELINE__SOURCE__BASE_URL=site.url, **alerts.settings, **settings
         )
         assert done.returncode == 0, done.stderr
         return done.stderr
@@ -303,42 +307,42 @@ def test_catch_up_tells_which_loaded_months_were_published_again(
     def republished() -> list[bool]:
         return [load["republished"] for load in json.loads(pipeline("status", "--json").stdout)]
 
-    with receivers() as told:
+    with receivers() as alerts:
         catch_up()
-        assert (republished(), told.posts) == ([False, False], [])
+        assert (republished(), alerts.posts) == ([False, False], [])
 
         site.etag = '"second"'
-        for _ in range(2):  # of which the second has nothing new to say, but for the log
-            said = catch_up()
-            assert "green 2019-02 was published again since it was loaded; load it again with --force" in said
-            assert "running   LoadTripdata" not in said and republished() == [True, True]
+        for _ in range(2):  # the second one sends no new alert, and only logs it
+            log = catch_up()
+            assert "green 2019-02 was published again since it was loaded; load it again with --force" in log
+            assert "running   LoadTripdata" not in log and republished() == [True, True]
         assert "2019  *   *\n" in pipeline("status", "--grid").stdout
-        (post,) = told.posts
+        (post,) = alerts.posts
         assert post["status"] == "republished" and "published again since it was loaded; load" in post["text"]
         assert [task["parameters"]["month"] for task in post["tasks"]] == ["2019-01", "2019-02"]
-        assert told.mails[0]["Subject"].startswith("2 tasks republished on ")
+        assert alerts.mails[0]["Subject"].startswith("2 tasks republished on ")
 
         catch_up(PIPELINE__SCHEDULE__RELOAD="always")
         assert execute(database, "SELECT DISTINCT etag FROM load_ledger") == [('"second"',)]
-        assert republished() == [False, False] and len(told.posts) == 1
+        assert republished() == [False, False] and len(alerts.posts) == 1
         assert "published again" not in catch_up()
 
 
-def test_job_says_where_its_file_came_from(tmp_path: Path) -> None:
+def test_job_records_the_source_of_its_file(tmp_path: Path) -> None:
     write_month(dataset_named("green"), parse_month("2019-01"), 50, tmp_path / "mirror", "tlc")
     job = job_for(dataset_named("green"), tmp_path / "mirror", tmp_path)
     assert job.source and (job.source.name, job.source.format) == ("tlc", "parquet")
     assert IMPATIENT.minimum_rate == 0
 
 
-def test_month_is_loaded_from_the_other_source_on_force_only(
+def test_loaded_month_is_loaded_from_another_source_only_if_forced(
     luigi: Run, database: PostgresDatabase, mirror: Path
 ) -> None:
     write_month(dataset_named("green"), parse_month("2019-01"), 500, mirror, "tlc")
     load = ("LoadTripdata", "--taxi", "green", "--month", "2019-01")
-    said = [luigi(*load), luigi(*load, "--source", "tlc"), luigi(*load, "--source", "tlc", "--force")]
+    runs = [luigi(*load), luigi(*load, "--source", "tlc"), luigi(*load, "--source", "tlc", "--force")]
 
-    assert [run.returncode for run in said] == [0, 0, 0], said[-1].stderr
-    assert "running   LoadTripdata" not in said[1].stderr
+    assert [run.returncode for run in runs] == [0, 0, 0], runs[-1].stderr
+    assert "running   LoadTripdata" not in runs[1].stderr
     assert execute(database, "SELECT source, format, rows_loaded FROM load_ledger") == [("tlc", "parquet", 500)]
     assert execute(database, "SELECT DISTINCT filename FROM green_tripdata") == [("green_tripdata_2019-01.csv",)]

@@ -23,7 +23,7 @@ def ui(tmp_path: Path, database: PostgresDatabase, mirror: Path) -> Iterator[Cen
         yield running
 
 
-def test_says_where_it_is_and_how_to_send_it_work(luigi: Run, ui: CentralScheduler) -> None:
+def test_startup_message_has_the_addresses_and_a_command_that_works(luigi: Run, ui: CentralScheduler) -> None:
     assert ui.said[0] == (
         f"The pipeline's page is at {ui.url} (Luigi's: {ui.url}static/visualiser/, history: {ui.url}history,"
         f" metrics: {ui.url}metrics).\n"
@@ -37,7 +37,7 @@ def test_says_where_it_is_and_how_to_send_it_work(luigi: Run, ui: CentralSchedul
     assert {task["name"] for task in ui.tasks("DONE").values()} == {"ExtractTripdata", "LoadTripdata"}
 
 
-def test_history_and_metrics_tell_of_every_run(luigi: Run, ui: CentralScheduler) -> None:
+def test_history_and_metrics_include_every_run(luigi: Run, ui: CentralScheduler) -> None:
     luigi(*LOAD, **ui.environment)
 
     recent = requests.get(f"{ui.url}history", timeout=10)
@@ -52,17 +52,17 @@ def test_history_and_metrics_tell_of_every_run(luigi: Run, ui: CentralScheduler)
     assert 'pipeline_rows_total{dataset="green",task="LoadTripdata"} 500' in metrics.text
 
 
-def test_sigterm_saves_what_it_knows_for_the_next_start(luigi: Run, ui: CentralScheduler) -> None:
+def test_tasks_and_history_are_kept_after_sigterm_and_a_restart(luigi: Run, ui: CentralScheduler) -> None:
     luigi(*LOAD, **ui.environment)
     ui.process.terminate()
     assert ui.process.wait(timeout=20) == 0
 
-    with central_scheduler(ui.settings) as again:
-        assert {task["name"] for task in again.tasks("DONE").values()} == {"ExtractTripdata", "LoadTripdata"}
-        assert "LoadTripdata" in requests.get(f"{again.url}history", timeout=10).text
+    with central_scheduler(ui.settings) as restarted:
+        assert {task["name"] for task in restarted.tasks("DONE").values()} == {"ExtractTripdata", "LoadTripdata"}
+        assert "LoadTripdata" in requests.get(f"{restarted.url}history", timeout=10).text
 
 
-def test_storage_root_that_is_removed_as_it_serves_is_begun_again(
+def test_server_works_and_stops_cleanly_after_its_storage_root_is_removed(
     luigi: Run, ui: CentralScheduler, tmp_path: Path
 ) -> None:
     shutil.rmtree(tmp_path / "data")
@@ -75,7 +75,7 @@ def test_storage_root_that_is_removed_as_it_serves_is_begun_again(
     assert (ui.process.returncode, output) == (0, "")
 
 
-def test_token_is_kept_in_a_private_file_and_written_again_if_that_is_removed(tmp_path: Path) -> None:
+def test_token_file_is_private_and_written_again_if_it_is_removed(tmp_path: Path) -> None:
     guard = new_guard("127.0.0.1", False, [], tmp_path / "ui")
     shutil.rmtree(tmp_path / "ui")
     guard.save_token()
@@ -84,7 +84,9 @@ def test_token_is_kept_in_a_private_file_and_written_again_if_that_is_removed(tm
     assert new_guard("127.0.0.1", False, [], tmp_path / "ui") == guard
 
 
-def test_history_can_be_in_postgresql(luigi: Run, tmp_path: Path, database: PostgresDatabase, mirror: Path) -> None:
+def test_history_can_be_stored_in_postgresql(
+    luigi: Run, tmp_path: Path, database: PostgresDatabase, mirror: Path
+) -> None:
     execute(database, f"CREATE SCHEMA {database.schema}")
     url = f"{database.dsn}&options=-csearch_path%3D{database.schema}"
     with central_scheduler(settings(tmp_path, database, mirror) | {"PIPELINE__UI__HISTORY": url}) as ui:
@@ -98,7 +100,7 @@ def test_history_can_be_in_postgresql(luigi: Run, tmp_path: Path, database: Post
     assert not (tmp_path / "data" / "ui" / "history.sqlite").exists()
 
 
-def test_listens_where_only_this_machine_can_reach_it_unless_told(pipeline: Run) -> None:
+def test_address_reachable_from_other_machines_is_refused_without_expose(pipeline: Run) -> None:
     for address in ("0.0.0.0", "::", "192.0.2.7"):
         refused = pipeline("ui", "--address", address)
         assert refused.returncode == 1
@@ -113,7 +115,7 @@ def test_exposed_address_is_served_with_a_warning(tmp_path: Path, database: Post
 
 
 @pytest.mark.parametrize(
-    ("options", "environment", "complaint"),
+    ("options", "environment", "problem"),
     [
         (("--address", "192.0.2.7", "--expose"), {}, "192.0.2.7:8082: Cannot assign requested address; choose another"),
         (("--address", "no-such-host.invalid"), {}, "no-such-host.invalid: "),
@@ -125,18 +127,18 @@ def test_exposed_address_is_served_with_a_warning(tmp_path: Path, database: Post
         ),
     ],
 )
-def test_what_cannot_be_served_is_told_in_one_line(
-    pipeline: Run, options: tuple[str, ...], environment: dict[str, str], complaint: str
+def test_invalid_address_or_history_is_reported_in_one_line(
+    pipeline: Run, options: tuple[str, ...], environment: dict[str, str], problem: str
 ) -> None:
     refused = pipeline("ui", *options, **environment)
 
     assert refused.returncode == 1
-    assert refused.stderr.startswith(f"pipeline: {complaint}")
+    assert refused.stderr.startswith(f"pipeline: {problem}")
     assert refused.stderr.count("\n") == 1
     assert "s3cret" not in refused.stderr
 
 
-def test_number_that_is_no_port_is_refused(pipeline: Run) -> None:
+def test_invalid_port_is_refused(pipeline: Run) -> None:
     for port in ("0", "99999"):
         failed = pipeline("ui", "--port", port)
         assert (failed.returncode, failed.stderr) == (
@@ -145,21 +147,21 @@ def test_number_that_is_no_port_is_refused(pipeline: Run) -> None:
         )
 
 
-def test_port_in_use_is_told_in_one_line(pipeline: Run, ui: CentralScheduler) -> None:
+def test_port_in_use_is_reported_with_a_remedy(pipeline: Run, ui: CentralScheduler) -> None:
     refused = pipeline("ui", "--port", str(ui.port))
 
     assert (refused.returncode, refused.stdout) == (1, "")
     assert "Address already in use; choose another with --port or --address\n" in refused.stderr
 
 
-def test_no_central_scheduler_is_told_in_one_line(luigi: Run) -> None:
-    alone = luigi(
+def test_missing_central_scheduler_is_reported_with_a_remedy(luigi: Run) -> None:
+    failed = luigi(
         *LOAD,
         LUIGI_CONFIG_PATH="central.cfg",
         PIPELINE__CORE__RPC_RETRY_ATTEMPTS="1",
         PIPELINE__CORE__SCHEDULER_URL=f"http://127.0.0.1:{free_port()}/",
     )
 
-    assert alone.returncode == 40
-    assert "start it with `pipeline ui`" in alone.stderr
-    assert "Traceback" not in alone.stderr and "Warning" not in alone.stderr
+    assert failed.returncode == 40
+    assert "start it with `pipeline ui`" in failed.stderr
+    assert "Traceback" not in failed.stderr and "Warning" not in failed.stderr

@@ -1,4 +1,4 @@
-"""What is run by others: the workflow keeps its schema, scripts keep shellcheck's rules, rights are as documented."""
+"""The workflow, scripts and roles on Google Cloud: schemas, shellcheck's rules, and what the docs say."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def run(name: str, *arguments: object) -> None:
         ("vendor.dependabot", CHECKOUT / ".github" / "dependabot.yml"),
     ],
 )
-def test_file_keeps_its_schema(schema: str, file: object) -> None:
+def test_file_conforms_to_its_schema(schema: str, file: object) -> None:
     run("check-jsonschema", "--builtin-schema", schema, file)
 
 
-def test_workflow_may_only_read_and_runs_what_make_test_runs() -> None:
+def test_workflow_has_read_permission_only_and_runs_make_test() -> None:
     workflow = yaml.safe_load(WORKFLOW.read_text())
 
     assert workflow["permissions"] == {"contents": "read"}
@@ -44,13 +44,13 @@ def test_workflow_may_only_read_and_runs_what_make_test_runs() -> None:
     [SCRIPT, CHECKOUT / ".ci" / "run", *(file for file in (CHECKOUT / "scripts").iterdir() if file.suffix != ".py")],
     ids=lambda path: path.name,
 )
-def test_script_keeps_shellchecks_rules(script: object) -> None:
+def test_script_passes_shellcheck(script: object) -> None:
     run("shellcheck", script)
 
 
-def test_rights_on_google_cloud_are_those_of_the_page() -> None:
-    given = set(re.findall(r"roles/[a-z]+\.\w+|(?<= )storage\.\w+(?=[ ;])", SCRIPT.read_text()))
-    given = {role if role.startswith("roles/") else f"roles/{role}" for role in given}
+def test_granted_roles_on_google_cloud_are_the_documented_ones() -> None:
+    granted = set(re.findall(r"roles/[a-z]+\.\w+|(?<= )storage\.\w+(?=[ ;])", SCRIPT.read_text()))
+    granted = {role if role.startswith("roles/") else f"roles/{role}" for role in granted}
 
-    assert "roles/storage.objectUser" in given and "roles/run.invoker" in given
-    assert given == set(re.findall(r"roles/[\w.]+", (CHECKOUT / "docs" / "deploy.md").read_text()))
+    assert "roles/storage.objectUser" in granted and "roles/run.invoker" in granted
+    assert granted == set(re.findall(r"roles/[\w.]+", (CHECKOUT / "docs" / "deploy.md").read_text()))

@@ -1,4 +1,4 @@
-"""Holding a load where a test wants it: locks to wait for, and waiting until it does."""
+"""Stopping a load at a known point: locks that it has to wait for, and functions that wait for a condition."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from conftest import execute
 
 from pipeline.warehouses.postgres.connection import PostgresDatabase
 
-# January's marker, made of another month's: while it is not committed, January's load waits right before its commit.
+# Writes January's marker as a copy of another month's. In an open transaction, it lets January's load wait right
+# before its commit.
 MARKER = "INSERT INTO load_ledger SELECT task_family, 'green/2019-01', target_table, source_url, source_bytes,"
 MARKER += " source_sha256, 1, 1, 0, 0, spec_version, started_at, finished_at FROM load_ledger"
 
 
 @contextlib.contextmanager
 def held(database: PostgresDatabase, query: str) -> Iterator[None]:
-    """Keeps what a statement has locked until the end, and then undoes it."""
+    """Executes a statement, holds its locks until the block ends, and rolls it back."""
     with contextlib.closing(psycopg2.connect(database.dsn)) as connection, connection.cursor() as cursor:
         cursor.execute("SELECT set_config('search_path', %s, false)", (database.schema,))
         cursor.execute(query)
@@ -26,21 +27,21 @@ def held(database: PostgresDatabase, query: str) -> Iterator[None]:
 
 
 def until_it_waits(database: PostgresDatabase, statement: str) -> None:
-    """Returns once a load waits for a lock in a statement that begins so."""
+    """Returns when a load waits for a lock in a statement that begins with `statement`."""
     query = "SELECT query FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query ~ %s AND query ~ %s"
     eventually(lambda: execute(database, query, f"^(--[^\\n]*\\n)*{statement}", database.schema) != [])
 
 
 def eventually(holds: Callable[[], bool]) -> None:
-    """Returns once it holds; fails when it does not for a minute, as busy machines take their time."""
+    """Returns when the condition holds; fails if it does not within a minute, which is enough on busy machines."""
     deadline, pause = time.monotonic() + 60, 0.01
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(pause)
-        pause = min(2 * pause, 0.1)  # what takes long, need not be asked for so often
+        pause = min(2 * pause, 0.1)  # a long wait needs fewer checks
 
 
 def until_its_sessions_end(database: PostgresDatabase, application_name: str) -> None:
-    """Returns once the server has noticed that a client is dead, whose last statement it may yet have completed."""
+    """Returns when the server has ended a killed client's sessions; until then, its last statement may complete."""
     query = "SELECT 1 FROM pg_stat_activity WHERE application_name = %s"
     eventually(lambda: execute(database, query, application_name) == [])
