@@ -1,1 +1,1 @@
-"""Benchmarks: the pipeline against its yardsticks, side by side on one server. Run with `python -m benchmarks`."""
+"""Benchmarks that compare the pipeline with other ways to load data, on one server: `python -m benchmarks`."""

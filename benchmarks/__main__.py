@@ -1,4 +1,4 @@
-"""Measures the pipeline against its yardsticks and prints the ratios; see docs/benchmarks.md."""
+"""Measures the pipeline and other ways to load data, and prints their ratios; see docs/benchmarks.md."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict
 
 from benchmarks.backfill import measure_backfill
-from benchmarks.contestants import OVERRIDDEN
+from benchmarks.loaders import SET_BY_BENCHMARKS
 from benchmarks.loading import measure_loading
 from benchmarks.memory import measure_memory
 from benchmarks.models import measure_models, measure_whole_month
@@ -16,7 +16,7 @@ from benchmarks.noop import measure_noop
 from benchmarks.options import Options, read_options
 from benchmarks.parquet import measure_parquet
 from benchmarks.process import BenchmarkError
-from benchmarks.report import Section, machine_facts, print_facts, print_section, save, tell
+from benchmarks.report import Section, log, machine_facts, print_facts, print_section, save
 from benchmarks.server import Server, running_server
 from benchmarks.to_sql import measure_to_sql
 
@@ -34,11 +34,11 @@ _MEASURES: dict[Callable[[Server, Options], Iterator[Section]], tuple[str, ...]]
 
 def main() -> None:
     options = read_options()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # so that the server is stopped, too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # so that the server is also stopped
     sections: list[Section] = []
     try:
         with running_server(options.cache) as server:
-            facts = machine_facts(server.version(), OVERRIDDEN)
+            facts = machine_facts(server.version(), SET_BY_BENCHMARKS)
             print_facts(facts)
             for measure, names in _MEASURES.items():
                 if set(names) & set(options.sections):
@@ -53,7 +53,7 @@ def main() -> None:
         if options.json and sections:
             sizes = {name: value for name, value in asdict(options).items() if name not in ("cache", "json")}
             save(options.json, facts, sizes, sections)
-    tell("done")
+    log("done")
 
 
 if __name__ == "__main__":

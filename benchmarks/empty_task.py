@@ -1,4 +1,4 @@
-"""A Luigi task that has nothing to do: what it costs to start Luigi and stop again."""
+"""A Luigi task that has nothing to do, to measure the cost of starting and stopping Luigi."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import luigi
 
 
 class Empty(luigi.Task):
-    """Is complete from the start."""
+    """A task that is always complete."""
 
     def complete(self) -> bool:
         return True

@@ -1,23 +1,23 @@
-"""Memory: the largest resident size of the pipeline's process, which should not depend on the file."""
+"""Memory: the peak resident size of the pipeline's process, which should not depend on the file."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-from benchmarks.contestants import Pipeline
 from benchmarks.data import Releases, one_row_group, releases
+from benchmarks.loaders import Pipeline
 from benchmarks.options import Options
 from benchmarks.process import BenchmarkError
-from benchmarks.report import Section, rows_per_second, seconds, tell
+from benchmarks.report import Section, log, rows_per_second, seconds
 from benchmarks.server import Server
 
 
 def measure_memory(server: Server, options: Options) -> Iterator[Section]:
-    """One load each of a small, a green, a yellow and a large Parquet month, extract included, by the kernel's peak."""
+    """Measures the peak of one load, with the extract, of a small, a green, a yellow and a large Parquet month each."""
     section = Section(
         "Peak memory of the pipeline's process",
         ("month", "MB", "seconds", "rows/s"),
-        notes=["The Python side alone, as the kernel counts it (ru_maxrss); MB are 10^6 bytes. One run each."],
+        notes=["Only the Python process, as the kernel counts it (ru_maxrss); MB are 10^6 bytes. One run each."],
     )
     for month in (
         releases("green", 1000, 1, options.cache),
@@ -37,6 +37,6 @@ def _measure(server: Server, month: Releases, section: Section) -> None:
         raise BenchmarkError(f"{rows} rows loaded of {month.rows}")
     pipeline.reset()
     name, peak = f"{month.spec.name}, {month.rows:,} rows", pipeline.peaks[0]
-    tell(f"memory: {name}: {peak / 1e6:.0f} MB")
+    log(f"memory: {name}: {peak / 1e6:.0f} MB")
     section.samples[f"{name} (bytes, seconds)"] = [float(peak), duration]
     section.add(name, f"{peak / 1e6:.0f}", seconds(duration), rows_per_second(month.rows, duration))

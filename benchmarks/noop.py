@@ -1,56 +1,56 @@
-"""Reruns of what is loaded already: what they cost against a Luigi task that has nothing to do."""
+"""Runs for months that are already loaded, compared with a Luigi task that has nothing to do."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
 
-from benchmarks.contestants import Pipeline
 from benchmarks.data import releases
+from benchmarks.loaders import Pipeline
 from benchmarks.options import Options
-from benchmarks.process import CHECKOUT, BenchmarkError, installed, run
-from benchmarks.report import Section, median, ratio, ratio_range, ratios, tell
+from benchmarks.process import CHECKOUT, BenchmarkError, installed_command, run
+from benchmarks.report import Section, log, median, ratio, ratio_range, ratios
 from benchmarks.server import Server
 
 _MONTHS, _ROWS = 24, 1000
-EMPTY_TASK = [str(installed("luigi")), "--module", "benchmarks.empty_task", "Empty", "--local-scheduler"]
-# The benchmarks are not installed, so the empty task is found by the path; all of them get it, to be alike.
+EMPTY_TASK = [str(installed_command("luigi")), "--module", "benchmarks.empty_task", "Empty", "--local-scheduler"]
+# The benchmarks are not installed, so Luigi finds the empty task by PYTHONPATH. All commands get it, to be alike.
 PATH = {"PYTHONPATH": os.pathsep.join(filter(None, (str(CHECKOUT), os.environ.get("PYTHONPATH"))))}
 
 
 def _run_idle(command: list[str], environment: dict[str, str]) -> float:
-    measured = run(command, environment)
-    if "ran successfully" in measured.output:  # Luigi's summary, of tasks that were run
-        raise BenchmarkError(f"something was left to do for {' '.join(command)}\n{measured.output}")
-    return measured.seconds
+    measurement = run(command, environment)
+    if "ran successfully" in measurement.output:  # Luigi prints this if it ran any task
+        raise BenchmarkError(f"there was something to do for {' '.join(command)}\n{measurement.output}")
+    return measurement.seconds
 
 
 def measure_noop(server: Server, options: Options) -> Iterator[Section]:
-    """One command after the other, the first of them changing, round by round: process start to exit."""
+    """Runs the commands in rounds, in an order that changes, and measures from process start to exit."""
     months = releases("green", _ROWS, _MONTHS, options.cache)
     pipeline = Pipeline(server, months, schema="bench_noop")
     pipeline.reset()
     pipeline.backfill(workers=1)
     if (rows := pipeline.rows_loaded()) != _ROWS * _MONTHS:
         raise BenchmarkError(f"{rows} rows loaded of {_ROWS * _MONTHS}")
-    given = PATH | pipeline.environment
+    environment = PATH | pipeline.environment
     commands = {
-        "empty Luigi task": (EMPTY_TASK, given),
-        "one month": (pipeline.command(months.months[0]), given),
-        # The server's folder is the default one below the storage root, so that no DSN is needed to find it running.
-        "one month, no DSN set": (pipeline.command(months.months[0]), given | {"PIPELINE__POSTGRES__DSN": ""}),
-        f"{_MONTHS} months, RangeMonthly": (pipeline.backfill_command(workers=1), given),
+        "empty Luigi task": (EMPTY_TASK, environment),
+        "one month": (pipeline.command(months.months[0]), environment),
+        # The server is in the default folder below the storage root, so it is found without a DSN.
+        "one month, no DSN set": (pipeline.command(months.months[0]), environment | {"PIPELINE__POSTGRES__DSN": ""}),
+        f"{_MONTHS} months, RangeMonthly": (pipeline.backfill_command(workers=1), environment),
     }
     samples: dict[str, list[float]] = {name: [] for name in commands}
-    for turn in range(options.noop_rounds):
-        order = list(commands)[turn % len(commands) :] + list(commands)[: turn % len(commands)]
+    for round_ in range(options.noop_rounds):
+        order = list(commands)[round_ % len(commands) :] + list(commands)[: round_ % len(commands)]
         for name in order:
             samples[name].append(_run_idle(*commands[name]))
-        tell(f"no-op {turn + 1} of {options.noop_rounds}: " + ", ".join(f"{v[-1]:.2f} s" for v in samples.values()))
+        log(f"no-op {round_ + 1} of {options.noop_rounds}: " + ", ".join(f"{v[-1]:.2f} s" for v in samples.values()))
     section = Section(
-        f"Rerun of what is loaded already, medians of {options.noop_rounds} runs",
+        f"Runs for months that are already loaded, medians of {options.noop_rounds} runs",
         ("command", "ratio of medians", "lowest … highest", "seconds", "more than empty"),
-        notes=["Process start to exit. More than empty: the milliseconds beside those of the empty task."],
+        notes=["Process start to exit. The last column is the difference to the empty task in milliseconds."],
         samples=samples,
     )
     empty = samples["empty Luigi task"]

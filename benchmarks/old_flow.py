@@ -1,8 +1,8 @@
-r"""The older flow, replayed: what many have run for this data, step by step as an orchestrator's course teaches it.
+r"""The older flow: the steps by which the course's Kestra flows load this data.
 
 gunzip to a CSV file on disk; TRUNCATE the staging table; \copy into it; UPDATE every row with its id and file name;
-MERGE into the one big table, which has no index. The statements run in a single psql, and no orchestrator's own time
-is counted, so the replay is kinder than the flow.
+MERGE into the one big table, which has no index. The statements run in a single psql, without the time
+of an orchestrator, so the real flow takes longer.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import datetime
 import time
 from dataclasses import dataclass
 
-from benchmarks.contestants import Contestant, column_names, typed_columns
 from benchmarks.data import Releases
+from benchmarks.loaders import Loader, column_names, typed_columns
 from benchmarks.process import run
 from benchmarks.server import Server
 from pipeline.datasets import Release
@@ -21,22 +21,22 @@ _SCHEMA = "bench_old_flow"
 
 
 @dataclass
-class OldFlow(Contestant):
-    """The older flow into one table that grows month by month."""
+class OldFlow(Loader):
+    """Loads months by the older flow into one table, which grows month by month."""
 
     server: Server
     releases: Releases
     name: str = "older flow"
 
     def reset(self) -> None:
-        self.server.fresh_schema(_SCHEMA)
+        self.server.recreate_schema(_SCHEMA)
         for table in ("staging", "trips"):
             columns = f"unique_row_id text, filename text, {typed_columns(self.releases)}"
             self.server.execute(f"CREATE TABLE {_SCHEMA}.{table} ({columns})")
 
     def load(self, month: datetime.date) -> float:
         csv = self.server.folder / Release(self.releases.spec, month).filename
-        self.server.settle()
+        self.server.wait_until_idle()
         started = time.perf_counter()
         run(["sh", "-c", 'gunzip -c "$1" > "$2"', "sh", self.releases.file(month), csv])
         run(self.server.psql(*self._statements(month, str(csv))))

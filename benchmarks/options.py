@@ -1,4 +1,4 @@
-"""What to measure, and how much of it."""
+"""Options of the benchmarks: what to measure, and in which sizes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _QUICK = {"rows": 50_000, "months": 3, "rounds": 2, "yellow_rows": 200_000, "fhv
 
 @dataclass(frozen=True)
 class Options:
-    """One run's sizes and sections."""
+    """The sizes and sections of one run."""
 
     rows: int
     months: int
@@ -34,29 +34,39 @@ def read_options() -> Options:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--rows", type=_count, help="rows of a green month (default 600000)")
     parser.add_argument("--months", type=_count, help="months loaded into one table (default 12)")
-    parser.add_argument("--rounds", type=_count, help="how often all of it is repeated (default 3)")
-    parser.add_argument("--yellow-rows", type=_count, help="rows of the month whose memory is taken (default 3000000)")
-    parser.add_argument("--fhvhv-rows", type=_count, help="rows of the Parquet month, the same (default 20000000)")
-    parser.add_argument("--old-flow-months", type=_count, help="stop the older flow, which grows, after so many months")
-    parser.add_argument("--noop-rounds", type=_count, default=15, help="reruns of what is loaded (default 15)")
-    parser.add_argument("--only", type=_sections, default=SECTIONS, help=f"some of: {','.join(SECTIONS)}")
-    parser.add_argument("--quick", action="store_true", help="small sizes: shows that it works, not how fast it is")
+    parser.add_argument("--rounds", type=_count, help="how often everything is repeated (default 3)")
+    parser.add_argument(
+        "--yellow-rows", type=_count, help="rows of the yellow month whose memory is measured (default 3000000)"
+    )
+    parser.add_argument(
+        "--fhvhv-rows", type=_count, help="rows of the Parquet month whose memory is measured (default 20000000)"
+    )
+    parser.add_argument(
+        "--old-flow-months", type=_count, help="stop the older flow, which gets slower, after so many months"
+    )
+    parser.add_argument(
+        "--noop-rounds", type=_count, default=15, help="runs of each command after everything is loaded (default 15)"
+    )
+    parser.add_argument(
+        "--only", type=_sections, default=SECTIONS, help=f"only these sections, of: {','.join(SECTIONS)}"
+    )
+    parser.add_argument("--quick", action="store_true", help="small sizes, to check that the benchmarks work")
     parser.add_argument("--cache", type=Path, default=FOLDER, help="where generated files are kept")
     parser.add_argument("--json", type=Path, help="save every sample to this file")
-    given = parser.parse_args()
-    sizes = _QUICK if given.quick else _FULL
-    months = given.months or sizes["months"]
+    arguments = parser.parse_args()
+    sizes = _QUICK if arguments.quick else _FULL
+    months = arguments.months or sizes["months"]
     return Options(
-        rows=given.rows or sizes["rows"],
+        rows=arguments.rows or sizes["rows"],
         months=months,
-        old_flow_months=min(given.old_flow_months or months, months),
-        rounds=given.rounds or sizes["rounds"],
-        noop_rounds=given.noop_rounds,
-        yellow_rows=given.yellow_rows or sizes["yellow_rows"],
-        fhvhv_rows=given.fhvhv_rows or sizes["fhvhv_rows"],
-        sections=given.only,
-        cache=given.cache.resolve(),
-        json=given.json,
+        old_flow_months=min(arguments.old_flow_months or months, months),
+        rounds=arguments.rounds or sizes["rounds"],
+        noop_rounds=arguments.noop_rounds,
+        yellow_rows=arguments.yellow_rows or sizes["yellow_rows"],
+        fhvhv_rows=arguments.fhvhv_rows or sizes["fhvhv_rows"],
+        sections=arguments.only,
+        cache=arguments.cache.resolve(),
+        json=arguments.json,
     )
 
 

@@ -1,6 +1,6 @@
-"""A Parquet month against the CSV month of the same rows, by the processor time of client and server.
+"""A Parquet month compared with the CSV month of the same rows, by the processor time of client and server.
 
-`python -m benchmarks.parquet FILE DSN SCHEMA` is ADBC, which needs `uv pip install adbc-driver-postgresql`.
+`python -m benchmarks.parquet FILE DSN SCHEMA` loads a file with ADBC, after `uv pip install adbc-driver-postgresql`.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.contestants import Contestant, Floor, Pipeline
 from benchmarks.data import Releases, releases
+from benchmarks.loaders import Floor, Loader, Pipeline
 from benchmarks.options import Options
 from benchmarks.process import BenchmarkError, run
-from benchmarks.report import Section, median, ratio, ratio_range, ratios, seconds, tell
+from benchmarks.report import Section, log, median, ratio, ratio_range, ratios, seconds
 from benchmarks.server import Server
 from pipeline.datasets.spec import TLC
 
@@ -25,19 +25,19 @@ _ADBC_SCHEMA = "bench_adbc"
 
 
 @dataclass
-class Adbc(Contestant):
-    """ADBC's ingest of the file's record batches into a bare table that it makes: no id, no checks, no index."""
+class Adbc(Loader):
+    """Loads the file's record batches by ADBC's ingest into a table that it creates, without id, checks or index."""
 
     server: Server
     releases: Releases
     name: str = "adbc"
 
     def reset(self) -> None:
-        self.server.fresh_schema(_ADBC_SCHEMA)
+        self.server.recreate_schema(_ADBC_SCHEMA)
 
     def load(self, month: datetime.date) -> float:
         self.reset()
-        self.server.settle()
+        self.server.wait_until_idle()
         file = self.releases.file(month)
         took = run([sys.executable, "-m", "benchmarks.parquet", file, self.server.dsn, _ADBC_SCHEMA]).seconds
         rows = self.server.execute(f"SELECT count(*) FROM {_ADBC_SCHEMA}.trips")[0][0]
@@ -47,40 +47,40 @@ class Adbc(Contestant):
 
 
 def measure_parquet(server: Server, options: Options) -> Iterator[Section]:
-    """Round robin over the months, the first contestant changing, as for `load`."""
+    """Loads each month with one loader after the other, in an order that changes, as for `load`."""
     csv = releases("green", options.rows, options.months, options.cache)
     parquet = releases("green", options.rows, options.months, options.cache, TLC)
-    contestants: list[Contestant] = [
+    loaders: list[Loader] = [
         Floor(server, csv),
         Pipeline(server, csv, "bench_csv", "csv"),
         Pipeline(server, parquet, "bench_parquet", "parquet"),
     ]
     if importlib.util.find_spec("adbc_driver_postgresql"):
-        contestants.append(Adbc(server, parquet))
+        loaders.append(Adbc(server, parquet))
     else:
-        tell("adbc-driver-postgresql is not installed: no ADBC")
-    used: dict[str, list[float]] = {each.name: [] for each in contestants}
-    taken: dict[str, list[float]] = {each.name: [] for each in contestants}
-    for turn in range(options.rounds):
-        for each in contestants:
-            each.reset()
+        log("ADBC is not measured, as adbc-driver-postgresql is not installed")
+    used: dict[str, list[float]] = {loader.name: [] for loader in loaders}
+    taken: dict[str, list[float]] = {loader.name: [] for loader in loaders}
+    for round_ in range(options.rounds):
+        for loader in loaders:
+            loader.reset()
         for at, month in enumerate(csv.months):
-            first = (turn + at) % len(contestants)
-            for each in contestants[first:] + contestants[:first]:
+            first = (round_ + at) % len(loaders)
+            for loader in loaders[first:] + loaders[:first]:
                 before = _processor_seconds(server)
-                taken[each.name].append(each.load(month))
-                used[each.name].append(_processor_seconds(server) - before)
-            tell(f"parquet: {month:%Y-%m}: " + ", ".join(f"{name} {values[-1]:.2f} s" for name, values in used.items()))
-    for each in contestants:
-        each.reset()
+                taken[loader.name].append(loader.load(month))
+                used[loader.name].append(_processor_seconds(server) - before)
+            log(f"parquet: {month:%Y-%m}: " + ", ".join(f"{name} {values[-1]:.2f} s" for name, values in used.items()))
+    for loader in loaders:
+        loader.reset()
     yield _section(used, taken, options)
 
 
 def _section(used: dict[str, list[float]], taken: dict[str, list[float]], options: Options) -> Section:
     section = Section(
         f"Parquet: one month of {options.rows:,} green rows, processor time of client and server",
-        ("contestant", "CPU s", "ratio to floor", "lowest … highest", "ratio to csv", "seconds"),
-        notes=["csv and parquet are the pipeline, process start to exit; adbc makes a bare table without ids."],
+        ("loader", "CPU s", "ratio to floor", "lowest … highest", "ratio to csv", "seconds"),
+        notes=["csv and parquet are the pipeline, from process start to exit; adbc creates a plain table without ids."],
     )
     for name, values in used.items():
         section.samples[f"{name} (CPU s)"], section.samples[name] = values, taken[name]
@@ -91,7 +91,7 @@ def _section(used: dict[str, list[float]], taken: dict[str, list[float]], option
 
 
 def _processor_seconds(server: Server) -> float:
-    """Of the server's processes, and of the commands that have ended here."""
+    """Returns the processor time of the server's processes and of the commands that have ended."""
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
     return ended.ru_utime + ended.ru_stime + server.cpu_seconds()
 
@@ -99,7 +99,7 @@ def _processor_seconds(server: Server) -> float:
 def main() -> None:
     """Loads a file with ADBC."""
     import pyarrow.parquet as pq
-    from adbc_driver_postgresql import dbapi  # for whom has installed it
+    from adbc_driver_postgresql import dbapi  # not a dependency of the project
 
     file, dsn, schema = sys.argv[1:]
     with pq.ParquetFile(Path(file)) as parquet, dbapi.connect(dsn) as connection, connection.cursor() as cursor:

@@ -1,4 +1,4 @@
-"""Runs commands to their end and measures them from outside."""
+"""Runs commands and measures their time and memory from outside."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _SHOWN_BYTES = 4000
 
 
 class BenchmarkError(Exception):
-    """A contestant failed or did something else than what is measured; its figures would mean nothing."""
+    """A command failed or did something other than what is to be measured, so there are no valid figures."""
 
 
 @dataclass(frozen=True)
-class Measured:
+class Measurement:
     """One command from its start to its exit. `peak_bytes` is the largest resident size of one of its processes.
 
-    Linux counts in what the starting process had at the time, so no peak is below the benchmarks' own 50 MB or so:
-    they keep to modules that the pipeline imports as well.
+    On Linux, the peak includes the memory of the process that starts the command, so it is never below the benchmarks'
+    own 50 MB; therefore the benchmarks only import modules that the pipeline imports as well.
     """
 
     seconds: float
@@ -32,12 +32,12 @@ class Measured:
     output: str
 
 
-def run(command: Sequence[str | Path], environment: Mapping[str, str] | None = None) -> Measured:
+def run(command: Sequence[str | Path], environment: Mapping[str, str] | None = None) -> Measurement:
     """Runs a command in the checkout.
 
-    :raises BenchmarkError: when it fails, with the end of what it said.
+    :raises BenchmarkError: when it fails, with the end of its output.
     """
-    # A file, not a pipe: nobody has to read while the clock runs.
+    # A file instead of a pipe, which would have to be read during the measurement.
     with tempfile.TemporaryFile() as output:
         started = time.perf_counter()
         process = subprocess.Popen(
@@ -48,7 +48,7 @@ def run(command: Sequence[str | Path], environment: Mapping[str, str] | None = N
             stdout=output,
             stderr=subprocess.STDOUT,
         )
-        # The kernel's own account of the peak, which sampling from outside would miss.
+        # The kernel's figure is the real peak; sampling from outside could miss it.
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - started
         process.returncode = os.waitstatus_to_exitcode(status)
@@ -58,10 +58,10 @@ def run(command: Sequence[str | Path], environment: Mapping[str, str] | None = N
         raise BenchmarkError(
             f"exit code {process.returncode} of: {' '.join(map(str, command))}\n{text[-_SHOWN_BYTES:]}"
         )
-    return Measured(seconds, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024), text)
+    return Measurement(seconds, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024), text)
 
 
-def run_piped(first: Sequence[str | Path], second: Sequence[str | Path]) -> float:
+def run_pipe(first: Sequence[str | Path], second: Sequence[str | Path]) -> float:
     """Runs `first | second`; returns the seconds until both have ended.
 
     :raises BenchmarkError: when either fails.
@@ -80,6 +80,6 @@ def run_piped(first: Sequence[str | Path], second: Sequence[str | Path]) -> floa
     return seconds
 
 
-def installed(name: str) -> Path:
-    """A command of the environment that the benchmarks run in."""
+def installed_command(name: str) -> Path:
+    """Returns the path of a command in the environment that the benchmarks run in."""
     return Path(sys.executable).parent / name

@@ -1,4 +1,4 @@
-"""What was measured: as tables for people, and as JSON with every sample."""
+"""Output of the results: tables to read, and JSON with every sample."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _STARTED = time.monotonic()
 
 @dataclass
 class Section:
-    """One table, with what is to be known for reading it, and the samples (seconds) it was made of."""
+    """One table with notes for its reader, and the samples (seconds) from which it was computed."""
 
     title: str
     header: tuple[str, ...]
@@ -29,8 +29,8 @@ class Section:
         self.rows.append(cells)
 
 
-def tell(message: str) -> None:
-    """A line of progress on standard error."""
+def log(message: str) -> None:
+    """Prints a line of progress to standard error."""
     print(f"[{time.monotonic() - _STARTED:6.1f} s] {message}", file=sys.stderr, flush=True)
 
 
@@ -47,7 +47,7 @@ def ratio(value: float) -> str:
 
 
 def ratio_range(values: Sequence[float]) -> str:
-    """The smallest and the largest: how much the machine's noise moves a ratio."""
+    """Returns the smallest and the largest value, which shows the noise of the machine."""
     return f"{min(values):.2f} … {max(values):.2f}"
 
 
@@ -56,14 +56,14 @@ def rows_per_second(rows: int, duration: float) -> str:
 
 
 def ratios(values: Sequence[float], floors: Sequence[float]) -> list[float]:
-    """Each sample against the floor taken beside it, so that what slows down both cancels out."""
+    """Divides each sample by the one of the floor measured next to it, so that load on the machine cancels out."""
     return [value / floor for value, floor in zip(values, floors, strict=True)]
 
 
-def machine_facts(postgresql: str, overridden: Sequence[str]) -> dict[str, str]:
-    """What a reader needs for comparing with another machine; nothing that would identify this one."""
+def machine_facts(postgresql: str, set_by_benchmarks: Sequence[str]) -> dict[str, str]:
+    """Returns facts needed to compare results with those of other machines; none of them identifies this machine."""
     given = {key: value for key, value in os.environ.items() if key.startswith("PIPELINE__")}
-    settings = {key: value for key, value in given.items() if key not in overridden}
+    settings = {key: value for key, value in given.items() if key not in set_by_benchmarks}
     facts = {
         "cores": str(os.cpu_count()),
         "load average at the start": f"{os.getloadavg()[0]:.2f}",
@@ -71,8 +71,10 @@ def machine_facts(postgresql: str, overridden: Sequence[str]) -> dict[str, str]:
         "Python": platform.python_version(),
         "PostgreSQL": f"{postgresql}, embedded, its default settings",
     }
-    # Settings from the environment reach the pipeline's commands: for trying one out, but never unnoticed.
-    return facts | ({"settings given": " ".join(f"{k}={v}" for k, v in settings.items())} if settings else {})
+    # Settings in the environment apply to the pipeline's commands; they are listed so that nobody overlooks them.
+    return facts | (
+        {"settings in the environment": " ".join(f"{k}={v}" for k, v in settings.items())} if settings else {}
+    )
 
 
 def print_facts(facts: dict[str, str]) -> None:
@@ -80,11 +82,11 @@ def print_facts(facts: dict[str, str]) -> None:
     for name, value in facts.items():
         print(f"{name:<{width}}  {value}")
     if float(facts["load average at the start"]) > 0.5:
-        print("The machine is not quiet: look at the ratios, and not too closely.")
+        print("The machine is not idle: even the ratios are inexact.")
 
 
 def print_section(section: Section) -> None:
-    """Prints as soon as measured, so that an interrupted run has shown something."""
+    """Prints a section's table and notes at once, so that results are visible if the run is interrupted later."""
     widths = [max(len(row[i]) for row in (section.header, *section.rows)) for i in range(len(section.header))]
     print(f"\n{section.title}\n")
     for row in (section.header, tuple("-" * width for width in widths), *section.rows):

@@ -1,4 +1,4 @@
-"""The one PostgreSQL that all contestants load into, turn by turn."""
+"""The PostgreSQL server that all loaders use in turn."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from benchmarks.process import BenchmarkError
 from pipeline.warehouses.postgres.embedded import ensure_running, stop
 from pipeline.warehouses.postgres.embedded_programs import program
 
-_LONGEST_SETTLING = 60.0
+_LONGEST_WAIT = 60.0
 
 
 @dataclass(frozen=True)
 class Server:
-    """A running server and the folder that is free for the run's files; `folder`/postgres is the server's."""
+    """A running server and a folder for the files of the run; the server's own files are in `folder`/postgres."""
 
     dsn: str
     folder: Path
@@ -35,13 +35,13 @@ class Server:
                 cursor.execute(query)
                 return cursor.fetchall() if cursor.description else []
 
-    def fresh_schema(self, name: str) -> str:
-        """Returns the name once there is an empty schema of that name."""
+    def recreate_schema(self, name: str) -> str:
+        """Creates an empty schema in the place of any existing one; returns its name."""
         self.execute(f"SET client_min_messages = warning; DROP SCHEMA IF EXISTS {name} CASCADE; CREATE SCHEMA {name}")
         return name
 
     def cpu_seconds(self) -> float:
-        """What the server's processes have used so far, those that have ended included."""
+        """Returns the processor time that the server's processes have used, including those that have ended."""
         with contextlib.closing(psycopg2.connect(self.dsn)) as connection:
             parent = psutil.Process(connection.info.backend_pid).parent()
         assert parent
@@ -53,16 +53,16 @@ class Server:
                 used += times.user + times.system
         return float(used)
 
-    def settle(self) -> None:
-        """Returns when the server is done with what the contestant before left to do in the background."""
+    def wait_until_idle(self) -> None:
+        """Waits until the server has finished the background work that the previous loader caused."""
         self.execute("CHECKPOINT")
-        deadline = time.monotonic() + _LONGEST_SETTLING
+        deadline = time.monotonic() + _LONGEST_WAIT
         vacuuming = "SELECT 1 FROM pg_stat_activity WHERE backend_type = 'autovacuum worker'"
         while self.execute(vacuuming) and time.monotonic() < deadline:
             time.sleep(0.2)
 
     def psql(self, *commands: str) -> list[str | Path]:
-        """The command line that runs these commands in order, each in a transaction of its own."""
+        """Returns the command line that runs these commands in order, each in its own transaction."""
         line: list[str | Path] = [program("psql"), "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", self.dsn]
         for command in commands:
             line += ["-c", command]
@@ -74,9 +74,9 @@ class Server:
 
 @contextlib.contextmanager
 def running_server(cache: Path) -> Iterator[Server]:
-    """Yields a new server with default settings; stops it and removes all of its files in the end.
+    """Yields a new server with default settings; stops it and removes all its files at the end.
 
-    :raises BenchmarkError: when another run works in the same folder.
+    :raises BenchmarkError: when another run uses the same folder.
     """
     cache.mkdir(parents=True, exist_ok=True)
     folder = cache / "run"
@@ -84,7 +84,9 @@ def running_server(cache: Path) -> Iterator[Server]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise BenchmarkError(f"another benchmark runs in {cache}; figures of two at once mean nothing") from None
+            raise BenchmarkError(
+                f"another benchmark runs in {cache}; two concurrent ones would give meaningless figures"
+            ) from None
         _remove(folder)  # of a run that was killed
         try:
             yield Server(ensure_running(folder / "postgres"), folder)

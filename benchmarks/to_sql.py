@@ -1,6 +1,6 @@
-"""pandas `to_sql`: the way that most tutorials load a CSV file. It is slow, so it loads a part, scaled to the whole.
+"""pandas `to_sql`, by which most tutorials load a CSV file. It is slow, so it loads a part, scaled to a month.
 
-`python -m benchmarks.to_sql FILE DSN SCHEMA TAXI ROWS` is the process that does it, and prints its seconds.
+`python -m benchmarks.to_sql FILE DSN SCHEMA TAXI ROWS` loads the part and prints its seconds.
 """
 
 from __future__ import annotations
@@ -10,26 +10,26 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.contestants import Floor
 from benchmarks.data import releases
+from benchmarks.loaders import Floor
 from benchmarks.options import Options
 from benchmarks.process import BenchmarkError, run
-from benchmarks.report import Section, median, ratio, rows_per_second, seconds, tell
+from benchmarks.report import Section, log, median, ratio, rows_per_second, seconds
 from benchmarks.server import Server
 
 _SCHEMA = "bench_to_sql"
-_LONGEST = 100_000
+_MOST_ROWS = 100_000
 _CHUNK_ROWS = 10_000
 
 
 def measure_to_sql(server: Server, options: Options) -> Iterator[Section]:
-    """read_csv and to_sql(chunksize, default method) into a new table; the floor loads the month before and after."""
+    """Measures read_csv and to_sql(chunksize, default method) into a new table, between two loads of the floor."""
     month = releases("green", options.rows, 1, options.cache)
-    rows = min(options.rows, _LONGEST)
+    rows = min(options.rows, _MOST_ROWS)
     floor = Floor(server, month)
     floors = [floor.load(month.months[0])]
-    server.fresh_schema(_SCHEMA)
-    server.settle()
+    server.recreate_schema(_SCHEMA)
+    server.wait_until_idle()
     command: list[str | Path] = [
         sys.executable,
         "-m",
@@ -38,16 +38,16 @@ def measure_to_sql(server: Server, options: Options) -> Iterator[Section]:
         server.dsn,
         _SCHEMA,
     ]
-    measured = run([*command, "green", str(rows)])
+    measurement = run([*command, "green", str(rows)])
     if (loaded := server.execute(f"SELECT count(*) FROM {_SCHEMA}.trips")[0][0]) != rows:
         raise BenchmarkError(f"to_sql loaded {loaded} rows of {rows}")
-    server.fresh_schema(_SCHEMA)
+    server.recreate_schema(_SCHEMA)
     floors.append(floor.load(month.months[0]))
-    whole = float(measured.output.split()[-1]) * options.rows / rows
-    tell(f"to_sql: {whole:.1f} s a month")
+    whole = float(measurement.output.split()[-1]) * options.rows / rows
+    log(f"to_sql: {whole:.1f} s a month")
     section = Section(
         "pandas to_sql",
-        ("contestant", "ratio to floor", "seconds", "rows/s"),
+        ("loader", "ratio to floor", "seconds", "rows/s"),
         notes=[
             f"One round. Measured on {rows:,} rows of the month's {options.rows:,} and scaled to all of them;"
             " the imports are not counted, and no id is computed."
@@ -60,7 +60,7 @@ def measure_to_sql(server: Server, options: Options) -> Iterator[Section]:
 
 
 def _load(file: str, dsn: str, schema: str, taxi: str, rows: int) -> float:
-    # In a process of its own: pandas is heavy, and a heavy parent would show in the memory of what it starts.
+    # In a process of its own, because the memory that pandas needs would count in the peaks of later commands.
     import pandas  # type: ignore[import-untyped]
     import psycopg2
     import sqlalchemy

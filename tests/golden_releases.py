@@ -1,4 +1,4 @@
-"""Release files small enough to check by hand, and the marts that they make: `golden_marts/*.csv`."""
+"""Release files that are small enough to check by hand, and the marts built from them, `golden_marts/*.csv`."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ BLANK = dict.fromkeys(
 JANUARY = [
     trip(0),
     trip(1, **BLANK, total_amount="4.1"),
-    trip(2, pulocationid="264"),  # a zone of no known borough
-    trip(3, dolocationid="265"),  # a zone that the look-up lacks
+    trip(2, pulocationid="264"),  # a zone whose borough is unknown
+    trip(3, dolocationid="265"),  # a zone that is not in the look-up table
     trip(4, fare_amount="-8", total_amount="-9.3", passenger_count="3"),
-    trip(5, pulocationid="56", total_amount=".1", trip_distance="1"),  # two zones of one name, and amounts
-    trip(6, pulocationid="57", total_amount=".2", trip_distance="2"),  # whose sum in binary is not .3
+    trip(5, pulocationid="56", total_amount=".1", trip_distance="1"),  # two zones with the same name, and amounts
+    trip(6, pulocationid="57", total_amount=".2", trip_distance="2"),  # whose sum in binary floating point is not .3
     trip(7, lpep_pickup_datetime="2008-12-31 23:02:22", total_amount="5"),
 ]
 FEBRUARY = [
@@ -80,13 +80,13 @@ def write_release(file: Path, lines: Iterable[bytes]) -> None:
 
 
 def golden_mart(name: str) -> list[list[str]]:
-    """The mart's expected rows, its column names first."""
+    """Returns the mart's column names, followed by its expected rows."""
     with (Path(__file__).parent / "golden_marts" / f"{name}.csv").open(newline="") as file:
         return list(csv.reader(file))
 
 
 def as_text(rows: Iterable[Iterable[Any]]) -> list[list[str]]:
-    """Rows of either warehouse as the golden files hold them."""
+    """Returns rows of either warehouse as text, in the format of the golden files."""
     return [[_text(value) for value in row] for row in rows]
 
 

@@ -1,4 +1,4 @@
-"""The row id by two ways that are not the pipeline's: a plain SQL formula, and Python."""
+"""The row id, computed independently of the pipeline: by a plain SQL formula, and in Python."""
 
 from __future__ import annotations
 
@@ -16,9 +16,10 @@ from pipeline.warehouses.postgres.connection import PostgresDatabase
 
 
 def rows_with_another_id(database: PostgresDatabase, spec: Dataset) -> int:
-    """How many of a table's rows have an id that is not md5 of their key's texts, unseparated, NULL as ''.
+    """Counts the rows whose id is not the md5 of their key's texts, joined without separators, with NULL as ''.
 
-    `key_blanks` counts as NULL; rows that share their key with another one, and are not the last of them, have others.
+    Values that count as blank by `key_blanks` are NULL here. Of different rows with the same key, all but the last
+    are counted, because their ids include a number.
     """
     values = {name: f"CASE WHEN {known} IS NULL THEN NULL ELSE {name} END" for name, known in spec.key_blanks.items()}
     texts = " || ".join(f"coalesce(({values.get(name, name)})::text, '')" for name in spec.row_key)
@@ -26,12 +27,12 @@ def rows_with_another_id(database: PostgresDatabase, spec: Dataset) -> int:
 
 
 def row_id(values: Iterable[object]) -> str:
-    """The id of a row whose key has these values."""
+    """Returns the id of a row whose key has these values."""
     return hashlib.md5("".join(map(text_of, values)).encode()).hexdigest()
 
 
 def text_of(value: object) -> str:
-    """A value as PostgreSQL writes it (datatype output with DateStyle ISO); NULL, which is None, as nothing."""
+    """Returns a value's text as PostgreSQL writes it with DateStyle ISO; the text of None (NULL) is empty."""
     match value:
         case None:
             return ""
@@ -40,7 +41,7 @@ def text_of(value: object) -> str:
         case float():
             return _text_of_double(value)
         case Decimal():
-            return f"{value if value else abs(value):f}"  # numeric knows no negative zero
+            return f"{value if value else abs(value):f}"  # numeric has no negative zero
         case datetime.datetime():
             text = value.replace(microsecond=0).isoformat(" ")
             return text + f".{value.microsecond:06}".rstrip("0").rstrip(".")
@@ -61,10 +62,10 @@ def _text_of_double(value: float) -> str:
 
 
 def _shortest(value: float) -> str:
-    """The fewest digits that give a double back.
+    """Returns the shortest digits from which the same double is read back.
 
-    Unlike Python, PostgreSQL does not take digits that lie right in the middle between two doubles, as whether they
-    give it back depends on how the reader rounds (src/common/d2s.c, acceptBounds).
+    Unlike Python, PostgreSQL does not use digits exactly halfway between two doubles, because which of the two is read
+    back then depends on how the reader rounds (src/common/d2s.c, acceptBounds).
     """
     below, above = Fraction(math.nextafter(value, 0)), math.nextafter(value, math.inf)
     exact = Fraction(value)

@@ -1,4 +1,4 @@
-"""`pipeline adopt`: a table as the Kestra flows make it becomes ours, equal row by row to what a load makes."""
+"""`pipeline adopt` takes over a table that the Kestra flows created; the result equals, row by row, that of a load."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from pipeline.warehouses.postgres.loading import load
 GREEN = dataset_named("green")
 COLUMNS = GREEN.columns_of(JANUARY, GREEN.sources[0])
 NAMES = [column.name for column in COLUMNS]
-# Blank vendors, a refund pair, times of other months: what real files have.
+# As real files do, these have blank vendors, a trip with its refund, and a time of another month.
 LINES = [
     *trips(50),
     trip(51, vendorid="", passenger_count=""),
@@ -36,7 +36,7 @@ LINES = [
 
 
 def run_flow(database: PostgresDatabase, lines: Iterable[bytes], folder: Path, month: Any = JANUARY) -> None:
-    """What a flow does with a file: staging table, COPY, ids and filename by UPDATE, MERGE into the table."""
+    """Loads a file as a flow does: COPY into a staging table, UPDATE of ids and filename, MERGE into the table."""
     definitions = ", ".join(f"{column.name} {column.postgres_type}" for column in COLUMNS)
     key = " || ".join(f"COALESCE(CAST({name} AS text), '')" for name in GREEN.row_key)
     filename = Release(GREEN, month).filename
@@ -71,7 +71,7 @@ def ledger(database: PostgresDatabase) -> list[tuple[Any, ...]]:
 
 
 def relations(database: PostgresDatabase) -> list[tuple[Any, ...]]:
-    """All relations and functions of the schema."""
+    """Returns all relations and functions of the schema."""
     return execute(
         database,
         "SELECT relname::text, relkind::text FROM pg_class WHERE relnamespace = current_schema()::regnamespace"
@@ -80,18 +80,18 @@ def relations(database: PostgresDatabase) -> list[tuple[Any, ...]]:
     )
 
 
-def test_flows_table_becomes_ours_row_by_row(
+def test_table_of_the_flows_is_adopted_with_all_its_rows(
     pipeline: Run, luigi: Run, database: PostgresDatabase, tmp_path: Path
 ) -> None:
     run_flow(database, LINES, tmp_path)
     run_flow(database, trips(40, FEBRUARY), tmp_path, FEBRUARY)
-    theirs = rows(database)
+    rows_before = rows(database)
 
     done = pipeline("adopt", "green")
     assert done.returncode == 0, done.stderr
     assert done.stderr == "1 of 2 green/2019-01: 54 rows\n2 of 2 green/2019-02: 40 rows\n"
     assert f"{database.schema}.green_tripdata: 94 rows of 2 months adopted" in done.stdout
-    assert rows(database) == theirs == rows(database, "green_tripdata_of_the_flows")
+    assert rows(database) == rows_before == rows(database, "green_tripdata_of_the_flows")
     assert partitions(database) == ["green_tripdata_2019_01", "green_tripdata_2019_02"]
     source = f"adopted from {database.schema}.green_tripdata_of_the_flows"
     assert ledger(database) == [
@@ -110,11 +110,11 @@ def test_flows_table_becomes_ours_row_by_row(
     assert "the pipeline created it, so there is nothing to adopt" in refused.stderr
 
 
-def test_adopted_table_is_what_loads_make(
+def test_adopted_table_equals_a_loaded_table(
     pipeline: Run, database: PostgresDatabase, tmp_path: Path, mirror: Path
 ) -> None:
     loaded = replace(database, schema=f"{database.schema}_loaded")
-    # The flows' MERGE puts both of two equal rows in, and both of two that share a key and differ.
+    # The flows' MERGE inserts both of two equal rows, and both of two different rows with the same key.
     lines = [*LINES, trip(9), trip(9), trip(10, tip_amount="3")]
     run_flow(database, lines, tmp_path)
     run_flow(database, [*trips(3, FEBRUARY)], tmp_path, FEBRUARY)
@@ -124,15 +124,15 @@ def test_adopted_table_is_what_loads_make(
         done = pipeline("adopt", "green")
         assert done.returncode == 0, done.stderr
         assert "green/2019-01: 55 rows, 2 set aside in load_quarantine" in done.stderr
-        ours, theirs = contents(database), contents(loaded)
-        assert ours["green_tripdata"] == theirs["green_tripdata"]
-        set_aside = "SELECT target_table, filename, reason, detail, unique_row_id, row_values FROM load_quarantine"
-        assert execute(database, set_aside) == execute(loaded, set_aside)
-        kept = [name for name in ours["relations"] if "of_the_flows" not in name[0] and "staging" not in name[0]]
-        assert kept == theirs["relations"]
+        adopted, expected = contents(database), contents(loaded)
+        assert adopted["green_tripdata"] == expected["green_tripdata"]
+        quarantined = "SELECT target_table, filename, reason, detail, unique_row_id, row_values FROM load_quarantine"
+        assert execute(database, quarantined) == execute(loaded, quarantined)
+        kept = [name for name in adopted["relations"] if "of_the_flows" not in name[0] and "staging" not in name[0]]
+        assert kept == expected["relations"]
     finally:
         execute(replace(database, schema="public"), f"DROP SCHEMA IF EXISTS {loaded.schema} CASCADE")
-    # And it goes on as any other: the next month beside it, and a month anew in the place of an adopted one.
+    # Later loads work as with any other table: they add a new month, and replace an adopted one.
     publish(mirror, "2019-03")
     assert pipeline("load", "green", "2019-01..2019-03").returncode == 0
     assert pipeline("load", "green", "2019-01", "--force").returncode == 0
@@ -144,7 +144,7 @@ def test_adopted_table_is_what_loads_make(
 
 
 @pytest.mark.parametrize(
-    ("change", "says"),
+    ("change", "reason"),
     [
         ("DROP TABLE green_tripdata", "there is no such table"),
         ("DELETE FROM green_tripdata", "it has no rows; drop it"),
@@ -169,8 +169,8 @@ def test_adopted_table_is_what_loads_make(
         ),
     ],
 )
-def test_what_is_no_table_of_the_flows_is_refused(
-    database: PostgresDatabase, tmp_path: Path, change: str, says: str
+def test_table_that_differs_from_those_of_the_flows_is_refused(
+    database: PostgresDatabase, tmp_path: Path, change: str, reason: str
 ) -> None:
     run_flow(database, LINES, tmp_path)
     execute(database, change)
@@ -178,28 +178,28 @@ def test_what_is_no_table_of_the_flows_is_refused(
     with pytest.raises(PipelineError) as refused:
         adopt(database, GREEN, "LoadTripdata", False, lambda *_: None)
     start = f"{database.schema}.green_tripdata was not adopted and nothing has changed: "
-    assert str(refused.value).startswith(start + says)
+    assert str(refused.value).startswith(start + reason)
     assert relations(database) == before
 
 
-def test_other_ids_are_adopted_when_asked_to(pipeline: Run, database: PostgresDatabase, tmp_path: Path) -> None:
+def test_recompute_ids_adopts_a_table_with_other_ids(pipeline: Run, database: PostgresDatabase, tmp_path: Path) -> None:
     run_flow(database, LINES, tmp_path)
-    theirs = rows(database)
+    rows_before = rows(database)
     execute(database, "UPDATE green_tripdata SET unique_row_id = md5('mine' || unique_row_id)")
     done = pipeline("adopt", "green", "--recompute-ids")
     assert done.returncode == 0, done.stderr
-    assert rows(database) == theirs
+    assert rows(database) == rows_before
 
 
 @pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGINT])
-def test_ended_in_the_middle_leaves_everything_as_it_was(
+def test_adoption_that_is_interrupted_or_killed_changes_nothing(
     database: PostgresDatabase, mirror: Path, tmp_path: Path, pipeline: Run, sent: signal.Signals
 ) -> None:
     run_flow(database, LINES, tmp_path)
     run_flow(database, trips(40, FEBRUARY), tmp_path, FEBRUARY)
     before = relations(database), rows(database)
     named = replace(database, dsn=f"{database.dsn}&application_name={database.schema}")
-    # A reader holds it up when it locks the table.
+    # A reader of the table blocks the adoption when it locks the table.
     with held(database, "LOCK TABLE green_tripdata IN ACCESS SHARE MODE"):
         process = start_command("pipeline", "adopt", "green", **settings(tmp_path, named, mirror))
         waits = "SELECT 1 FROM pg_stat_activity WHERE application_name = %s AND wait_event_type = 'Lock'"
@@ -214,7 +214,7 @@ def test_ended_in_the_middle_leaves_everything_as_it_was(
     assert done.returncode == 0, done.stderr
 
 
-def test_killed_between_two_files_leaves_everything_as_it_was(
+def test_adoption_killed_between_two_files_changes_nothing(
     database: PostgresDatabase, mirror: Path, tmp_path: Path, pipeline: Run
 ) -> None:
     run_flow(database, LINES, tmp_path)

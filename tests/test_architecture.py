@@ -1,4 +1,4 @@
-"""What the design promises of the code as a whole: which way imports point, what stays light, where SQL stands."""
+"""Rules for the code as a whole: the direction of imports, imports that are deferred, and where SQL belongs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MODULES = {
     for path in PACKAGE.rglob("*.py")
 }
 SQL_FOLDERS = ("postgres", "bigquery", "report")
-# What each part may import of the package, besides itself; `errors`, `files` and `progress` are everybody's.
+# The parts of the package that each part may import, besides itself and `errors`, `files` and `progress`.
 ALLOWED = {
     "errors": set(),
     "files": set(),
@@ -71,7 +71,7 @@ ALLOWED = {
     "__main__": {"command_line", "commands"},
     "": {"configuration", "command_line", "tasks"},
 }
-KNOW_LUIGI = {
+MAY_IMPORT_LUIGI = {
     "",
     "configuration",
     "command_line",
@@ -84,7 +84,7 @@ KNOW_LUIGI = {
     "worker",
     "ui",
 }
-HEAVY = {
+SLOW_TO_IMPORT = {
     "pandas",
     "pyarrow",
     "pgpq",
@@ -109,12 +109,12 @@ HEAVY = {
 
 
 def part_of(module: str) -> str:
-    """The first name below the package: `pipeline.tasks.load` belongs to `tasks`, the package itself to nothing."""
+    """Returns the first name below the package, `tasks` for `pipeline.tasks.load`; empty for the package itself."""
     return [*module.split("."), ""][1]
 
 
 def imports_of(path: Path) -> Iterator[str]:
-    """The modules that a file imports anywhere in it, what is only imported for types included."""
+    """Yields the modules that a file imports anywhere in it, including those imported for types only."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -125,27 +125,27 @@ def imports_of(path: Path) -> Iterator[str]:
 
 
 @pytest.mark.parametrize("module", sorted(MODULES))
-def test_imports_point_one_way(module: str) -> None:
+def test_imports_go_in_one_direction(module: str) -> None:
     part = part_of(module)
-    ours = {
+    imported = {
         part_of(name) for name in imports_of(MODULES[module]) if name.split(".")[0] == "pipeline" and name != "pipeline"
     }
-    assert ours <= ALLOWED[part] | {part, "errors", "files", "progress"}
+    assert imported <= ALLOWED[part] | {part, "errors", "files", "progress"}
 
 
 @pytest.mark.parametrize("module", sorted(MODULES))
-def test_only_what_deals_with_tasks_knows_luigi(module: str) -> None:
-    foreign = {name.split(".")[0] for name in imports_of(MODULES[module])}
-    assert "luigi" not in foreign or part_of(module) in KNOW_LUIGI
+def test_only_some_parts_import_luigi(module: str) -> None:
+    imported = {name.split(".")[0] for name in imports_of(MODULES[module])}
+    assert "luigi" not in imported or part_of(module) in MAY_IMPORT_LUIGI
 
 
-def test_importing_the_package_stays_light() -> None:
+def test_importing_the_package_imports_nothing_slow() -> None:
     code = "import pipeline, sys; print(*sys.modules)"
     loaded = subprocess.run(
         [sys.executable, "-c", code], cwd=CHECKOUT, capture_output=True, text=True, check=True
     ).stdout
     assert {"pipeline", "luigi"} <= set(loaded.split())
-    assert HEAVY & set(loaded.split()) == set()
+    assert SLOW_TO_IMPORT & set(loaded.split()) == set()
 
 
 @pytest.mark.parametrize("folder", SQL_FOLDERS)
@@ -154,24 +154,24 @@ def test_sql_files_hold_named_statements_that_are_all_used(folder: str) -> None:
     for name, text in statements.items():
         bare = re.sub(r"--[^\n]*|/\*.*?\*/|'(?:[^']|'')*'|\$\$.*?\$\$", "", text, flags=re.DOTALL).strip()
         assert bare and ";" not in bare, f"{folder}: {name}"
-    assert named_in_code() & statements.keys() == statements.keys()
+    assert string_constants() & statements.keys() == statements.keys()
 
 
-def test_no_statement_stands_in_python() -> None:
-    begins = re.compile(
+def test_python_code_contains_no_sql_statements() -> None:
+    statement = re.compile(
         r"\s*(SELECT|INSERT|UPDATE|DELETE|CREATE|DROP|ALTER|MERGE|COPY|SAVEPOINT|ROLLBACK)\b[^a-z]*[\s({]"
     )
     found = [
         f"{module}: {node.value[:40]}"
         for module, path in MODULES.items()
         for node in ast.walk(ast.parse(path.read_text()))
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and begins.match(node.value)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and statement.match(node.value)
     ]
     assert found == []
 
 
-def named_in_code() -> set[str]:
-    """Every text in the package's code: a statement that is used is one of them."""
+def string_constants() -> set[str]:
+    """Returns all string constants in the package's code; the names of all SQL statements in use are among them."""
     trees = (ast.parse(path.read_text()) for path in MODULES.values())
     return {
         node.value
@@ -182,17 +182,17 @@ def named_in_code() -> set[str]:
 
 
 @pytest.mark.parametrize("module", sorted(MODULES))
-def test_modules_classes_and_public_functions_say_what_they_promise(module: str) -> None:
+def test_modules_classes_and_public_functions_have_docstrings(module: str) -> None:
     tree = ast.parse(MODULES[module].read_text())
-    silent = [] if ast.get_docstring(tree) else [module]
+    undocumented = [] if ast.get_docstring(tree) else [module]
     for node in tree.body:
         is_public = isinstance(node, ast.ClassDef | ast.FunctionDef) and not node.name.startswith("_")
         if is_public and not ast.get_docstring(node):
-            silent.append(f"{module}.{node.name}")
-    assert silent == []
+            undocumented.append(f"{module}.{node.name}")
+    assert undocumented == []
 
 
-def test_every_task_and_every_parameter_of_ours_is_described() -> None:
+def test_every_task_and_parameter_has_a_description() -> None:
     tasks = [task for _, task in inspect.getmembers(pipeline.tasks, inspect.isclass) if issubclass(task, luigi.Task)]
     assert {task.__name__ for task in tasks} == set(pipeline.tasks.__all__)
     for task in tasks:

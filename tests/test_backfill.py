@@ -1,4 +1,4 @@
-"""Backfills: `RangeMonthly` over months that are years old, with the options that luigi.cfg gives it."""
+"""Backfills: `RangeMonthly` for months that are years old, with the options set in luigi.cfg."""
 
 from __future__ import annotations
 
@@ -17,36 +17,36 @@ FIRST_QUARTER = ("--start", "2019-01", "--stop", "2019-04")
 
 
 @pytest.fixture
-def with_march(mirror: Path) -> Path:
-    """The mirror with 2019-03 beside 2019-01; 2019-02 is missing."""
+def mirror_without_february(mirror: Path) -> Path:
+    """The mirror with 2019-01 and 2019-03, but without 2019-02."""
     publish(mirror, "2019-03")
     return mirror
 
 
-def test_missing_month_stops_no_other_and_later_runs_do_only_what_is_missing(
-    luigi: Run, database: PostgresDatabase, with_march: Path
+def test_missing_month_does_not_stop_others_and_later_runs_load_only_missing_months(
+    luigi: Run, database: PostgresDatabase, mirror_without_february: Path
 ) -> None:
     first = luigi(*GREEN, *FIRST_QUARTER, "--workers", "2")
     assert first.returncode == 30
     assert "green 2019-02 does not exist at" in first.stderr
-    loaded = finished(database)
+    loaded = finish_times(database)
     assert list(loaded) == ["green/2019-01", "green/2019-03"]
 
     assert luigi(*GREEN, *FIRST_QUARTER).returncode == 30
-    assert finished(database) == loaded
+    assert finish_times(database) == loaded
 
-    publish(with_march, "2019-02")
+    publish(mirror_without_february, "2019-02")
     third = luigi(*GREEN, *FIRST_QUARTER)
     assert third.returncode == 0, third.stderr
-    assert list(finished(database)) == ["green/2019-01", "green/2019-02", "green/2019-03"]
-    assert loaded.items() <= finished(database).items()
+    assert list(finish_times(database)) == ["green/2019-01", "green/2019-02", "green/2019-03"]
+    assert loaded.items() <= finish_times(database).items()
 
     fourth = luigi(*GREEN, *FIRST_QUARTER)
     assert fourth.returncode == 0, fourth.stderr
     assert "Did not run any tasks" in fourth.stderr
 
 
-def test_parameters_given_to_every_month_reach_the_load(luigi: Run, database: PostgresDatabase, mirror: Path) -> None:
+def test_of_params_are_passed_to_the_load(luigi: Run, database: PostgresDatabase, mirror: Path) -> None:
     lines = [HEADER, *trips(10), trip(10, trip_distance="far")]
     (mirror / "green" / "green_tripdata_2019-01.csv.gz").write_bytes(gzip.compress(b"\r\n".join(lines)))
     january = ("--start", "2019-01", "--stop", "2019-02")
@@ -54,13 +54,13 @@ def test_parameters_given_to_every_month_reach_the_load(luigi: Run, database: Po
 
     tolerant = luigi(*GREEN[:-1], '{"taxi": "green", "max_bad_rows": 1}', *january)
     assert tolerant.returncode == 0, tolerant.stderr
-    before = finished(database)
+    before = finish_times(database)
     forced = luigi(*GREEN[:-1], '{"taxi": "green", "max_bad_rows": 1, "force": true}', *january, "--workers", "2")
     assert forced.returncode == 0, forced.stderr
-    assert finished(database)["green/2019-01"] > before["green/2019-01"]
+    assert finish_times(database)["green/2019-01"] > before["green/2019-01"]
 
 
-def test_stop_in_the_future_ends_with_the_present_month(luigi: Run, database: PostgresDatabase) -> None:
+def test_range_into_the_future_ends_with_the_current_month(luigi: Run, database: PostgresDatabase) -> None:
     today = datetime.datetime.now(datetime.UTC).date()
     start = (today.replace(day=1) - datetime.timedelta(days=1)).replace(day=1)
 
@@ -70,13 +70,13 @@ def test_stop_in_the_future_ends_with_the_present_month(luigi: Run, database: Po
     assert f"green {today.year + 1}" not in backfill.stderr
 
 
-def test_unknown_taxi_is_told_in_one_line(luigi: Run) -> None:
+def test_unknown_taxi_is_reported_without_a_traceback(luigi: Run) -> None:
     wrong = luigi(*GREEN[:-1], '{"taxi": "geen"}', *FIRST_QUARTER)
     assert wrong.returncode == 35
     assert "--taxi geen: no monthly dataset is called that; there are: fhv, fhvhv, green, yellow" in wrong.stderr
     assert "Traceback" not in wrong.stderr
 
 
-def finished(database: PostgresDatabase) -> dict[str, datetime.datetime]:
-    """When each month's load ended, by month."""
+def finish_times(database: PostgresDatabase) -> dict[str, datetime.datetime]:
+    """Returns when each month's load ended."""
     return dict(execute(database, "SELECT partition_key, finished_at FROM load_ledger ORDER BY 1"))

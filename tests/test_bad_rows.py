@@ -1,4 +1,4 @@
-"""Malformed rows: by default they fail the file with a line that says where; on request they are set aside, whole."""
+"""Malformed rows: by default the load fails and reports the line; if they are allowed, they are quarantined."""
 
 from __future__ import annotations
 
@@ -21,16 +21,19 @@ from pipeline.warehouses.postgres.connection import PostgresDatabase
 from pipeline.warehouses.postgres.loading import load
 
 GOOD = trip(50)
-# What is wrong with a row, the row, and what the message says of it: column, problem, value.
+# By problem: the row, and a pattern of the message about it, with column, problem and value.
 BAD_ROWS = {
-    "a column too few": (GOOD.rsplit(b",", 1)[0], r'missing data for column "congestion_surcharge"'),
-    "a column too many": (GOOD + b",9", r"extra data after last expected column"),
+    "a missing column": (GOOD.rsplit(b",", 1)[0], r'missing data for column "congestion_surcharge"'),
+    "an extra column": (GOOD + b",9", r"extra data after last expected column"),
     "not a number": (trip(50, fare_amount="8,50".replace(",", ";")), r"column fare_amount: .*double precision.*8;50"),
     "not an integer": (trip(50, passenger_count="1.5"), r"column passenger_count: .*integer.*1\.5"),
     "integer out of range": (trip(50, trip_type="2147483648"), r"column trip_type: .*2147483648.*out of range"),
     "double out of range": (trip(50, tip_amount="1e400"), r"column tip_amount: .*1e400.*out of range"),
     "not a time": (trip(50, lpep_pickup_datetime="yesterdayish"), r"column lpep_pickup_datetime: .*yesterdayish"),
-    "no such day": (trip(50, lpep_dropoff_datetime="2019-02-30 00:00:00"), r"column lpep_dropoff_datetime: .*02-30"),
+    "a day that does not exist": (
+        trip(50, lpep_dropoff_datetime="2019-02-30 00:00:00"),
+        r"column lpep_dropoff_datetime: .*02-30",
+    ),
     "a NUL byte": (trip(50, store_and_fwd_flag="\0"), r"invalid byte sequence.*0x00"),
     "not UTF-8": (GOOD.replace(b",N,", b",\xff\xfe,"), r"invalid byte sequence.*0xff"),
     "only \\.": (rb"\.", r"missing data for column.*only: \\\."),
@@ -50,7 +53,7 @@ def block_bytes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 
 
 @bad_rows
-def test_bad_row_fails_the_file_and_nothing_changes(
+def test_bad_row_fails_the_load_and_nothing_changes(
     database: PostgresDatabase, tmp_path: Path, row: bytes, message: str
 ) -> None:
     load(database, job_of(trips(3), tmp_path), silent)
@@ -60,16 +63,16 @@ def test_bad_row_fails_the_file_and_nothing_changes(
     with pytest.raises(PipelineError) as failure:
         load(database, job_of([*trips(30), row, trip(60)], tmp_path, replace=True), silent)
 
-    told = str(failure.value)
-    assert re.search(rf"green_tripdata_2019-01\.csv, line 32, {message}", told)
-    assert "--LoadTripdata-max-bad-rows" in told
-    assert len(told.splitlines()) == 1
+    error = str(failure.value)
+    assert re.search(rf"green_tripdata_2019-01\.csv, line 32, {message}", error)
+    assert "--LoadTripdata-max-bad-rows" in error
+    assert len(error.splitlines()) == 1
     assert contents(database) == before
 
 
 @bad_rows
 @pytest.mark.usefixtures("block_bytes")
-def test_allowed_bad_row_is_set_aside_with_its_line_and_reason(
+def test_allowed_bad_row_is_quarantined_with_its_line_and_reason(
     database: PostgresDatabase, tmp_path: Path, row: bytes, message: str
 ) -> None:
     entry = load(database, job_of([*trips(30), row, trip(60)], tmp_path, max_bad_rows=1), silent)
@@ -84,7 +87,7 @@ def test_allowed_bad_row_is_set_aside_with_its_line_and_reason(
 
 
 @pytest.mark.usefixtures("block_bytes")
-def test_several_bad_rows_are_set_aside_exactly(database: PostgresDatabase, tmp_path: Path) -> None:
+def test_exactly_the_bad_rows_are_quarantined(database: PostgresDatabase, tmp_path: Path) -> None:
     lines = trips(60)
     bad = {3: trip(3, extra="x"), 4: b"", 5: b"\xff", 31: rb"\.", 32: trip(32) + b",", 58: trip(58, extra="\0")}
     for number, line in bad.items():
@@ -98,7 +101,7 @@ def test_several_bad_rows_are_set_aside_exactly(database: PostgresDatabase, tmp_
 
 
 @pytest.mark.usefixtures("block_bytes")
-def test_one_bad_row_more_than_allowed_fails_the_file(database: PostgresDatabase, tmp_path: Path) -> None:
+def test_one_bad_row_more_than_allowed_fails_the_load(database: PostgresDatabase, tmp_path: Path) -> None:
     lines = [trip(0), trip(1, extra="x"), *trips(40)[2:], trip(40, extra="y"), trip(41, extra="z")]
     load(database, job_of(trips(1, FEBRUARY), tmp_path, FEBRUARY), silent)
     before = contents(database)
@@ -111,7 +114,7 @@ def test_one_bad_row_more_than_allowed_fails_the_file(database: PostgresDatabase
 
 @pytest.mark.usefixtures("block_bytes")
 @pytest.mark.parametrize("first", ["\0", "x", "\udcff"], ids=["NUL byte", "not a number", "not UTF-8"])
-def test_first_bad_row_in_the_file_is_the_one_told(database: PostgresDatabase, tmp_path: Path, first: str) -> None:
+def test_first_bad_row_of_the_file_is_reported(database: PostgresDatabase, tmp_path: Path, first: str) -> None:
     lines = trips(60)
     lines[20] = trip(20, extra="@").replace(b"@", first.encode("utf-8", "surrogateescape"))
     for number in range(21, 60):
@@ -121,7 +124,7 @@ def test_first_bad_row_in_the_file_is_the_one_told(database: PostgresDatabase, t
         load(database, job_of(lines, tmp_path), silent)
 
 
-def test_bad_row_is_reported_with_how_many_more_there_are(database: PostgresDatabase, tmp_path: Path) -> None:
+def test_bad_row_is_reported_with_the_number_of_further_bad_rows(database: PostgresDatabase, tmp_path: Path) -> None:
     lines = [trip(number, extra="x") if number in (7, 20, 50, 59) else trip(number) for number in range(60)]
     for allowed, message in ((0, r"line 9, .* \(and 3 more of the 52 rows after it\);"), (3, r'line 61, .*: "x";')):
         with pytest.raises(PipelineError, match=message):
@@ -130,10 +133,10 @@ def test_bad_row_is_reported_with_how_many_more_there_are(database: PostgresData
 
 @pytest.mark.usefixtures("block_bytes")
 @pytest.mark.parametrize("allowed", [0, 5])
-def test_quote_that_is_never_closed_fails_the_file_at_its_own_line(
+def test_unclosed_quote_fails_the_load_and_is_reported_with_its_line(
     database: PostgresDatabase, tmp_path: Path, allowed: int
 ) -> None:
-    """However many bad rows are allowed: the rows after the quote would be in one text, or go aside as one."""
+    """Regardless of how many bad rows are allowed: all rows after the quote would be read as a single row."""
     lines = [*trips(30), trip(30, store_and_fwd_flag='"N'), *trips(60)[31:]]
 
     with pytest.raises(PipelineError, match=r"green_tripdata_2019-01\.csv, line 32: a quote that is not closed"):
@@ -143,7 +146,7 @@ def test_quote_that_is_never_closed_fails_the_file_at_its_own_line(
 
 
 @pytest.mark.usefixtures("block_bytes")
-def test_quote_closed_some_lines_later_is_one_bad_row_of_several_lines(
+def test_quote_closed_on_a_later_line_makes_one_bad_row_of_several_lines(
     database: PostgresDatabase, tmp_path: Path
 ) -> None:
     lines = trips(30)
@@ -164,7 +167,9 @@ def test_quote_closed_some_lines_later_is_one_bad_row_of_several_lines(
 @pytest.mark.usefixtures("block_bytes")
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"], ids=["LF", "CRLF"])
 @pytest.mark.parametrize("final", [True, False], ids=["final newline", "no final newline"])
-def test_line_ends_make_no_difference(database: PostgresDatabase, tmp_path: Path, end: bytes, final: bool) -> None:
+def test_line_ends_and_the_final_newline_make_no_difference(
+    database: PostgresDatabase, tmp_path: Path, end: bytes, final: bool
+) -> None:
     job = job_of(trips(30), tmp_path, end=end)
     if not final:
         job.file.write_bytes(job.file.read_bytes().removesuffix(end))
@@ -173,7 +178,7 @@ def test_line_ends_make_no_difference(database: PostgresDatabase, tmp_path: Path
     assert execute(database, "SELECT DISTINCT congestion_surcharge, vendorid FROM green_tripdata") == [(0.0, "2")]
 
 
-def test_bad_row_without_final_newline_is_told_by_its_line(database: PostgresDatabase, tmp_path: Path) -> None:
+def test_bad_row_without_a_final_newline_is_reported_with_its_line(database: PostgresDatabase, tmp_path: Path) -> None:
     job = job_of([*trips(3), trip(3, congestion_surcharge="x")], tmp_path)
     job.file.write_bytes(job.file.read_bytes().removesuffix(b"\r\n"))
 
@@ -181,15 +186,19 @@ def test_bad_row_without_final_newline_is_told_by_its_line(database: PostgresDat
         load(database, job, silent)
 
 
-def test_columns_go_by_their_names_not_their_order(database: PostgresDatabase, tmp_path: Path) -> None:
-    def turned(line: bytes) -> bytes:
+def test_columns_are_matched_by_name_not_by_position(database: PostgresDatabase, tmp_path: Path) -> None:
+    def reversed_columns(line: bytes) -> bytes:
         return b",".join(reversed(line.split(b",")))
 
     load(database, job_of(trips(30), tmp_path), silent)
-    straight = contents(database)["green_tripdata"]
-    load(database, job_of(map(turned, trips(30)), tmp_path, header=turned(HEADER).upper(), replace=True), silent)
+    expected = contents(database)["green_tripdata"]
+    load(
+        database,
+        job_of(map(reversed_columns, trips(30)), tmp_path, header=reversed_columns(HEADER).upper(), replace=True),
+        silent,
+    )
 
-    assert contents(database)["green_tripdata"] == straight
+    assert contents(database)["green_tripdata"] == expected
 
 
 def test_quoted_text_keeps_its_quotes_commas_and_newlines(database: PostgresDatabase, tmp_path: Path) -> None:
@@ -209,7 +218,7 @@ def test_quoted_text_keeps_its_quotes_commas_and_newlines(database: PostgresData
 ZONES_HEADER = b'"LocationID","Borough","Zone","service_zone"'
 
 
-def test_bad_zone_file_changes_nothing_of_the_zones_there(database: PostgresDatabase, tmp_path: Path) -> None:
+def test_bad_zone_file_leaves_the_loaded_zones_unchanged(database: PostgresDatabase, tmp_path: Path) -> None:
     zones = dataset_named("zones")
     lines = [b'1,"EWR","Newark ""Liberty"" Airport, NJ","EWR"', b'2,"Queens","Jamaica Bay","Boro Zone"']
     load(database, job_of(lines, tmp_path, None, spec=zones, header=ZONES_HEADER), silent)
@@ -227,7 +236,7 @@ def test_bad_zone_file_changes_nothing_of_the_zones_there(database: PostgresData
 
 
 @pytest.mark.parametrize("values", LAX.values(), ids=LAX.keys())
-def test_value_not_in_the_shape_that_is_written_and_printed_is_a_bad_row(
+def test_value_in_an_unexpected_format_makes_a_row_bad(
     database: PostgresDatabase, tmp_path: Path, values: dict[str, str]
 ) -> None:
     lines = [*trips(30), trip(30, **values), trip(31)]
@@ -262,7 +271,7 @@ def test_value_not_in_the_shape_that_is_written_and_printed_is_a_bad_row(
     ],
     ids=str,
 )
-def test_value_in_that_shape_is_taken(
+def test_value_in_an_expected_format_is_accepted(
     database: PostgresDatabase, tmp_path: Path, values: dict[str, str], stored: tuple[str, Any]
 ) -> None:
     load(database, job_of([trip(7, **values)], tmp_path), silent)
@@ -271,7 +280,7 @@ def test_value_in_that_shape_is_taken(
     assert execute(database, f"SELECT {column} FROM green_tripdata") == [(value,)]
 
 
-def test_tens_of_thousands_of_bad_rows_are_set_aside_at_once(database: PostgresDatabase, tmp_path: Path) -> None:
+def test_tens_of_thousands_of_bad_rows_are_quarantined_in_one_load(database: PostgresDatabase, tmp_path: Path) -> None:
     lines = [trip(number, extra="x") if number % 2 else trip(number) for number in range(40_000)]
     seen: list[int] = []
     job = job_of(lines, tmp_path, max_bad_rows=100_000)
@@ -283,8 +292,10 @@ def test_tens_of_thousands_of_bad_rows_are_set_aside_at_once(database: PostgresD
     assert seen[-1] == 40_000
 
 
-def test_bomb_of_newlines_is_refused_in_little_memory(database: PostgresDatabase, tmp_path: Path) -> None:
-    """A million blank lines in a file of some kilobytes; set aside, they do not fill the memory either."""
+def test_file_of_a_million_blank_lines_is_refused_without_using_much_memory(
+    database: PostgresDatabase, tmp_path: Path
+) -> None:
+    """The compressed file has only a few kilobytes. Bad rows that are allowed do not use much memory either."""
     job = job_of(trips(3), tmp_path)
     assert job.file
     file = job.file.with_suffix(".csv.gz")

@@ -1,4 +1,4 @@
-"""Mistakes on Luigi's command line: one line, with the word that may have been meant, before anything is touched."""
+"""Mistakes on Luigi's command line are reported in one line, with a suggestion, before anything is accessed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ RANGE = ("RangeMonthly", "--of", "LoadTripdata", "--of-params", '{"taxi":"green"
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said", "code"),
+    ("arguments", "message", "code"),
     [
         ((), "which task? `pipeline tasks` lists them", 2),
         (("LoadTripdat", *GREEN), "there is no task LoadTripdat; did you mean LoadTripdata?", 2),
@@ -33,13 +33,13 @@ RANGE = ("RangeMonthly", "--of", "LoadTripdata", "--of-params", '{"taxi":"green"
         ((*RANGE, "--start", "2019-10", "--stop", "2019-09"), "no month at all", 35),
     ],
 )
-def test_mistake_is_told_in_one_line(tmp_path: Path, arguments: tuple[str, ...], said: str, code: int) -> None:
+def test_mistake_is_reported_in_one_line(tmp_path: Path, arguments: tuple[str, ...], message: str, code: int) -> None:
     root = tmp_path / "none"
     failed = run_command("luigi", "--module", "pipeline", *arguments, PIPELINE__STORAGE__ROOT=str(root))
 
     assert failed.returncode == code, failed.stderr
     assert failed.stderr.startswith("luigi: ") and failed.stderr.count("\n") == 1
-    assert said in failed.stderr
+    assert message in failed.stderr
     assert not root.exists()
 
 
@@ -50,7 +50,7 @@ def test_mistake_is_told_in_one_line(tmp_path: Path, arguments: tuple[str, ...],
         ("LoadTripdata", "--taxi", "green", "--month=2031-05", "--postgres-schema=x", "--log-level", "ERROR"),
     ],
 )
-def test_whatever_luigi_understands_reaches_it(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+def test_arguments_that_luigi_accepts_are_passed_on_to_it(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     environment = {"PIPELINE__STORAGE__ROOT": str(tmp_path), "PIPELINE__POSTGRES__DSN": "host=127.0.0.1 port=1"}
     run = run_command("luigi", "--module", "pipeline", *arguments, **environment)
 
@@ -58,9 +58,9 @@ def test_whatever_luigi_understands_reaches_it(tmp_path: Path, arguments: tuple[
     assert "luigi: " not in run.stderr
 
 
-def test_bad_count_in_the_parameters_of_a_range_is_told_in_one_line(tmp_path: Path) -> None:
-    of = '{"taxi":"green","max_bad_rows":-1}'
-    arguments = (*RANGE[:-1], of, "--start", "2019-01", "--stop", "2019-02")
+def test_invalid_count_in_of_params_is_reported_without_a_traceback(tmp_path: Path) -> None:
+    of_params = '{"taxi":"green","max_bad_rows":-1}'
+    arguments = (*RANGE[:-1], of_params, "--start", "2019-01", "--stop", "2019-02")
     failed = run_command("luigi", "--module", "pipeline", *arguments, PIPELINE__STORAGE__ROOT=str(tmp_path))
 
     assert failed.returncode == 35
@@ -68,7 +68,7 @@ def test_bad_count_in_the_parameters_of_a_range_is_told_in_one_line(tmp_path: Pa
     assert "Traceback" not in failed.stderr
 
 
-def test_task_of_another_module_that_builds_on_the_package_is_not_looked_at(tmp_path: Path) -> None:
+def test_task_of_another_module_that_imports_the_package_is_not_checked(tmp_path: Path) -> None:
     (tmp_path / "theirs.py").write_text(
         "import luigi, pipeline\nclass Theirs(luigi.Task):\n    def complete(self):\n        return True\n"
     )

@@ -1,4 +1,4 @@
-"""The `pipeline` command: status, psql, forget, stop and help, as people and programs use them."""
+"""The `pipeline` command: status, psql, forget, stop and help, for users and for scripts."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ COMMANDS = (
 )
 
 
-def test_status_shows_what_is_loaded_where_and_from_what(luigi: Run, pipeline: Run, mirror: Path) -> None:
+def test_status_shows_table_rows_and_source_of_each_load(luigi: Run, pipeline: Run, mirror: Path) -> None:
     write_zones(mirror)
     write_month(dataset_named("yellow"), datetime.date(2020, 2, 1), 50, mirror)
     luigi(*LOAD)
@@ -73,7 +73,7 @@ def test_status_shows_what_is_loaded_where_and_from_what(luigi: Run, pipeline: R
         assert [entry["partition_key"] for entry in shown] == found
 
 
-def test_status_shows_months_at_a_glance(luigi: Run, pipeline: Run, mirror: Path) -> None:
+def test_status_shows_a_grid_of_months(luigi: Run, pipeline: Run, mirror: Path) -> None:
     publish(mirror, "2019-04")
     for month in ("2019-01", "2019-04", "2019-03"):
         luigi(*LOAD[:-1], month)
@@ -90,7 +90,7 @@ def test_status_shows_months_at_a_glance(luigi: Run, pipeline: Run, mirror: Path
     assert pipeline("status", "yellow", "--grid").stdout.startswith("Nothing of yellow is loaded.")
 
 
-def test_status_and_forget_make_no_database(tmp_path: Path) -> None:
+def test_status_and_forget_create_no_database(tmp_path: Path) -> None:
     root = tmp_path / "none"
     for command in (("status",), ("status", "--json"), ("forget", "green", "2019-01")):
         done = run_command("pipeline", *command, PIPELINE__STORAGE__ROOT=str(root))
@@ -98,7 +98,7 @@ def test_status_and_forget_make_no_database(tmp_path: Path) -> None:
     assert not (root / "postgres").exists()
 
 
-def test_status_of_one_month_ends_with_how_to_look_at_it(luigi: Run, pipeline: Run) -> None:
+def test_status_of_one_month_ends_with_a_command_to_query_it(luigi: Run, pipeline: Run) -> None:
     luigi(*LOAD)
     shown = pipeline("status", "green", "2019-01").stdout
 
@@ -106,7 +106,7 @@ def test_status_of_one_month_ends_with_how_to_look_at_it(luigi: Run, pipeline: R
     assert "psql -c 'select count(*) from green_tripdata'" in shown
 
 
-def test_status_of_nothing_says_how_to_begin(pipeline: Run) -> None:
+def test_status_without_loads_shows_the_command_to_load(pipeline: Run) -> None:
     assert pipeline("status").stdout == ("Nothing is loaded. To load it: pipeline load green 2019-01\n")
     assert pipeline("status", "--taxi", "fhv", "--month", "2020-03").stdout == (
         "Nothing of fhv 2020-03 is loaded. To load it: pipeline load fhv 2020-03\n"
@@ -116,7 +116,7 @@ def test_status_of_nothing_says_how_to_begin(pipeline: Run) -> None:
 
 
 @pytest.mark.parametrize("name", ["plain", 'Odd "name" \\ it'])
-def test_psql_works_in_the_configured_schema(luigi: Run, pipeline: Run, database: PostgresDatabase, name: str) -> None:
+def test_psql_uses_the_configured_schema(luigi: Run, pipeline: Run, database: PostgresDatabase, name: str) -> None:
     schema = f"{database.schema} {name}"
     loaded = luigi(*LOAD, PIPELINE__POSTGRES__SCHEMA=schema)
     assert loaded.returncode == 0, loaded.stderr
@@ -130,7 +130,7 @@ def test_psql_works_in_the_configured_schema(luigi: Run, pipeline: Run, database
         execute(replace(database, schema="public"), f'DROP SCHEMA "{quoted}" CASCADE')
 
 
-def test_psql_takes_its_own_options_and_those_of_the_dsn_and_fails_when_its_sql_fails(
+def test_psql_accepts_its_own_options_and_those_of_the_dsn_and_fails_if_its_sql_fails(
     pipeline: Run, database: PostgresDatabase
 ) -> None:
     dsn = f"{database.dsn}&options=-c%20work_mem%3D4321kB"
@@ -145,12 +145,12 @@ def test_psql_takes_its_own_options_and_those_of_the_dsn_and_fails_when_its_sql_
     assert "no_such_column" in failed.stderr and "went on" not in failed.stdout
 
 
-def test_psql_is_the_pipelines_own(pipeline: Run, tmp_path: Path) -> None:
+def test_psql_needs_no_installed_client(pipeline: Run, tmp_path: Path) -> None:
     shown = pipeline("psql", "-At", "-c", "SELECT 1", PATH=str(tmp_path))
     assert (shown.returncode, shown.stdout) == (0, "1\n"), shown.stderr
 
 
-def test_forgotten_month_is_gone_everywhere_and_loads_again(
+def test_forgotten_month_is_removed_everywhere_and_can_be_loaded_again(
     luigi: Run, pipeline: Run, database: PostgresDatabase, mirror: Path, tmp_path: Path
 ) -> None:
     file = mirror / "green" / "green_tripdata_2019-01.csv.gz"
@@ -184,7 +184,7 @@ def test_forgotten_month_is_gone_everywhere_and_loads_again(
     assert execute(database, "SELECT rows_loaded FROM load_ledger ORDER BY partition_key") == [(10,), (50,)]
 
 
-def test_storage_root_that_is_a_file_is_told_in_one_line(tmp_path: Path) -> None:
+def test_storage_root_that_is_a_file_is_reported_in_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for words in (("status",), ("ui",), ("stop",), ("forget", "green", "2019-01"), ("psql", "-c", "SELECT 1")):
         failed = run_command("pipeline", *words, PIPELINE__STORAGE__ROOT=str(tmp_path / "file"))
@@ -194,7 +194,7 @@ def test_storage_root_that_is_a_file_is_told_in_one_line(tmp_path: Path) -> None
         )
 
 
-def test_closed_output_is_no_error(tmp_path: Path, database: PostgresDatabase, mirror: Path) -> None:
+def test_closed_output_is_not_an_error(tmp_path: Path, database: PostgresDatabase, mirror: Path) -> None:
     environment = os.environ | settings(tmp_path, database, mirror)
     for words in ("load green 2019-01", "status"):
         done = subprocess.run(f"{BIN}/pipeline {words} >&- 2>&-", shell=True, env=environment, check=False)
@@ -224,10 +224,10 @@ def test_range_is_forgotten_month_by_month(
     assert execute(database, "SELECT count(*) FROM green_tripdata") == [(0,)]
 
 
-def test_forget_takes_a_month_exactly_where_there_are_months(
+def test_forget_requires_months_for_monthly_datasets_only(
     pipeline: Run, database: PostgresDatabase, mirror: Path
 ) -> None:
-    for words, said in (
+    for words, message in (
         (("green",), "which months of green? For example: pipeline forget green 2020-04"),
         (("--taxi", "green"), "which months of green? For example: pipeline forget green 2020-04"),
         (("zones", "2019-01"), "zones is one file and has no months: pipeline forget zones"),
@@ -235,7 +235,7 @@ def test_forget_takes_a_month_exactly_where_there_are_months(
         (("green", "2019-01", "--month", "2019-02"), "the dataset and the months can be given only once"),
     ):
         wrong = pipeline("forget", *words)
-        assert (wrong.returncode, wrong.stderr) == (2, f"pipeline forget: {said}\n")
+        assert (wrong.returncode, wrong.stderr) == (2, f"pipeline forget: {message}\n")
 
     write_zones(mirror)
     pipeline("load", "zones")
@@ -245,7 +245,7 @@ def test_forget_takes_a_month_exactly_where_there_are_months(
 
 
 @pytest.mark.parametrize("words", [("--help",), ("status",), ("tasks",)])
-def test_reader_that_ends_early_is_no_error(tmp_path: Path, words: tuple[str, ...]) -> None:
+def test_reader_that_ends_early_is_not_an_error(tmp_path: Path, words: tuple[str, ...]) -> None:
     command = [BIN / "pipeline", *words]
     environment = os.environ | {"PIPELINE__STORAGE__ROOT": str(tmp_path)}
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
@@ -254,30 +254,30 @@ def test_reader_that_ends_early_is_no_error(tmp_path: Path, words: tuple[str, ..
         assert process.stderr.read() == b""
 
 
-def test_refusal_of_the_server_is_told_in_one_line(luigi: Run, pipeline: Run, database: PostgresDatabase) -> None:
+def test_missing_rights_are_reported_in_one_line(luigi: Run, pipeline: Run, database: PostgresDatabase) -> None:
     luigi(*LOAD)
-    stranger = f"stranger_{database.schema}"
-    execute(database, f"CREATE ROLE {stranger} LOGIN")
+    other_role = f"other_{database.schema}"
+    execute(database, f"CREATE ROLE {other_role} LOGIN")
     try:
-        dsn = database.dsn.replace("postgres@", f"{stranger}@")
-        execute(database, f"GRANT USAGE ON SCHEMA {database.schema} TO {stranger}")
+        dsn = database.dsn.replace("postgres@", f"{other_role}@")
+        execute(database, f"GRANT USAGE ON SCHEMA {database.schema} TO {other_role}")
         refused = pipeline("status", PIPELINE__POSTGRES__DSN=dsn)
         assert (refused.returncode, refused.stdout) == (1, "")
         assert refused.stderr.startswith("pipeline: the ledger cannot be read: permission denied")
         assert refused.stderr.count("\n") == 1
     finally:
-        execute(database, f"DROP OWNED BY {stranger}")
-        execute(database, f"DROP ROLE {stranger}")
+        execute(database, f"DROP OWNED BY {other_role}")
+        execute(database, f"DROP ROLE {other_role}")
 
 
-def test_stop_leaves_a_server_that_is_not_the_pipelines_alone(pipeline: Run, database: PostgresDatabase) -> None:
+def test_stop_does_not_affect_an_external_server(pipeline: Run, database: PostgresDatabase) -> None:
     stopped = pipeline("stop")
     assert stopped.returncode == 0
     assert "no embedded PostgreSQL to stop" in stopped.stdout
     assert execute(database, "SELECT 1") == [(1,)]
 
 
-def test_help_names_every_command_and_so_do_the_pages(pipeline: Run) -> None:
+def test_help_and_documentation_mention_every_command(pipeline: Run) -> None:
     shown = pipeline("help")
     assert shown.returncode == 0
     listed = re.findall(r"^    (\w+) +\w", shown.stdout, re.MULTILINE)
@@ -288,11 +288,11 @@ def test_help_names_every_command_and_so_do_the_pages(pipeline: Run) -> None:
 
     text = "".join(path.read_text() for path in (CHECKOUT / "README.md", *(CHECKOUT / "docs").glob("*.md")))
     for command in set(COMMANDS) - {"help"}:
-        assert f"pipeline {command}" in text, f"`pipeline {command}` is in no page"
+        assert f"pipeline {command}" in text, f"`pipeline {command}` is not documented"
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (("stauts",), "invalid choice: 'stauts'"),
         (("stauts",), "did you mean status?"),
@@ -315,11 +315,11 @@ def test_help_names_every_command_and_so_do_the_pages(pipeline: Run) -> None:
         (("forget", "--taxi", "green", "--month", "2019-13"), "'2019-13' is not a month (2020-04)"),
     ],
 )
-def test_wrong_words_exit_with_2_and_say_what_is_wrong(
-    arguments: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
+def test_invalid_arguments_exit_with_2_and_are_reported_in_one_line(
+    arguments: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit) as end:
         main(arguments)
-    told = capsys.readouterr().err
+    errors = capsys.readouterr().err
     assert end.value.code == 2
-    assert said in told and told.count("\n") == 1
+    assert message in errors and errors.count("\n") == 1

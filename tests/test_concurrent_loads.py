@@ -1,4 +1,4 @@
-"""Loads side by side: of different months, of the same one, and into a schema that none of them has set up yet."""
+"""Concurrent loads: of different months, of the same month, and into a schema without tables."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MONTHS = [datetime.date(2019, number, 1) for number in range(1, 7)]
 
 
 def load_together(database: PostgresDatabase, jobs: list[LoadJob]) -> list[int]:
-    """Loads files at the same time; returns the rows loaded of each."""
+    """Runs the loads at the same time; returns the number of rows that each of them loaded."""
     ready = threading.Barrier(len(jobs))
 
     def run(job: LoadJob) -> int:
@@ -32,7 +32,7 @@ def load_together(database: PostgresDatabase, jobs: list[LoadJob]) -> list[int]:
         return list(pool.map(run, jobs))
 
 
-def test_different_months_load_side_by_side(database: PostgresDatabase, tmp_path: Path) -> None:
+def test_different_months_can_be_loaded_concurrently(database: PostgresDatabase, tmp_path: Path) -> None:
     jobs = [job_of([*trips(200, month), b"bad"], tmp_path, month, max_bad_rows=1) for month in MONTHS]
 
     assert load_together(database, jobs) == [200] * 6
@@ -42,7 +42,7 @@ def test_different_months_load_side_by_side(database: PostgresDatabase, tmp_path
     assert loading_tables(database) == []
 
 
-def test_row_in_two_months_that_load_side_by_side_is_kept_once(database: PostgresDatabase, tmp_path: Path) -> None:
+def test_row_in_several_concurrently_loaded_months_is_loaded_once(database: PostgresDatabase, tmp_path: Path) -> None:
     jobs = [job_of([*trips(50, month), trip(7, FEBRUARY)], tmp_path, month) for month in MONTHS]
 
     loaded = load_together(database, jobs)
@@ -52,7 +52,7 @@ def test_row_in_two_months_that_load_side_by_side_is_kept_once(database: Postgre
     assert count(database, "load_quarantine") == 6
 
 
-def test_same_month_at_once_in_threads_is_loaded_once(database: PostgresDatabase, tmp_path: Path) -> None:
+def test_month_loaded_by_concurrent_threads_is_loaded_once(database: PostgresDatabase, tmp_path: Path) -> None:
     job = job_of([*trips(200), trip(0)], tmp_path)
 
     assert load_together(database, [job] * 4) == [200] * 4
@@ -61,7 +61,7 @@ def test_same_month_at_once_in_threads_is_loaded_once(database: PostgresDatabase
     assert count(database, "load_ledger") == count(database, "load_quarantine") == 1
 
 
-def test_same_month_at_once_in_processes_on_an_empty_schema_is_loaded_once(
+def test_month_loaded_by_concurrent_processes_into_an_empty_schema_is_loaded_once(
     database: PostgresDatabase, tmp_path: Path
 ) -> None:
     processes = [start(database, trips(200), tmp_path, "hold") for _ in range(3)]
@@ -75,7 +75,7 @@ def test_same_month_at_once_in_processes_on_an_empty_schema_is_loaded_once(
     assert loading_tables(database) == []
 
 
-def test_replacing_one_month_while_another_loads(database: PostgresDatabase, tmp_path: Path) -> None:
+def test_month_can_be_replaced_while_others_are_loaded(database: PostgresDatabase, tmp_path: Path) -> None:
     load(database, job_of(trips(200), tmp_path, JANUARY), silent)
     jobs = [job_of(trips(100), tmp_path, JANUARY, replace=True)]
     jobs += [job_of(trips(100, month), tmp_path, month) for month in MONTHS[1:]]
@@ -84,8 +84,8 @@ def test_replacing_one_month_while_another_loads(database: PostgresDatabase, tmp
     assert count(database) == 600
 
 
-def test_month_waits_for_another_that_is_being_published(database: PostgresDatabase, tmp_path: Path) -> None:
-    """Otherwise neither would see what the other brings in."""
+def test_load_waits_for_another_month_that_is_about_to_commit(database: PostgresDatabase, tmp_path: Path) -> None:
+    """Otherwise neither load would see the rows of the other."""
     january, february = (job_of([*trips(9, month), trip(7, FEBRUARY)], tmp_path, month) for month in MONTHS[:2])
     load(database, job_of(trips(9, MONTHS[2]), tmp_path, MONTHS[2]), silent)
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query ~ %s"

@@ -1,4 +1,4 @@
-"""Where settings come from, which of them wins, and that none of them shows a password."""
+"""Where settings come from, which source takes precedence, and that messages show no password."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LOAD = ("LoadTripdata", "--taxi", "green", "--month", "2019-01")
 SECRET = "s3cr%65t"
 
 
-def test_command_line_wins_over_environment_over_named_file_over_luigi_cfg(
+def test_command_line_precedes_environment_then_named_file_then_luigi_cfg(
     database: PostgresDatabase, mirror: Path, tmp_path: Path
 ) -> None:
     schema = database.schema
@@ -54,7 +54,7 @@ def test_command_line_wins_over_environment_over_named_file_over_luigi_cfg(
             execute(database, f"DROP SCHEMA IF EXISTS {schema}_{place} CASCADE")
 
 
-def test_shipped_configuration_holds_in_any_folder(database: PostgresDatabase, mirror: Path, tmp_path: Path) -> None:
+def test_shipped_configuration_applies_in_any_folder(database: PostgresDatabase, mirror: Path, tmp_path: Path) -> None:
     of = ("--of", "LoadTripdata", "--of-params", '{"taxi":"green"}')
     done = subprocess.run(
         [BIN / "luigi", "--module", "pipeline", "RangeMonthly", *of, "--start", "2019-01", "--stop", "2019-03"],
@@ -63,12 +63,12 @@ def test_shipped_configuration_holds_in_any_folder(database: PostgresDatabase, m
         check=False,
     )
 
-    # Luigi's own defaults would do nothing for months so old, and exit with 0 whatever fails.
+    # With Luigi's own defaults, such old months would be skipped, and the exit code would be 0 after any failure.
     assert done.returncode == 30
     assert execute(database, "SELECT partition_key FROM load_ledger") == [("green/2019-01",)]
 
 
-def test_values_in_the_environment_are_taken_as_they_are(luigi: Run, database: PostgresDatabase) -> None:
+def test_values_in_the_environment_are_used_literally(luigi: Run, database: PostgresDatabase) -> None:
     socket = parse_dsn(database.dsn)["host"]
     dsn = f"postgresql://postgres:50%25%20${{off}}@/postgres?host={quote(socket, safe='')}"
     loaded = luigi(*LOAD, PIPELINE__POSTGRES__DSN=dsn)
@@ -77,7 +77,7 @@ def test_values_in_the_environment_are_taken_as_they_are(luigi: Run, database: P
     assert execute(database, "SELECT count(*) FROM green_tripdata") == [(500,)]
 
 
-def test_parameters_of_tasks_come_from_the_environment_too(luigi: Run, mirror: Path) -> None:
+def test_parameters_of_tasks_can_be_set_in_the_environment(luigi: Run, mirror: Path) -> None:
     file = mirror / "green" / "green_tripdata_2019-01.csv.gz"
     file.write_bytes(b"\r\n".join([HEADER, *trips(3), trip(4, fare_amount="free")]))
 
@@ -85,7 +85,7 @@ def test_parameters_of_tasks_come_from_the_environment_too(luigi: Run, mirror: P
     assert luigi(*LOAD, PIPELINE__LOADTRIPDATA__MAX_BAD_ROWS="1").returncode == 0
 
 
-def test_raw_file_is_removed_on_request_and_the_month_stays_done(luigi: Run, tmp_path: Path) -> None:
+def test_raw_file_is_removed_on_request_and_the_month_stays_complete(luigi: Run, tmp_path: Path) -> None:
     raw = tmp_path / "data" / "raw" / "green"
     loaded = luigi(*LOAD, PIPELINE__STORAGE__KEEP_RAW="false")
     assert loaded.returncode == 0, loaded.stderr
@@ -99,7 +99,7 @@ def test_raw_file_is_removed_on_request_and_the_month_stays_done(luigi: Run, tmp
 
 
 @pytest.mark.parametrize(
-    ("variable", "value", "said"),
+    ("variable", "value", "message"),
     [
         ("PIPELINE__POSTGRES__DNS", SECRET, "pipeline: [postgres] has no setting 'dns'; it has: dsn, schema,"),
         (
@@ -119,25 +119,25 @@ def test_raw_file_is_removed_on_request_and_the_month_stays_done(luigi: Run, tmp
         ),
     ],
 )
-def test_wrong_setting_is_told_in_one_line_without_its_value(
-    pipeline: Run, variable: str, value: str, said: str
+def test_invalid_setting_is_reported_in_one_line_without_its_value(
+    pipeline: Run, variable: str, value: str, message: str
 ) -> None:
     failed = pipeline("status", **{variable: value})
 
     assert failed.returncode == 1
-    assert said in failed.stderr and failed.stderr.count("\n") == 1
+    assert message in failed.stderr and failed.stderr.count("\n") == 1
     assert_hidden(failed.stdout + failed.stderr)
 
 
-@pytest.mark.parametrize("how", ["default", "environment"])
-def test_relative_root_is_below_the_checkout_wherever_the_command_runs(
-    checkout: Path, database: PostgresDatabase, mirror: Path, tmp_path: Path, how: str
+@pytest.mark.parametrize("origin", ["default", "environment"])
+def test_relative_root_is_below_the_checkout_in_any_working_folder(
+    checkout: Path, database: PostgresDatabase, mirror: Path, tmp_path: Path, origin: str
 ) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     environment = settings(tmp_path, database, mirror) | {"PYTHONPATH": str(checkout)}
     del environment["PIPELINE__STORAGE__ROOT"]
-    if how == "environment":
+    if origin == "environment":
         environment["PIPELINE__STORAGE__ROOT"] = "kept/here"
         environment["PIPELINE__SOURCE__BASE_URL"] = os.path.relpath(mirror, checkout)
     command = [sys.executable, "-m", "luigi", "--module", "pipeline", *LOAD]
@@ -147,11 +147,11 @@ def test_relative_root_is_below_the_checkout_wherever_the_command_runs(
 
     assert done.returncode == 0, done.stderr
     assert list(elsewhere.iterdir()) == []
-    root = checkout / ("data" if how == "default" else "kept/here")
+    root = checkout / ("data" if origin == "default" else "kept/here")
     assert (root / "raw" / "green" / "green_tripdata_2019-01.csv.gz").is_file()
 
 
-def test_relative_folders_are_below_the_file_that_names_them(
+def test_relative_folders_are_resolved_against_their_configuration_file(
     database: PostgresDatabase, mirror: Path, tmp_path: Path
 ) -> None:
     named = tmp_path / "100% mine" / "named.cfg"
@@ -175,7 +175,7 @@ def test_relative_folders_are_below_the_file_that_names_them(
         ("PIPELINE__DBT__THREADS", "1.5"),
     ],
 )
-def test_number_that_cannot_be_is_refused_not_replaced(variable: str, value: str) -> None:
+def test_invalid_number_is_refused_not_replaced_by_a_default(variable: str, value: str) -> None:
     section = variable.split("__")[1].title()
     code = f"import pipeline.settings as s; s.{section}Settings()"
     failed = run_command("python", "-c", code, **{variable: value})
@@ -185,7 +185,7 @@ def test_number_that_cannot_be_is_refused_not_replaced(variable: str, value: str
 
 
 @pytest.mark.parametrize(
-    ("variable", "meant"),
+    ("variable", "suggestion"),
     [
         ("PIPELINE_POSTGRES_DSN", "PIPELINE__POSTGRES__DSN"),
         ("PIPELINE__POSTGRES_DSN", "PIPELINE__POSTGRES__DSN"),
@@ -194,18 +194,20 @@ def test_number_that_cannot_be_is_refused_not_replaced(variable: str, value: str
         ("PIPELINE_LOADTRIPDATA_MAX_BAD_ROWS", "PIPELINE__LOADTRIPDATA__MAX_BAD_ROWS"),
     ],
 )
-def test_variable_with_wrong_underscores_is_refused(luigi: Run, pipeline: Run, variable: str, meant: str) -> None:
+def test_variable_with_wrong_underscores_is_refused_with_a_suggestion(
+    luigi: Run, pipeline: Run, variable: str, suggestion: str
+) -> None:
     for done in (pipeline("status", **{variable: SECRET}), luigi(*LOAD, **{variable: SECRET})):
         assert done.returncode == 1
-        assert done.stderr == f"pipeline: {variable} is not read; did you mean {meant}?\n"
+        assert done.stderr == f"pipeline: {variable} is not read; did you mean {suggestion}?\n"
 
 
-def test_variables_of_services_that_run_builds_are_no_settings(pipeline: Run) -> None:
+def test_variables_of_build_services_are_ignored(pipeline: Run) -> None:
     assert pipeline("help", PIPELINE_WORKSPACE="/builds", PIPELINE_ID="7").returncode == 0
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("[postgress]\ndsn = x\n", "there is no section [postgress]; did you mean [postgres]?"),
         (
@@ -216,15 +218,15 @@ def test_variables_of_services_that_run_builds_are_no_settings(pipeline: Run) ->
         ("no section\n", "a configuration file cannot be read: File contains no section headers. file: 'luigi.cfg'"),
     ],
 )
-def test_mistake_in_luigi_cfg_is_told_in_one_line(tmp_path: Path, text: str, said: str) -> None:
+def test_mistake_in_luigi_cfg_is_reported_in_one_line(tmp_path: Path, text: str, message: str) -> None:
     (tmp_path / "luigi.cfg").write_text(text)
     failed = subprocess.run([BIN / "pipeline", "help"], cwd=tmp_path, capture_output=True, text=True, check=False)
 
     assert (failed.returncode, failed.stdout) == (1, "")
-    assert failed.stderr.startswith(f"pipeline: {said}") and failed.stderr.count("\n") == 1
+    assert failed.stderr.startswith(f"pipeline: {message}") and failed.stderr.count("\n") == 1
 
 
-def test_sections_of_other_projects_and_of_luigi_are_let_be(tmp_path: Path) -> None:
+def test_sections_of_other_projects_and_of_luigi_are_accepted(tmp_path: Path) -> None:
     (tmp_path / "luigi.cfg").write_text(
         "[their_project]\nkey = 1\n[email]\nreceiver = me@example.org\n[hdfs]\nuser = x\n"
     )
@@ -233,7 +235,7 @@ def test_sections_of_other_projects_and_of_luigi_are_let_be(tmp_path: Path) -> N
     assert done.returncode == 0, done.stderr
 
 
-def test_variable_that_names_no_section_is_refused(luigi: Run, pipeline: Run) -> None:
+def test_variable_of_an_unknown_section_is_refused(luigi: Run, pipeline: Run) -> None:
     for done in (pipeline("status", PIPELINE__POSTGRE__DSN=SECRET), luigi(*LOAD, PIPELINE__POSTGRE__DSN=SECRET)):
         assert done.returncode == 1
         assert done.stderr == (
@@ -241,20 +243,20 @@ def test_variable_that_names_no_section_is_refused(luigi: Run, pipeline: Run) ->
         )
 
 
-def test_empty_variable_is_none(pipeline: Run) -> None:
+def test_empty_variable_is_ignored(pipeline: Run) -> None:
     shown = pipeline("status", PIPELINE__POSTGRES__SCHEMA="", PIPELINE__SOURCE__BASE_URL="")
 
     assert shown.returncode == 0, shown.stderr
 
 
-def test_configuration_file_that_is_not_there_is_told(pipeline: Run, tmp_path: Path) -> None:
+def test_missing_configuration_file_is_reported(pipeline: Run, tmp_path: Path) -> None:
     failed = pipeline("status", LUIGI_CONFIG_PATH=str(tmp_path / "central.cfg"))
 
     assert failed.returncode == 1
     assert failed.stderr.splitlines()[-1].startswith(f"pipeline: LUIGI_CONFIG_PATH: {tmp_path}")
 
 
-def test_percent_left_bare_in_luigi_cfg_is_told_without_the_value(tmp_path: Path) -> None:
+def test_unescaped_percent_sign_in_luigi_cfg_is_reported_without_the_value(tmp_path: Path) -> None:
     (tmp_path / "luigi.cfg").write_text(f"[postgres]\ndsn = postgresql://me:{SECRET}@db/taxi\n")
     failed = subprocess.run([BIN / "pipeline", "status"], cwd=tmp_path, capture_output=True, text=True, check=False)
 
@@ -263,7 +265,7 @@ def test_percent_left_bare_in_luigi_cfg_is_told_without_the_value(tmp_path: Path
     assert_hidden(failed.stderr)
 
 
-def test_password_is_in_no_output_of_any_task_and_in_no_psql_argument(
+def test_password_is_neither_in_the_output_of_a_load_nor_in_the_arguments_of_psql(
     luigi: Run, database: PostgresDatabase, tmp_path: Path
 ) -> None:
     socket = quote(parse_dsn(database.dsn)["host"], safe="")
@@ -291,7 +293,7 @@ def test_password_is_in_no_output_of_any_task_and_in_no_psql_argument(
         psql.stdin.close()
 
 
-def test_settings_are_listed_in_the_help_of_every_task() -> None:
+def test_settings_are_listed_in_the_help_of_a_task() -> None:
     shown = run_command("luigi", "--module", "pipeline", "LoadTripdata", "--help-all").stdout
     for option in ("--source-base-url", "--storage-keep-raw", "--postgres-dsn", "--LoadTripdata-max-bad-rows"):
         assert option in shown

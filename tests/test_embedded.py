@@ -1,4 +1,4 @@
-"""The embedded PostgreSQL, as users meet it: through commands, in a storage root of its own, with no DSN."""
+"""The embedded PostgreSQL as users run it: through the commands, in a storage root of its own, without a DSN."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from pipeline.warehouses.postgres.embedded_server import EmbeddedServer
 
 COUNT = ("psql", "-c", "SELECT count(*) FROM green_tripdata")
 LOAD = ("--module", "pipeline", "LoadTripdata", "--taxi", "green", "--month", "2019-01")
-Root = Callable[..., tuple[Path, dict[str, str]]]
+NewRoot = Callable[..., tuple[Path, dict[str, str]]]
 
-USE = ("psql", "-c", "SELECT 1")  # starts the server, which `status` does for an existing database only
+CONNECT = ("psql", "-c", "SELECT 1")  # starts the server, which `status` does for an existing database only
 
 
 @pytest.fixture(scope="module")
@@ -41,11 +41,11 @@ def new_server() -> Iterator[Path]:
 
 
 @pytest.fixture
-def made(fresh: Root, new_server: Path) -> Root:
-    """Makes storage roots with a server that was never started, as a copy is made in less time."""
+def new_root_with_server(new_root: NewRoot, new_server: Path) -> NewRoot:
+    """Creates storage roots with a server that was never started: a copy, which is faster than creating one."""
 
     def make(name: str = "data", **environment: str) -> tuple[Path, dict[str, str]]:
-        root, variables = fresh(name, **environment)
+        root, variables = new_root(name, **environment)
         root.mkdir(parents=True)
         subprocess.run(["cp", "-a", new_server, root / "postgres"], check=True)
         return root, variables
@@ -54,8 +54,8 @@ def made(fresh: Root, new_server: Path) -> Root:
 
 
 @pytest.fixture
-def fresh(mirror: Path) -> Iterator[Root]:
-    """Makes storage roots with no server yet, and the environment that points commands there."""
+def new_root(mirror: Path) -> Iterator[NewRoot]:
+    """Creates storage roots without a server, and the environment in which commands use them."""
     roots = []
     # Not below tmp_path, for the reason given at the fixture `server`.
     folder = tempfile.TemporaryDirectory(prefix="pipeline-test-")
@@ -76,8 +76,8 @@ def fresh(mirror: Path) -> Iterator[Root]:
     folder.cleanup()
 
 
-def test_server_is_started_reused_stopped_and_started_again_with_its_data(fresh: Root) -> None:
-    root, environment = fresh()
+def test_server_is_started_reused_stopped_and_restarted_with_its_data(new_root: NewRoot) -> None:
+    root, environment = new_root()
 
     assert run_command("luigi", *LOAD, **environment).returncode == 0
     first = postmaster(root)
@@ -92,16 +92,16 @@ def test_server_is_started_reused_stopped_and_started_again_with_its_data(fresh:
     assert postmaster(root) != first
 
 
-def test_libpqs_variables_are_about_other_servers(fresh: Root) -> None:
-    _, environment = fresh()
+def test_libpq_variables_do_not_affect_the_embedded_server(new_root: NewRoot) -> None:
+    _, environment = new_root()
     others = {"PGPORT": "5433", "PGHOSTADDR": "127.0.0.1", "PGSERVICE": "none", "PGOPTIONS": "-c work_mem=1"}
 
     assert run_command("luigi", *LOAD, **environment, **others).returncode == 0
     assert "500" in run_command("pipeline", *COUNT, **environment).stdout
 
 
-def test_two_commands_at_once_on_a_fresh_root_share_one_server(fresh: Root) -> None:
-    root, environment = fresh()
+def test_two_concurrent_commands_in_a_new_root_share_one_server(new_root: NewRoot) -> None:
+    root, environment = new_root()
     commands = [start_command("luigi", *LOAD, **environment) for _ in range(2)]
     outputs = [command.communicate(timeout=100)[0] for command in commands]
 
@@ -110,17 +110,17 @@ def test_two_commands_at_once_on_a_fresh_root_share_one_server(fresh: Root) -> N
     assert len(postmasters(root)) == 1
 
 
-def test_server_stops_itself_when_nobody_uses_it(made: Root) -> None:
-    root, environment = made(PIPELINE__POSTGRES__IDLE_MINUTES="0.02")
-    assert run_command("pipeline", *USE, **environment).returncode == 0
+def test_idle_server_stops_itself(new_root_with_server: NewRoot) -> None:
+    root, environment = new_root_with_server(PIPELINE__POSTGRES__IDLE_MINUTES="0.02")
+    assert run_command("pipeline", *CONNECT, **environment).returncode == 0
     assert len(postmasters(root)) == 1
 
     eventually(lambda: postmasters(root) == [])
-    assert run_command("pipeline", *USE, **environment).returncode == 0
+    assert run_command("pipeline", *CONNECT, **environment).returncode == 0
 
 
-def test_killed_server_is_started_again_with_its_data(made: Root) -> None:
-    root, environment = made()
+def test_killed_server_is_restarted_with_its_data(new_root_with_server: NewRoot) -> None:
+    root, environment = new_root_with_server()
     run_command("luigi", *LOAD, **environment)
     os.kill(postmaster(root), signal.SIGKILL)
 
@@ -128,37 +128,37 @@ def test_killed_server_is_started_again_with_its_data(made: Root) -> None:
     assert again.returncode == 0 and "500" in again.stdout, again.stderr
 
 
-def test_pid_file_whose_number_now_belongs_to_another_process_is_survived(made: Root) -> None:
-    root, environment = made()
-    run_command("pipeline", *USE, **environment)
+def test_server_starts_although_its_old_pid_belongs_to_another_process(new_root_with_server: NewRoot) -> None:
+    root, environment = new_root_with_server()
+    run_command("pipeline", *CONNECT, **environment)
     files = [root / "postgres" / name for name in ("postmaster.pid", ".s.PGSQL.5432.lock")]
     lines = {file: file.read_text().splitlines() for file in files}
     run_command("pipeline", "stop", **environment)
     for file in files:  # as after a crash and a reboot
         file.write_text("\n".join([str(os.getppid()), *lines[file][1:]]) + "\n")
 
-    status = run_command("pipeline", *USE, **environment)
-    assert status.returncode == 0, status.stderr
+    connected = run_command("pipeline", *CONNECT, **environment)
+    assert connected.returncode == 0, connected.stderr
 
 
-def test_folder_removed_under_a_running_server_gets_a_new_server(made: Root) -> None:
-    root, environment = made()
+def test_removed_folder_of_a_running_server_gets_a_new_server(new_root_with_server: NewRoot) -> None:
+    root, environment = new_root_with_server()
     run_command("luigi", *LOAD, **environment)
     old = postmaster(root)
     shutil.rmtree(root / "postgres")
 
-    assert run_command("pipeline", *USE, **environment).returncode == 0
+    assert run_command("pipeline", *CONNECT, **environment).returncode == 0
     new = postmaster(root)
     assert new != old
-    # By itself, it looks for its folder once a minute. Its end must not take the new server's socket along.
+    # The old server would look for its folder once a minute. Its end must not remove the new server's socket.
     os.kill(old, signal.SIGQUIT)
     eventually(lambda: not psutil.pid_exists(old))
-    assert run_command("pipeline", *USE, **environment).returncode == 0
+    assert run_command("pipeline", *CONNECT, **environment).returncode == 0
     assert postmaster(root) == new
 
 
-def test_server_whose_socket_is_gone_is_started_again(fresh: Root) -> None:
-    root, environment = fresh()
+def test_server_without_its_socket_is_restarted(new_root: NewRoot) -> None:
+    root, environment = new_root()
     run_command("luigi", *LOAD, **environment)
     old = postmaster(root)
     (root / "postgres" / ".s.PGSQL.5432").unlink()
@@ -173,22 +173,22 @@ def test_server_whose_socket_is_gone_is_started_again(fresh: Root) -> None:
     ["with space and 'quote'", "comma,comma", "deep/" + "x" * 100, 'double"quote', "back`tick`s", "$HOME and $(id)"],
     ids=lambda name: name[:10],
 )
-def test_any_storage_path_will_do(fresh: Root, name: str) -> None:
-    root, environment = fresh(name)
+def test_any_storage_path_is_accepted(new_root: NewRoot, name: str) -> None:
+    root, environment = new_root(name)
 
-    used = run_command("pipeline", *USE, **environment)
+    used = run_command("pipeline", *CONNECT, **environment)
     assert used.returncode == 0, used.stderr
     psycopg2.connect(ensure_running(root / "postgres")).close()
 
-    socket_folder = sockets(root)
-    assert socket_folder.stat().st_mode & 0o077 == 0  # as the server asks nobody for a password
+    socket_folder = folder_of_socket(root)
+    assert socket_folder.stat().st_mode & 0o077 == 0  # because the server does not ask for a password
     assert stop(root / "postgres")
     assert list(socket_folder.glob("*PGSQL*")) == []
     assert socket_folder == root / "postgres" or not socket_folder.exists()
 
 
-def test_root_relative_to_the_current_folder_works(fresh: Root) -> None:
-    root, environment = fresh()
+def test_relative_storage_root_is_accepted(new_root: NewRoot) -> None:
+    root, environment = new_root()
     environment["PIPELINE__STORAGE__ROOT"] = os.path.relpath(root, Path(__file__).parents[1])
 
     assert run_command("luigi", *LOAD, **environment).returncode == 0
@@ -196,20 +196,21 @@ def test_root_relative_to_the_current_folder_works(fresh: Root) -> None:
     assert postmaster(root)
 
 
-def test_server_that_cannot_start_is_explained_in_one_line(fresh: Root) -> None:
-    root, environment = fresh()
+def test_server_that_cannot_start_is_reported_in_one_line(new_root: NewRoot) -> None:
+    root, environment = new_root()
     (root / "postgres").mkdir(parents=True)
     (root / "postgres" / "something else").touch()
 
-    status = run_command("pipeline", *USE, **environment)
-    assert status.returncode == 1
-    assert status.stderr.startswith(f"pipeline: the embedded PostgreSQL in {root / 'postgres'} does not start")
+    connected = run_command("pipeline", *CONNECT, **environment)
+    assert connected.returncode == 1
+    assert connected.stderr.startswith(f"pipeline: the embedded PostgreSQL in {root / 'postgres'} does not start")
+    assert connected.stderr.count("\n") == 1
     assert (root / "postgres" / "something else").exists()
 
 
-def test_copied_folder_has_a_server_of_its_own(made: Root, fresh: Root) -> None:
-    root, environment = made()
-    copy, copys = fresh("copy")
+def test_copied_folder_gets_a_server_of_its_own(new_root_with_server: NewRoot, new_root: NewRoot) -> None:
+    root, environment = new_root_with_server()
+    copy, copy_environment = new_root("copy")
     assert run_command("luigi", *LOAD, **environment).returncode == 0
     original = postmaster(root)
     run_command("pipeline", "psql", "-c", "CHECKPOINT", **environment)
@@ -217,48 +218,50 @@ def test_copied_folder_has_a_server_of_its_own(made: Root, fresh: Root) -> None:
     for path in [copy / "postgres", *(copy / "postgres").rglob("*")]:
         shutil.chown(path, (root / "postgres").stat().st_uid)
 
-    assert "was not running" in run_command("pipeline", "stop", **copys).stdout
-    forgotten = run_command("pipeline", "forget", "--taxi", "green", "--month", "2019-01", **copys)
+    assert "was not running" in run_command("pipeline", "stop", **copy_environment).stdout
+    forgotten = run_command("pipeline", "forget", "--taxi", "green", "--month", "2019-01", **copy_environment)
     assert forgotten.returncode == 0, forgotten.stderr
-    assert " 0\n" in run_command("pipeline", *COUNT, **copys).stdout
+    assert " 0\n" in run_command("pipeline", *COUNT, **copy_environment).stdout
     assert "500" in run_command("pipeline", *COUNT, **environment).stdout
-    assert "has stopped" in run_command("pipeline", "stop", **copys).stdout
+    assert "has stopped" in run_command("pipeline", "stop", **copy_environment).stdout
     assert postmasters(root) == [original]
 
 
-def test_socket_of_a_long_path_is_where_nobody_else_can_prepare_it(made: Root, tmp_path: Path) -> None:
+def test_socket_folder_of_a_long_path_is_private_and_unpredictable(
+    new_root_with_server: NewRoot, tmp_path: Path
+) -> None:
     (tmp_path / "runtime").symlink_to(tmp_path)
-    root, environment = made("x" * 100, TMPDIR=str(tmp_path), XDG_RUNTIME_DIR=str(tmp_path / "runtime"))
+    root, environment = new_root_with_server("x" * 100, TMPDIR=str(tmp_path), XDG_RUNTIME_DIR=str(tmp_path / "runtime"))
 
     found = []
     for _ in range(2):
-        assert run_command("pipeline", *USE, **environment).returncode == 0
-        found.append(sockets(root))
+        assert run_command("pipeline", *CONNECT, **environment).returncode == 0
+        found.append(folder_of_socket(root))
         assert stat.S_IMODE(found[-1].lstat().st_mode) == 0o700
         assert found[-1].lstat().st_uid == (root / "postgres").stat().st_uid
-        # tmp_path is root's own, where root's server cannot be.
+        # tmp_path belongs to root, but root's server runs as another user, who cannot enter it.
         assert found[-1].parent == (Path("/tmp") if os.geteuid() == 0 else tmp_path)
         run_command("pipeline", "stop", **environment)
-    assert found[0] != found[1], "a name that can be foreseen"
+    assert found[0] != found[1], "the folder's name is predictable"
     assert not any(folder.exists() for folder in found)
 
 
-def test_socket_folder_that_others_can_enter_is_not_believed(made: Root) -> None:
-    root, environment = made("x" * 100)
-    run_command("pipeline", *USE, **environment)
-    prepared = sockets(root)
-    prepared.chmod(0o777)
+def test_socket_folder_that_others_can_enter_is_not_used(new_root_with_server: NewRoot) -> None:
+    root, environment = new_root_with_server("x" * 100)
+    run_command("pipeline", *CONNECT, **environment)
+    socket_folder = folder_of_socket(root)
+    socket_folder.chmod(0o777)
 
     assert EmbeddedServer((root / "postgres").resolve()).dsn() is None
-    prepared.chmod(0o700)
+    socket_folder.chmod(0o700)
     assert EmbeddedServer((root / "postgres").resolve()).dsn()
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root's server is another user")
-def test_root_changes_no_mode_of_any_folder_above(fresh: Root, tmp_path: Path) -> None:
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's server runs as another user")
+def test_server_of_root_changes_no_mode_of_parent_folders(new_root: NewRoot, tmp_path: Path) -> None:
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
-    root, environment = fresh(str(closed / "deep" / "data"))
+    root, environment = new_root(str(closed / "deep" / "data"))
     before = {folder: folder.stat().st_mode for folder in root.parents if folder.exists()}
 
     assert run_command("luigi", *LOAD, **environment).returncode == 0
@@ -268,8 +271,8 @@ def test_root_changes_no_mode_of_any_folder_above(fresh: Root, tmp_path: Path) -
     assert {folder: folder.stat().st_mode for folder in before} == before
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root's server is another user")
-def test_programs_that_the_servers_user_cannot_run_are_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's server runs as another user")
+def test_programs_that_the_server_user_cannot_run_are_copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
     (closed / "install" / "bin").mkdir(parents=True, mode=0o700)
@@ -280,8 +283,8 @@ def test_programs_that_the_servers_user_cannot_run_are_copied(tmp_path: Path, mo
         Path(open_folder).chmod(0o755)
         monkeypatch.setattr(embedded_programs, "_PROGRAMS_FOR_ROOT", Path(open_folder) / "programs")
         programs = [embedded_programs._programs(embedded_programs.ServerUser(65534, 65534)) for _ in range(2)]
-        said = subprocess.run([programs[1] / "initdb"], user=65534, group=65534, capture_output=True, check=True)
-    assert (programs[0], said.stdout) == (programs[1], b"runs\n")
+        done = subprocess.run([programs[1] / "initdb"], user=65534, group=65534, capture_output=True, check=True)
+    assert (programs[0], done.stdout) == (programs[1], b"runs\n")
 
 
 def test_copied_programs_find_their_libraries(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -290,22 +293,24 @@ def test_copied_programs_find_their_libraries(monkeypatch: pytest.MonkeyPatch) -
         Path(open_folder).chmod(0o755)
         monkeypatch.setattr(embedded_programs, "_PROGRAMS_FOR_ROOT", Path(open_folder) / "programs")
         initdb = embedded_programs._programs(embedded_programs.ServerUser(65534, 65534)) / "initdb"
-        said = subprocess.run([initdb, "--version"], capture_output=True, check=True).stdout
-    assert initdb.is_relative_to(open_folder) and b"PostgreSQL" in said
+        version = subprocess.run([initdb, "--version"], capture_output=True, check=True).stdout
+    assert initdb.is_relative_to(open_folder) and b"PostgreSQL" in version
 
 
-def test_language_that_is_not_installed_does_not_matter(fresh: Root) -> None:
-    _, environment = fresh(LANG="xx_XX.UTF-8", LC_ALL="xx_XX.UTF-8")
-    assert run_command("pipeline", *USE, **environment).returncode == 0
-    said = run_command("pipeline", "psql", "-At", "-c", "SELECT upper('é'), 'Z' < 'a', version()", **environment).stdout
-    assert said.startswith("É|t|PostgreSQL 18")
+def test_locale_that_is_not_installed_is_ignored(new_root: NewRoot) -> None:
+    _, environment = new_root(LANG="xx_XX.UTF-8", LC_ALL="xx_XX.UTF-8")
+    assert run_command("pipeline", *CONNECT, **environment).returncode == 0
+    output = run_command(
+        "pipeline", "psql", "-At", "-c", "SELECT upper('é'), 'Z' < 'a', version()", **environment
+    ).stdout
+    assert output.startswith("É|t|PostgreSQL 18")
 
 
 CAN_MOUNT = subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode == 0
 
 
-def mounted(commands: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Runs a command where other file systems are mounted than for the rest of the machine."""
+def run_with_mounts(commands: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Runs a command with mounts that other processes do not see."""
     return subprocess.run(
         ["unshare", "--mount", "sh", "-ec", f'{commands}; exec "$@"', "sh", *arguments],
         env={**os.environ, **environment},
@@ -318,52 +323,52 @@ def mounted(commands: str, *arguments: str, **environment: str) -> subprocess.Co
 
 
 @pytest.mark.skipif(not CAN_MOUNT, reason="needs to mount a file system")
-def test_unwritable_shared_memory_folder_does_not_matter(fresh: Root) -> None:
-    _, environment = fresh()
-    for _ in range(2):  # once made there, once only started there
-        said = mounted("mount -t tmpfs -o ro none /dev/shm", str(BIN / "pipeline"), *USE, **environment)
-        assert said.returncode == 0, said.stderr
+def test_server_runs_without_a_writable_shared_memory_folder(new_root: NewRoot) -> None:
+    _, environment = new_root()
+    for _ in range(2):  # the first run creates the server, the second one only starts it
+        done = run_with_mounts("mount -t tmpfs -o ro none /dev/shm", str(BIN / "pipeline"), *CONNECT, **environment)
+        assert done.returncode == 0, done.stderr
         run_command("pipeline", "stop", **environment)
-        assert run_command("pipeline", *USE, **environment).returncode == 0
+        assert run_command("pipeline", *CONNECT, **environment).returncode == 0
         run_command("pipeline", "stop", **environment)
 
 
 @pytest.mark.skipif(not CAN_MOUNT, reason="needs to mount a file system")
-def test_disk_full_at_the_first_start_is_said_in_one_line_and_leaves_nothing(fresh: Root) -> None:
-    root, environment = fresh()
+def test_full_disk_at_the_first_start_is_reported_and_leaves_nothing(new_root: NewRoot) -> None:
+    root, environment = new_root()
     root.mkdir()
     shell = f"mount -t tmpfs -o size=20m none '{root}'"
     listing = ["sh", "-c", f"'{BIN / 'pipeline'}' psql -c 'SELECT 1'; code=$?; ls -A '{root}'; exit $code"]
-    said = mounted(shell, *listing, **environment)
+    done = run_with_mounts(shell, *listing, **environment)
 
-    assert said.returncode == 1
-    assert "No space left on device" in said.stderr and len(said.stderr.splitlines()) <= 2, said.stderr
-    assert said.stdout.split() == ["postgres.lock"]
+    assert done.returncode == 1
+    assert "No space left on device" in done.stderr and len(done.stderr.splitlines()) <= 2, done.stderr
+    assert done.stdout.split() == ["postgres.lock"]
 
 
-def test_killed_idle_watch_is_replaced_and_there_is_only_one(made: Root) -> None:
-    root, environment = made(PIPELINE__POSTGRES__IDLE_MINUTES="0.1")
-    run_command("pipeline", *USE, **environment)
+def test_killed_idle_watch_is_replaced_by_exactly_one(new_root_with_server: NewRoot) -> None:
+    root, environment = new_root_with_server(PIPELINE__POSTGRES__IDLE_MINUTES="0.1")
+    run_command("pipeline", *CONNECT, **environment)
     [first] = watchers(root)
-    run_command("pipeline", *USE, **environment)
+    run_command("pipeline", *CONNECT, **environment)
     assert watchers(root) == [first]
     os.kill(first, signal.SIGKILL)
 
-    run_command("pipeline", *USE, **environment)
+    run_command("pipeline", *CONNECT, **environment)
     assert len(watchers(root)) == 1 and watchers(root) != [first]
     eventually(lambda: postmasters(root) == [] and watchers(root) == [])
 
 
-def test_idle_watch_looks_again_once_it_holds_the_lock(made: Root) -> None:
-    root, environment = made()
-    run_command("pipeline", *USE, **environment)
+def test_idle_watch_checks_again_once_it_has_the_lock(new_root_with_server: NewRoot) -> None:
+    root, environment = new_root_with_server()
+    run_command("pipeline", *CONNECT, **environment)
     folder = (root / "postgres").resolve()
     os.utime(last_use_file(folder), (0, 0))
     with ThreadPoolExecutor() as pool:
         with server_lock(folder):
             watching = pool.submit(watch, folder, 0.02)
-            time.sleep(2)  # it has seen that nobody is there, and waits for the lock
-            session = psycopg2.connect(EmbeddedServer(folder).dsn() or "")  # who came meanwhile
+            time.sleep(2)  # the watch has found the server idle, and waits for the lock
+            session = psycopg2.connect(EmbeddedServer(folder).dsn() or "")  # of a client that connects in the meantime
         with contextlib.closing(session), session.cursor() as cursor:
             for _ in range(5):
                 time.sleep(0.5)
@@ -372,8 +377,10 @@ def test_idle_watch_looks_again_once_it_holds_the_lock(made: Root) -> None:
     assert postmasters(root) == []
 
 
-def test_asking_changes_nothing_in_the_environment(made: Root, monkeypatch: pytest.MonkeyPatch) -> None:
-    root, _ = made()
+def test_connecting_changes_no_environment_variables(
+    new_root_with_server: NewRoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, _ = new_root_with_server()
     for name, value in {"PGSERVICE": "none", "PGHOST": "elsewhere", "PGPORT": "1"}.items():
         monkeypatch.setenv(name, value)
     before = dict(os.environ)
@@ -389,19 +396,19 @@ def postmaster(root: Path) -> int:
 
 
 def postmasters(root: Path) -> list[int]:
-    """The processes that serve a root, by what the system says."""
+    """Returns the ids of a root's server processes, as the operating system lists them."""
     found = {}
     for process in psutil.process_iter(["name"]):
         with contextlib.suppress(psutil.Error, FileNotFoundError):
             is_server = process.info["name"] == "postgres" and "-D" in process.cmdline()
             if is_server and (root / "postgres").samefile(process.cwd()):
                 found[process.pid] = process.ppid()
-    # What a server has just forked is called as it is for a moment.
+    # A process that a server has just forked has the server's command line for a moment.
     return [process for process, parent in found.items() if parent not in found]
 
 
 def watchers(root: Path) -> list[int]:
-    """The processes that are to stop the idle server of a root, which hold a lock."""
+    """Returns the ids of the processes that stop a root's idle server; they hold a lock."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error):
@@ -410,6 +417,6 @@ def watchers(root: Path) -> list[int]:
     return found
 
 
-def sockets(root: Path) -> Path:
-    """Where the server of a root has its socket."""
+def folder_of_socket(root: Path) -> Path:
+    """Returns the folder of the socket of a root's server."""
     return root / "postgres" / (root / "postgres" / "postmaster.pid").read_text().splitlines()[4]

@@ -1,4 +1,4 @@
-"""README's picture of the graph."""
+"""The graph of tasks in the README."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import importlib.util
 from conftest import CHECKOUT
 
 
-def test_graph_in_readme_is_that_of_the_tasks() -> None:
+def test_graph_in_readme_matches_the_tasks() -> None:
     spec = importlib.util.spec_from_file_location("graph", CHECKOUT / "docs" / "graph.py")
     assert spec and spec.loader
     drawing = importlib.util.module_from_spec(spec)

@@ -1,4 +1,4 @@
-"""kill -9 at any moment: the month is wholly there with its marker or wholly absent, and the next load completes it."""
+"""kill -9 at any moment: the month is loaded completely or not at all, and the next load completes it."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from pipeline.sample import write_month
 from pipeline.warehouses.postgres.connection import PostgresDatabase
 from pipeline.warehouses.postgres.loading import load
 
-# Long enough to be killed in the midst of; with a row of each kind that goes aside.
+# Enough rows for the load to be killed in the middle, and a row of each kind that is quarantined.
 LINES = [*trips(3000), b"malformed", trip(9), trip(30, FEBRUARY)]
 LOADED = 3000
 
 
 @pytest.fixture(autouse=True)
 def february(database: PostgresDatabase, tmp_path: Path) -> None:
-    """Another month, which must be none the worse; it has one of January's rows."""
+    """Loads another month, which must stay unchanged; it contains one of January's rows."""
     load(database, job_of(trips(40, FEBRUARY), tmp_path, FEBRUARY), silent)
 
 
@@ -37,97 +37,103 @@ def kill(process: subprocess.Popen[str], database: PostgresDatabase) -> None:
     until_its_sessions_end(database, database.schema)
 
 
-def is_absent(database: PostgresDatabase) -> bool:
-    """Whether January is wholly absent; fails when it is neither that nor wholly there."""
+def january_is_absent(database: PostgresDatabase) -> bool:
+    """Returns whether January is not loaded at all; fails if it is loaded in part."""
     markers = execute(database, "SELECT rows_loaded FROM load_ledger WHERE partition_key = 'green/2019-01'")
     rows = count(database) - 40
-    aside = count(database, "load_quarantine")
+    quarantined = count(database, "load_quarantine")
     attached = "green_tripdata_2019_01" in partitions(database)
-    absent = (markers, rows, aside, attached) == ([], 0, 0, False)
-    assert absent or (markers, rows, aside, attached) == ([(LOADED,)], LOADED, 3, True)
+    absent = (markers, rows, quarantined, attached) == ([], 0, 0, False)
+    assert absent or (markers, rows, quarantined, attached) == ([(LOADED,)], LOADED, 3, True)
     return absent
 
 
-def completes(database: PostgresDatabase, folder: Path) -> None:
+def assert_load_completes(database: PostgresDatabase, folder: Path) -> None:
     entry = load(database, job_of(LINES, folder, max_bad_rows=1), silent)
     assert (entry.rows_read, entry.rows_loaded, entry.rows_duplicate, entry.rows_rejected) == (3003, LOADED, 2, 1)
-    assert not is_absent(database)
+    assert not january_is_absent(database)
     assert loading_tables(database) == []
 
 
-def test_killed_while_staging(database: PostgresDatabase, tmp_path: Path) -> None:
+def test_load_killed_while_staging_leaves_nothing_visible(database: PostgresDatabase, tmp_path: Path) -> None:
     process = start(database, LINES, tmp_path, "hold")
     assert process.stdout is not None
     assert process.stdout.readline() == "staging\n"
     assert loading_tables(database) == ["green_tripdata_2019_01_loading"]
     kill(process, database)
 
-    assert is_absent(database)
-    completes(database, tmp_path)
+    assert january_is_absent(database)
+    assert_load_completes(database, tmp_path)
 
 
-def test_killed_while_indexing(database: PostgresDatabase, tmp_path: Path) -> None:
+def test_load_killed_while_indexing_leaves_nothing_visible(database: PostgresDatabase, tmp_path: Path) -> None:
     process = start(database, LINES, tmp_path, "hold")
     assert process.stdin is not None
     assert process.stdout is not None
     assert process.stdout.readline() == "staging\n"
-    # Rows may go on coming in beside this lock; an index cannot be built.
+    # While this lock is held, rows can still be copied, but the table cannot be indexed or altered.
     with held(database, "LOCK TABLE green_tripdata_2019_01_loading IN ROW EXCLUSIVE MODE"):
         process.stdin.write("go on\n")
         process.stdin.flush()
         until_it_waits(database, "ALTER TABLE .*DROP EXPRESSION")
         kill(process, database)
 
-    assert is_absent(database)
-    completes(database, tmp_path)
+    assert january_is_absent(database)
+    assert_load_completes(database, tmp_path)
 
 
-def test_killed_just_before_the_commit(database: PostgresDatabase, tmp_path: Path) -> None:
+def test_load_killed_just_before_its_commit_leaves_nothing_visible(database: PostgresDatabase, tmp_path: Path) -> None:
     with held(database, MARKER):
         process = start(database, LINES, tmp_path)
         until_it_waits(database, "INSERT INTO .*load_ledger")
         kill(process, database)
 
-    assert is_absent(database)
-    completes(database, tmp_path)
+    assert january_is_absent(database)
+    assert_load_completes(database, tmp_path)
 
 
-def test_killed_just_before_the_commit_of_a_replacement(database: PostgresDatabase, tmp_path: Path) -> None:
-    completes(database, tmp_path)
+def test_replacement_killed_just_before_its_commit_leaves_the_old_month(
+    database: PostgresDatabase, tmp_path: Path
+) -> None:
+    assert_load_completes(database, tmp_path)
     with held(database, "SELECT FROM load_ledger WHERE partition_key = 'green/2019-01' FOR KEY SHARE"):
         process = start(database, trips(10), tmp_path, "replace")
         until_it_waits(database, "DELETE FROM .*load_ledger")
         kill(process, database)
 
-    assert not is_absent(database)
+    assert not january_is_absent(database)
     entry = load(database, job_of(trips(10), tmp_path, replace=True), silent)
     assert (entry.rows_loaded, count(database)) == (10, 50)
     assert loading_tables(database) == []
 
 
-def test_killed_right_after_the_commit(database: PostgresDatabase, tmp_path: Path) -> None:
+def test_load_killed_right_after_its_commit_is_complete(database: PostgresDatabase, tmp_path: Path) -> None:
     process = start(database, LINES, tmp_path, "hold")
-    output, _ = process.communicate("go on\n", timeout=20)
-    assert output.endswith(f"loaded {LOADED}\n")
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write("go on\n")
+    process.stdin.flush()
+    assert [process.stdout.readline() for _ in range(2)] == ["staging\n", f"loaded {LOADED}\n"]
+    kill(process, database)
 
-    assert not is_absent(database)
-    completes(database, tmp_path)
+    assert not january_is_absent(database)
+    assert_load_completes(database, tmp_path)
 
 
-def test_killed_at_any_moment(database: PostgresDatabase, tmp_path: Path) -> None:
+def test_load_killed_at_a_random_moment_is_complete_or_absent(database: PostgresDatabase, tmp_path: Path) -> None:
     started = time.monotonic()
     start(database, LINES, tmp_path).communicate(timeout=20)
-    whole = time.monotonic() - started
+    duration = time.monotonic() - started
     for _ in range(8):
-        process = start(database, LINES, tmp_path, "replace" if not is_absent(database) else "")
-        time.sleep(random.uniform(0.3, 1.1) * whole)
+        process = start(database, LINES, tmp_path, "replace" if not january_is_absent(database) else "")
+        time.sleep(random.uniform(0.3, 1.1) * duration)
         kill(process, database)
-        is_absent(database)
+        january_is_absent(database)
 
-    completes(database, tmp_path)
+    assert_load_completes(database, tmp_path)
 
 
-def test_killed_luigi_leaves_nothing_and_the_next_completes(
+def test_killed_luigi_run_leaves_nothing_and_the_next_run_loads_the_month(
     database: PostgresDatabase, mirror: Path, tmp_path: Path, luigi: Run, green: Dataset
 ) -> None:
     write_month(green, JANUARY, 3000, mirror)
@@ -137,7 +143,7 @@ def test_killed_luigi_leaves_nothing_and_the_next_completes(
         process = start_command("luigi", *january, **settings(tmp_path, named, mirror))
         until_it_waits(database, "INSERT INTO .*load_ledger")
         kill(process, database)
-    assert is_absent(database)
+    assert january_is_absent(database)
 
     assert luigi(*january[2:]).returncode == 0
     assert count(database) == 3040

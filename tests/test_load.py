@@ -1,4 +1,4 @@
-"""Loading a month into PostgreSQL through the modules; the `luigi` command's own behaviour is in test_luigi.py."""
+"""Loading a month into PostgreSQL by calling the modules; test_luigi.py tests the `luigi` command."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pipeline.sample import write_month, write_zones
 from pipeline.warehouses.postgres.connection import PostgresDatabase
 from pipeline.warehouses.postgres.loading import forget, load
 
-# The contract with whoever queries the tables, written out: names, order and types.
+# The names, order and types of the columns are a contract with everyone who queries the tables.
 TEXT, TIME, INTEGER, DOUBLE = "text", "timestamp without time zone", "integer", "double precision"
 GREEN_COLUMNS = [
     ("unique_row_id", TEXT),
@@ -78,7 +78,7 @@ YELLOW_COLUMNS = [
 
 
 @pytest.mark.parametrize(("taxi", "columns"), [("green", GREEN_COLUMNS), ("yellow", YELLOW_COLUMNS)])
-def test_month_is_loaded_with_the_promised_columns_and_accounted_for(
+def test_loaded_month_has_the_documented_columns_and_its_rows_are_accounted_for(
     database: PostgresDatabase, tmp_path: Path, taxi: str, columns: list[tuple[str, str]]
 ) -> None:
     spec = dataset_named(taxi)
@@ -108,7 +108,7 @@ def test_month_is_loaded_with_the_promised_columns_and_accounted_for(
 
 
 @pytest.mark.parametrize("taxi", ["green", "yellow"])
-def test_row_ids_are_those_of_the_formula(database: PostgresDatabase, tmp_path: Path, taxi: str) -> None:
+def test_row_ids_match_the_formula(database: PostgresDatabase, tmp_path: Path, taxi: str) -> None:
     spec = dataset_named(taxi)
     release = write_month(spec, JANUARY, 500, tmp_path / "mirror")
     load(database, job_for(spec, tmp_path / "mirror", tmp_path), silent)
@@ -121,8 +121,8 @@ def test_row_ids_are_those_of_the_formula(database: PostgresDatabase, tmp_path: 
     assert ids == {unique_row_id for (unique_row_id,) in execute(database, f"SELECT unique_row_id FROM {spec.table}")}
 
 
-def test_row_id_of_a_known_row(database: PostgresDatabase, tmp_path: Path) -> None:
-    """md5 of '2' '2019-01-01 00:44:02' '2019-01-01 00:53:02' '41' '42' '8' '0.79', and of the same without vendor."""
+def test_row_id_is_the_md5_of_the_key_values(database: PostgresDatabase, tmp_path: Path) -> None:
+    """The values '2' '2019-01-01 00:44:02' '2019-01-01 00:53:02' '41' '42' '8' '0.79', and the same without vendor."""
     times = {"lpep_pickup_datetime": "2019-01-01 00:44:02", "lpep_dropoff_datetime": "2019-01-01 00:53:02"}
     load(database, job_of([trip(0, **times), trip(0, vendorid="", **times)], tmp_path), silent)
 
@@ -131,24 +131,24 @@ def test_row_id_of_a_known_row(database: PostgresDatabase, tmp_path: Path) -> No
     assert found == {hashlib.md5(text.encode()).hexdigest() for text in texts}
 
 
-def test_row_ids_do_not_depend_on_the_users_settings(database: PostgresDatabase, tmp_path: Path) -> None:
+def test_row_ids_do_not_depend_on_session_settings(database: PostgresDatabase, tmp_path: Path) -> None:
     separator = "&" if "?" in database.dsn else "?"
     options = quote("-c DateStyle=German -c extra_float_digits=-3 -c client_encoding=LATIN1")
-    elsewhere = PostgresDatabase(f"{database.dsn}{separator}options={options}", database.schema)
+    with_options = PostgresDatabase(f"{database.dsn}{separator}options={options}", database.schema)
 
-    load(elsewhere, job_of([trip(0, trip_distance="0.1234567890123"), *trips(5)[1:]], tmp_path), silent)
+    load(with_options, job_of([trip(0, trip_distance="0.1234567890123"), *trips(5)[1:]], tmp_path), silent)
 
     assert rows_with_another_id(database, dataset_named("green")) == 0
 
 
-def test_blank_values_are_null_and_quoted_ones_are_empty(database: PostgresDatabase, tmp_path: Path) -> None:
+def test_blank_value_is_null_and_quoted_blank_is_an_empty_text(database: PostgresDatabase, tmp_path: Path) -> None:
     load(database, job_of([trip(0, vendorid="", passenger_count="", store_and_fwd_flag='""')], tmp_path), silent)
 
     query = "SELECT vendorid, passenger_count, store_and_fwd_flag, ehail_fee, trip_distance FROM green_tripdata"
     assert execute(database, query) == [(None, None, "", None, 0.79)]
 
 
-def test_row_id_is_unique_by_force(database: PostgresDatabase, tmp_path: Path) -> None:
+def test_database_rejects_a_repeated_row_id(database: PostgresDatabase, tmp_path: Path) -> None:
     load(database, job_of(trips(3), tmp_path), silent)
     load(database, job_of(trips(3, FEBRUARY), tmp_path, FEBRUARY), silent)
     copy = "INSERT INTO green_tripdata SELECT * FROM green_tripdata WHERE filename LIKE '%%-01.csv' LIMIT 1"
@@ -160,7 +160,7 @@ def test_row_id_is_unique_by_force(database: PostgresDatabase, tmp_path: Path) -
         execute(database, f"{moved} WHERE filename LIKE '%%-02.csv' AND extract(minute FROM lpep_pickup_datetime) = 1")
 
 
-def test_loading_again_adds_nothing(database: PostgresDatabase, tmp_path: Path) -> None:
+def test_loading_a_month_again_changes_nothing(database: PostgresDatabase, tmp_path: Path) -> None:
     first = load(database, job_of(trips(30), tmp_path), silent)
     before = contents(database)
 
@@ -170,7 +170,7 @@ def test_loading_again_adds_nothing(database: PostgresDatabase, tmp_path: Path) 
     assert contents(database) == before
 
 
-def test_republished_file_replaces_its_month_alone(database: PostgresDatabase, tmp_path: Path) -> None:
+def test_republished_file_replaces_only_its_own_month(database: PostgresDatabase, tmp_path: Path) -> None:
     load(database, job_of([*trips(30), trip(0, extra="x")], tmp_path, max_bad_rows=1), silent)
     february = load(database, job_of(trips(20, FEBRUARY), tmp_path, FEBRUARY), silent)
 
@@ -184,7 +184,9 @@ def test_republished_file_replaces_its_month_alone(database: PostgresDatabase, t
     assert markers == [("green/2019-01", entry.source_sha256), ("green/2019-02", february.source_sha256)]
 
 
-def test_forgotten_month_is_gone_and_loads_again(database: PostgresDatabase, green: Dataset, tmp_path: Path) -> None:
+def test_forgotten_month_is_removed_and_can_be_loaded_again(
+    database: PostgresDatabase, green: Dataset, tmp_path: Path
+) -> None:
     assert not forget(database, Release(green, JANUARY))
     load(database, job_of(trips(20, FEBRUARY), tmp_path, FEBRUARY), silent)
     before = contents(database)
@@ -217,8 +219,8 @@ def test_zones_are_loaded_replaced_and_forgotten(database: PostgresDatabase, tmp
     assert count(database, "taxi_zone_lookup") == count(database, "load_ledger") == 0
 
 
-def test_names_as_long_as_a_spec_allows_fit(database: PostgresDatabase, tmp_path: Path) -> None:
-    """PostgreSQL cuts names at 63 bytes, silently."""
+def test_longest_table_name_that_a_spec_allows_can_be_loaded(database: PostgresDatabase, tmp_path: Path) -> None:
+    """PostgreSQL silently truncates names to 63 bytes."""
     green = dataset_named("green")
     spec = Dataset(**{**vars(green), "table": "t" * 45})
 
@@ -229,17 +231,17 @@ def test_names_as_long_as_a_spec_allows_fit(database: PostgresDatabase, tmp_path
     assert loading_tables(database) == []
 
 
-def test_spec_that_gains_a_column_migrates_what_is_there(database: PostgresDatabase, tmp_path: Path) -> None:
-    """As a column of the catalogue, wherever it stands in the spec: no row is written, nothing is forgotten."""
+def test_new_column_in_the_spec_is_added_to_the_existing_table(database: PostgresDatabase, tmp_path: Path) -> None:
+    """Only the catalogue changes, wherever the column is in the spec: no row is rewritten and no marker is lost."""
     green = dataset_named("green")
     new = Column("tip_in_kind", "integer", "INT64", "New.", since=FEBRUARY)
-    grown = replace(green, version=green.version + 1, columns=(*green.columns[:3], new, *green.columns[3:]))
+    extended = replace(green, version=green.version + 1, columns=(*green.columns[:3], new, *green.columns[3:]))
     january = load(database, job_of(trips(30), tmp_path), silent)
     storage = "SELECT pg_relation_filenode('green_tripdata_2019_01')"
     before = execute(database, storage)
 
     lines = [line + b",7" for line in trips(20, FEBRUARY)]
-    job = job_of(lines, tmp_path, FEBRUARY, spec=grown, header=HEADER + b",tip_in_kind")
+    job = job_of(lines, tmp_path, FEBRUARY, spec=extended, header=HEADER + b",tip_in_kind")
     assert load(database, job, silent).rows_loaded == 20
 
     assert execute(database, storage) == before
@@ -250,24 +252,28 @@ def test_spec_that_gains_a_column_migrates_what_is_there(database: PostgresDatab
     ]
     comment = "SELECT col_description('green_tripdata'::regclass, attnum) FROM pg_attribute WHERE attrelid ="
     assert execute(database, f"{comment} 'green_tripdata'::regclass AND attname = 'tip_in_kind'") == [("New.",)]
-    assert load(database, job_of(trips(30), tmp_path, spec=grown), silent) == january
-    assert load(database, job_of(trips(9), tmp_path, spec=grown, replace=True), silent).rows_loaded == 9
+    assert load(database, job_of(trips(30), tmp_path, spec=extended), silent) == january
+    assert load(database, job_of(trips(9), tmp_path, spec=extended, replace=True), silent).rows_loaded == 9
 
 
-def test_lookup_table_gains_a_column(database: PostgresDatabase, tmp_path: Path) -> None:
+def test_new_column_in_the_spec_is_added_to_a_lookup_table(database: PostgresDatabase, tmp_path: Path) -> None:
     zones = dataset_named("zones")
     header, *lines = write_zones(tmp_path).read_bytes().splitlines()
     load(database, job_of(lines, tmp_path, None, spec=zones, header=header), silent)
     columns = (*zones.columns, Column("area", "double precision", "NUMERIC", "New."))
-    grown = replace(zones, version=zones.version + 1, columns=columns)
+    extended = replace(zones, version=zones.version + 1, columns=columns)
 
-    job = job_of([line + b",1.5" for line in lines], tmp_path, None, spec=grown, header=header + b",area", replace=True)
+    job = job_of(
+        [line + b",1.5" for line in lines], tmp_path, None, spec=extended, header=header + b",area", replace=True
+    )
     load(database, job, silent)
 
     assert execute(database, "SELECT DISTINCT area FROM taxi_zone_lookup") == [(1.5,)]
 
 
-def test_ledger_of_an_earlier_version_is_read_and_gains_columns(database: PostgresDatabase, tmp_path: Path) -> None:
+def test_ledger_of_an_earlier_version_is_read_and_gets_the_new_columns(
+    database: PostgresDatabase, tmp_path: Path
+) -> None:
     january = load(database, job_of(trips(3), tmp_path), silent)
     new = ("source", "format", "etag", "last_modified", "run_id")
     execute(database, "ALTER TABLE load_ledger " + ", ".join(f"DROP COLUMN {name}" for name in new))

@@ -1,4 +1,4 @@
-"""The `luigi` command: done once, resumed, forced, at once with another; its exit codes and its log."""
+"""The `luigi` command: repeated, resumed, forced and concurrent runs; exit codes and log."""
 
 from __future__ import annotations
 
@@ -22,16 +22,18 @@ def test_month_is_loaded_once_and_a_second_run_does_nothing(luigi: Run, database
     first = luigi(*LOAD)
     assert first.returncode == 0, first.stderr
     assert "green/2019-01: 500 rows loaded into green_tripdata" in first.stderr
-    before = everything(database)
+    before = ledger_and_table(database)
 
     second = luigi(*LOAD)
     assert second.returncode == 0, second.stderr
     assert "1 complete ones were encountered" in second.stderr
-    assert everything(database) == before
+    assert ledger_and_table(database) == before
 
 
 @pytest.mark.parametrize("taxi", ["fhv", "yellow"])
-def test_every_dataset_has_a_table(luigi: Run, database: PostgresDatabase, mirror: Path, taxi: str) -> None:
+def test_other_datasets_are_loaded_into_their_own_tables(
+    luigi: Run, database: PostgresDatabase, mirror: Path, taxi: str
+) -> None:
     write_month(dataset_named(taxi), FEBRUARY, 50, mirror)
 
     loaded = luigi("LoadTripdata", "--taxi", taxi, "--month", "2019-02")
@@ -39,7 +41,7 @@ def test_every_dataset_has_a_table(luigi: Run, database: PostgresDatabase, mirro
     assert execute(database, f"SELECT count(*) FROM {taxi}_tripdata") == [(50,)]
 
 
-def test_zones_are_loaded_once_and_forced_again(luigi: Run, database: PostgresDatabase, mirror: Path) -> None:
+def test_zones_are_loaded_once_and_reloaded_by_force(luigi: Run, database: PostgresDatabase, mirror: Path) -> None:
     zones = write_zones(mirror)
     assert luigi("LoadZones").returncode == 0
     loaded = execute(database, "SELECT count(*), max(zone) FROM taxi_zone_lookup")
@@ -52,7 +54,7 @@ def test_zones_are_loaded_once_and_forced_again(luigi: Run, database: PostgresDa
     assert execute(database, "SELECT count(*), max(zone) FROM taxi_zone_lookup") == [(265, 'Renamed zone "99"')]
 
 
-def test_failed_load_goes_on_from_the_extracted_file(
+def test_run_after_a_failed_load_reuses_the_extracted_file(
     luigi: Run, database: PostgresDatabase, mirror: Path, tmp_path: Path
 ) -> None:
     republish(mirror, [*trips(10), trip(10, trip_distance="far")])
@@ -69,7 +71,7 @@ def test_failed_load_goes_on_from_the_extracted_file(
     assert execute(database, "SELECT rows_loaded, rows_rejected FROM load_ledger") == [(10, 1)]
 
 
-def test_loaded_month_needs_neither_its_raw_file_nor_its_source(luigi: Run, mirror: Path, tmp_path: Path) -> None:
+def test_loaded_month_stays_complete_without_its_raw_file_and_source(luigi: Run, mirror: Path, tmp_path: Path) -> None:
     assert luigi(*LOAD).returncode == 0
     raw_file(tmp_path).unlink()
     shutil.rmtree(mirror)
@@ -81,9 +83,7 @@ def test_loaded_month_needs_neither_its_raw_file_nor_its_source(luigi: Run, mirr
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_force_puts_a_republished_month_in_the_place_of_the_old(
-    luigi: Run, database: PostgresDatabase, mirror: Path, workers: str
-) -> None:
+def test_force_replaces_a_republished_month(luigi: Run, database: PostgresDatabase, mirror: Path, workers: str) -> None:
     luigi(*LOAD)
     [(old,)] = execute(database, "SELECT source_sha256 FROM load_ledger")
     write_month(dataset_named("green"), JANUARY, 400, mirror)
@@ -96,8 +96,8 @@ def test_force_puts_a_republished_month_in_the_place_of_the_old(
     assert rows == 400 and new != old
 
 
-def test_two_runs_of_one_month_at_once_load_it_once(database: PostgresDatabase, mirror: Path, tmp_path: Path) -> None:
-    # Without the raw file of the first, what the second needs may be gone before it looks.
+def test_two_concurrent_runs_of_a_month_load_it_once(database: PostgresDatabase, mirror: Path, tmp_path: Path) -> None:
+    # Without keep_raw, the first run may remove the raw file before the second run looks for it.
     environment = settings(tmp_path, database, mirror) | {"PIPELINE__STORAGE__KEEP_RAW": "false"}
     runs = [start_command("luigi", "--module", "pipeline", *LOAD, **environment) for _ in range(2)]
     outputs = [run.communicate(timeout=60)[0] for run in runs]
@@ -108,7 +108,7 @@ def test_two_runs_of_one_month_at_once_load_it_once(database: PostgresDatabase, 
     assert execute(database, "SELECT rows_loaded, rows_duplicate FROM load_ledger") == [(500, 0)]
 
 
-def test_two_runs_of_different_months_at_once_both_load(
+def test_two_concurrent_runs_of_different_months_both_load(
     database: PostgresDatabase, mirror: Path, tmp_path: Path
 ) -> None:
     write_month(dataset_named("green"), FEBRUARY, 300, mirror)
@@ -126,7 +126,7 @@ def test_two_runs_of_different_months_at_once_both_load(
     ]
 
 
-def test_month_that_does_not_exist_fails_in_one_line(luigi: Run) -> None:
+def test_month_that_does_not_exist_is_reported_in_one_line(luigi: Run) -> None:
     failed = luigi(*LOAD[:-1], "2031-05")
 
     assert failed.returncode == 30
@@ -136,7 +136,7 @@ def test_month_that_does_not_exist_fails_in_one_line(luigi: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (("--taxi", "geen", "--month", "2019-01"), "--taxi geen: no monthly dataset is called that; there are: fhv,"),
         (("--taxi", "green", "--month", "2019-13"), "--month 2019-13: not a month such as 2019-01"),
@@ -145,20 +145,20 @@ def test_month_that_does_not_exist_fails_in_one_line(luigi: Run) -> None:
         (("--taxi", "green"), "requires the 'month' parameter"),
     ],
 )
-def test_wrong_parameter_is_told_in_one_line_and_exits_with_40(
-    tmp_path: Path, arguments: tuple[str, ...], said: str
+def test_invalid_parameter_is_reported_and_exits_with_40(
+    tmp_path: Path, arguments: tuple[str, ...], message: str
 ) -> None:
-    # With no database at all: nothing may be touched before the words are right.
+    # No database is configured, because nothing may be accessed before the parameters are valid.
     failed = run_command(
         "luigi", "--module", "pipeline", "LoadTripdata", *arguments, PIPELINE__STORAGE__ROOT=str(tmp_path / "none")
     )
     assert failed.returncode == 40
-    assert said in failed.stderr
+    assert message in failed.stderr
     assert "Traceback" not in failed.stderr
     assert not (tmp_path / "none").exists()
 
 
-def test_unreachable_database_is_a_scheduling_error_told_in_one_line_without_the_password(luigi: Run) -> None:
+def test_unreachable_database_is_a_scheduling_error_reported_in_one_line_without_the_password(luigi: Run) -> None:
     failed = luigi(*LOAD, PIPELINE__POSTGRES__DSN="postgresql://me:s3cr%65t@127.0.0.1:1/taxi")
 
     assert failed.returncode == 35
@@ -169,17 +169,15 @@ def test_unreachable_database_is_a_scheduling_error_told_in_one_line_without_the
         assert secret not in failed.stdout + failed.stderr
 
 
-def test_raw_file_removed_before_it_is_loaded_is_explained(
-    database: PostgresDatabase, mirror: Path, tmp_path: Path
-) -> None:
+def test_raw_file_removed_before_the_load_is_reported(database: PostgresDatabase, mirror: Path, tmp_path: Path) -> None:
     code = "import pipeline, datetime as d; pipeline.LoadTripdata(taxi='green', month=d.date(2019, 1, 1)).run()"
     failed = run_command("python", "-c", code, **settings(tmp_path, database, mirror))
 
-    said = f"PipelineError: {raw_file(tmp_path)} was removed before it was loaded; run again"
-    assert failed.stderr.splitlines()[-1].endswith(said)
+    message = f"PipelineError: {raw_file(tmp_path)} was removed before it was loaded; run again"
+    assert failed.stderr.splitlines()[-1].endswith(message)
 
 
-def test_bug_keeps_its_traceback(tmp_path: Path) -> None:
+def test_programming_error_keeps_its_traceback(tmp_path: Path) -> None:
     (tmp_path / "flawed.py").write_text(
         "from pipeline.tasks.base import PipelineTask\n"
         "class Flawed(PipelineTask):\n"
@@ -193,8 +191,8 @@ def test_bug_keeps_its_traceback(tmp_path: Path) -> None:
     assert "KeyError: 'missing'" in failed.stderr
 
 
-def everything(database: PostgresDatabase) -> list[list[tuple[Any, ...]]]:
-    """The ledger and the table, where each row physically is included: equal only if nothing was written."""
+def ledger_and_table(database: PostgresDatabase) -> list[list[tuple[Any, ...]]]:
+    """Returns the ledger and the table with the rows' physical positions, which change if anything is written."""
     return [
         execute(database, "SELECT * FROM load_ledger"),
         execute(database, "SELECT ctid, tableoid, xmin, unique_row_id FROM green_tripdata ORDER BY 1, 2"),
@@ -211,7 +209,7 @@ def republish(mirror: Path, lines: list[bytes]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said", "code"),
+    ("arguments", "message", "code"),
     [
         (("DbtBuild", "--warehouse", "mysql"), "mysql is not a valid choice", 40),
         (
@@ -221,21 +219,25 @@ def republish(mirror: Path, lines: list[bytes]) -> None:
         ),
         (
             ("RangeMonthly", "--of", "LoadZones", "--start", "2019-05", "--stop", "2019-04"),
-            "Can't have start > stop",
+            "--start 2019-05 --stop 2019-04: no month at all",
             35,
         ),
     ],
 )
-def test_what_means_nothing_is_told_in_a_line(luigi: Run, arguments: tuple[str, ...], said: str, code: int) -> None:
+def test_invalid_arguments_are_reported_in_one_line(
+    luigi: Run, arguments: tuple[str, ...], message: str, code: int
+) -> None:
     done = luigi(*arguments)
 
     assert done.returncode == code
     assert "Traceback" not in done.stderr
-    (line,) = [line for line in done.stderr.splitlines() if "ERROR: " in line]
-    assert said in line
+    (line,) = [line for line in done.stderr.splitlines() if "ERROR: " in line or line.startswith("luigi: ")]
+    assert message in line
 
 
-def test_file_mended_at_its_source_is_fetched_by_force(luigi: Run, database: PostgresDatabase, mirror: Path) -> None:
+def test_force_extracts_a_file_that_was_fixed_at_its_source(
+    luigi: Run, database: PostgresDatabase, mirror: Path
+) -> None:
     file = mirror / "green" / "green_tripdata_2019-02.csv.gz"
     load = ("LoadTripdata", "--taxi", "green", "--month", "2019-02")
     file.write_bytes(gzip.compress(b"\r\n".join([HEADER, *trips(2, FEBRUARY), trip(3, fare_amount="far"), b""])))

@@ -1,4 +1,4 @@
-"""Parquet months as TLC has made them over the years: types that drift, columns that come and go."""
+"""TLC's Parquet months over the years: types change, and columns are added and removed."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from pipeline.warehouses.postgres.connection import PostgresDatabase
 from pipeline.warehouses.postgres.loading import load
 
 
-def made(folder: Path, taxi: str, month: str, drop: tuple[str, ...] = (), **columns: pa.Array) -> Path:
-    """A made-up Parquet month of three rows, with some columns left out, and some as given or added."""
+def write_parquet_month(folder: Path, taxi: str, month: str, drop: tuple[str, ...] = (), **columns: pa.Array) -> Path:
+    """Writes a sample month of three rows without the columns `drop`; `columns` replace columns or are added."""
     dataset = dataset_named(taxi)
     file = write_month(dataset, parse_month(month), 3, folder, "tlc")
     table = pq.read_table(file)
@@ -45,56 +45,56 @@ def read(file: Path, taxi: str, month: str, **options: Any) -> tuple[ParquetRele
         return release, pa.Table.from_batches(release.arrow_batches()).to_pylist()
 
 
-def whole(type_: pa.DataType, *values: float | None) -> pa.Array:
+def array_of(type_: pa.DataType, *values: float | None) -> pa.Array:
     return pa.array(values or (1, 2, None), type_)
 
 
 NULLS = pa.nulls(3)
-DRIFT: list[tuple[str, str, tuple[str, ...], dict[str, pa.Array]]] = [
-    ("yellow", "2011-01", (), {"congestion_surcharge": NULLS, "airport_fee": NULLS, "VendorID": whole(pa.int64())}),
-    ("yellow", "2020-10", (), {"airport_fee": NULLS, "passenger_count": whole(pa.float64())}),
-    ("yellow", "2023-02", ("airport_fee",), {"Airport_fee": whole(pa.float64()), "VendorID": whole(pa.int32())}),
-    ("yellow", "2025-01", (), {"cbd_congestion_fee": whole(pa.float64())}),
+MONTHS_OF_ALL_YEARS: list[tuple[str, str, tuple[str, ...], dict[str, pa.Array]]] = [
+    ("yellow", "2011-01", (), {"congestion_surcharge": NULLS, "airport_fee": NULLS, "VendorID": array_of(pa.int64())}),
+    ("yellow", "2020-10", (), {"airport_fee": NULLS, "passenger_count": array_of(pa.float64())}),
+    ("yellow", "2023-02", ("airport_fee",), {"Airport_fee": array_of(pa.float64()), "VendorID": array_of(pa.int32())}),
+    ("yellow", "2025-01", (), {"cbd_congestion_fee": array_of(pa.float64())}),
     ("yellow", "2026-06", (), {"request_source": pa.array(["A", "HV0003", None], pa.large_string())}),
-    ("fhv", "2019-03", (), {"SR_Flag": NULLS, "PUlocationID": whole(pa.float64())}),
-    ("fhv", "2023-02", (), {"SR_Flag": whole(pa.int64()), "PUlocationID": whole(pa.int64())}),
-    ("fhvhv", "2019-03", (), {"wav_match_flag": NULLS, "airport_fee": NULLS, "PULocationID": whole(pa.int64())}),
+    ("fhv", "2019-03", (), {"SR_Flag": NULLS, "PUlocationID": array_of(pa.float64())}),
+    ("fhv", "2023-02", (), {"SR_Flag": array_of(pa.int64()), "PUlocationID": array_of(pa.int64())}),
+    ("fhvhv", "2019-03", (), {"wav_match_flag": NULLS, "airport_fee": NULLS, "PULocationID": array_of(pa.int64())}),
     (
         "fhvhv",
         "2025-01",
         (),
-        {"cbd_congestion_fee": whole(pa.float64()), "access_a_ride_flag": pa.array([" ", "N", "Y"])},
+        {"cbd_congestion_fee": array_of(pa.float64()), "access_a_ride_flag": pa.array([" ", "N", "Y"])},
     ),
     ("green", "2019-10", (), {"ehail_fee": NULLS, "VendorID": pa.array([1, 2, None]).dictionary_encode()}),
 ]
 
 
-@pytest.mark.parametrize(("taxi", "month", "drop", "columns"), DRIFT, ids=lambda value: str(value)[:10])
-def test_months_of_every_era_read_as_the_declared_columns(
+@pytest.mark.parametrize(("taxi", "month", "drop", "columns"), MONTHS_OF_ALL_YEARS, ids=lambda value: str(value)[:10])
+def test_months_of_all_years_are_read_as_the_declared_columns(
     tmp_path: Path, taxi: str, month: str, drop: tuple[str, ...], columns: dict[str, pa.Array]
 ) -> None:
-    release, rows = read(made(tmp_path, taxi, month, drop, **columns), taxi, month)
+    release, rows = read(write_parquet_month(tmp_path, taxi, month, drop, **columns), taxi, month)
 
     declared = {column.name: column for column in dataset_named(taxi).columns}
     assert release.columns == tuple(rows[0]) == tuple(declared)
     for name, values in columns.items():
         column = declared[name.lower()]
-        wanted = [value if value is None or not column.whole else str(int(value)) for value in values.to_pylist()]
-        assert [row[name.lower()] for row in rows] == wanted
+        expected = [value if value is None or not column.whole else str(int(value)) for value in values.to_pylist()]
+        assert [row[name.lower()] for row in rows] == expected
     for name, column in declared.items():
         if not column.is_required_in(parse_month(month)):
             assert {row[name] for row in rows} == {None}
 
 
 @pytest.mark.parametrize(
-    ("column", "values", "said"),
+    ("column", "values", "message"),
     [
-        ("VendorID", whole(pa.float64(), 1, 2.5, 3), "row 2, column VendorID: .*2.5"),
-        ("passenger_count", whole(pa.float64(), 1, 2, 2.5), "row 3, column passenger_count: .*2.5"),
-        ("passenger_count", whole(pa.int64(), 1, 2**40, 3), "row 2, column passenger_count: .*1099511627776"),
+        ("VendorID", array_of(pa.float64(), 1, 2.5, 3), "row 2, column VendorID: .*2.5"),
+        ("passenger_count", array_of(pa.float64(), 1, 2, 2.5), "row 3, column passenger_count: .*2.5"),
+        ("passenger_count", array_of(pa.int64(), 1, 2**40, 3), "row 2, column passenger_count: .*1099511627776"),
         (
             "fare_amount",
-            whole(pa.float64(), 1, float("nan"), 3),
+            array_of(pa.float64(), 1, float("nan"), 3),
             "row 2, column fare_amount: not a finite number: 'nan'",
         ),
         ("extra", pa.array(["1", "0x10", "2"]), "row 2, column extra: .*0x10"),
@@ -112,27 +112,27 @@ def test_months_of_every_era_read_as_the_declared_columns(
         ),
     ],
 )
-def test_value_without_an_equal_fails_with_column_row_and_value(
-    tmp_path: Path, column: str, values: pa.Array, said: str
+def test_value_that_does_not_fit_the_column_is_reported_with_its_column(
+    tmp_path: Path, column: str, values: pa.Array, message: str
 ) -> None:
-    file = made(tmp_path, "green", "2024-07", **{column: values})
-    with pytest.raises(PipelineError, match=said) as refused:
+    file = write_parquet_month(tmp_path, "green", "2024-07", **{column: values})
+    with pytest.raises(PipelineError, match=message) as refused:
         read(file, "green", "2024-07")
     assert str(refused.value).startswith(str(file)) and "\n" not in str(refused.value)
 
 
-def test_absent_column_fails_inside_its_time_only(tmp_path: Path) -> None:
-    file = made(tmp_path, "yellow", "2025-01", ("cbd_congestion_fee",))
+def test_missing_column_is_reported_for_a_month_that_requires_it(tmp_path: Path) -> None:
+    file = write_parquet_month(tmp_path, "yellow", "2025-01", ("cbd_congestion_fee",))
     with pytest.raises(PipelineError, match="the file lacks cbd_congestion_fee; if the publisher changed it"):
         read(file, "yellow", "2025-01")
 
 
-def test_undeclared_column_is_left_out_while_it_is_empty_and_has_a_line_to_paste(tmp_path: Path) -> None:
-    empty = made(tmp_path, "green", "2024-07", new_fee=pa.nulls(3, pa.float64()))
+def test_undeclared_column_is_ignored_if_empty_otherwise_reported_with_its_declaration(tmp_path: Path) -> None:
+    empty = write_parquet_month(tmp_path, "green", "2024-07", new_fee=pa.nulls(3, pa.float64()))
     assert read(empty, "green", "2024-07")[0].notes == (
         "the column 'new_fee' is not declared and was left out: it has no values",
     )
-    full = made(tmp_path, "green", "2024-07", new_fee=whole(pa.float64()))
+    full = write_parquet_month(tmp_path, "green", "2024-07", new_fee=array_of(pa.float64()))
     line = r'- \{name: new_fee, postgres: double precision, bigquery: NUMERIC, since: 2024-07, description: "…"\}'
     with pytest.raises(PipelineError, match=line):
         read(full, "green", "2024-07")
@@ -140,9 +140,11 @@ def test_undeclared_column_is_left_out_while_it_is_empty_and_has_a_line_to_paste
     assert notes == ("the column 'new_fee' is not declared and was left out: its 2 values were ignored",)
 
 
-def test_canonical_text_is_csv_as_postgresql_writes_it(tmp_path: Path) -> None:
+def test_csv_text_of_a_month_has_the_format_of_postgresql(tmp_path: Path) -> None:
     flags = pa.array(["", 'a,"b"', None])
-    file = made(tmp_path, "green", "2024-07", store_and_fwd_flag=flags, fare_amount=whole(pa.float64(), 0.79, 8, -1e-5))
+    file = write_parquet_month(
+        tmp_path, "green", "2024-07", store_and_fwd_flag=flags, fare_amount=array_of(pa.float64(), 0.79, 8, -1e-5)
+    )
     with open_release(file, Release(dataset_named("green"), parse_month("2024-07"))) as release:
         header, *lines = b"".join(release.csv_text()).decode().splitlines()
     assert header == ",".join(column.source_name for column in dataset_named("green").columns)
@@ -151,10 +153,8 @@ def test_canonical_text_is_csv_as_postgresql_writes_it(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("rows", [1, 8_191, 20_000])
-def test_rows_are_all_copied_however_few_bytes_a_batch_has(
-    database: PostgresDatabase, tmp_path: Path, rows: int
-) -> None:
-    """The encoder returns nothing for a batch of few bytes, and all of it in the end."""
+def test_all_rows_are_copied_even_if_batches_are_small(database: PostgresDatabase, tmp_path: Path, rows: int) -> None:
+    """The encoder returns nothing for a batch of few bytes; it returns their rows at the end."""
     release = Release(dataset_named("fhv"), parse_month("2023-02"))
     file = write_month(release.dataset, parse_month("2023-02"), 1, tmp_path, "tlc")
     one = pq.read_table(file)
@@ -169,7 +169,7 @@ def test_rows_are_all_copied_however_few_bytes_a_batch_has(
     assert execute(database, ids) == [(rows, rows - 1)]
 
 
-def test_numbers_and_times_have_postgresqls_text(server: str) -> None:
+def test_numbers_and_times_have_the_same_text_as_in_postgresql(server: str) -> None:
     connection = psycopg2.connect(server)
     connection.autocommit = True
 

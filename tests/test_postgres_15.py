@@ -1,4 +1,4 @@
-"""The same on PostgreSQL 15, as Debian packages it, for a plain role with a password: what a managed server offers."""
+"""PostgreSQL 15 as Debian packages it, with a password and an ordinary role, as on a managed server."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from pipeline.warehouses.postgres.connection import PostgresDatabase
 from pipeline.warehouses.postgres.loading import forget, load
 
 PROGRAMS = Path("/usr/lib/postgresql/15/bin")
-# Not a server's own user may start it as root; Debian's package brings one that may.
+# PostgreSQL does not run as root; Debian's package creates a user for it.
 AS_SERVER = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
 
 
@@ -34,7 +34,7 @@ def run(program: str, *arguments: str) -> None:
 
 @pytest.fixture(scope="session")
 def server_15() -> Iterator[str]:
-    """The DSN of a PostgreSQL 15, by a role that owns a database and is nothing else."""
+    """The DSN of a PostgreSQL 15, with a role that owns its database and has no other rights."""
     if not (PROGRAMS / "postgres").exists():
         pytest.skip(f"PostgreSQL 15 is not installed: there is no {PROGRAMS} (apt-get install postgresql-15)")
     folder = Path(tempfile.mkdtemp())
@@ -64,17 +64,17 @@ def server_15() -> Iterator[str]:
 
 @pytest.fixture
 def on_15(server_15: str, database: PostgresDatabase) -> Iterator[PostgresDatabase]:
-    """A schema of PostgreSQL 15 called like this test's own on the embedded server, which is of version 18."""
+    """A schema on PostgreSQL 15 that has the name of the test's schema on the embedded server, which is version 18."""
     yield PostgresDatabase(server_15, database.schema)
     execute(PostgresDatabase(server_15, "public"), f"DROP SCHEMA IF EXISTS {database.schema} CASCADE")
 
 
-def test_it_is_version_15_and_no_superuser(on_15: PostgresDatabase) -> None:
+def test_server_has_version_15_and_the_role_is_not_a_superuser(on_15: PostgresDatabase) -> None:
     query = "SELECT current_setting('server_version_num')::int / 10000, current_setting('is_superuser')"
     assert execute(on_15, query) == [(15, "off")]
 
 
-def test_load_reload_replace_forget(on_15: PostgresDatabase, green: Dataset, tmp_path: Path) -> None:
+def test_month_is_loaded_once_replaced_and_forgotten(on_15: PostgresDatabase, green: Dataset, tmp_path: Path) -> None:
     first = load(on_15, job_of(trips(40), tmp_path), silent)
     assert (first.rows_read, first.rows_loaded) == (40, 40)
     before = contents(on_15)
@@ -91,14 +91,14 @@ def test_load_reload_replace_forget(on_15: PostgresDatabase, green: Dataset, tmp
     assert (count(on_15), count(on_15, "load_ledger")) == (50, 1)
 
 
-def test_ids_and_all_else_are_those_of_18(
+def test_rows_and_quarantine_are_the_same_as_on_version_18(
     on_15: PostgresDatabase, database: PostgresDatabase, green: Dataset, tmp_path: Path
 ) -> None:
-    odd = [
+    unusual = [
         trip(60 + i, fare_amount=text) for i, text in enumerate(["-0", ".1", "1e16", "1e-5", "1e9", "-52.00", "1e23"])
     ]
-    odd += [trip(70, lpep_pickup_datetime="2019-01-01 00:00:00.120"), trip(71, vendorid="", dolocationid="")]
-    job = job_of([*trips(40), *odd, trip(3), trip(7, FEBRUARY), b"bad"], tmp_path, max_bad_rows=1)
+    unusual += [trip(70, lpep_pickup_datetime="2019-01-01 00:00:00.120"), trip(71, vendorid="", dolocationid="")]
+    job = job_of([*trips(40), *unusual, trip(3), trip(7, FEBRUARY), b"bad"], tmp_path, max_bad_rows=1)
 
     for each in (on_15, database):
         load(each, job_of([trip(7, FEBRUARY)], tmp_path, FEBRUARY), silent)
@@ -106,8 +106,8 @@ def test_ids_and_all_else_are_those_of_18(
         assert (entry.rows_loaded, entry.rows_duplicate, entry.rows_rejected) == (49, 2, 1)
 
     assert contents(on_15)["green_tripdata"] == contents(database)["green_tripdata"]
-    aside = "SELECT reason, line_number, line, unique_row_id, row_values FROM load_quarantine ORDER BY 1"
-    assert execute(on_15, aside) == execute(database, aside)
+    quarantine = "SELECT reason, line_number, line, unique_row_id, row_values FROM load_quarantine ORDER BY 1"
+    assert execute(on_15, quarantine) == execute(database, quarantine)
     assert rows_with_another_id(on_15, green) == 0
 
 
@@ -115,7 +115,7 @@ def test_ids_and_all_else_are_those_of_18(
 def test_line_that_would_silently_end_the_copy_is_a_bad_row(
     on_15: PostgresDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block_bytes: int
 ) -> None:
-    r"""Before version 18, COPY stops at a line that is `\.` and drops what follows."""
+    r"""Before version 18, COPY stops at a line that consists of `\.` and ignores the rest."""
     monkeypatch.setattr(csv_file, "BLOCK_BYTES", block_bytes)
     lines = [*trips(30), rb"\.", *trips(60)[30:], trip(60, extra="x"), rb"\.", rb"\."]
 
@@ -129,7 +129,7 @@ def test_line_that_would_silently_end_the_copy_is_a_bad_row(
     assert [number for number, _ in execute(on_15, query)] == [32, 63, 64, 65]
 
 
-def test_such_a_line_inside_quotes_is_text(on_15: PostgresDatabase, tmp_path: Path) -> None:
+def test_end_of_copy_line_inside_quotes_is_text(on_15: PostgresDatabase, tmp_path: Path) -> None:
     spec = replace(dataset_named("green"), lines_in_quotes=True)
     lines = [*trips(3), trip(3, store_and_fwd_flag='"a\n\\.\nb"'), trip(4)]
     load(on_15, job_of(lines, tmp_path, spec=spec, end=b"\n"), silent)
@@ -138,7 +138,7 @@ def test_such_a_line_inside_quotes_is_text(on_15: PostgresDatabase, tmp_path: Pa
     assert execute(on_15, query) == [("N",), ("N",), ("N",), ("a\n\\.\nb",), ("N",)]
 
 
-def test_bad_rows_beyond_the_allowed_change_nothing(on_15: PostgresDatabase, tmp_path: Path) -> None:
+def test_more_bad_rows_than_allowed_change_nothing(on_15: PostgresDatabase, tmp_path: Path) -> None:
     load(on_15, job_of(trips(20, FEBRUARY), tmp_path, FEBRUARY), silent)
     before = contents(on_15)
     lines = [*trips(9), b"", trip(9, trip_type="x"), b"\xff", trip(10, extra="\0")]

@@ -1,4 +1,4 @@
-"""Whatever a table holds comes back as it was, under ids that are those of the formula; hypothesis makes the tables."""
+"""Any table is loaded with unchanged values and with the ids of the formula; Hypothesis generates the tables."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from pipeline.releases import csv_file
 from pipeline.warehouses.postgres.connection import PostgresDatabase
 from pipeline.warehouses.postgres.loading import load
 
-# One column of each type that a spec may name, in an order that makes unseparated keys meet.
+# One column of each type that a spec may use, in an order in which different keys can have the same joined text.
 TYPES = {
     "label": "text",
     "at": "timestamp",
@@ -49,7 +49,7 @@ THINGS = replace(
 KEY = len(THINGS.row_key)
 HEADER = ",".join(TYPES).encode()
 
-# PostgreSQL's text knows no NUL; UTF-8 knows no surrogates.
+# PostgreSQL's text cannot contain NUL, and UTF-8 cannot encode surrogates.
 texts = st.text(st.characters(codec="utf-8", exclude_characters="\0")) | st.text('",\r\n\\. \té𝄞0a', max_size=12)
 times = st.datetimes(datetime.datetime(1, 1, 1)) | st.just(datetime.datetime(2019, 1, 2, 3, 4, 5, 600_000))
 doubles = st.floats(-9e99, 9e99).filter(lambda value: value == 0 or abs(value) > 1e-99)
@@ -66,7 +66,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
 }
 rows = st.tuples(*(st.none() | VALUES[type_] for type_ in TYPES.values()))
 tables = st.lists(rows, min_size=1, max_size=25)
-# No shrinking, as every try costs a load.
+# No shrinking, because each attempt is a load.
 quick = settings(
     max_examples=40,
     deadline=None,
@@ -75,9 +75,9 @@ quick = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 
-NOTHING: tuple[Any, ...] = (None,) * len(TYPES)
-ODD: tuple[Any, ...] = ("", datetime.datetime(9999, 12, 31, 23, 59, 59, 999_999), -0.0, -(2**63), 2**31 - 1)
-ODD += (datetime.date(1, 1, 1), Decimal("-0.000"), False, '\\.\n"\r\n')
+ALL_NULL: tuple[Any, ...] = (None,) * len(TYPES)
+EXTREME_VALUES: tuple[Any, ...] = ("", datetime.datetime(9999, 12, 31, 23, 59, 59, 999_999), -0.0, -(2**63), 2**31 - 1)
+EXTREME_VALUES += (datetime.date(1, 1, 1), Decimal("-0.000"), False, '\\.\n"\r\n')
 
 
 @pytest.fixture(params=[4 << 20, 300], ids=["one block", "many blocks"])
@@ -86,7 +86,7 @@ def block_bytes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 
 
 def cell(value: Any) -> str:
-    """A value as a CSV file holds it: NULL is nothing, and an empty text is quoted to tell it from NULL."""
+    """Returns a value as a CSV field: NULL is empty; texts are quoted, so that an empty one differs from NULL."""
     text = repr(value) if isinstance(value, float) else text_of(value)
     return '"' + text.replace('"', '""') + '"' if isinstance(value, str) else text
 
@@ -94,14 +94,14 @@ def cell(value: Any) -> str:
 @pytest.mark.usefixtures("block_bytes")
 @quick
 @given(table=tables)
-@example(table=[NOTHING, NOTHING, ODD, ODD])
+@example(table=[ALL_NULL, ALL_NULL, EXTREME_VALUES, EXTREME_VALUES])
 @example(
     table=[
-        ("1", datetime.datetime(2019, 1, 2), 0.1, 23, *NOTHING[4:]),
-        ("1", datetime.datetime(2019, 1, 2), 0.12, 3, *NOTHING[4:]),
+        ("1", datetime.datetime(2019, 1, 2), 0.1, 23, *ALL_NULL[4:]),
+        ("1", datetime.datetime(2019, 1, 2), 0.12, 3, *ALL_NULL[4:]),
     ]
 )
-def test_any_table_comes_back_as_it_was(
+def test_any_table_is_loaded_with_unchanged_values(
     database: PostgresDatabase, tmp_path: Path, table: list[tuple[Any, ...]]
 ) -> None:
     lines = [",".join(map(cell, row)).encode() for row in table]
@@ -111,10 +111,10 @@ def test_any_table_comes_back_as_it_was(
     distinct = {tuple(map(exactly, row)): row for row in table}.values()
     assert (entry.rows_read, entry.rows_loaded) == (len(table), len(distinct))
     assert {found for (found,) in execute(database, "SELECT unique_row_id FROM things")} == ids_of(distinct)
-    # Of equal rows one is in the table and the others are on the side, where JSON knows no negative zero.
+    # Of equal rows, all but one are in the quarantine, whose JSON has no negative zero.
     columns = ", ".join(f"{name}::text" for name in TYPES)
-    aside = "SELECT (jsonb_populate_record(NULL::things, row_values)).* FROM load_quarantine"
-    query = f"SELECT {columns} FROM (SELECT * FROM things UNION ALL {aside}) AS every_row"
+    quarantined = "SELECT (jsonb_populate_record(NULL::things, row_values)).* FROM load_quarantine"
+    query = f"SELECT {columns} FROM (SELECT * FROM things UNION ALL {quarantined}) AS every_row"
     assert Counter(tuple(map(read_back, row)) for row in execute(database, query)) == Counter(
         tuple(map(read_back, row)) for row in table
     )
@@ -125,7 +125,7 @@ def exactly(value: Any) -> str | None:
 
 
 def ids_of(distinct: Iterable[tuple[Any, ...]]) -> set[str]:
-    """The ids of rows that all differ: those that share their key are numbered from the second on."""
+    """Returns the ids of rows that all differ; of rows with the same key, those from the second on have a number."""
     keys = Counter(tuple(map(text_of, row[:KEY])) for row in distinct)
     joined = Counter("".join(key) for key in keys.elements())
     return {row_id([key, "" if n == 1 else f"#{n}"]) for key, count in joined.items() for n in range(1, count + 1)}
@@ -149,7 +149,7 @@ greens = st.fixed_dictionaries(
 
 @quick
 @given(table=st.lists(greens, min_size=1, max_size=25))
-def test_row_ids_of_any_green_month_are_those_of_the_formula(
+def test_row_ids_of_any_green_month_match_the_formula(
     database: PostgresDatabase, tmp_path: Path, green: Dataset, table: list[dict[str, Any]]
 ) -> None:
     lines = [",".join(cell(row[column.name]) for column in COLUMNS).encode() for row in table]

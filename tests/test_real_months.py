@@ -1,4 +1,4 @@
-"""The real files, whole: what they hold was counted once by other means."""
+"""The complete real files. The expected numbers were counted independently of the pipeline."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ def test_every_row_of_five_green_months_is_loaded(database: PostgresDatabase, re
     by_file = "SELECT filename, count(*) FROM green_tripdata GROUP BY 1"
     assert dict(execute(database, by_file)) == {f"green_tripdata_2020-{m:02}.csv": n for m, n in GREEN_2020.items()}
     assert rows_with_another_id(database, green) == 0
-    # What counts as blank in the key is blank in these files: the ids are those of the older flows.
+    # The vendors that count as blank in the key are blank in these files, so the older flows give the same ids.
     assert rows_with_another_id(database, replace(green, key_blanks={})) == 0
     ids = "SELECT count(DISTINCT unique_row_id) FROM green_tripdata"
     assert execute(database, ids) == [(sum(GREEN_2020.values()),)]
-    # CRLF ends every line: nothing of it may be left in the last column, nor make its blanks anything but NULL.
+    # Every line ends with CRLF. No part of it may remain in the last column, where a blank must be NULL.
     surcharges = "SELECT DISTINCT congestion_surcharge FROM green_tripdata WHERE vendorid IS NULL"
     assert execute(database, surcharges) == [(None,)]
 
@@ -57,7 +57,7 @@ def test_every_row_of_a_yellow_sample_is_loaded(
     assert rows_with_another_id(database, dataset_named("yellow")) == 0
 
 
-# Rows of each Parquet file, and how many of them share their key with a later one in the order of the rows' text.
+# By month: the rows of the Parquet file, and how many of them have the key of a row that comes later by its text.
 GREEN_PARQUET = {"2020-03": (223_496, 0), "2021-01": (76_518, 0), "2022-01": (62_495, 2), "2023-02": (64_809, 5)}
 GREEN_PARQUET |= {"2024-07": (51_837, 2), "2025-11": (46_912, 1)}
 

@@ -1,4 +1,4 @@
-"""Reading release files as they come: headers, line ends, quotes, gzip, and what is wrong with them."""
+"""Reading CSV release files: headers, line ends, quotes and gzip, and the errors in files that are reported."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ def joined(blocks: list[Block]) -> bytes:
     return b"".join(block.data for block in blocks)
 
 
-def complaint(path: Path, spec: Dataset = ZONES) -> str:
-    """The one line that reading the file fails with."""
+def error_message(path: Path, spec: Dataset = ZONES) -> str:
+    """Returns the one-line message of the error that reading the file raises."""
     with pytest.raises(PipelineError) as caught:
         read(path, spec)
     message = str(caught.value)
@@ -67,10 +67,12 @@ def complaint(path: Path, spec: Dataset = ZONES) -> str:
         pytest.param(WHOLE, id="plain"),
         pytest.param(gzip.compress(WHOLE), id="gzip"),
         pytest.param(gzip.compress(WHOLE[:50]) + gzip.compress(WHOLE[50:]), id="several gzip members"),
-        pytest.param(gzip.compress(WHOLE) + bytes(512), id="padded with zeros, as tapes are"),
+        pytest.param(gzip.compress(WHOLE) + bytes(512), id="padded with zeros"),
     ],
 )
-def test_file_is_read_whole_however_it_is_packed(write: Write, content: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_is_read_completely_with_or_without_compression(
+    write: Write, content: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(csv_file, "BLOCK_BYTES", 20)
 
     with open_release(write(content), Release(ZONES)) as release:
@@ -106,7 +108,7 @@ def test_last_record_needs_no_newline(write: Write, block_bytes: int, monkeypatc
         (b"service_zone,Zone,LocationID,Borough", "service_zone zone locationid borough"),
     ],
 )
-def test_columns_come_in_the_order_of_the_file(write: Write, bom: bytes, header: bytes, columns: str) -> None:
+def test_columns_are_in_the_order_of_the_file(write: Write, bom: bytes, header: bytes, columns: str) -> None:
     with open_release(write(bom + header + b"\r\n" + BODY), Release(ZONES)) as release:
         assert release.columns == tuple(columns.split())
 
@@ -122,15 +124,17 @@ def test_columns_come_in_the_order_of_the_file(write: Write, bom: bytes, header:
         (HEADER + b",x" * 1_000, "and has 1987 more problems;"),
     ],
 )
-def test_changed_header_says_what_changed_and_where_to_declare_it(write: Write, header: bytes, problem: str) -> None:
-    message = complaint(write(header + b"\r\n" + BODY))
+def test_changed_header_is_reported_with_its_changes_and_the_spec_to_edit(
+    write: Write, header: bytes, problem: str
+) -> None:
+    message = error_message(write(header + b"\r\n" + BODY))
 
     assert ", line 1: the header " in message
     assert problem in message
     assert "pipeline/datasets/zones.yaml" in message
 
 
-def test_undeclared_column_is_left_out_while_it_is_empty_and_has_a_line_to_paste(write: Write) -> None:
+def test_undeclared_column_is_ignored_if_empty_otherwise_reported_with_its_declaration(write: Write) -> None:
     def with_tax(*values: bytes) -> Path:
         lines = zip((b"1,EWR", b'2,"Que\nens"', b"3,Bronx"), values, strict=True)
         return write(
@@ -147,9 +151,9 @@ def test_undeclared_column_is_left_out_while_it_is_empty_and_has_a_line_to_paste
         "the column 'tax' is not declared and was left out: it has no values",
     )
     for value, types in ((b"2.5", "double precision, bigquery: NUMERIC"), (b"x", "text, bigquery: STRING")):
-        said = complaint(with_tax(b"", value, b""))
-        assert f"'tax' is not declared and has values, the first on line 3: '{value.decode()}'; add the line" in said
-        assert f'`- {{name: tax, postgres: {types}, description: "…"}}` to pipeline/datasets/zones.yaml' in said
+        message = error_message(with_tax(b"", value, b""))
+        assert f"'tax' is not declared and has values, the first on line 3: '{value.decode()}'; add the line" in message
+        assert f'`- {{name: tax, postgres: {types}, description: "…"}}` to pipeline/datasets/zones.yaml' in message
     assert notes(with_tax(b"7", b"", b"8"), True) == (
         "the column 'tax' is not declared and was left out: its 2 values were ignored",
     )
@@ -168,68 +172,68 @@ def test_undeclared_column_is_left_out_while_it_is_empty_and_has_a_line_to_paste
         (gzip.compress(gzip.compress(WHOLE, mtime=0), mtime=0), r"'\x1f\\x8b"),
         (b"\r\n" + WHOLE, "''"),
     ],
-    ids=("html", "long line", "no header", "CR", "long field", "byte", "parquet", "gzip twice", "blank"),
+    ids=("html", "long line", "no header", "CR", "long field", "one byte", "parquet", "gzip twice", "blank line"),
 )
-def test_what_is_no_release_file_is_shown_by_its_beginning(write: Write, content: bytes, shown: str) -> None:
-    assert f", line 1: not a zones file, as it begins with {shown}" in complaint(write(content))
+def test_file_that_is_not_a_release_is_reported_with_its_beginning(write: Write, content: bytes, shown: str) -> None:
+    assert f", line 1: not a zones file, as it begins with {shown}" in error_message(write(content))
 
 
-def test_endless_first_line_does_not_fill_the_memory(tmp_path: Path) -> None:
+def test_endless_first_line_does_not_use_much_memory(tmp_path: Path) -> None:
     file = tmp_path / "file"
     with file.open("wb") as zeros:
         zeros.truncate(50_000_000)
     tracemalloc.start()
     try:
-        assert "not a zones file" in complaint(file)
+        assert "not a zones file" in error_message(file)
         assert tracemalloc.get_traced_memory()[1] < 20_000_000
     finally:
         tracemalloc.stop()
 
 
-def test_empty_file_is_said_to_be_empty(write: Write) -> None:
-    assert ": the file is empty; " in complaint(write(b""))
-    assert ": the file is empty; " in complaint(write(gzip.compress(b"")))
+def test_empty_file_is_reported_as_empty(write: Write) -> None:
+    assert ": the file is empty; " in error_message(write(b""))
+    assert ": the file is empty; " in error_message(write(gzip.compress(b"")))
 
 
-def test_header_alone_is_a_file_without_rows(write: Write) -> None:
+def test_file_with_only_a_header_has_no_rows(write: Write) -> None:
     assert read(write(HEADER)) == read(write(HEADER + b"\r\n")) == []
 
 
-def packed() -> bytes:
-    """A gzip file of several blocks, so that its end is not seen with its beginning."""
+def gzip_of_several_blocks() -> bytes:
+    """Returns a gzip file whose end is not read together with its beginning."""
     rows = b"".join(b"%d,%d,x,y\r\n" % (i, i * i) for i in range(5_000))
     return gzip.compress(HEADER + b"\r\n" + rows, mtime=0)
 
 
 @pytest.mark.parametrize("kept", [2, 3, 9, 10, 11, 20, 5_000, -9, -8, -4, -1])
-def test_cut_off_gzip_is_found(write: Write, kept: int) -> None:
-    assert "the gzip stream is cut off" in complaint(write(packed()[:kept]))
+def test_truncated_gzip_file_is_refused(write: Write, kept: int) -> None:
+    assert "the gzip stream is cut off" in error_message(write(gzip_of_several_blocks()[:kept]))
 
 
-def test_cut_off_second_gzip_member_is_found(write: Write) -> None:
-    assert "the gzip stream is cut off" in complaint(write(packed() + gzip.compress(BODY)[:-1]))
+def test_truncated_second_gzip_member_is_refused(write: Write) -> None:
+    assert "the gzip stream is cut off" in error_message(write(gzip_of_several_blocks() + gzip.compress(BODY)[:-1]))
 
 
 @pytest.mark.parametrize("at", [-8, -5, -4, -1, 2_000], ids=["CRC", "CRC's end", "size", "size's end", "data"])
-def test_flipped_bits_in_gzip_are_found(write: Write, at: int) -> None:
-    content = bytearray(packed())
+def test_gzip_file_with_flipped_bits_is_refused(write: Write, at: int) -> None:
+    content = bytearray(gzip_of_several_blocks())
     content[at] ^= 0b101
 
-    assert "the gzip stream is c" in complaint(write(bytes(content)))
+    assert "the gzip stream is c" in error_message(write(bytes(content)))
 
 
 @pytest.mark.parametrize("garbage", [b"x", b"<html>", bytes(8) + b"x", b"\x1f\x8b"])
-def test_garbage_after_gzip_is_found(write: Write, garbage: bytes) -> None:
-    assert "other bytes follow it" in complaint(write(gzip.compress(WHOLE) + garbage))
+def test_garbage_after_gzip_is_refused(write: Write, garbage: bytes) -> None:
+    assert "other bytes follow it" in error_message(write(gzip.compress(WHOLE) + garbage))
 
 
-def test_quote_that_is_never_closed_is_told_by_its_line(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unclosed_quote_is_reported_with_its_line(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(csv_file, "BLOCK_BYTES", 100)
     monkeypatch.setattr(csv_file, "MAX_RECORD_BYTES", 1_000)
     rows = [b"1,EWR,a,b\r\n"] * 500
     rows[100] = b'1,EWR,"a,b\r\n'
 
-    assert ", line 102: a record of more than 1,000 bytes" in complaint(write(HEADER + b"\r\n" + b"".join(rows)))
+    assert ", line 102: a record of more than 1,000 bytes" in error_message(write(HEADER + b"\r\n" + b"".join(rows)))
 
 
 def test_unclosed_quote_near_the_end_makes_one_record_of_the_rest(write: Write) -> None:
@@ -239,13 +243,13 @@ def test_unclosed_quote_near_the_end_makes_one_record_of_the_rest(write: Write) 
     assert [record.data for record in records(block)] == [b"1,a,b,c\n", b'2,a,"b,c\n3,a,b,c\n']
 
 
-def test_stray_quote_does_not_slow_the_splitter_down() -> None:
+def test_stray_quote_does_not_slow_down_the_splitter() -> None:
     block = b'"' + b"1,EWR,a,b\r\n" * 300_000
     started = time.monotonic()
 
     assert count_records(block) == 1
     assert sum(1 for _ in records(Block(block, 2, 1))) == 1
-    assert time.monotonic() - started < 5  # where looking at everything for each line takes minutes
+    assert time.monotonic() - started < 5  # scanning the whole block for each line would take minutes
 
 
 FIELDS = st.text('ab,"\n\r é\0', max_size=6)
@@ -263,7 +267,7 @@ def lines(text: str) -> list[str]:
 
 
 def read_by_csv_module(body: bytes) -> tuple[list[list[str]], list[int]]:
-    """The records as Python's csv module sees them, and the line in the file (after a header) that each begins on."""
+    """Returns the records as Python's csv module reads them, and the line of each in a file with a header."""
     found, starts = [], [2]
     reader = csv.reader(lines(body.decode()))
     for record in reader:
@@ -280,7 +284,7 @@ def read_by_csv_module(body: bytes) -> tuple[list[list[str]], list[int]]:
     zipped=st.booleans(),
     block_bytes=st.integers(1, 60),
 )
-def test_blocks_are_the_body_and_records_are_those_of_the_csv_module(
+def test_blocks_make_up_the_body_and_records_equal_those_of_the_csv_module(
     rows: list[tuple[str, ...]], style: tuple[str, int], ends_with_newline: bool, zipped: bool, block_bytes: int
 ) -> None:
     body = as_csv(rows, *style)
@@ -301,14 +305,14 @@ def test_blocks_are_the_body_and_records_are_those_of_the_csv_module(
 
 @settings(max_examples=150, deadline=None)
 @given(data=st.binary(max_size=40) | st.text('a"\n', max_size=40).map(str.encode))
-def test_any_bytes_are_counted_as_they_are_split(data: bytes) -> None:
+def test_any_bytes_are_counted_and_split_consistently(data: bytes) -> None:
     found = list(records(Block(data + b"\n", 2, 0)))
 
     assert b"".join(record.data for record in found) == data + b"\n"
     assert count_records(data + b"\n") == len(found)
 
 
-def test_record_shows_what_is_no_text_as_escapes() -> None:
+def test_text_of_a_record_escapes_bytes_that_are_not_text() -> None:
     (record,) = records(Block(b"caf\xc3\xa9,\xff,\0\r\n", 2, 1))
 
     assert record.text == r"café,\xff,\x00"

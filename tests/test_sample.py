@@ -1,4 +1,4 @@
-"""The generator of made-up releases: the same bytes always, laid out like the release site, loadable as they are."""
+"""The generator of sample releases: reproducible files, laid out like the release site, that can be loaded."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_same_arguments_give_the_same_bytes(tmp_path: Path, taxi: str) -> None:
     spec = dataset_named(taxi)
     first = write_month(spec, JANUARY, 300, tmp_path / "first").read_bytes()
 
-    # Another process, so that neither the hash seed nor what ran before plays a part.
+    # In another process, so that neither the hash seed nor earlier calls have an influence.
     options = ["--taxi", taxi, "--month", "2019-01", "--rows", "300"]
     command = [sys.executable, "-m", "pipeline.sample", *options, str(tmp_path / "second")]
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -37,7 +37,9 @@ def test_same_arguments_give_the_same_bytes(tmp_path: Path, taxi: str) -> None:
 
 
 @pytest.mark.parametrize("taxi", monthly_names())
-def test_generated_month_loads_without_a_row_set_aside(tmp_path: Path, database: PostgresDatabase, taxi: str) -> None:
+def test_generated_month_is_loaded_without_quarantined_rows(
+    tmp_path: Path, database: PostgresDatabase, taxi: str
+) -> None:
     spec = dataset_named(taxi)
     write_month(spec, JANUARY, 5000, tmp_path / "mirror")
 
@@ -45,7 +47,7 @@ def test_generated_month_loads_without_a_row_set_aside(tmp_path: Path, database:
     assert (entry.rows_read, entry.rows_loaded) == (5000, 5000)
 
 
-def test_generated_month_has_what_makes_real_ones_awkward(tmp_path: Path, database: PostgresDatabase) -> None:
+def test_generated_month_has_the_irregularities_of_real_months(tmp_path: Path, database: PostgresDatabase) -> None:
     spec = dataset_named("green")
     packed = write_month(spec, JANUARY, 1000, tmp_path / "mirror").read_bytes()
     assert gzip.decompress(packed).count(b"\r\n") == 1001
@@ -58,7 +60,7 @@ def test_generated_month_has_what_makes_real_ones_awkward(tmp_path: Path, databa
     assert 1 <= out_of_month <= 4
 
 
-def test_zones_hold_every_number_that_trips_can_name(tmp_path: Path, database: PostgresDatabase) -> None:
+def test_generated_zones_include_every_location_id_of_trips(tmp_path: Path, database: PostgresDatabase) -> None:
     write_zones(tmp_path / "mirror")
     load(database, job_for(all_datasets()["zones"], tmp_path / "mirror", tmp_path, month=None), silent)
 
@@ -66,8 +68,8 @@ def test_zones_hold_every_number_that_trips_can_name(tmp_path: Path, database: P
     assert execute(database, query) == [(265, 1, 265)]
 
 
-def test_wrong_month_is_told_as_every_wrong_option_is(tmp_path: Path) -> None:
+def test_invalid_month_is_reported_like_other_invalid_options(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "pipeline.sample", "--month", "2019-13", str(tmp_path)]
-    wrong = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert wrong.returncode == 2
-    assert "'2019-13' is not a month such as 2019-01" in wrong.stderr
+    failed = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert failed.returncode == 2
+    assert "'2019-13' is not a month such as 2019-01" in failed.stderr

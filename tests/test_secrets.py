@@ -1,4 +1,4 @@
-"""Passwords and keys: in nothing that is printed, logged, kept, shown by the scheduler or listed among processes."""
+"""Passwords and keys are not printed, logged, stored, shown by the scheduler, or visible in process arguments."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ KEY = base64.b64encode(json.dumps({"type": "service_account", "private_key": SEC
 
 @pytest.fixture
 def environment(tmp_path: Path, database: PostgresDatabase, site: HttpSource, mirror: Path) -> dict[str, str]:
-    """Every place in which the pipeline takes a secret, each holding one."""
+    """Settings with a secret in each of the places where the pipeline accepts one."""
     file = mirror / "green" / "green_tripdata_2019-01.csv.gz"
     site.files[f"/green/{file.name}"] = file.read_bytes()
     socket = quote(parse_dsn(database.dsn)["host"], safe="")
@@ -43,21 +43,21 @@ def environment(tmp_path: Path, database: PostgresDatabase, site: HttpSource, mi
 
 
 def run_and_watch(environment: dict[str, str], *arguments: str) -> tuple[int, str, set[str]]:
-    """Runs luigi; returns its exit code, all it said, and the command lines of it and its children meanwhile."""
+    """Runs luigi; returns its exit code, its output, and the command lines of its processes while it ran."""
     seen: set[str] = set()
     with tempfile.TemporaryFile("w+") as output:
         process = psutil.Popen(
             [BIN / "luigi", *arguments], cwd=CHECKOUT, env=os.environ | environment, stdout=output, stderr=output
         )
         while process.poll() is None:
-            with contextlib.suppress(psutil.Error):  # one that ends meanwhile
+            with contextlib.suppress(psutil.Error):  # a process that has ended in the meantime
                 seen |= {" ".join(one.cmdline()) for one in (process, *process.children(recursive=True))}
         output.seek(0)
         return process.returncode, output.read(), seen
 
 
 @pytest.mark.parametrize(("month", "code"), [("2019-01", 0), ("2018-12", 30)], ids=["done", "failed"])
-def test_no_secret_leaves_a_run(
+def test_run_reveals_no_secret(
     environment: dict[str, str],
     database: PostgresDatabase,
     tmp_path: Path,
@@ -65,15 +65,15 @@ def test_no_secret_leaves_a_run(
     code: int,
 ) -> None:
     with central_scheduler(environment) as ui:
-        returned, said, processes = run_and_watch(
+        returned, output, processes = run_and_watch(
             environment | ui.environment, *LOAD, "--month", month, "--log-level", "DEBUG"
         )
         tasks = ui.tasks()
         errors = [json.dumps(ui.ask("fetch_error", task_id=name)) for name in tasks]
 
-    assert returned == code, said
-    assert "LoadTripdata" in said and any("LoadTripdata" in line for line in processes)
-    assert_hidden(said, *processes, *ui.said)
+    assert returned == code, output
+    assert "LoadTripdata" in output and any("LoadTripdata" in line for line in processes)
+    assert_hidden(output, *processes, *ui.said)
     assert tasks
     assert_hidden(json.dumps(tasks), *errors)
     kept = [path for path in (tmp_path / "data").rglob("*") if path.is_file()]
@@ -84,7 +84,7 @@ def test_no_secret_leaves_a_run(
         assert_hidden(str(execute(database, f'SELECT * FROM "{table}"')))
 
 
-def test_no_secret_is_in_what_python_shows_of_settings(environment: dict[str, str]) -> None:
+def test_repr_of_settings_contains_no_secret(environment: dict[str, str]) -> None:
     shown = subprocess.run(
         [sys.executable, "-c", SHOW_SETTINGS],
         cwd=CHECKOUT,
@@ -105,7 +105,7 @@ print([repr(section()) for section in Section.__subclasses__()], repr(configured
 """
 
 
-def test_source_that_is_no_source_is_told_without_its_password(environment: dict[str, str]) -> None:
+def test_invalid_source_is_reported_without_its_password(environment: dict[str, str]) -> None:
     environment["PIPELINE__SOURCE__BASE_URL"] = f"ftp://me:{SECRET}@127.0.0.1/"
     failed = run_command("luigi", *LOAD, "--month", "2019-01", **environment)
 

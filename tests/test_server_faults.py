@@ -1,4 +1,4 @@
-"""What may go wrong with the server: it is told in a line, nothing has changed, and the load works once it is over."""
+"""Faults of the database server: they are reported in one line, nothing changes, and later loads succeed."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def many_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def once(act: Callable[[], object]) -> Progress:
-    """A progress that does something in mid-load, the first time it is called."""
+    """Returns a progress callback that calls `act` once, in the middle of a load."""
     done: list[int] = []
 
     def progress(rows: int, total: int | None) -> None:
@@ -54,54 +54,56 @@ def once(act: Callable[[], object]) -> Progress:
     return progress
 
 
-def is_clean(database: PostgresDatabase) -> bool:
-    """Whether only February, of 40 rows, is there."""
+def only_february_is_loaded(database: PostgresDatabase) -> bool:
+    """Returns whether February with its 40 rows is all that is loaded."""
     return (count(database), count(database, "load_ledger"), count(database, "load_quarantine")) == (40, 1, 0)
 
 
-def completes(database: PostgresDatabase, folder: Path) -> None:
+def assert_load_completes(database: PostgresDatabase, folder: Path) -> None:
     entry = load(database, job_of(LINES, folder), silent)
     assert (entry.rows_loaded, entry.rows_duplicate, count(database)) == (3000, 1, 3040)
     assert loading_tables(database) == []
 
 
-@pytest.mark.parametrize("victims", ["query ~ 'FROM STDIN'", "true"], ids=["a stream", "every connection"])
-def test_connection_killed_in_mid_load(database: PostgresDatabase, tmp_path: Path, victims: str) -> None:
+@pytest.mark.parametrize("victims", ["query ~ 'FROM STDIN'", "true"], ids=["one stream", "every connection"])
+def test_lost_connection_changes_nothing_and_the_load_can_be_repeated(
+    database: PostgresDatabase, tmp_path: Path, victims: str
+) -> None:
     load(database, job_of(trips(40, FEBRUARY), tmp_path, FEBRUARY), silent)
-    mine = PostgresDatabase(f"{database.dsn}&application_name={database.schema}", database.schema)
+    named = PostgresDatabase(f"{database.dsn}&application_name={database.schema}", database.schema)
     query = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = %s AND {victims}"
 
     with pytest.raises(ConnectionLost, match="green/2019-01 was not loaded and nothing has changed") as failure:
-        load(mine, job_of(LINES, tmp_path), once(lambda: execute(database, query, database.schema)))
+        load(named, job_of(LINES, tmp_path), once(lambda: execute(database, query, database.schema)))
 
     assert len(str(failure.value).splitlines()) == 1
-    assert is_clean(database)
-    completes(database, tmp_path)
+    assert only_february_is_loaded(database)
+    assert_load_completes(database, tmp_path)
 
 
-def test_connection_killed_in_the_middle_of_a_block_is_one_line(
+def test_connection_lost_in_the_middle_of_a_block_is_reported_as_lost(
     database: PostgresDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """psycopg2 prints a SystemError of its own then, and raises "invalid socket"."""
+    """In this case psycopg2 itself prints a SystemError and raises "invalid socket"."""
     monkeypatch.setattr(csv_file, "BLOCK_BYTES", 1 << 20)
-    mine = PostgresDatabase(f"{database.dsn}&application_name={database.schema}", database.schema)
+    named = PostgresDatabase(f"{database.dsn}&application_name={database.schema}", database.schema)
     copying = "FROM pg_stat_activity WHERE application_name = %s AND query ~ 'FROM STDIN' AND state = 'active'"
 
     def kill() -> None:
         backends = [psutil.Process(pid) for (pid,) in execute(database, f"SELECT pid {copying}", database.schema)]
         for backend in backends:
-            backend.suspend()  # so that the rest of its block is on the way when it ends
+            backend.suspend()  # so that it has not received the rest of its block when it ends
         execute(database, f"SELECT pg_terminate_backend(pid) {copying}", database.schema)
         for backend in backends:
             backend.resume()
 
     with pytest.raises(ConnectionLost, match=r"connection broke \((terminating|server closed)"):
-        load(mine, job_of(trips(60_000), tmp_path), once(kill))
+        load(named, job_of(trips(60_000), tmp_path), once(kill))
 
     assert "SystemError" not in capfd.readouterr().err
 
 
-def test_cancelled_statement_is_not_tried_again(database: PostgresDatabase, tmp_path: Path) -> None:
+def test_load_is_not_retried_after_a_cancelled_statement(database: PostgresDatabase, tmp_path: Path) -> None:
     load(database, job_of(trips(40, FEBRUARY), tmp_path, FEBRUARY), silent)
     cancel = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query ~ %s"
 
@@ -113,10 +115,10 @@ def test_cancelled_statement_is_not_tried_again(database: PostgresDatabase, tmp_
             loading.result()
 
     assert not isinstance(failure.value, ConnectionLost)
-    assert is_clean(database)
+    assert only_february_is_loaded(database)
 
 
-def test_load_that_a_deadlock_ends_may_be_tried_again(database: PostgresDatabase, tmp_path: Path) -> None:
+def test_load_ended_by_a_deadlock_can_be_retried(database: PostgresDatabase, tmp_path: Path) -> None:
     load(database, job_of(trips(40, FEBRUARY), tmp_path, FEBRUARY), silent)
 
     with (
@@ -125,7 +127,7 @@ def test_load_that_a_deadlock_ends_may_be_tried_again(database: PostgresDatabase
         connection.cursor() as other,
     ):
         other.execute("SELECT set_config('search_path', %s, false)", (database.schema,))
-        other.execute("SET deadlock_timeout = '1min'")  # so that it is the load that notices and gives way
+        other.execute("SET deadlock_timeout = '1min'")  # so that the load detects the deadlock and is cancelled
         other.execute(MARKER)
         loading = pool.submit(load, database, job_of(LINES, tmp_path), silent)
         until_it_waits(database, "INSERT INTO .*load_ledger")
@@ -133,11 +135,11 @@ def test_load_that_a_deadlock_ends_may_be_tried_again(database: PostgresDatabase
         with pytest.raises(ConnectionLost, match="deadlock"):
             loading.result()
 
-    assert is_clean(database)
-    completes(database, tmp_path)
+    assert only_february_is_loaded(database)
+    assert_load_completes(database, tmp_path)
 
 
-def test_luigi_tries_again_after_a_killed_connection(
+def test_luigi_retries_a_load_after_a_lost_connection(
     database: PostgresDatabase, mirror: Path, tmp_path: Path, luigi: Run
 ) -> None:
     load(database, job_of(trips(40, FEBRUARY), tmp_path, FEBRUARY), silent)
@@ -154,13 +156,15 @@ def test_luigi_tries_again_after_a_killed_connection(
     assert count(database) == 540
 
 
-def test_server_crashes_in_mid_load_and_while_a_marker_is_asked_for(tmp_path: Path, mirror: Path) -> None:
+def test_server_crash_during_a_load_or_a_ledger_query_is_reported_and_loses_nothing(
+    tmp_path: Path, mirror: Path
+) -> None:
     folder = Path(tempfile.mkdtemp()) / "postgres"
     database = PostgresDatabase(ensure_running(folder), "taxi")
 
     def crash() -> None:
         postmaster = int((folder / "postmaster.pid").read_text().splitlines()[0])
-        os.kill(postmaster, signal.SIGQUIT)  # an immediate shutdown, which is a crash
+        os.kill(postmaster, signal.SIGQUIT)  # an immediate shutdown, which has the same effect as a crash
         eventually(lambda: not (folder / "postmaster.pid").exists())
 
     try:
@@ -171,14 +175,14 @@ def test_server_crashes_in_mid_load_and_while_a_marker_is_asked_for(tmp_path: Pa
             load(database, job_of(LINES, tmp_path), silent)
 
         assert ensure_running(folder) == database.dsn
-        assert is_clean(database)
-        completes(database, tmp_path)
+        assert only_february_is_loaded(database)
+        assert_load_completes(database, tmp_path)
 
         before = execute(database, "SELECT pg_current_wal_insert_lsn()")[0][0]
         load(database, job_of(trips(60_000, MARCH), tmp_path, MARCH), silent)
         written = "SELECT pg_current_wal_insert_lsn() - %s::pg_lsn, pg_table_size('green_tripdata_2019_03')"
         [(logged, stored)] = execute(database, written, before)
-        assert logged < stored, "the index is not logged, but on disk before the marker is"
+        assert logged < stored, "the index must not be logged; it is written to disk before the marker"
 
         with_password = replace(database, dsn=database.dsn.replace("postgres@", "postgres:s3cret@"))
         january = ("--module", "pipeline", "LoadTripdata", "--taxi", "green", "--month", "2019-01")
@@ -201,7 +205,7 @@ def test_server_crashes_in_mid_load_and_while_a_marker_is_asked_for(tmp_path: Pa
 
 @pytest.fixture
 def small_disk(server: str) -> Iterator[Path]:
-    """A file system of a megabyte, and a tablespace on it called `small`."""
+    """Mounts a file system of one megabyte that contains a tablespace called `small`."""
     folder = Path(tempfile.mkdtemp())
     mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m,mode=777", "tmpfs", folder], check=False)
     if mount.returncode != 0:
@@ -221,7 +225,9 @@ def small_disk(server: str) -> Iterator[Path]:
         folder.rmdir()
 
 
-def test_full_disk(database: PostgresDatabase, tmp_path: Path, small_disk: Path) -> None:
+def test_full_disk_is_reported_and_changes_nothing(
+    database: PostgresDatabase, tmp_path: Path, small_disk: Path
+) -> None:
     load(database, job_of(trips(40, FEBRUARY), tmp_path, FEBRUARY), silent)
     small = PostgresDatabase(f"{database.dsn}&options={quote('-c default_tablespace=small')}", database.schema)
     lines = [*trips(9000), trip(9)]
@@ -233,7 +239,7 @@ def test_full_disk(database: PostgresDatabase, tmp_path: Path, small_disk: Path)
 
     assert not isinstance(failure.value, ConnectionLost)
     assert len(str(failure.value).splitlines()) == 1
-    assert is_clean(database)
+    assert only_february_is_loaded(database)
     assert loading_tables(database) == []
     subprocess.run(["mount", "-o", "remount,size=64m", small_disk], check=True)
     assert load(small, job_of(lines, tmp_path), silent).rows_loaded == 9000
@@ -241,7 +247,9 @@ def test_full_disk(database: PostgresDatabase, tmp_path: Path, small_disk: Path)
 
 
 @pytest.mark.parametrize("kind", ["TABLE green_tripdata (mine text)", "VIEW green_tripdata AS SELECT 1 AS mine"])
-def test_table_that_is_not_ours_is_left_alone(database: PostgresDatabase, tmp_path: Path, kind: str) -> None:
+def test_table_of_another_program_is_refused_and_left_unchanged(
+    database: PostgresDatabase, tmp_path: Path, kind: str
+) -> None:
     execute(database, f"CREATE SCHEMA {database.schema}")
     execute(database, f"CREATE {kind}")
 
@@ -252,7 +260,7 @@ def test_table_that_is_not_ours_is_left_alone(database: PostgresDatabase, tmp_pa
     assert execute(database, relations) == [("green_tripdata",)]
 
 
-def test_ledger_that_is_not_ours_is_told(database: PostgresDatabase, tmp_path: Path) -> None:
+def test_ledger_table_of_another_program_is_reported(database: PostgresDatabase, tmp_path: Path) -> None:
     execute(database, f"CREATE SCHEMA {database.schema}")
     execute(database, "CREATE TABLE load_ledger (mine text)")
 
@@ -262,14 +270,14 @@ def test_ledger_that_is_not_ours_is_told(database: PostgresDatabase, tmp_path: P
 
 @pytest.fixture
 def plain_role(database: PostgresDatabase) -> Iterator[PostgresDatabase]:
-    """The database as a role sees it that has no rights but to log in; it shares the schema's name."""
+    """The database with the DSN of a role that may only log in; the role has the same name as the schema."""
     role = database.schema
     execute(database, f"CREATE ROLE {role} LOGIN; CREATE SCHEMA {role}")
     yield replace(database, dsn=database.dsn.replace("postgres@", f"{role}@"))
     execute(database, f"DROP SCHEMA {role} CASCADE; DROP OWNED BY {role}; DROP ROLE {role}")
 
 
-def test_role_without_rights_on_the_schema_is_told(
+def test_missing_rights_on_the_schema_are_reported(
     database: PostgresDatabase, plain_role: PostgresDatabase, tmp_path: Path
 ) -> None:
     with pytest.raises(PipelineError, match=r"permission denied for schema .*; grant it, or choose another"):
@@ -281,7 +289,7 @@ def test_role_without_rights_on_the_schema_is_told(
     assert execute(database, "SELECT count(*) FROM pg_tables WHERE schemaname = current_schema()") == [(0,)]
 
 
-def test_role_that_owns_its_schema_can_do_everything(
+def test_role_that_owns_its_schema_can_load_replace_and_forget(
     database: PostgresDatabase, plain_role: PostgresDatabase, green: Dataset, tmp_path: Path
 ) -> None:
     execute(database, f"ALTER SCHEMA {database.schema} OWNER TO {database.schema}")
@@ -296,13 +304,13 @@ def test_role_that_owns_its_schema_can_do_everything(
 
 
 def one_stream(database: PostgresDatabase) -> list[psutil.Process]:
-    """One of the server's processes that copy rows."""
+    """Returns a list with one of the server's processes that copy rows."""
     copying = "SELECT pid FROM pg_stat_activity WHERE query ~ 'FROM STDIN' AND pid <> pg_backend_pid() LIMIT 1"
     return [psutil.Process(pid) for (pid,) in execute(database, copying)]
 
 
 @pytest.mark.parametrize("frozen_part", ["server", "one process"])
-def test_frozen_server_is_given_up_in_mid_load(
+def test_load_gives_up_if_the_server_stops_responding(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, frozen_part: str
 ) -> None:
     monkeypatch.setattr(watch, "CHECK_SECONDS", 0.3)
@@ -324,8 +332,8 @@ def test_frozen_server_is_given_up_in_mid_load(
             assert f"green/2019-01: has been waiting for the server's process {frozen[0].pid} for" in caplog.text
         for process in frozen:
             process.resume()
-        eventually(lambda: is_clean(database))
-        completes(database, tmp_path)
+        eventually(lambda: only_february_is_loaded(database))
+        assert_load_completes(database, tmp_path)
     finally:
         for process in frozen:
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -335,35 +343,35 @@ def test_frozen_server_is_given_up_in_mid_load(
 
 
 @pytest.mark.parametrize("work", ["load", "forget"])
-def test_waiting_for_a_lock_is_said_and_ends(
+def test_waiting_for_a_lock_is_logged_and_limited(
     database: PostgresDatabase,
     tmp_path: Path,
     work: str,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """An idle transaction that has read the table stands before --force and forget."""
+    """An idle transaction that has read the table blocks --force and forget."""
     monkeypatch.setattr(watch, "CHECK_SECONDS", 0.2)
     load(database, job_of(trips(40, FEBRUARY), tmp_path, FEBRUARY), silent)
-    hasty = replace(database, lock_timeout=2)
+    impatient = replace(database, lock_timeout=2)
 
     with held(database, "SELECT count(*) FROM green_tripdata"), pytest.raises(LockTimeout, match="nothing has changed"):
         if work == "load":
-            load(hasty, job_of(trips(41, FEBRUARY), tmp_path, FEBRUARY, replace=True), silent)
+            load(impatient, job_of(trips(41, FEBRUARY), tmp_path, FEBRUARY, replace=True), silent)
         else:
-            forget(hasty, job_of([], tmp_path, FEBRUARY).release)
+            forget(impatient, job_of([], tmp_path, FEBRUARY).release)
 
-    said = (
+    expected = (
         r"green/2019-02: has been waiting for the table .*green_tripdata.* for \d s; it is blocked by pid \d+ \(.*idle"
     )
-    assert re.search(said, caplog.text)
-    assert is_clean(database)
+    assert re.search(expected, caplog.text)
+    assert only_february_is_loaded(database)
 
 
-def test_load_says_who_has_vanished_with_its_lock(
+def test_load_reports_a_vanished_session_that_holds_its_lock(
     database: PostgresDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Of a machine that is gone without a word the server knows no more than of a process that is stopped."""
+    """To the server, a client whose machine has disappeared looks like one whose process is stopped."""
     monkeypatch.setattr(watch, "CHECK_SECONDS", 0.2)
     load(database, job_of(trips(40, FEBRUARY), tmp_path, FEBRUARY), silent)
     with loading_process.start(database, LINES, tmp_path, "hold") as vanished:
@@ -375,16 +383,16 @@ def test_load_says_who_has_vanished_with_its_lock(
         finally:
             vanished.kill()
 
-    said = (
+    expected = (
         r"green/2019-01: has been waiting for another run of the same work for \d s; it is blocked by pid \d+"
         rf" \({database.schema}, user postgres, idle since [-0-9]+ [:0-9]+\)"
     )
-    assert re.search(said, caplog.text), caplog.text
+    assert re.search(expected, caplog.text), caplog.text
     until_its_sessions_end(database, database.schema)
-    assert is_clean(database)
-    completes(database, tmp_path)
+    assert only_february_is_loaded(database)
+    assert_load_completes(database, tmp_path)
 
 
-def test_schema_whose_name_postgresql_would_cut_is_refused() -> None:
+def test_schema_name_that_postgresql_would_truncate_is_refused() -> None:
     with pytest.raises(PipelineError, match=r"has 64 bytes.*choose a shorter one"):
         PostgresDatabase("", "s" * 64)

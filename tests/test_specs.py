@@ -1,4 +1,4 @@
-"""Datasets are declared: what a YAML file must say, how a mistake in one is told, and that one more file is enough."""
+"""Datasets are declared in YAML: what a file must contain, how mistakes are reported, and that a file is enough."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pipeline.errors import PipelineError
 from pipeline.sample import write_month
 from pipeline.warehouses.postgres.connection import PostgresDatabase
 
-LOAD = ("LoadTripdata", "--taxi", "fhvhv", "--month", "2021-01")
+LOAD = ("LoadTripdata", "--taxi", "limousines", "--month", "2021-01")
 VALID = """\
 name: tricycles
 title: Tricycle trips
@@ -37,12 +37,12 @@ TWO_SOURCES = VALID.replace(
     "  - {name: mirror, format: csv, path: 'x/tricycle_trips_{month}.csv', first_month: 2021-01}\n"
     "  - {name: tlc, format: parquet, path: 'tricycle_trips_{month}.parquet', first_month: 2014-01}\n",
 )
-FHVHV = """\
-name: fhvhv
-title: High-volume for-hire vehicle trips
+NEW_DATASET = """\
+name: limousines
+title: Limousine trips
 version: 1
-table: fhvhv_tripdata
-path: fhvhv/fhvhv_tripdata_{month}.csv.gz
+table: limousine_tripdata
+path: limousines/limousine_tripdata_{month}.csv.gz
 first_month: 2019-02
 event_time: pickup_datetime
 row_key: [hvfhs_license_num, dispatching_base_num, pickup_datetime, dropoff_datetime,
@@ -60,7 +60,7 @@ columns:
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A folder of datasets, the shipped ones to begin with, that the package reads instead of its own."""
+    """A copy of the shipped datasets' folder, which the package reads instead of its own."""
     copy = tmp_path / "datasets"
     shutil.copytree(pipeline.datasets.FOLDER, copy, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
     monkeypatch.setattr(pipeline.datasets, "FOLDER", copy)
@@ -75,7 +75,7 @@ def read(tmp_path: Path, text: str | bytes) -> Dataset:
     return read_spec(file)
 
 
-def test_valid_file_says_all_that_there_is_to_know(tmp_path: Path) -> None:
+def test_valid_file_declares_everything_about_a_dataset(tmp_path: Path) -> None:
     spec = read(tmp_path, VALID)
     may = datetime.date(2021, 5, 1)
 
@@ -88,7 +88,7 @@ def test_valid_file_says_all_that_there_is_to_know(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "line", "said"),
+    ("old", "new", "line", "message"),
     [
         ("title:", "titel:", 2, "unknown key 'titel'; known keys: columns, event_time"),
         ("title: Tricycle trips\n", "", 1, "missing key title"),
@@ -124,17 +124,19 @@ def test_valid_file_says_all_that_there_is_to_know(tmp_path: Path) -> None:
         ("version: 1\n", "version: 1\nschedule: {cron: 0 9 1 * *}\n", 4, "missing key timezone"),
     ],
 )
-def test_mistake_is_told_with_its_file_and_line(tmp_path: Path, old: str, new: str, line: int, said: str) -> None:
+def test_mistake_is_reported_with_its_file_and_line(
+    tmp_path: Path, old: str, new: str, line: int, message: str
+) -> None:
     assert VALID.count(old) >= 1
     with pytest.raises(PipelineError) as raised:
         read(tmp_path, VALID.replace(old, new, 1))
 
     assert str(raised.value).startswith(f"{tmp_path}/tricycles.yaml, line {line}: ")
-    assert said in str(raised.value)
+    assert message in str(raised.value)
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "line", "said"),
+    ("old", "new", "line", "message"),
     [
         ("name: tlc", "name: mirror", 7, "there are two sources called mirror"),
         ("'tricycle_trips_{month}.parquet'", "'trips_{month}.parquet'", 7, "must be called tricycle_trips_{month}"),
@@ -150,17 +152,19 @@ def test_mistake_is_told_with_its_file_and_line(tmp_path: Path, old: str, new: s
         ("postgres: text,", "postgres: text, sources: [s3],", 11, "'s3' is not one of mirror, tlc"),
     ],
 )
-def test_mistake_in_sources_and_columns_is_told_too(tmp_path: Path, old: str, new: str, line: int, said: str) -> None:
+def test_mistake_in_sources_and_columns_is_reported_with_its_file_and_line(
+    tmp_path: Path, old: str, new: str, line: int, message: str
+) -> None:
     read(tmp_path, TWO_SOURCES)
     with pytest.raises(PipelineError) as raised:
         read(tmp_path, TWO_SOURCES.replace(old, new, 1))
 
     assert str(raised.value).startswith(f"{tmp_path}/tricycles.yaml, line {line}: ")
-    assert said in str(raised.value)
+    assert message in str(raised.value)
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         (b"", "the file is empty"),
         (b"# only a comment\n", "the file is empty"),
@@ -168,12 +172,12 @@ def test_mistake_in_sources_and_columns_is_told_too(tmp_path: Path, old: str, ne
         (b"name: caf\xe9\n", "not valid YAML"),
     ],
 )
-def test_file_that_is_no_dataset_at_all_is_told_too(tmp_path: Path, text: bytes, said: str) -> None:
-    with pytest.raises(PipelineError, match=f"tricycles.yaml, line 1: {said}"):
+def test_file_that_is_not_a_dataset_is_reported(tmp_path: Path, text: bytes, message: str) -> None:
+    with pytest.raises(PipelineError, match=f"tricycles.yaml, line 1: {message}"):
         read(tmp_path, text)
 
 
-def test_two_datasets_cannot_have_one_table(folder: Path) -> None:
+def test_two_datasets_cannot_share_a_table(folder: Path) -> None:
     (folder / "tricycles.yaml").write_text(VALID.replace("tricycle_trips\n", "green_tripdata\n"))
     with pytest.raises(
         PipelineError, match=r"tricycles.yaml, line 4: the table green_tripdata already belongs to the dataset green"
@@ -181,7 +185,7 @@ def test_two_datasets_cannot_have_one_table(folder: Path) -> None:
         all_datasets()
 
 
-def test_new_file_is_a_new_choice(folder: Path) -> None:
+def test_new_file_adds_a_dataset(folder: Path) -> None:
     (folder / "tricycles.yaml").write_text(VALID)
 
     assert monthly_names() == ["fhv", "fhvhv", "green", "tricycles", "yellow"]
@@ -192,27 +196,29 @@ def test_new_file_is_a_new_choice(folder: Path) -> None:
         dataset_named("bicycles")
 
 
-def test_never_seen_dataset_loads_once_its_file_is_there(
+def test_new_dataset_can_be_loaded_once_its_file_exists(
     checkout: Path, tmp_path: Path, database: PostgresDatabase
 ) -> None:
-    (checkout / "pipeline" / "datasets" / "fhvhv.yaml").write_text(FHVHV)
+    (checkout / "pipeline" / "datasets" / "limousines.yaml").write_text(NEW_DATASET)
     mirror = tmp_path / "mirror"
-    write_month(read_spec(checkout / "pipeline" / "datasets" / "fhvhv.yaml"), datetime.date(2021, 1, 1), 300, mirror)
+    write_month(
+        read_spec(checkout / "pipeline" / "datasets" / "limousines.yaml"), datetime.date(2021, 1, 1), 300, mirror
+    )
 
     loaded = run_copy(checkout, *LOAD, **settings(tmp_path, database, mirror))
     assert loaded.returncode == 0, loaded.stderr
-    spec = read_spec(checkout / "pipeline" / "datasets" / "fhvhv.yaml")
+    spec = read_spec(checkout / "pipeline" / "datasets" / "limousines.yaml")
     ids = f"bool_and(unique_row_id = md5(concat({', '.join(spec.row_key)})))"
-    counted = f"SELECT count(*), count(DISTINCT unique_row_id), {ids} FROM fhvhv_tripdata"
+    counted = f"SELECT count(*), count(DISTINCT unique_row_id), {ids} FROM limousine_tripdata"
     assert execute(database, counted) == [(300, 300, True)]
-    assert execute(database, "SELECT partition_key, rows_loaded FROM load_ledger") == [("fhvhv/2021-01", 300)]
+    assert execute(database, "SELECT partition_key, rows_loaded FROM load_ledger") == [("limousines/2021-01", 300)]
 
 
-def test_mistake_in_a_file_stops_every_command_with_one_line(
+def test_mistake_in_a_file_ends_a_command_with_one_line(
     checkout: Path, tmp_path: Path, database: PostgresDatabase
 ) -> None:
-    file = checkout / "pipeline" / "datasets" / "fhvhv.yaml"
-    file.write_text(FHVHV.replace("version", "versoin"))
+    file = checkout / "pipeline" / "datasets" / "limousines.yaml"
+    file.write_text(NEW_DATASET.replace("version", "versoin"))
 
     failed = run_copy(checkout, *LOAD, **settings(tmp_path, database, tmp_path))
     assert failed.returncode == 1

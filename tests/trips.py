@@ -1,4 +1,4 @@
-"""Green trips made to order, the release files they come in, and what a schema holds after loading them."""
+"""Sample green trips, release files that contain them, and queries on what a schema holds after a load."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _TRIP = {
     "trip_type": "1",
     "congestion_surcharge": "0",
 }
-# What PostgreSQL reads, but not as what is written: the row is as bad as any.
+# Values in an unexpected format, most of which PostgreSQL would accept. A row that contains one is malformed.
 LAX = {
     "now": {"lpep_pickup_datetime": "now"},
     "today": {"lpep_pickup_datetime": "today"},
@@ -49,25 +49,25 @@ LAX = {
     "no time": {"lpep_pickup_datetime": "2019-01-01"},
     "hour 24": {"lpep_pickup_datetime": "2019-01-01 24:00:00"},
     "second 60": {"lpep_pickup_datetime": "2019-01-01 23:59:60"},
-    "a zone": {"lpep_pickup_datetime": "2019-01-01 00:00:00-05"},
-    "a name of a zone": {"lpep_pickup_datetime": "2019-01-01 00:00:00 EST"},
-    "another order": {"lpep_pickup_datetime": "01/02/2019 00:00:00"},
+    "a time zone": {"lpep_pickup_datetime": "2019-01-01 00:00:00-05"},
+    "the name of a time zone": {"lpep_pickup_datetime": "2019-01-01 00:00:00 EST"},
+    "the month first": {"lpep_pickup_datetime": "01/02/2019 00:00:00"},
     "underscores": {"passenger_count": "1_000"},
     "a hexadecimal number": {"passenger_count": "0x10"},
     "a blank before a number": {"passenger_count": " 1"},
     "a whole double in an integer": {"payment_type": "2.0"},
     "not a number": {"fare_amount": "NaN"},
     "infinite": {"tip_amount": "-Infinity"},
-    "beyond what sums hold": {"tip_amount": "1.79e308"},
-    "a vendor that is no number": {"vendorid": "CMT"},
-    "a zone that is text": {"pulocationid": "Astoria"},
-    "the last year of PostgreSQL": {"lpep_pickup_datetime": "294276-01-01 00:00:00"},
-    "half a zone": {"pulocationid": "41.5"},
+    "too large for sums": {"tip_amount": "1.79e308"},
+    "a vendor that is not a number": {"vendorid": "CMT"},
+    "a zone number that is text": {"pulocationid": "Astoria"},
+    "the last year that PostgreSQL supports": {"lpep_pickup_datetime": "294276-01-01 00:00:00"},
+    "a fractional zone number": {"pulocationid": "41.5"},
 }
 
 
 def trip(number: int, month: datetime.date = JANUARY, **values: str) -> bytes:
-    """The CSV line of the `number`th trip of a month, with some values as given; other numbers have other ids."""
+    """Returns the CSV line of a month's `number`th trip with the given values; each number has a different row id."""
     pickup = datetime.datetime.combine(month, datetime.time()) + datetime.timedelta(minutes=number)
     times = {"lpep_pickup_datetime": str(pickup), "lpep_dropoff_datetime": str(pickup + datetime.timedelta(minutes=9))}
     row = _TRIP | times | values
@@ -88,7 +88,7 @@ def job_of(
     end: bytes = b"\r\n",
     **options: Any,
 ) -> LoadJob:
-    """The job of loading a file of these lines, which is written below `folder` in the place of any there was."""
+    """Writes a file of these lines to `folder`, over an existing one, and returns the job that loads it."""
     spec = spec or dataset_named("green")
     file = folder / Release(spec, month).filename
     file.write_bytes(b"".join(line + end for line in (header, *lines)))
@@ -96,7 +96,7 @@ def job_of(
 
 
 def contents(database: PostgresDatabase) -> dict[str, list[tuple[Any, ...]]]:
-    """All that a schema holds for green: its tables and indexes, markers, quarantined rows and trips."""
+    """Returns all that a schema holds for green: tables and indexes, markers, quarantined rows and trips."""
     relations = "SELECT relname::text FROM pg_class WHERE relnamespace = current_schema()::regnamespace ORDER BY 1"
     return {
         "relations": execute(database, relations),
@@ -116,6 +116,6 @@ def partitions(database: PostgresDatabase) -> list[str]:
 
 
 def loading_tables(database: PostgresDatabase) -> list[str]:
-    """The tables that loads at hand, or killed ones, have in the making."""
+    """Returns the tables that running or killed loads have created and not yet attached."""
     query = "SELECT tablename::text FROM pg_tables WHERE schemaname = current_schema() AND tablename LIKE '%%loading'"
     return [name for (name,) in execute(database, query)]

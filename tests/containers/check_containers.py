@@ -1,4 +1,7 @@
-"""docs/containers.md, followed to its end with a real engine: `make containers`. The checks build on one another."""
+"""Runs the commands of docs/containers.md with a real container engine (`make containers`).
+
+Each check relies on the ones before it.
+"""
 
 from __future__ import annotations
 
@@ -14,53 +17,55 @@ from pathlib import Path
 import pytest
 from stack import PGADMIN, Stack, eventually, new_stack
 
-MOST_ABOVE_BASE = 450e6
+MAX_BYTES_ABOVE_BASE = 450e6
 LONG_RUNNING = ("postgres", "luigid", "scheduler")
 AS_ROOT = () if os.geteuid() == 0 else ("sudo", "-n")
-# With the second version of control groups, or the first.
+# For control groups of version 2, or of version 1.
 PEAK = "cd /sys/fs/cgroup && cat memory.peak 2>/dev/null || cat memory/memory.max_usage_in_bytes"
 
 
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
     with new_stack() as stack:
-        began = time.monotonic()
-        stack.shown("docker compose up --build --detach --wait")
-        print(f"\nup, with the image built, in {time.monotonic() - began:.0f} s")
+        started = time.monotonic()
+        stack.run_documented("docker compose up --build --detach --wait")
+        print(f"\nthe image was built and the services were started in {time.monotonic() - started:.0f} s")
         stack.publish("2019-01")
         yield stack
 
 
-def test_pages_answer(stack: Stack) -> None:
-    with urllib.request.urlopen(f"http://127.0.0.1:{stack.ports['LUIGID_PORT']}/metrics", timeout=10) as answer:
-        assert answer.status == 200
+def test_web_pages_respond(stack: Stack) -> None:
+    with urllib.request.urlopen(f"http://127.0.0.1:{stack.ports['LUIGID_PORT']}/metrics", timeout=10) as response:
+        assert response.status == 200
     if not stack.has_pgadmin:
         pytest.skip(f"{PGADMIN} cannot be pulled here")
-    with urllib.request.urlopen(f"http://127.0.0.1:{stack.ports['PGADMIN_PORT']}/misc/ping", timeout=10) as answer:
-        assert answer.read() == b"PING"
+    with urllib.request.urlopen(f"http://127.0.0.1:{stack.ports['PGADMIN_PORT']}/misc/ping", timeout=10) as response:
+        assert response.read() == b"PING"
 
 
-def test_image_has_no_more_than_it_needs(stack: Stack) -> None:
+def test_image_does_not_exceed_its_size_limit(stack: Stack) -> None:
     added = stack.size_above_base()
-    print(f"\nthe image has {added / 1e9:.2f} GB above its base", end="")
-    assert added < MOST_ABOVE_BASE
+    print(f"\nthe image is {added / 1e9:.2f} GB larger than its base", end="")
+    assert added < MAX_BYTES_ABOVE_BASE
 
 
 def test_month_is_loaded_once(stack: Stack) -> None:
     load = "docker compose run --rm pipeline LoadTripdata --taxi green --month 2019-01"
-    stack.shown(load)
+    stack.run_documented(load)
     assert stack.sql("SELECT count(*) FROM green_tripdata") == "10000"
     finished = stack.sql("SELECT finished_at FROM load_ledger")
-    stack.shown(load)
+    stack.run_documented(load)
     assert stack.sql("SELECT finished_at FROM load_ledger") == finished
-    assert "10,000" in stack.shown("docker compose exec scheduler pipeline status")
+    assert "10,000" in stack.run_documented("docker compose exec scheduler pipeline status")
 
 
-def test_month_goes_all_the_way_to_the_report(stack: Stack) -> None:
-    stack.shown("docker compose run --rm pipeline TripdataPipeline --taxi green --month 2019-01 --warehouse postgres")
+def test_month_is_loaded_modelled_and_reported(stack: Stack) -> None:
+    stack.run_documented(
+        "docker compose run --rm pipeline TripdataPipeline --taxi green --month 2019-01 --warehouse postgres"
+    )
     assert int(stack.sql("SELECT count(*) FROM fact_trips")) > 5000
 
-    stack.shown("docker compose cp scheduler:/data/reports .")
+    stack.run_documented("docker compose cp scheduler:/data/reports .")
     assert "2019-01" in (stack.folder / "reports" / "postgres" / "index.html").read_text()
 
 
@@ -69,14 +74,14 @@ def test_two_workers_share_a_range(stack: Stack) -> None:
     months = ("--of-params", '{"taxi":"green"}', "--start", "2019-01", "--stop", "2019-06")
     run = ("run", "--rm", "-T", "pipeline", "RangeMonthly", "--of", "LoadTripdata", *months)
     workers = [stack.start(*run) for _ in range(2)]
-    said = [worker.communicate(timeout=300)[0] for worker in workers]
+    outputs = [worker.communicate(timeout=300)[0] for worker in workers]
 
-    assert {worker.returncode for worker in workers} <= {0, 10, 25}, said
+    assert {worker.returncode for worker in workers} <= {0, 10, 25}, outputs
     assert stack.sql("SELECT count(*), count(DISTINCT filename) FROM green_tripdata") == "50000|5"
     stack.compose(*run)
 
 
-def test_run_after_kill_9_finishes_the_job(stack: Stack) -> None:
+def test_run_after_kill_9_loads_the_month(stack: Stack) -> None:
     stack.publish("2019-06")
     load = ("LoadTripdata", "--taxi", "green", "--month", "2019-06")
     with stack.ledger_held():
@@ -89,16 +94,16 @@ def test_run_after_kill_9_finishes_the_job(stack: Stack) -> None:
     assert stack.sql("SELECT count(*) FROM green_tripdata WHERE filename LIKE '%2019-06%'") == "0"
     time.sleep(3)
 
-    began = time.monotonic()
+    started = time.monotonic()
     again = stack.start("run", "--rm", "-T", "pipeline", *load)
-    said, _ = again.communicate(timeout=120)
-    assert again.returncode == 0, said
-    assert "waiting for LoadTripdata(taxi=green, month=2019-06), run by process " in said
-    print(f"\nloaded {time.monotonic() - began:.0f} s after it was started again", end="")
+    output, _ = again.communicate(timeout=120)
+    assert again.returncode == 0, output
+    assert "waiting for LoadTripdata(taxi=green, month=2019-06), run by process " in output
+    print(f"\nloaded {time.monotonic() - started:.0f} s after the restart", end="")
     assert stack.sql("SELECT count(*) FROM green_tripdata WHERE filename LIKE '%2019-06%'") == "10000"
 
 
-def test_schedule_fires_and_lets_the_month_at_hand_be_finished(stack: Stack) -> None:
+def test_schedule_starts_a_load_and_stops_only_when_it_has_ended(stack: Stack) -> None:
     stack.publish("2019-07")
     stack.compose("stop", "scheduler")
     missed = "mkdir -p /data/schedule && printf 2026-01-02T00:00:00+00:00 >/data/schedule/green"
@@ -118,7 +123,7 @@ def test_schedule_fires_and_lets_the_month_at_hand_be_finished(stack: Stack) -> 
 
 
 @pytest.mark.parametrize("service", [*LONG_RUNNING, "pgadmin"])
-def test_service_is_closed(stack: Stack, service: str) -> None:
+def test_service_is_hardened(stack: Stack, service: str) -> None:
     if service == "pgadmin" and not stack.has_pgadmin:
         pytest.skip(f"{PGADMIN} cannot be pulled here")
     found = stack.inspect(service)
@@ -139,49 +144,49 @@ def test_memory_stays_within_its_limit(stack: Stack) -> None:
         found = stack.inspect(service)
         limit = found["HostConfig"]["Memory"]
         peak = int(stack.compose("exec", "-T", service, "sh", "-c", PEAK).split()[0])
-        print(f"\n{service}: {peak / 1e6:.0f} MB at the most, of {limit / 1e6:.0f} MB", end="")
+        print(f"\n{service}: {peak / 1e6:.0f} MB at most, with a limit of {limit / 1e6:.0f} MB", end="")
         assert 0 < peak <= limit
         assert not found["State"]["OOMKilled"] and found["RestartCount"] == 0
     stack.publish("2019-08")
     task = "luigi --module pipeline TripdataPipeline --taxi green --month 2019-08 --warehouse postgres"
     run = ("run", "--rm", "-T", "--entrypoint", "sh", "pipeline", "-ec", f"{task} >&2; {PEAK}")
-    print(f"\npipeline: {int(stack.compose(*run)) / 1e6:.0f} MB at the most, of 1074 MB, with dbt", end="")
+    print(f"\npipeline: {int(stack.compose(*run)) / 1e6:.0f} MB at most including dbt, with a limit of 1074 MB", end="")
 
 
 @pytest.mark.parametrize("volume", ["the same", "a new"])
-def test_backup_is_restored_into_volume(stack: Stack, volume: str) -> None:
+def test_backup_can_be_restored_into_a_volume(stack: Stack, volume: str) -> None:
     rows = "SELECT (SELECT count(*) FROM green_tripdata), (SELECT sum(total_amount) FROM fact_trips)"
     before = stack.sql(rows)
     stack.compose("stop", "scheduler")
-    stack.shown("docker compose exec -T postgres pg_dump --username=postgres --format=custom taxi > taxi.dump")
+    stack.run_documented("docker compose exec -T postgres pg_dump --username=postgres --format=custom taxi > taxi.dump")
     if volume == "a new":
         stack.compose("down", "--volumes")
         stack.compose("up", "--detach", "--wait", "postgres", "luigid")
     else:
         stack.sql("DROP TABLE green_tripdata CASCADE")
     restore = "pg_restore --username=postgres --dbname=taxi --clean --if-exists --single-transaction < taxi.dump"
-    stack.shown(f"docker compose exec -T postgres {restore}")
+    stack.run_documented(f"docker compose exec -T postgres {restore}")
 
     assert stack.sql(rows) == before
     stack.luigi("LoadTripdata", "--taxi", "green", "--month", "2019-01")
     assert stack.sql(rows) == before
 
 
-def test_data_outlive_down_and_up_and_nothing_piles_up(stack: Stack) -> None:
+def test_data_survive_down_and_up_and_no_images_are_left_over(stack: Stack) -> None:
     before = stack.sql("SELECT count(*) FROM green_tripdata")
     dangling = ["docker", "image", "ls", "--quiet", "--filter", "dangling=true"]
     images = subprocess.run(dangling, capture_output=True, text=True, check=True).stdout
-    stack.shown("docker compose down")
-    stack.shown("docker compose up --build --detach --wait")
+    stack.run_documented("docker compose down")
+    stack.run_documented("docker compose up --build --detach --wait")
 
     assert stack.sql("SELECT count(*) FROM green_tripdata") == before
     assert subprocess.run(dangling, capture_output=True, text=True, check=True).stdout == images
 
 
 @pytest.mark.skipif(os.geteuid() != 0 and not shutil.which("sudo"), reason="needs root, or sudo")
-def test_postgres_works_in_a_folder_of_ones_own(stack: Stack) -> None:
+def test_postgres_can_use_a_folder_of_the_user(stack: Stack) -> None:
     folder = Path(f"/var/tmp/{stack.project}")
-    stack.shown("docker compose down")
+    stack.run_documented("docker compose down")
     subprocess.run([*AS_ROOT, "install", "-d", "-o", "999", "-g", "999", "-m", "700", folder], check=True)
     try:
         stack.set(POSTGRES_FOLDER=str(folder))
@@ -189,13 +194,13 @@ def test_postgres_works_in_a_folder_of_ones_own(stack: Stack) -> None:
         eventually(lambda: stack.sql("SELECT current_database()") == "taxi")
         found = subprocess.run([*AS_ROOT, "find", folder, "-name", "PG_VERSION"], capture_output=True, check=True)
         assert found.stdout
-        stack.shown("docker compose down")
+        stack.run_documented("docker compose down")
     finally:
         stack.set(POSTGRES_FOLDER="postgres")
         subprocess.run([*AS_ROOT, "rm", "-r", folder], check=True)
 
 
-def test_image_with_what_google_needs(stack: Stack) -> None:
+def test_image_with_the_google_extra_has_its_libraries(stack: Stack) -> None:
     without = stack.size_above_base()
     stack.set(EXTRAS="gcp")
     stack.compose("build", "luigid")
@@ -203,5 +208,5 @@ def test_image_with_what_google_needs(stack: Stack) -> None:
     stack.compose("run", "--rm", "-T", "--no-deps", "--entrypoint", "python", "pipeline", "-c", imports)
 
     added = stack.size_above_base()
-    print(f"\nwith EXTRAS=gcp the image has {added / 1e9:.2f} GB above its base", end="")
+    print(f"\nwith EXTRAS=gcp the image is {added / 1e9:.2f} GB larger than its base", end="")
     assert added > without

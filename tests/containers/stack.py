@@ -1,4 +1,4 @@
-"""The compose file under a project name, an image name, ports and passwords of its own, in a copy of the checkout."""
+"""Runs the compose file in a copy of the checkout, with its own project name, image name, ports and passwords."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from typing import Any
 CHECKOUT = Path(__file__).parents[2]
 PAGE = CHECKOUT / "docs" / "containers.md"
 PGADMIN = re.findall(r"image: (dpage/\S+)", (CHECKOUT / "docker-compose.yml").read_text())[0]
-# Built with the network of the machine, which reaches what the machine reaches.
+# Builds use the host's network, so that they can reach whatever the host can reach.
 OVERRIDE = """\
 services:
   luigid: {{image: {image}, build: {{network: host}}}}
@@ -30,7 +30,7 @@ WITHOUT_PGADMIN = "  pgadmin: {profiles: [cannot-be-pulled]}\n"
 
 
 class Stack:
-    """Runs what the page shows, as it shows it: with `docker compose` pointed at this project by its environment."""
+    """Runs the commands of docs/containers.md unchanged; environment variables select this project for them."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -44,7 +44,7 @@ class Stack:
         for name in filter(lambda name: (CHECKOUT / name).exists(), tracked.splitlines()):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(CHECKOUT / name, folder / name)
-        self.has_pgadmin = _can_be_had(PGADMIN)
+        self.has_pgadmin = _is_available(PGADMIN)
         override = OVERRIDE.format(image=self.project) + ("" if self.has_pgadmin else WITHOUT_PGADMIN)
         (folder / "override.yml").write_text(override)
         (block,) = re.findall(r"^```sh\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
@@ -52,24 +52,24 @@ class Stack:
         self.passwords = re.findall(r"_PASSWORD=(\w+)$", (folder / ".env").read_text(), re.MULTILINE)
         self.ports = {name: _free_port() for name in ("POSTGRES_PORT", "PGADMIN_PORT", "LUIGID_PORT")}
         self.set(**{name: str(port) for name, port in self.ports.items()})
-        # Made-up releases, which the checks write there.
+        # The checks write sample releases to this folder.
         (folder / "pipeline.env").write_text("PIPELINE__SOURCE__BASE_URL=/data/mirror\n")
 
     def set(self, **variables: str) -> None:
         with (self.folder / ".env").open("a") as file:
             file.writelines(f"{name}={value}\n" for name, value in variables.items())
 
-    def shown(self, command: str, code: int | None = 0) -> str:
-        """Runs a command that the page shows, word for word; returns what it prints."""
-        assert f"\n$ {command}\n" in PAGE.read_text(), f"the page does not show: {command}"
+    def run_documented(self, command: str, code: int | None = 0) -> str:
+        """Runs a command that the page contains in exactly this form; returns its output."""
+        assert f"\n$ {command}\n" in PAGE.read_text(), f"docs/containers.md does not contain: {command}"
         return self._run(["bash", "-c", command], code)
 
     def compose(self, *arguments: str, code: int | None = 0) -> str:
-        """Runs `docker compose` to its end; returns what it prints. `code` is the exit code; None is any."""
+        """Runs `docker compose` and returns its output. `code` is the expected exit code; None accepts any."""
         return self._run(["docker", "compose", *arguments], code)
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """Starts `docker compose` and does not wait for it."""
+        """Starts `docker compose` without waiting for its end."""
         command = ["docker", "compose", *arguments]
         output: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "stdin": subprocess.DEVNULL}
         return subprocess.Popen(command, cwd=self.folder, env=self.environment, text=True, **output)
@@ -78,12 +78,12 @@ class Stack:
         return self.compose("run", "--rm", "-T", "pipeline", *arguments, code=code)
 
     def sql(self, statement: str) -> str:
-        """What PostgreSQL answers the role that owns the server, unaligned."""
+        """Runs a statement as the owner of the server; returns psql's unaligned output."""
         psql = ("psql", "--username=postgres", "--dbname=taxi", "-v", "ON_ERROR_STOP=1", "-qAtc", statement)
         return self.compose("exec", "-T", "postgres", *psql).strip()
 
     def publish(self, *months: str) -> None:
-        """Makes up months of green, 10,000 rows each, in the volume."""
+        """Writes sample months of green, of 10,000 rows each, to the volume."""
         sample = "python -m pipeline.sample --taxi green --month {} /data/mirror"
         script = " && ".join(sample.format(month) for month in months)
         self.compose("run", "--rm", "-T", "--no-deps", "--entrypoint", "sh", "pipeline", "-ec", script)
@@ -94,14 +94,14 @@ class Stack:
         return dict(found)
 
     def size_above_base(self) -> int:
-        """Bytes of the image's layers that the Dockerfile copies into it."""
+        """Returns the size in bytes of the layers that the Dockerfile copies into the image."""
         columns = "{{.Size}} {{.CreatedBy}}"
         history = self._run(["docker", "history", "--human=false", "--no-trunc", "--format", columns, self.project], 0)
         return sum(int(size) for size in re.findall(r"^(\d+) COPY /(?:venv|app) ", history, re.MULTILINE))
 
     @contextlib.contextmanager
     def ledger_held(self) -> Iterator[None]:
-        """While it lasts, loads come to the point where they write their marker, and no further."""
+        """Locks the ledger until the block ends: loads proceed up to writing their marker, and wait there."""
         lock = "BEGIN; LOCK TABLE load_ledger IN EXCLUSIVE MODE; SELECT pg_sleep(600)"
         psql = ("psql", "--username=postgres", "--dbname=taxi", "-qc", lock)
         holder = self.start("exec", "-T", "postgres", *psql)
@@ -115,7 +115,7 @@ class Stack:
             holder.communicate(timeout=60)
 
     def until_it_waits(self) -> None:
-        """Returns once a load waits for the ledger."""
+        """Waits until a load waits for the ledger."""
         waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'load_ledger'::regclass"
         try:
             eventually(lambda: self.sql(waiting) != "0")
@@ -123,7 +123,7 @@ class Stack:
             raise AssertionError(self.compose("logs", "--tail", "40", "scheduler")) from None
 
     def remove(self) -> None:
-        """Leaves no container, network, volume or image behind."""
+        """Removes the project's containers, networks, volumes and images, and checks that none are left."""
         self.compose("--profile", "*", "down", "--volumes", "--remove-orphans", "--timeout", "5", code=None)
         label = f"label=com.docker.compose.project={self.project}"
         for image in set(self._run(["docker", "image", "ls", "--quiet", "--filter", label], 0).split()):
@@ -148,7 +148,7 @@ class Stack:
 
 @contextlib.contextmanager
 def new_stack() -> Iterator[Stack]:
-    """A stack that is not up yet; removed at the end, whatever happens."""
+    """Yields a stack whose services are not started yet, and removes it at the end in any case."""
     with tempfile.TemporaryDirectory(prefix="tlc-check-") as folder:
         stack = Stack(Path(folder))
         try:
@@ -157,17 +157,17 @@ def new_stack() -> Iterator[Stack]:
             stack.remove()
 
 
-def eventually(holds: Callable[[], bool]) -> None:
-    """Returns once it holds; fails when it does not for two minutes."""
+def eventually(condition: Callable[[], bool]) -> None:
+    """Waits until the condition condition; fails after two minutes."""
     deadline = time.monotonic() + 120
-    while not holds():
+    while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.2)
 
 
-def _can_be_had(image: str) -> bool:
-    for what in ("inspect", "pull"):
-        command = ["docker", "image", what, image]
+def _is_available(image: str) -> bool:
+    for action in ("inspect", "pull"):
+        command = ["docker", "image", action, image]
         if subprocess.run(command, capture_output=True, check=False).returncode == 0:
             return True
     return False
