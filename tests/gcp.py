@@ -1,4 +1,4 @@
-"""Google Cloud without Google: both emulators in this process, and what a test may see of them."""
+"""Google Cloud for tests: starts the emulators in this process, and gives tests access to what they hold."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Emulators:
-    """Cloud Storage and BigQuery, listening; their requests and mishaps are those of `wire`."""
+    """Running emulators of Cloud Storage and BigQuery; `wire` has their requests and the faults injected into them."""
 
     storage_url: str
     bigquery_url: str
@@ -27,13 +27,16 @@ class Emulators:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What sends Google's libraries to the emulators."""
+        """The environment variables that direct Google's libraries to the emulators."""
         return {"STORAGE_EMULATOR_HOST": self.storage_url, "BIGQUERY_EMULATOR_HOST": self.bigquery_url}
 
 
 @contextlib.contextmanager
 def emulators() -> Iterator[Emulators]:
-    """Both emulators on free ports, until the block ends. A machine's first start compiles Google's analyzer: 20 s."""
+    """Runs both emulators on free ports until the block ends.
+
+    The first start on a machine compiles Google's analyzer, which takes 20 s.
+    """
     from gcp_emulator import bigquery, storage
 
     storage_server, storage_url = storage.start()
@@ -49,7 +52,7 @@ def emulators() -> Iterator[Emulators]:
 
 @dataclass(frozen=True)
 class GoogleCloud:
-    """A test's own bucket and dataset, where there is nothing yet: on the emulators, or (None) on Google's servers."""
+    """A bucket and dataset of one test, not yet created: on the emulators, or on Google's servers if there are none."""
 
     emulators: Emulators | None
     place: GoogleProject
@@ -61,7 +64,7 @@ class GoogleCloud:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What makes the pipeline's commands work here."""
+        """The environment variables with which the pipeline's commands work in this project."""
         settings = {
             "PROJECT": self.place.project,
             "LOCATION": self.place.location,
@@ -72,7 +75,7 @@ class GoogleCloud:
         return emulated | {f"PIPELINE__GCP__{key}": value for key, value in settings.items()}
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
-        """A query's rows, in their order; tables may be named without project and dataset."""
+        """The rows of a query, in order. Tables may be named without project and dataset."""
         from google.cloud.bigquery import QueryJobConfig
 
         with contextlib.closing(self.place.bigquery()) as client:
@@ -85,28 +88,29 @@ class GoogleCloud:
             return sorted(blob.name for blob in client.list_blobs(self.place.bucket))
 
     def content(self, name: str) -> bytes:
-        """An object's bytes."""
+        """The content of an object."""
         with contextlib.closing(self.place.storage()) as client:
             return bytes(client.bucket(self.place.bucket).blob(name).download_as_bytes())
 
     def marker(self, partition_key: str = "green/2019-01", task_family: str = "LoadTripdataToBigQuery") -> Any:
-        """A file's marker in the ledger."""
+        """The marker of a file: the copy of its row in the ledger that is kept in the bucket."""
         return json.loads(self.content(f"_ledger/{task_family}/{partition_key}.json"))
 
     def tables(self, dataset: str = "") -> list[str]:
-        """The names of a dataset's tables; of the one that the pipeline loads, unless told otherwise."""
+        """The names of a dataset's tables, by default of the dataset that the pipeline loads into."""
         with contextlib.closing(self.place.bigquery()) as client:
             return sorted(table.table_id for table in client.list_tables(dataset or self.place.dataset))
 
     def jobs(self) -> list[dict[str, Any]]:
-        """The jobs that BigQuery was really given, oldest first, as its REST API shows them."""
+        """The jobs that the emulator received for this project, oldest first, as BigQuery's REST API shows them."""
         assert self.emulators
         emulator = self.emulators.bigquery
-        return [emulator.job(job) for (project, _), job in emulator.jobs.items() if project == self.place.project]
+        jobs = [job for (project, _), job in emulator.jobs.items() if project == self.place.project]
+        return [emulator.job_resource(job) for job in jobs]
 
 
 def new_google_cloud(emulators: Emulators) -> GoogleCloud:
-    """A project of names that nobody else uses."""
+    """A project with names that no other test uses."""
     name = uuid.uuid4().hex[:12]
     place = GoogleProject(f"test-{name}", "US", f"test-{name}-taxi", "tlc", maximum_bytes_billed=10**9)
     return GoogleCloud(emulators, place)

@@ -1,4 +1,4 @@
-"""Made-up trips in a test's own bucket and dataset, put there as the tasks do."""
+"""Uploads and loads generated trips into a test's own bucket and dataset, as the tasks do."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def upload_lines(
     force: bool = False,
     **layout: Any,
 ) -> ReleaseObject:
-    """Uploads a file of these lines; `trips.job_of` says what its layout may be."""
+    """Uploads a file of these lines; `layout` is passed on to `trips.job_of`."""
     job = job_of(lines, folder, month, **layout)
     return upload(cloud.place, replace(job, rows_expected=rows, run_id=uuid.uuid4().hex, replace=force), silent)
 
@@ -44,7 +44,7 @@ def upload_lines(
 def load_uploaded(
     cloud: GoogleCloud, month: datetime.date | None = JANUARY, spec: Dataset | None = None, **options: Any
 ) -> BigQueryEntry:
-    """Loads what is in the bucket."""
+    """Loads the month's file that is in the bucket."""
     return load(
         cloud.place,
         LoadJob(FAMILY, Release(spec or dataset_named("green"), month), uuid.uuid4().hex, **options),
@@ -53,7 +53,7 @@ def load_uploaded(
 
 
 def load_release(cloud: GoogleCloud, job: LoadJob) -> BigQueryEntry:
-    """Uploads and loads the file that a job is to load."""
+    """Uploads and loads the file of a job."""
     upload(cloud.place, replace(job, run_id=uuid.uuid4().hex), silent)
     return load_uploaded(cloud, job.release.month, job.release.dataset, replace=job.replace)
 
@@ -66,7 +66,7 @@ def load_lines(
     spec: Dataset | None = None,
     **layout: Any,
 ) -> BigQueryEntry:
-    """Uploads and loads a file of these lines in the place of what there was of the month."""
+    """Uploads and loads a file of these lines, which replaces what was loaded of the month."""
     upload_lines(cloud, lines, folder, month, force=True, spec=spec, **layout)
     return load_uploaded(cloud, month, spec, replace=True)
 
@@ -76,30 +76,33 @@ def forget_month(cloud: GoogleCloud, month: datetime.date = JANUARY) -> bool:
 
 
 def ledger_entry(cloud: GoogleCloud, month: datetime.date = JANUARY) -> BigQueryEntry | None:
-    """The ledger's row of a month of green, looked up anew."""
+    """The current row of a month of green in the ledger."""
     with contextlib.closing(cloud.place.bigquery()) as client:
         snapshot = read_snapshot(client, cloud.place, Release(dataset_named("green"), month))
     return snapshot.entry(FAMILY) if snapshot else None
 
 
 def trips_in(cloud: GoogleCloud) -> list[tuple[str, str, str]]:
-    """Each trip in green_tripdata: its id, its file, and when it was picked up."""
+    """The id, file and pick-up time of each trip in green_tripdata."""
     return cloud.rows(
         "SELECT TO_HEX(unique_row_id), filename, STRING(lpep_pickup_datetime) FROM green_tripdata ORDER BY 1"
     )
 
 
 def set_aside(cloud: GoogleCloud) -> list[tuple[str, str, int]]:
-    """What the quarantine keeps: reason, file, how many rows."""
+    """How many rows are in the quarantine, by reason and file."""
     return cloud.rows("SELECT reason, filename, COUNT(*) FROM load_quarantine GROUP BY 1, 2 ORDER BY 1, 2")
 
 
 class Held:
-    """Keeps a request from being served, or a job or one of its statements from running, until it may."""
+    """Holds up a request, a job or one of its statements until the test sets `may_go`; `came` is set when it arrives.
+
+    It continues after 60 s in any case.
+    """
 
     def __init__(self, cloud: GoogleCloud, request: str) -> None:
         self.came, self.may_go = threading.Event(), threading.Event()
-        cloud.wire.happens(request, meanwhile=self._hold)
+        cloud.wire.inject(request, action=self._hold)
 
     def _hold(self) -> None:
         self.came.set()

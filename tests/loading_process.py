@@ -1,7 +1,8 @@
-"""Processes of their own that load January's file, to be killed; into PostgreSQL, a test may hold it in mid-load.
+"""Separate processes that load January's file, for tests that kill them.
 
-They import little, as the moments in which they are killed are to be those of a load. Those that load into Google Cloud
-are forked from one that is warm, as its libraries take a second to import.
+A process that loads into PostgreSQL can be stopped in mid-load. It imports little, so that the time in which it is
+killed is spent on the load. Processes that load into Google Cloud are forked from one that has imported Google's
+libraries, which takes a second.
 """
 
 from __future__ import annotations
@@ -29,11 +30,12 @@ CHECKOUT = Path(__file__).parents[1]
 
 
 def start(database: PostgresDatabase, lines: list[bytes], folder: Path, *options: str) -> subprocess.Popen[str]:
-    """Starts loading these rows; options are "hold" (while staging and again when done) and "replace".
+    """Starts a process that loads these lines.
 
-    Its sessions are called like the schema.
+    With the option "hold", it waits for a line on its standard input while it stages rows and again when it has loaded
+    them; with "replace", it replaces what is loaded. The application_name of its sessions is the schema.
     """
-    from trips import job_of  # with all that tests share
+    from trips import job_of  # not at the top: it imports conftest, which the process that loads does not need
 
     dsn = f"{database.dsn}&application_name={database.schema}"
     file = str(job_of(lines, folder).file)
@@ -59,14 +61,14 @@ def load_into_postgres(dsn: str, schema: str, file: str, *options: str) -> None:
         path.as_uri(),
         max_bad_rows=1,
     )
-    held: list[int] = []
+    reports: list[int] = []
 
     def hold(done: int, total: int | None) -> None:
-        if not held:
-            held.append(done)
-            say_and_wait("staging")
+        if not reports:
+            reports.append(done)
+            print_and_wait("staging")
 
-    def say_and_wait(word: str) -> None:
+    def print_and_wait(word: str) -> None:
         print(word, flush=True)
         sys.stdin.readline()
 
@@ -77,23 +79,23 @@ def load_into_postgres(dsn: str, schema: str, file: str, *options: str) -> None:
 
 
 class Forge:
-    """Makes processes, one at a time."""
+    """Starts processes that load or forget in Google Cloud, one at a time."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self._process = process
-        self._made = 0
+        self._waiting = 0
 
     def start(self, action: str, cloud: GoogleCloud, file: Path = Path()) -> int:
-        """Makes a process that waits for `go`; returns its id. The actions are "forget", and "load" a file of lines."""
-        if self._made:  # of a test that failed before it let it go
-            os.kill(self._made, signal.SIGKILL)
+        """Starts a process that waits for `go`; returns its id. The actions are "forget", and "load" with a file."""
+        if self._waiting:  # left by a test that failed before it called `go`
+            os.kill(self._waiting, signal.SIGKILL)
             self.go()
-        self._made = self._ask(action, cloud.place.project, cloud.place.bucket, file)
-        return self._made
+        self._waiting = self._ask(action, cloud.place.project, cloud.place.bucket, file)
+        return self._waiting
 
     def go(self) -> int:
-        """Lets the process work; returns its exit status when it has ended, negative when it was killed."""
-        self._made = 0
+        """Lets the process do its work; returns its exit status, which is negative if it was killed."""
+        self._waiting = 0
         return self._ask("go")
 
     def _ask(self, *words: object) -> int:
@@ -104,7 +106,7 @@ class Forge:
 
 @contextlib.contextmanager
 def forge(environment: dict[str, str]) -> Iterator[Forge]:
-    """A source of processes, until the block ends; the environment sends them to the emulators."""
+    """A source of processes until the block ends; their environment directs them to the emulators."""
     command: dict[str, Any] = {"args": [sys.executable, __file__], "cwd": CHECKOUT, "text": True}
     command |= {"env": os.environ | environment | {"NO_PROXY": "127.0.0.1"}}
     with subprocess.Popen(**command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
@@ -114,7 +116,7 @@ def forge(environment: dict[str, str]) -> Iterator[Forge]:
             process.kill()
 
 
-def make_processes() -> None:
+def fork_processes() -> None:
     import gcp_trips
     import google.cloud.bigquery
     import google.cloud.storage  # noqa: F401
@@ -122,7 +124,7 @@ def make_processes() -> None:
 
     from pipeline.warehouses.bigquery.client import GoogleProject
 
-    lines = open(sys.stdin.fileno(), "rb", buffering=0, closefd=False)  # noqa: SIM115  children read it, too
+    lines = open(sys.stdin.fileno(), "rb", buffering=0, closefd=False)  # noqa: SIM115  the forked processes read from it as well
     while line := lines.readline().decode():
         action, project, bucket, file = line.split()
         if child := os.fork():
@@ -140,4 +142,4 @@ def make_processes() -> None:
 
 
 if __name__ == "__main__":
-    load_into_postgres(*sys.argv[1:]) if sys.argv[1:] else make_processes()
+    load_into_postgres(*sys.argv[1:]) if sys.argv[1:] else fork_processes()

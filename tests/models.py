@@ -1,4 +1,4 @@
-"""Models built in a test's own schema: what is loaded first, the building, and what the marts then hold."""
+"""Loads releases, builds the models in a test's own schema, and reads the marts."""
 
 from __future__ import annotations
 
@@ -31,37 +31,37 @@ VARIABLES = {"known_vendors_only": False}
 def load_release(
     database: PostgresDatabase, mirror: Path, tmp_path: Path, dataset: str, month: datetime.date | None = JANUARY
 ) -> None:
-    """Loads a month, or the one file that the dataset is, in the place of any that is loaded."""
+    """Loads a month, or the only file of the dataset, and replaces what is loaded of it."""
     spec = dataset_named(dataset)
     job = job_for(spec, mirror, tmp_path, month if spec.is_monthly else None, replace=True)
     load(database, job if spec.is_monthly else replace(job, task_family="LoadZones"), silent)
 
 
 def build_models(database: PostgresDatabase, folder: Path, **options: Any) -> dict[str, NodeResult]:
-    """Builds the models beside what they are made from; returns what became of each node.
+    """Builds the models in the schema of the loaded tables; returns the result of each node by name.
 
-    By dbt in this process: its imports, which take longer than such a build, are then done once for many builds.
+    dbt runs in this process, so that its imports, which take longer than such a build, are done once for many builds.
     """
     variables = options.pop("variables", VARIABLES)
     models = PostgresWarehouse(database, database.schema, dbt_threads=4)
-    with mock.patch.object(dbt_process, "_started", _called):
+    with mock.patch.object(dbt_process, "_started", _call_dbt):
         results = build(models, DbtCommand(**options), variables, folder, lambda line: None)
     return {result.name: result for result in results}
 
 
 @contextlib.contextmanager
-def _called(warehouse: str, arguments: list[str], environment: dict[str, str]) -> Iterator[SimpleNamespace]:
-    """What the process of dbt says and returns, from the function that it calls."""
+def _call_dbt(warehouse: str, arguments: list[str], environment: dict[str, str]) -> Iterator[SimpleNamespace]:
+    """The output and exit code of dbt's process, from a call of the function that the process would call."""
     from dbt.cli.main import cli
 
-    said, code = io.StringIO(), 0
-    environment = environment | {"DBT_LOG_LEVEL_FILE": "none"}  # which takes long
-    with mock.patch.dict(os.environ, environment, clear=True), contextlib.redirect_stdout(said):
+    output, code = io.StringIO(), 0
+    environment = environment | {"DBT_LOG_LEVEL_FILE": "none"}  # writing the log file takes long
+    with mock.patch.dict(os.environ, environment, clear=True), contextlib.redirect_stdout(output):
         try:
             cli(["--log-format", "json", "--no-use-colors", *arguments], prog_name="dbt")
         except SystemExit as end:
             code = int(end.code or 0)
-    yield SimpleNamespace(stdout=said.getvalue().splitlines(), returncode=code)
+    yield SimpleNamespace(stdout=output.getvalue().splitlines(), returncode=code)
 
 
 def mart(database: PostgresDatabase, name: str) -> list[tuple[Any, ...]]:

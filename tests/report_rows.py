@@ -1,4 +1,4 @@
-"""Marts made to order, as if a warehouse had been asked: what the report's queries return."""
+"""Generated results of the report's queries, as a warehouse would return them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LOADED_AT = datetime.datetime(2026, 1, 1, 9, tzinfo=datetime.UTC)
 
 @dataclass
 class Marts:
-    """The rows of each statement by its name; as a warehouse it answers the report and nobody else."""
+    """A warehouse for the report's queries only, with the result of each statement by its name."""
 
     rows: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
 
@@ -37,27 +37,33 @@ def report_data(
     days: int = 31,
     without_fares: Sequence[str] = (),
 ) -> ReportData:
-    """Of each service: 40 trips at 08:00 and 20 at 20:00 of the first days of its months, a dollar, a mile, ten minutes
-    each; the first zone has two thirds of them. On each misdated day there is one more."""
+    """The report's data on some months of each service.
+
+    On each of the first `days` of a month there are 40 trips at 08:00 and 20 at 20:00, each of one dollar, one mile and
+    ten minutes. The first zone has two thirds of them. Each misdated day has one more trip.
+    """
     marts, files = Marts(), []
     for service, names in months.items():
-        money = service not in without_fares
+        with_fares = service not in without_fares
         for month in map(parse_month, names):
-            made = min(days, calendar.monthrange(month.year, month.month)[1])
-            _add_month(marts, service, month, made, zones, money)
-            load, quality = _load(service, month, 60 * made), _quality(service, 60 * made, money)
+            days_with_trips = min(days, calendar.monthrange(month.year, month.month)[1])
+            _add_month(marts, service, month, days_with_trips, zones, with_fares)
+            load = _load(service, month, 60 * days_with_trips)
+            quality = _quality(service, 60 * days_with_trips, with_fares)
             files.append(LoadedFile(service, f"{month:%Y-%m}", load, quality))
         for day in misdated:
-            marts.rows["select_months"].append(_month(service, day, 1, 1, money))
-            marts.rows["select_zones"].append(_zone(service, day, zones[0], 1, money))
+            marts.rows["select_months"].append(_month(service, day, 1, 1, with_fares))
+            marts.rows["select_zones"].append(_zone(service, day, zones[0], 1, with_fares))
     marts.rows["select_zone_names"] = [
         {"zone_id": zone[0], "zone": zone[1], "borough": zone[2]} for zone in zones if zone
     ]
     return ReportData(marts, files, LOADED_AT)  # type: ignore[arg-type]
 
 
-def _add_month(marts: Marts, service: str, month: datetime.date, days: int, zones: Sequence[Any], money: bool) -> None:
-    marts.rows["select_months"].append(_month(service, month, days, 60 * days, money))
+def _add_month(
+    marts: Marts, service: str, month: datetime.date, days: int, zones: Sequence[Any], with_fares: bool
+) -> None:
+    marts.rows["select_months"].append(_month(service, month, days, 60 * days, with_fares))
     for day in range(days):
         for hour, trips in ((8, 40), (20, 20)):
             of_day = month + datetime.timedelta(days=day)
@@ -65,16 +71,16 @@ def _add_month(marts: Marts, service: str, month: datetime.date, days: int, zone
                 {**_when(service, of_day), "weekday": of_day.isoweekday(), "hour": hour, "trips": trips}
             )
     week: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for row in marts.rows["select_week"]:  # as GROUP BY has it
+    for row in marts.rows["select_week"]:  # one row for each group, as from GROUP BY
         key = tuple(row[name] for name in ("service", "year", "month", "weekday", "hour"))
         week[key] = {**row, "trips": row["trips"] + (week[key]["trips"] if key in week else 0)}
     marts.rows["select_week"] = list(week.values())
     first = 40 * days if len(zones) > 1 else 60 * days
     shares = [first, *[(60 * days - first) // max(1, len(zones) - 1)] * (len(zones) - 1)]
     marts.rows["select_zones"] += [
-        _zone(service, month, zone, trips, money) for zone, trips in zip(zones, shares, strict=True)
+        _zone(service, month, zone, trips, with_fares) for zone, trips in zip(zones, shares, strict=True)
     ]
-    if money:
+    if with_fares:
         marts.rows["select_payments"] += [
             {**_when(service, month), "payment": payment, "trips": trips, "revenue": trips}
             for payment, trips in (("Credit card", 40 * days), ("EMPTY", 20 * days))
@@ -85,15 +91,15 @@ def _when(service: str, day: datetime.date) -> dict[str, Any]:
     return {"service": service, "year": day.year, "month": day.month}
 
 
-def _month(service: str, day: datetime.date, days: int, trips: int, money: bool) -> dict[str, Any]:
+def _month(service: str, day: datetime.date, days: int, trips: int, with_fares: bool) -> dict[str, Any]:
     return {
         **_when(service, day),
         "days": days,
         "trips": trips,
-        "revenue": trips if money else None,
-        "fares": trips / 2 if money else None,
-        "tips": trips / 10 if money else None,
-        "paid_by_card": trips / 2 if money else None,
+        "revenue": trips if with_fares else None,
+        "fares": trips / 2 if with_fares else None,
+        "tips": trips / 10 if with_fares else None,
+        "paid_by_card": trips / 2 if with_fares else None,
         "distance": trips,
         "trips_with_distance": trips,
         "minutes": 10 * trips,
@@ -101,9 +107,9 @@ def _month(service: str, day: datetime.date, days: int, trips: int, money: bool)
     }
 
 
-def _zone(service: str, day: datetime.date, zone: Any, trips: int, money: bool) -> dict[str, Any]:
+def _zone(service: str, day: datetime.date, zone: Any, trips: int, with_fares: bool) -> dict[str, Any]:
     number, name, borough = zone or (None, None, None)
-    revenue = trips if money else None
+    revenue = trips if with_fares else None
     return {
         **_when(service, day), "zone_id": number, "zone": name, "borough": borough, "trips": trips, "revenue": revenue,
     }  # fmt: skip
@@ -127,13 +133,13 @@ def _load(service: str, month: datetime.date, trips: int) -> LedgerEntry:
     )
 
 
-def _quality(service: str, trips: int, money: bool) -> dict[str, Any]:
+def _quality(service: str, trips: int, with_fares: bool) -> dict[str, Any]:
     checks = ("unknown_pickup_times", "unknown_pickup_zones", "unknown_dropoff_zones", "negative_fares")
     others = ("unknown_amounts", "zero_distances", "no_durations")
     return {
         **dict.fromkeys((*checks, *others), 0),
         "service": service,
-        "has_fares": money,
+        "has_fares": with_fares,
         "trips": trips + 5,
         "reported": trips,
         "outside_month": 1,

@@ -1,4 +1,4 @@
-"""The models on BigQuery: the golden rows of PostgreSQL, incremental by file in one MERGE, a marker in the bucket."""
+"""The models on BigQuery: the same golden rows as on PostgreSQL, updated file by file, with a MERGE for each model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("golden_mirror")
 BUILD = ("DbtBuild", "--warehouse", "bigquery")
 
 
-def test_marts_hold_the_golden_rows_and_follow_the_months(
+def test_marts_contain_the_golden_rows_and_are_updated_file_by_file(
     luigi: Run, loadable: GoogleCloud, mirror: Path, tmp_path: Path
 ) -> None:
     for taxi, month in (("green", JANUARY), ("green", FEBRUARY), ("yellow", JANUARY)):
@@ -34,20 +34,22 @@ def test_marts_hold_the_golden_rows_and_follow_the_months(
     again = luigi(*BUILD)
     assert "Did not run any tasks" in again.stderr, again.stderr
 
-    loadable.rows("CREATE OR REPLACE TABLE dim_zones AS SELECT 1 AS locationid")  # by another dbt project
-    replaced = luigi(*BUILD)
-    assert replaced.returncode == 30 and "Traceback" not in replaced.stderr, replaced.stderr
-    assert "tlc.dim_zones; nothing was built. Rename or drop it" in replaced.stderr
+    loadable.rows("CREATE OR REPLACE TABLE dim_zones AS SELECT 1 AS locationid")  # as another dbt project would
+    refused = luigi(*BUILD)
+    assert refused.returncode == 30 and "Traceback" not in refused.stderr, refused.stderr
+    assert "tlc.dim_zones; nothing was built. Rename or drop it" in refused.stderr
     loadable.rows("DROP TABLE dim_zones")
 
-    odd = [trip(number, **values) for number, values in enumerate(ODD_VALUES, 20)]
-    write_release(mirror / "green/green_tripdata_2019-01.csv.gz", [HEADER, trip(0, total_amount="1"), trip(9), *odd])
+    unusual_rows = [trip(number, **values) for number, values in enumerate(UNUSUAL_VALUES, 20)]
+    write_release(
+        mirror / "green/green_tripdata_2019-01.csv.gz", [HEADER, trip(0, total_amount="1"), trip(9), *unusual_rows]
+    )
     load_release(loadable, job_for(dataset_named("green"), mirror, tmp_path, replace=True))
     earlier = len(loadable.jobs())
     second = luigi(*BUILD)
     assert second.returncode == 0, second.stderr
     read = tables_of_trips(loadable, earlier)
-    assert len(read) > 10  # fact_trips is written and read, the loaded tables are read
+    assert len(read) > 10  # fact_trips is written and read, and the loaded tables are read
     assert [table.sql() for table in read if not is_pruned(table, "green_tripdata_2019-01.csv")] == []
     assert loadable.rows("SELECT filename, COUNT(*) FROM fact_trips GROUP BY 1 ORDER BY 1") == [
         ("green_tripdata_2019-01.csv", 7),
@@ -57,8 +59,8 @@ def test_marts_hold_the_golden_rows_and_follow_the_months(
     merges = [job for job in loadable.jobs() if job["statistics"].get("query", {}).get("statementType") == "MERGE"]
     assert "filename in ('green_tripdata_2019-01.csv')" in merges[-3]["configuration"]["query"]["query"]
     checks = "trips, reported, unknown_pickup_times, unknown_pickup_zones, unknown_vendors, unknown_amounts"
-    of_january = f"SELECT {checks} FROM file_quality WHERE filename = 'green_tripdata_2019-01.csv'"
-    assert loadable.rows(of_january) == [(9, 7, 1, 1, 0, 1)]
+    january_checks = f"SELECT {checks} FROM file_quality WHERE filename = 'green_tripdata_2019-01.csv'"
+    assert loadable.rows(january_checks) == [(9, 7, 1, 1, 0, 1)]
     earlier = len(loadable.jobs())
     report = luigi("Report", "--warehouse", "bigquery")
     assert report.returncode == 0 and "Traceback" not in report.stderr, report.stderr
@@ -66,18 +68,18 @@ def test_marts_hold_the_golden_rows_and_follow_the_months(
 
 
 def tables_of_trips(cloud: GoogleCloud, earlier: int) -> list[exp.Table]:
-    """The tables and views of a row a trip, where the statements since then read or write them.
+    """The tables and views with a row for each trip that the statements read or write since the `earlier` jobs.
 
-    Each month makes them larger; to define a view reads nothing.
+    They grow with each month. Statements that define a view are left out, as they read nothing.
     """
     jobs = [job["configuration"] for job in cloud.jobs()[earlier:]]
     statements = [parse_one(job["query"]["query"], dialect="bigquery") for job in jobs if "query" in job]
     read = [each for each in statements if not (isinstance(each, exp.Create) and each.kind == "VIEW")]
-    return [table for each in read for table in each.find_all(exp.Table) if OF_TRIPS.fullmatch(table.name)]
+    return [table for each in read for table in each.find_all(exp.Table) if TRIP_TABLES.fullmatch(table.name)]
 
 
 def is_pruned(table: exp.Table, filename: str) -> bool:
-    """Whether a statement names the one file whose rows it wants of a table, by which the table is clustered."""
+    """Whether a statement reads only this file's rows of a table, which is clustered by file name."""
     scope = table.find_ancestor(exp.Select, exp.Merge)
     while scope:
         conditions = scope.args["whens"].find_all(exp.In) if isinstance(scope, exp.Merge) else []
@@ -89,11 +91,11 @@ def is_pruned(table: exp.Table, filename: str) -> bool:
     return False
 
 
-OF_TRIPS = re.compile("stg_.*|.*_tripdata|fact_trips|int_trips|excluded_trips")
+TRIP_TABLES = re.compile("stg_.*|.*_tripdata|fact_trips|int_trips|excluded_trips")
 
 
-# What the load takes; texts in codes, 1.79e308 and years of six digits it refuses: test_gcp_upload.
-ODD_VALUES: list[dict[str, str]] = [
+# Values that the load accepts. It refuses texts in codes, 1.79e308 and years of six digits: test_gcp_upload.
+UNUSUAL_VALUES: list[dict[str, str]] = [
     {"vendorid": "2.0"},
     {"pulocationid": "999"},
     {"lpep_pickup_datetime": ""},

@@ -1,4 +1,4 @@
-"""DbtBuild: runs when and only when something changed, tells what failed, keeps what dbt leaves behind."""
+"""DbtBuild: it runs only if something has changed, reports what failed, and keeps dbt's artifacts of each run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ BUILD = ("DbtBuild", "--warehouse", "postgres")
 LOAD = ("LoadTripdata", "--taxi", "green", "--month", "2019-01")
 
 
-def test_build_runs_when_and_only_when_months_changed(
+def test_build_runs_only_if_months_have_changed(
     luigi: Run, pipeline: Run, database: PostgresDatabase, tmp_path: Path
 ) -> None:
     luigi(*LOAD)
@@ -37,13 +37,13 @@ def test_build_runs_when_and_only_when_months_changed(
     assert second.returncode == 0, second.stderr
     assert "Did not run any tasks" in second.stderr
 
-    # Another dbt project with the same names takes a mart's place, then that of the look-up.
+    # Another dbt project with the same names replaces a mart, and then the zone look-up.
     for name, columns in (("dim_zones", "1 AS locationid"), ("taxi_zone_lookup", "*")):
         execute(database, f"ALTER TABLE {name} RENAME TO ours")
         execute(database, f"CREATE TABLE {name} AS SELECT {columns} FROM ours")
-        replaced = luigi(*BUILD)
-        assert replaced.returncode == 30 and "Traceback" not in replaced.stderr, replaced.stderr
-        assert f"{database.schema}.{name}; nothing was built. Rename or drop it" in replaced.stderr
+        refused = luigi(*BUILD)
+        assert refused.returncode == 30 and "Traceback" not in refused.stderr, refused.stderr
+        assert f"{database.schema}.{name}; nothing was built. Rename or drop it" in refused.stderr
         assert execute(database, "SELECT count(*) FROM dbt_build WHERE finished_at IS NOT NULL") == [(1,)]
         execute(database, f"DROP TABLE {name}; ALTER TABLE ours RENAME TO {name}")
         assert "Did not run any tasks" in luigi(*BUILD).stderr
@@ -57,14 +57,14 @@ def test_build_runs_when_and_only_when_months_changed(
     assert len(kept) == 20 and run.name in kept and "20200101T000006.000000Z-postgres-build" not in kept
 
 
-def test_test_of_what_was_never_built_is_refused(pipeline: Run) -> None:
+def test_dbt_test_before_the_first_build_is_refused(pipeline: Run) -> None:
     refused = pipeline("dbt", "test")
-    first = "no model has been built yet, so there is nothing to test; first: pipeline build --warehouse postgres"
-    assert (refused.returncode, refused.stderr) == (1, f"pipeline: {first}\n")
+    message = "no model has been built yet, so there is nothing to test; first: pipeline build --warehouse postgres"
+    assert (refused.returncode, refused.stderr) == (1, f"pipeline: {message}\n")
 
 
-def test_build_by_hand_is_as_good(luigi: Run, pipeline: Run, built: PostgresDatabase) -> None:
-    # As docs/new-dataset.md says; the views come back with the next build.
+def test_build_by_hand_counts_as_a_build(luigi: Run, pipeline: Run, built: PostgresDatabase) -> None:
+    # As docs/new-dataset.md recommends; the next build creates the views again.
     dropped = pipeline("psql", "-c", "drop table green_tripdata cascade")
     assert dropped.returncode == 0, dropped.stderr
     assert pipeline("forget", "green", "2019-01..2019-02").returncode == 0
@@ -75,7 +75,7 @@ def test_build_by_hand_is_as_good(luigi: Run, pipeline: Run, built: PostgresData
     assert "Did not run any tasks" in luigi(*BUILD).stderr
 
 
-def test_debug_is_done_each_time_and_leaves_the_password_in_no_file_and_no_log(
+def test_dbt_debug_runs_each_time_and_writes_the_password_to_no_file_and_no_log(
     luigi: Run, database: PostgresDatabase, tmp_path: Path
 ) -> None:
     with_password = f"{database.dsn}&password=hush-hush&sslmode=prefer"
@@ -90,13 +90,15 @@ def test_debug_is_done_each_time_and_leaves_the_password_in_no_file_and_no_log(
         ("PGSSLMODE", "prefer"),
         ("TLC_POSTGRES_USER", "postgres"),
     }
-    written = b"".join(file.read_bytes() for file in (tmp_path / "data").rglob("*") if file.is_file())
-    assert b"All checks passed!" in written
-    assert b"hush-hush" not in written
+    file_contents = b"".join(file.read_bytes() for file in (tmp_path / "data").rglob("*") if file.is_file())
+    assert b"All checks passed!" in file_contents
+    assert b"hush-hush" not in file_contents
     assert "hush-hush" not in done.stderr + done.stdout
 
 
-def test_two_builds_at_once_are_one(luigi: Run, database: PostgresDatabase, mirror: Path, tmp_path: Path) -> None:
+def test_two_builds_at_the_same_time_run_dbt_once(
+    luigi: Run, database: PostgresDatabase, mirror: Path, tmp_path: Path
+) -> None:
     luigi(*LOAD)
     environment = settings(tmp_path, database, mirror)
 
@@ -108,7 +110,7 @@ def test_two_builds_at_once_are_one(luigi: Run, database: PostgresDatabase, mirr
     assert execute(database, "SELECT count(*) FROM fact_trips") == [(6,)]
 
 
-def test_changed_model_is_built_again_and_its_failure_names_the_line(
+def test_changed_model_is_built_again_and_its_failure_is_reported_with_the_line(
     built: PostgresDatabase, mirror: Path, tmp_path: Path, checkout: Path
 ) -> None:
     model = checkout / "dbt" / "models" / "marts" / "dim_zones.sql"
@@ -126,7 +128,7 @@ def test_changed_model_is_built_again_and_its_failure_names_the_line(
     assert "Traceback" not in failed.stderr
 
 
-def test_selected_model_is_built_in_the_schema_asked_for(luigi: Run, database: PostgresDatabase) -> None:
+def test_selected_model_is_built_in_the_schema_of_the_setting(luigi: Run, database: PostgresDatabase) -> None:
     ran = luigi(*BUILD, "--command", "run", "--select", "dim_zones", PIPELINE__DBT__SCHEMA=f"{database.schema}_marts")
     assert ran.returncode == 0, ran.stderr
     try:
@@ -135,6 +137,6 @@ def test_selected_model_is_built_in_the_schema_asked_for(luigi: Run, database: P
         execute(database, f"DROP SCHEMA {database.schema}_marts CASCADE")
 
 
-def test_sources_are_in_step_with_the_dataset_specs() -> None:
+def test_sources_file_agrees_with_the_dataset_specs() -> None:
     assert [spec.name for spec in modelled_datasets()] == ["fhv", "fhvhv", "green", "yellow", "zones"]
     assert FILE.read_text() == sources_yaml(), "run: make sources"

@@ -1,4 +1,4 @@
-"""Builds cost what has changed: months come, are re-published and go, and the marts are as if built from nothing."""
+"""Builds process only changed files: after months are added, republished or removed, the marts equal a full refresh."""
 
 from __future__ import annotations
 
@@ -18,43 +18,43 @@ from pipeline.warehouses.postgres.connection import PostgresDatabase
 from pipeline.warehouses.postgres.loading import forget
 
 MARCH = datetime.date(2019, 3, 1)
-ABOUT_FILES = {
+NODES_BY_FILE = {
     *("changed_files", "fact_trips", "trips_by_hour", "int_zone_revenue_by_file", "file_quality"),
     *("dm_monthly_zone_revenue", "facts_hold", "monthly_revenue_is_that_of_the_files", "built_files"),
 }
 pytestmark = [pytest.mark.models, pytest.mark.usefixtures("golden_mirror")]
 
 
-def test_incremental_builds_end_where_a_full_refresh_does(
+def test_incremental_builds_give_the_same_marts_as_a_full_refresh(
     built: PostgresDatabase, mirror: Path, tmp_path: Path
 ) -> None:
-    untouched = places(built, "green_tripdata_2019-02.csv")
+    untouched = row_versions(built, "green_tripdata_2019-02.csv")
 
     load_release(built, mirror, tmp_path, "yellow")  # a new file
     write_release(mirror / "green/green_tripdata_2019-01.csv.gz", [HEADER, trip(0, total_amount="1"), trip(9)])
-    load_release(built, mirror, tmp_path, "green")  # one published anew
+    load_release(built, mirror, tmp_path, "green")  # a republished file
     nodes = build_models(built, tmp_path / "dbt")
-    assert set(nodes) == ABOUT_FILES
+    assert set(nodes) == NODES_BY_FILE
     by_file = "SELECT filename, count(*) FROM fact_trips GROUP BY 1 ORDER BY 1"
     assert execute(built, by_file) == [
         ("green_tripdata_2019-01.csv", 2),
         ("green_tripdata_2019-02.csv", 2),
         ("yellow_tripdata_2019-01.csv", 2),
     ]
-    assert places(built, "green_tripdata_2019-02.csv") == untouched
+    assert row_versions(built, "green_tripdata_2019-02.csv") == untouched
 
-    forget(built, Release(dataset_named("yellow"), JANUARY))  # and one that goes
+    forget(built, Release(dataset_named("yellow"), JANUARY))  # a removed file
     build_models(built, tmp_path / "dbt of another machine")
     assert execute(built, by_file) == [("green_tripdata_2019-01.csv", 2), ("green_tripdata_2019-02.csv", 2)]
-    assert places(built, "green_tripdata_2019-02.csv") == untouched
-    incremental = everything(built)
+    assert row_versions(built, "green_tripdata_2019-02.csv") == untouched
+    incremental = all_marts(built)
 
     build_models(built, tmp_path / "dbt", full_refresh=True)
-    assert everything(built) == incremental
-    assert places(built, "green_tripdata_2019-02.csv") != untouched
+    assert all_marts(built) == incremental
+    assert row_versions(built, "green_tripdata_2019-02.csv") != untouched
 
 
-def test_failed_build_is_done_again_by_the_next(built: PostgresDatabase, mirror: Path, tmp_path: Path) -> None:
+def test_next_build_completes_a_failed_build(built: PostgresDatabase, mirror: Path, tmp_path: Path) -> None:
     load_release(built, mirror, tmp_path, "yellow")
     execute(built, "ALTER TABLE trips_by_hour ADD CHECK (service_type = 'Green')")
     with pytest.raises(PipelineError, match=r"dbt build: Database Error in model trips_by_hour .*violates check"):
@@ -62,13 +62,13 @@ def test_failed_build_is_done_again_by_the_next(built: PostgresDatabase, mirror:
     assert execute(built, "SELECT count(*) FROM trips_by_hour WHERE service_type = 'Yellow'") == [(0,)]
 
     execute(built, "ALTER TABLE trips_by_hour DROP CONSTRAINT trips_by_hour_service_type_check")
-    untouched = places(built, "green_tripdata_2019-02.csv")
+    untouched = row_versions(built, "green_tripdata_2019-02.csv")
     build_models(built, tmp_path / "dbt")
     assert execute(built, "SELECT count(*) FROM fact_trips WHERE service_type = 'Yellow'") == [(2,)]
-    assert places(built, "green_tripdata_2019-02.csv") == untouched
+    assert row_versions(built, "green_tripdata_2019-02.csv") == untouched
 
 
-def test_zones_loaded_anew_reach_every_trip_and_a_dropped_model_is_built_whole(
+def test_changed_zones_reach_every_trip_and_a_dropped_model_is_built_completely(
     built: PostgresDatabase, mirror: Path, tmp_path: Path
 ) -> None:
     (mirror / "misc/taxi_zone_lookup.csv").write_text(ZONES.replace("Central Harlem North", "Sugar Hill"))
@@ -76,26 +76,26 @@ def test_zones_loaded_anew_reach_every_trip_and_a_dropped_model_is_built_whole(
     build_models(built, tmp_path / "dbt")
     assert execute(built, "SELECT DISTINCT dropoff_zone FROM fact_trips") == [("Sugar Hill",)]
 
-    before = everything(built)
+    before = all_marts(built)
     execute(built, "DROP TABLE fact_trips")
 
     build_models(built, tmp_path / "dbt", name="run", select="+fact_trips")
 
-    assert everything(built) == before
+    assert all_marts(built) == before
 
     execute(built, "DROP VIEW stg_green_tripdata CASCADE")
     load_release(built, mirror, tmp_path, "yellow")
     build_models(built, tmp_path / "dbt")
     forget(built, Release(dataset_named("yellow"), JANUARY))
-    assert set(build_models(built, tmp_path / "dbt")) == ABOUT_FILES
-    assert everything(built) == before
+    assert set(build_models(built, tmp_path / "dbt")) == NODES_BY_FILE
+    assert all_marts(built) == before
     assert execute(built, "SELECT count(*) FROM excluded_trips") == [(2,)]
 
 
-def everything(database: PostgresDatabase) -> dict[str, list[tuple[Any, ...]]]:
+def all_marts(database: PostgresDatabase) -> dict[str, list[tuple[Any, ...]]]:
     return {name: mart(database, name) for name in MARTS}
 
 
-def places(database: PostgresDatabase, filename: str) -> list[tuple[Any, ...]]:
-    """Where a file's rows physically are in fact_trips, and what wrote them: equal only if nothing was written."""
+def row_versions(database: PostgresDatabase, filename: str) -> list[tuple[Any, ...]]:
+    """The physical places and transactions of a file's rows in fact_trips, which change if they are written again."""
     return execute(database, "SELECT ctid, tableoid, xmin FROM fact_trips WHERE filename = %s ORDER BY 1", filename)

@@ -1,4 +1,4 @@
-"""Builds that are killed: dbt ends with them, and the next build does what is missing."""
+"""Killed builds: dbt ends with them, and the next build completes what is missing."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ LOAD = ("LoadTripdata", "--taxi", "green", "--month")
 FACTS = "SELECT filename, ctid, tableoid FROM fact_trips ORDER BY 1, 2"
 
 
-def test_killed_build_takes_dbt_with_it(luigi: Run, database: PostgresDatabase, mirror: Path, tmp_path: Path) -> None:
+def test_dbt_ends_if_the_build_is_killed(luigi: Run, database: PostgresDatabase, mirror: Path, tmp_path: Path) -> None:
     luigi(*LOAD, "2019-01")
     with held(database, "LOCK TABLE green_tripdata"):
         build = start_command("luigi", "--module", "pipeline", *BUILD, **settings(tmp_path, database, mirror))
@@ -42,15 +42,15 @@ def test_killed_build_takes_dbt_with_it(luigi: Run, database: PostgresDatabase, 
 
 
 @pytest.mark.parametrize(
-    ("lock", "waiting"),
+    ("lock", "waiting_statement"),
     [
         ("LOCK TABLE green_tripdata_2019_03", "create table .*fact_trips_green_tripdata_2019_03_n"),
         ("LOCK TABLE fact_trips IN SHARE MODE", "alter table .*fact_trips.* attach partition"),
     ],
-    ids=["while it is filled", "before it takes its place"],
+    ids=["while the partition is filled", "before the partition is attached"],
 )
-def test_month_is_not_in_fact_trips_when_dbt_is_killed_as_it_writes_it(
-    luigi: Run, built: PostgresDatabase, mirror: Path, tmp_path: Path, lock: str, waiting: str
+def test_month_is_not_in_fact_trips_if_dbt_is_killed_while_writing_it(
+    luigi: Run, built: PostgresDatabase, mirror: Path, tmp_path: Path, lock: str, waiting_statement: str
 ) -> None:
     write_release(mirror / "green/green_tripdata_2019-03.csv.gz", [HEADER, trip(0, MARCH), trip(1, MARCH)])
     load_release(built, mirror, tmp_path, "green", MARCH)
@@ -58,9 +58,9 @@ def test_month_is_not_in_fact_trips_when_dbt_is_killed_as_it_writes_it(
 
     with held(built, lock):
         command = ("luigi", "--module", "pipeline", *BUILD)
-        # Not forked, so that dbt is its child.
+        # Not forked, so that dbt is a child of the process that is started here.
         build = start_command(*command, process=subprocess.Popen, **settings(tmp_path, built, mirror))
-        until_it_waits(built, rf"/\* .*{waiting}")
+        until_it_waits(built, rf"/\* .*{waiting_statement}")
         [dbt] = psutil.Process(build.pid).children()
         dbt.send_signal(signal.SIGKILL)
         output, _ = build.communicate(timeout=30)
@@ -76,7 +76,7 @@ def test_month_is_not_in_fact_trips_when_dbt_is_killed_as_it_writes_it(
     again = luigi(*BUILD)
     assert again.returncode == 0, again.stderr
     after = execute(built, FACTS)
-    assert after[: len(before)] == before  # the months that were there are as they were
+    assert after[: len(before)] == before  # the months that were already built are unchanged
     assert [row[0] for row in after[len(before) :]] == ["green_tripdata_2019-03.csv"] * 2
 
 

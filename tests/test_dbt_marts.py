@@ -1,4 +1,4 @@
-"""What the marts hold: golden rows checked by hand, and on the real months what SQL of another making finds."""
+"""The contents of the marts, compared with golden rows checked by hand and, for real months, with independent SQL."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def golden(database: PostgresDatabase, golden_mirror: Path, tmp_path: Path) -> P
     return database
 
 
-def test_marts_hold_the_golden_rows_and_the_filter_of_the_course_leaves_some_out(
+def test_marts_contain_the_golden_rows_and_the_filter_of_the_course_excludes_some(
     golden: PostgresDatabase, tmp_path: Path
 ) -> None:
     build_models(golden, tmp_path / "dbt")
@@ -44,7 +44,7 @@ def test_marts_hold_the_golden_rows_and_the_filter_of_the_course_leaves_some_out
     assert execute(golden, excluded) == [(1,)]
 
 
-def test_revenue_of_the_real_months_is_that_of_the_files(
+def test_revenue_of_real_months_equals_that_of_the_files(
     database: PostgresDatabase, real_releases: Path, tmp_path: Path
 ) -> None:
     load_release(database, real_releases, tmp_path, "zones")
@@ -53,7 +53,7 @@ def test_revenue_of_the_real_months_is_that_of_the_files(
 
     build_models(database, tmp_path / "dbt")
 
-    # Cents as integers, zones by their numbers: nothing of how the models do it.
+    # Computed differently from the models: cents as integers, zones by their numbers.
     [(cents, trips)] = execute(
         database,
         "SELECT sum(round(total_amount * 100)::bigint), count(*) FROM green_tripdata"
@@ -75,7 +75,7 @@ def test_revenue_of_the_real_months_is_that_of_the_files(
     ],
     ids=["until 2024", "since 2024"],
 )
-def test_264_and_265_are_no_known_zones_in_either_edition_of_the_look_up(
+def test_zones_264_and_265_are_unknown_in_both_editions_of_the_look_up(
     database: PostgresDatabase, mirror: Path, tmp_path: Path, unknown: str
 ) -> None:
     (mirror / "misc").mkdir(exist_ok=True)
@@ -92,13 +92,13 @@ def test_264_and_265_are_no_known_zones_in_either_edition_of_the_look_up(
     assert execute(database, counts) == [(4, 1, 2, 1)]
 
 
-def test_odd_values_that_are_loaded_are_unknown_and_counted(
+def test_unusual_values_become_unknown_and_are_counted(
     database: PostgresDatabase, golden_mirror: Path, tmp_path: Path
 ) -> None:
     write_release(golden_mirror / "green/green_tripdata_2019-01.csv.gz", [HEADER, *trips(10)])
     for dataset in ("zones", "green"):
         load_release(database, golden_mirror, tmp_path, dataset)
-    for number, value in enumerate(ODD_VALUES):
+    for number, value in enumerate(UNUSUAL_VALUES):
         dropped_off = datetime.datetime(2019, 1, 1, 0, number + 9)
         execute(database, f"UPDATE green_tripdata SET {value} WHERE lpep_dropoff_datetime = %s", dropped_off)
 
@@ -120,7 +120,7 @@ def test_odd_values_that_are_loaded_are_unknown_and_counted(
     assert "<td>1 (10.0" in (tmp_path / "page.html").read_text()
 
 
-ODD_VALUES = [
+UNUSUAL_VALUES = [
     "vendorid = '2.0'",
     "vendorid = 'CMT'",
     "pulocationid = 'Astoria'",

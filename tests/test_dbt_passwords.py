@@ -1,4 +1,4 @@
-"""dbt signs in on a server that asks for a password, wherever libpq finds it; it is in nothing that is said or kept."""
+"""dbt signs in with a password that libpq finds in any of its places; the password is in no output and no file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 from conftest import run_command
 from password_server import password_server
 
-# Digits only, which must not be taken for a number on the way.
+# Digits only, to check that a password is never converted to a number.
 PASSWORDS = {"POSTGRES_PASSWORD": "0123", "TAXI_PASSWORD": "00123"}
 
 
@@ -19,8 +19,8 @@ def port(server: str) -> Iterator[int]:
         yield port
 
 
-def given_by(where: str, port: int, password: str, folder: Path) -> dict[str, str]:
-    """The environment that tells libpq the password in one way, and the DSN that goes with it."""
+def password_in(where: str, port: int, password: str, folder: Path) -> dict[str, str]:
+    """The environment that gives libpq the password in one of its places, and the DSN to use with it."""
     dsn = f"postgresql://taxi@127.0.0.1:{port}/taxi"
     file = folder / "secret"
     if where == "PGPASSWORD":
@@ -35,17 +35,17 @@ def given_by(where: str, port: int, password: str, folder: Path) -> dict[str, st
 
 
 @pytest.mark.parametrize("where", ["PGPASSWORD", "password file", "service file"])
-def test_dbt_signs_in_with_the_password_of(where: str, port: int, tmp_path: Path) -> None:
-    kept = tmp_path / "data"
+def test_dbt_signs_in_with_the_password_in(where: str, port: int, tmp_path: Path) -> None:
+    root = tmp_path / "data"
     done = run_command(
         "pipeline",
         *("dbt", "debug", "--connection", "--log-level", "debug"),
-        **given_by(where, port, PASSWORDS["TAXI_PASSWORD"], tmp_path),
-        PIPELINE__STORAGE__ROOT=str(kept),
+        **password_in(where, port, PASSWORDS["TAXI_PASSWORD"], tmp_path),
+        PIPELINE__STORAGE__ROOT=str(root),
     )
 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "connection ok" in done.stdout
-    written = [path.read_text() for path in kept.rglob("*") if path.is_file()]
-    assert written
-    assert not [text for text in (done.stdout, done.stderr, *written) if PASSWORDS["TAXI_PASSWORD"] in text]
+    files = [path.read_text() for path in root.rglob("*") if path.is_file()]
+    assert files
+    assert not [text for text in (done.stdout, done.stderr, *files) if PASSWORDS["TAXI_PASSWORD"] in text]

@@ -1,4 +1,4 @@
-"""Loads and forgets of one table at the same time, dead ones included: each happens wholly, one after the other."""
+"""Loads and `forget`s of one table at the same time, also by killed processes: each happens completely, in sequence."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from waiting import eventually
 from pipeline.errors import PipelineError
 
 OLD = [*trips(4), trip(2)]
-NEW = [trip(number, FEBRUARY) for number in range(2, 9)]  # on other days
+NEW = [trip(number, FEBRUARY) for number in range(2, 9)]  # on other days than OLD
 SUBMIT, BEGIN = "^POST /bigquery.*tlc_load", "^RUN tlc_load"
 BEFORE_THE_LOCK = {"submit": SUBMIT, "begin": BEGIN, "lock": "^STEP tlc_load[^ ]* UPDATE"}
 HOLDING_THE_LOCK = {
@@ -37,79 +37,79 @@ HOLDING_THE_LOCK = {
     "entry": "^STEP tlc_load[^ ]* INSERT INTO .*load_ledger",
     "commit": "^STEP tlc_load[^ ]* COMMIT",
 }
-LATER = ("newer edition", "forget")
+LATER_OPERATIONS = ("newer edition", "forget")
 
 
-def run_later(cloud: GoogleCloud, later: str, folder: Path) -> None:
-    if later == "forget":
+def run_operation(cloud: GoogleCloud, operation: str, folder: Path) -> None:
+    if operation == "forget":
         assert forget_month(cloud)
     else:
         load_lines(cloud, NEW, folder)
 
 
-def assert_is_as_after(cloud: GoogleCloud, later: str) -> None:
+def assert_is_result_of(cloud: GoogleCloud, operation: str) -> None:
     entry, found = ledger_entry(cloud), {time[:7] for _, _, time in trips_in(cloud)}
     assert set_aside(cloud) == []
-    if later == "forget":
+    if operation == "forget":
         assert (entry, found, cloud.objects()) == (None, set(), [])
     else:
         assert entry and (entry.rows_loaded, len(trips_in(cloud)), found) == (7, 7, {"2019-02"})
         assert cloud.marker()["load_id"] == entry.load_id
 
 
-@pytest.mark.parametrize("later", LATER)
+@pytest.mark.parametrize("operation", LATER_OPERATIONS)
 @pytest.mark.parametrize("moment", BEFORE_THE_LOCK)
-def test_worker_that_was_overtaken_changes_nothing(
-    loadable: GoogleCloud, tmp_path: Path, moment: str, later: str
+def test_load_overtaken_by_a_later_operation_changes_nothing(
+    loadable: GoogleCloud, tmp_path: Path, moment: str, operation: str
 ) -> None:
     upload_lines(loadable, OLD, tmp_path)
     held = Held(loadable, BEFORE_THE_LOCK[moment])
     with ThreadPoolExecutor(1) as worker:
         older = worker.submit(load_uploaded, loadable)
         assert held.came.wait(120)
-        run_later(loadable, later, tmp_path)
+        run_operation(loadable, operation, tmp_path)
         held.may_go.set()
-        if later == "forget":
+        if operation == "forget":
             with pytest.raises(PipelineError, match="was removed before it was loaded; run again"):
                 older.result(60)
         else:
             assert older.result(60) == ledger_entry(loadable)
 
-    assert_is_as_after(loadable, later)
+    assert_is_result_of(loadable, operation)
 
 
-@pytest.mark.parametrize("later", LATER)
+@pytest.mark.parametrize("operation", LATER_OPERATIONS)
 @pytest.mark.parametrize("moment", ["begin", "lock"])
-def test_job_of_a_dead_worker_that_was_overtaken_changes_nothing(
-    loadable: GoogleCloud, killable: Forge, tmp_path: Path, moment: str, later: str
+def test_job_of_a_killed_process_overtaken_by_a_later_operation_changes_nothing(
+    loadable: GoogleCloud, killable: Forge, tmp_path: Path, moment: str, operation: str
 ) -> None:
-    held, job = Held(loadable, BEFORE_THE_LOCK[moment]), dead_workers_job(loadable, killable, tmp_path)
+    held, job_has_ended = Held(loadable, BEFORE_THE_LOCK[moment]), job_of_killed_process(loadable, killable, tmp_path)
     assert held.came.wait(120)
-    run_later(loadable, later, tmp_path)
+    run_operation(loadable, operation, tmp_path)
     held.may_go.set()
-    eventually(job)
+    eventually(job_has_ended)
 
-    assert_is_as_after(loadable, later)
+    assert_is_result_of(loadable, operation)
 
 
-@pytest.mark.parametrize("later", LATER)
+@pytest.mark.parametrize("operation", LATER_OPERATIONS)
 @pytest.mark.parametrize("moment", HOLDING_THE_LOCK)
-def test_dead_workers_transaction_that_is_under_way_is_waited_for(
-    loadable: GoogleCloud, killable: Forge, tmp_path: Path, moment: str, later: str
+def test_later_operation_waits_for_the_running_transaction_of_a_killed_process(
+    loadable: GoogleCloud, killable: Forge, tmp_path: Path, moment: str, operation: str
 ) -> None:
-    held, job = Held(loadable, HOLDING_THE_LOCK[moment]), dead_workers_job(loadable, killable, tmp_path)
+    held, job_has_ended = Held(loadable, HOLDING_THE_LOCK[moment]), job_of_killed_process(loadable, killable, tmp_path)
     assert held.came.wait(120)
     with ThreadPoolExecutor(1) as worker:
-        second = worker.submit(run_later, loadable, later, tmp_path)
+        second = worker.submit(run_operation, loadable, operation, tmp_path)
         eventually(lambda: conflicts(loadable))
         held.may_go.set()
         second.result(60)
-        eventually(job)
+        eventually(job_has_ended)
 
-    assert_is_as_after(loadable, later)
+    assert_is_result_of(loadable, operation)
 
 
-def test_forget_that_was_overtaken_by_a_load_forgets_that(loadable: GoogleCloud, tmp_path: Path) -> None:
+def test_forget_overtaken_by_a_load_removes_that_load(loadable: GoogleCloud, tmp_path: Path) -> None:
     load_lines(loadable, OLD, tmp_path)
     held = Held(loadable, "^POST /bigquery.*tlc_forget")
     with ThreadPoolExecutor(1) as worker:
@@ -119,38 +119,40 @@ def test_forget_that_was_overtaken_by_a_load_forgets_that(loadable: GoogleCloud,
         held.may_go.set()
         assert forgotten.result(60)
 
-    assert_is_as_after(loadable, "forget")
+    assert_is_result_of(loadable, "forget")
 
 
-def test_dead_forget_that_was_overtaken_changes_nothing(loadable: GoogleCloud, killable: Forge, tmp_path: Path) -> None:
+def test_forget_of_a_killed_process_overtaken_by_a_load_changes_nothing(
+    loadable: GoogleCloud, killable: Forge, tmp_path: Path
+) -> None:
     load_lines(loadable, OLD, tmp_path)
     held = Held(loadable, "^RUN tlc_forget")
     process = killable.start("forget", loadable)
-    loadable.wire.happens("^GET /bigquery.*tlc_forget", dropped=True, meanwhile=killer(process))
+    loadable.wire.inject("^GET /bigquery.*tlc_forget", request_dropped=True, action=kill_process(process))
     assert killable.go() == -signal.SIGKILL
     load_lines(loadable, NEW, tmp_path)
     held.may_go.set()
     eventually(lambda: all(job["status"]["state"] == "DONE" for job in loadable.jobs()))
 
-    assert_is_as_after(loadable, "newer edition")
+    assert_is_result_of(loadable, "newer edition")
 
 
-def test_forget_killed_after_it_forgot_is_no_finished_load(
+def test_forget_killed_before_it_removed_the_marker_leaves_no_finished_load(
     loadable: GoogleCloud, killable: Forge, tmp_path: Path
 ) -> None:
     load_lines(loadable, OLD, tmp_path)
     process = killable.start("forget", loadable)
-    loadable.wire.happens("^DELETE /storage.*_ledger", dropped=True, meanwhile=killer(process))
+    loadable.wire.inject("^DELETE /storage.*_ledger", request_dropped=True, action=kill_process(process))
     assert killable.go() == -signal.SIGKILL
-    assert loadable.marker()["finished_at"]  # a copy of what was
+    assert loadable.marker()["finished_at"]  # the copy in the bucket is out of date
     assert (ledger_entry(loadable), trips_in(loadable)) == (None, [])
 
     upload_lines(loadable, NEW, tmp_path)
     load_uploaded(loadable)
-    assert_is_as_after(loadable, "newer edition")
+    assert_is_result_of(loadable, "newer edition")
 
 
-def test_two_months_with_one_stray_id_at_the_same_moment_put_it_in_once(loadable: GoogleCloud, tmp_path: Path) -> None:
+def test_row_id_in_two_months_loaded_at_the_same_time_is_inserted_once(loadable: GoogleCloud, tmp_path: Path) -> None:
     stray = trip(5, JANUARY)
     upload_lines(loadable, trips(9), tmp_path)
     upload_lines(loadable, [*trips(2, FEBRUARY), stray], tmp_path, FEBRUARY)
@@ -169,25 +171,29 @@ def test_two_months_with_one_stray_id_at_the_same_moment_put_it_in_once(loadable
 
 
 def conflicts(cloud: GoogleCloud) -> list[str]:
-    """What BigQuery cancelled because of another change at the same time."""
+    """The errors of jobs that BigQuery aborted because of a concurrent change."""
     errors = [job["status"].get("errorResult", {}).get("message", "") for job in cloud.jobs()]
     return [error for error in errors if "aborted due to concurrent update" in error]
 
 
-def dead_workers_job(cloud: GoogleCloud, killable: Forge, folder: Path) -> Callable[[], bool]:
-    """Lets a process submit the load of the old edition and be killed; returns what says that the job is over."""
+def job_of_killed_process(cloud: GoogleCloud, killable: Forge, folder: Path) -> Callable[[], bool]:
+    """Starts a process that submits the load of the old edition, and kills it.
+
+    Returns a function that says whether the job has ended.
+    """
     file = folder / f"{FILE}.lines"
     file.write_bytes(b"\n".join(OLD))
     process = killable.start("load", cloud, file)
-    cloud.wire.happens("^GET /bigquery.*jobs/tlc_load", dropped=True, meanwhile=killer(process))
+    cloud.wire.inject("^GET /bigquery.*jobs/tlc_load", request_dropped=True, action=kill_process(process))
     assert killable.go() == -signal.SIGKILL
 
-    def is_over() -> bool:
+    def has_ended() -> bool:
         jobs = [job for job in cloud.jobs() if job["jobReference"]["jobId"].startswith("tlc_load")]
         return bool(jobs) and jobs[0]["status"]["state"] == "DONE"
 
-    return is_over
+    return has_ended
 
 
-def killer(process: int) -> Callable[[], None]:
+def kill_process(process: int) -> Callable[[], None]:
+    """A function that kills the process."""
     return lambda: os.kill(process, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""What a version that kept its ledger in the bucket alone has loaded: taken over once, and not loaded again."""
+"""Months loaded by a version that kept its ledger only in the bucket: taken over once, and not loaded again."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ NEW_FIELDS = ("load_id", "run_id", "source", "format", "etag", "last_modified")
 
 
 @pytest.fixture
-def earlier(loadable: GoogleCloud, tmp_path: Path) -> GoogleCloud:
-    """January as an earlier version left it: its rows, its marker, and a copy of the ledger that was made for dbt."""
+def old_ledger(loadable: GoogleCloud, tmp_path: Path) -> GoogleCloud:
+    """January as an older version left it: its rows, its marker, and the copy of the ledger that was made for dbt."""
     load_lines(loadable, trips(4), tmp_path)
     rewrite_marker(loadable)
     loadable.rows("DROP TABLE load_lock")
@@ -45,46 +45,46 @@ def warehouse(cloud: GoogleCloud) -> BigQueryWarehouse:
     return BigQueryWarehouse(cloud.place, cloud.place.dataset, 1, Path())
 
 
-def loads(cloud: GoogleCloud) -> int:
-    """How many files BigQuery was given to load."""
+def count_loads(cloud: GoogleCloud) -> int:
+    """How many jobs were submitted that load a file."""
     return sum(job["jobReference"]["jobId"].startswith("tlc_load") for job in cloud.jobs())
 
 
-def test_month_is_complete_before_and_after_and_is_not_loaded_again(earlier: GoogleCloud, tmp_path: Path) -> None:
-    release, before = Release(dataset_named("green"), JANUARY), loads(earlier)
+def test_month_is_complete_before_and_after_the_take_over_and_is_not_loaded_again(
+    old_ledger: GoogleCloud, tmp_path: Path
+) -> None:
+    release, before = Release(dataset_named("green"), JANUARY), count_loads(old_ledger)
     for _ in range(2):
-        found = warehouse(earlier).find_load(FAMILY, release)
+        found = warehouse(old_ledger).find_load(FAMILY, release)
         assert found and (found.rows_loaded, found.load_id) == (4, "0" * 32)
-        assert [entry.partition_key for entry in warehouse(earlier).loaded()] == ["green/2019-01"]
-        assert load_uploaded(earlier) == found
-    assert loads(earlier) == before
+        assert [entry.partition_key for entry in warehouse(old_ledger).loaded()] == ["green/2019-01"]
+        assert load_uploaded(old_ledger) == found
+    assert count_loads(old_ledger) == before
 
-    load_lines(earlier, trips(2, FEBRUARY), tmp_path, FEBRUARY)
-    assert len(warehouse(earlier).loaded()) == 2 and len(trips_in(earlier)) == 6
+    load_lines(old_ledger, trips(2, FEBRUARY), tmp_path, FEBRUARY)
+    assert len(warehouse(old_ledger).loaded()) == 2 and len(trips_in(old_ledger)) == 6
 
 
-def test_two_that_take_over_at_once_lose_nothing(earlier: GoogleCloud, tmp_path: Path) -> None:
-    upload_lines(earlier, trips(2, FEBRUARY), tmp_path, FEBRUARY)
+def test_two_loads_that_take_over_at_the_same_time_lose_no_month(old_ledger: GoogleCloud, tmp_path: Path) -> None:
+    upload_lines(old_ledger, trips(2, FEBRUARY), tmp_path, FEBRUARY)
     with ThreadPoolExecutor(2) as workers:
-        done = [workers.submit(load_uploaded, earlier, month) for month in (JANUARY, FEBRUARY)]
+        done = [workers.submit(load_uploaded, old_ledger, month) for month in (JANUARY, FEBRUARY)]
         assert [work.result(60).rows_loaded for work in done] == [4, 2]
 
-    assert [entry.partition_key for entry in warehouse(earlier).loaded()] == ["green/2019-01", "green/2019-02"]
+    assert [entry.partition_key for entry in warehouse(old_ledger).loaded()] == ["green/2019-01", "green/2019-02"]
 
 
-def test_month_is_forgotten(earlier: GoogleCloud) -> None:
-    assert forget_month(earlier)
+def test_month_that_was_not_taken_over_can_be_forgotten(old_ledger: GoogleCloud) -> None:
+    assert forget_month(old_ledger)
 
-    assert (trips_in(earlier), earlier.objects(), ledger_entry(earlier)) == ([], [], None)
+    assert (trips_in(old_ledger), old_ledger.objects(), ledger_entry(old_ledger)) == ([], [], None)
 
 
-def test_rows_of_a_load_that_was_not_finished_are_replaced_on_whatever_days(
-    earlier: GoogleCloud, tmp_path: Path
-) -> None:
-    rewrite_marker(earlier, finished_at=None, rows_loaded=0)
-    assert not warehouse(earlier).find_load(FAMILY, Release(dataset_named("green"), JANUARY))
-    assert warehouse(earlier).loaded() == []
+def test_rows_of_an_unfinished_load_are_replaced_on_all_days(old_ledger: GoogleCloud, tmp_path: Path) -> None:
+    rewrite_marker(old_ledger, finished_at=None, rows_loaded=0)
+    assert not warehouse(old_ledger).find_load(FAMILY, Release(dataset_named("green"), JANUARY))
+    assert warehouse(old_ledger).loaded() == []
 
-    load_lines(earlier, [trip(number, FEBRUARY) for number in range(3)], tmp_path)
+    load_lines(old_ledger, [trip(number, FEBRUARY) for number in range(3)], tmp_path)
 
-    assert [(file, time[:7]) for _, file, time in trips_in(earlier)] == [(FILE, "2019-02")] * 3
+    assert [(file, time[:7]) for _, file, time in trips_in(old_ledger)] == [(FILE, "2019-02")] * 3

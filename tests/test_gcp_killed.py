@@ -1,5 +1,5 @@
-"""kill -9 before any request that changes something in Google Cloud: the month is wholly there with its marker, or
-wholly absent; the next run completes it."""
+"""kill -9 before any request that changes something in Google Cloud: the month is loaded completely with its marker, or
+not at all, and the next run loads it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ Contents = list[tuple[Any, ...]]
 
 
 def contents(cloud: GoogleCloud) -> tuple[Contents, Contents]:
-    """January's rows in the table, and those in the quarantine."""
+    """January's rows: those in the table and those in the quarantine."""
     if "green_tripdata" not in cloud.tables():
         return [], []
     loaded = "SELECT TO_HEX(unique_row_id), STRING(lpep_pickup_datetime) FROM green_tripdata"
@@ -33,20 +33,20 @@ def contents(cloud: GoogleCloud) -> tuple[Contents, Contents]:
 
 
 def kill_before_each_change(cloud: GoogleCloud, killable: Forge, start: Callable[[], int]) -> Iterator[int]:
-    """Kills process after process, one request later each; yields how many requests the killed one made."""
+    """Kills one process after another, each one request later; yields how many changes the killed one had requested."""
     for requests in range(50):
         process = start()
-        cloud.wire.happens(
-            CHANGE, after=requests, dropped=True, meanwhile=lambda process=process: os.kill(process, signal.SIGKILL)
+        cloud.wire.inject(
+            CHANGE, skip=requests, request_dropped=True, action=lambda process=process: os.kill(process, signal.SIGKILL)
         )
         status = killable.go()
         if status == 0:
             cloud.wire.incidents.clear()
-            assert requests >= 5  # or this was no test
+            assert requests >= 5  # otherwise hardly anything was tested
             return
         assert status == -signal.SIGKILL
         yield requests
-    pytest.fail("it never ends")
+    pytest.fail("the process requests more than 50 changes")
 
 
 def is_finished(cloud: GoogleCloud) -> bool:
@@ -54,7 +54,9 @@ def is_finished(cloud: GoogleCloud) -> bool:
     return entry is not None and entry.finished_at is not None
 
 
-def test_killed_first_load(loadable: GoogleCloud, killable: Forge, tmp_path: Path) -> None:
+def test_first_load_that_is_killed_leaves_the_whole_month_or_nothing(
+    loadable: GoogleCloud, killable: Forge, tmp_path: Path
+) -> None:
     load_lines(loadable, OLD, tmp_path)
     loaded = contents(loadable)
     assert loaded[0] and loaded[1]
@@ -64,7 +66,7 @@ def test_killed_first_load(loadable: GoogleCloud, killable: Forge, tmp_path: Pat
         nonlocal cloud
         cloud = new_google_cloud(loadable.emulators)
         create_resources(cloud.place)
-        return killable.start("load", cloud, written(OLD, tmp_path))
+        return killable.start("load", cloud, write_lines(OLD, tmp_path))
 
     for requests in kill_before_each_change(loadable, killable, start):
         assert contents(cloud) == (loaded if is_finished(cloud) else ([], [])), requests
@@ -72,25 +74,29 @@ def test_killed_first_load(loadable: GoogleCloud, killable: Forge, tmp_path: Pat
         assert contents(cloud) == loaded and is_finished(cloud), requests
 
 
-def test_killed_replacement(loadable: GoogleCloud, killable: Forge, tmp_path: Path) -> None:
+def test_forced_load_that_is_killed_leaves_the_old_edition_or_the_new(
+    loadable: GoogleCloud, killable: Forge, tmp_path: Path
+) -> None:
     states = []
     for lines in (NEW, OLD):
         load_lines(loadable, lines, tmp_path)
         states.insert(0, contents(loadable))
-    now = 0
+    current = 0
 
     def start() -> int:
-        return killable.start("load", loadable, written((OLD, NEW)[1 - now], tmp_path))
+        return killable.start("load", loadable, write_lines((OLD, NEW)[1 - current], tmp_path))
 
     for requests in kill_before_each_change(loadable, killable, start):
         found = contents(loadable)
         assert found in states and is_finished(loadable), requests
-        now = 1 - now
-        load_lines(loadable, (OLD, NEW)[now], tmp_path)
-        assert contents(loadable) == states[now] and is_finished(loadable), requests
+        current = 1 - current
+        load_lines(loadable, (OLD, NEW)[current], tmp_path)
+        assert contents(loadable) == states[current] and is_finished(loadable), requests
 
 
-def test_killed_forget(loadable: GoogleCloud, killable: Forge, tmp_path: Path) -> None:
+def test_forget_that_is_killed_leaves_the_whole_month_or_nothing(
+    loadable: GoogleCloud, killable: Forge, tmp_path: Path
+) -> None:
     load_lines(loadable, OLD, tmp_path)
     loaded = contents(loadable)
 
@@ -103,7 +109,7 @@ def test_killed_forget(loadable: GoogleCloud, killable: Forge, tmp_path: Path) -
         assert contents(loadable) == loaded and is_finished(loadable)
 
 
-def written(lines: list[bytes], folder: Path) -> Path:
+def write_lines(lines: list[bytes], folder: Path) -> Path:
     file = folder / f"{FILE}.lines"
     file.write_bytes(b"\n".join(lines))
     return file

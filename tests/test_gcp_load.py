@@ -1,4 +1,4 @@
-"""Loading into BigQuery: every row of a file is accounted for, whatever the file looks like."""
+"""Loading into BigQuery: every row of a file is accounted for, whatever its layout and values."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from pipeline.warehouses.postgres.connection import PostgresDatabase
 from pipeline.warehouses.postgres.loading import load
 from pipeline.warehouses.postgres.partitions import file_checksums as postgres_checksums
 
-FEBRUARYS_FILE = "green_tripdata_2019-02.csv"
+FEBRUARY_FILE = "green_tripdata_2019-02.csv"
 
 
 def test_table_is_partitioned_clustered_and_described(loadable: GoogleCloud, tmp_path: Path) -> None:
@@ -52,7 +52,7 @@ def test_table_is_partitioned_clustered_and_described(loadable: GoogleCloud, tmp
     assert types["unique_row_id"] == ("BYTES", "REQUIRED") and types["fare_amount"][0] == "NUMERIC"
 
 
-def test_jobs_are_named_labelled_and_limited(loadable: GoogleCloud, tmp_path: Path) -> None:
+def test_jobs_have_names_labels_and_a_limit_of_bytes_billed(loadable: GoogleCloud, tmp_path: Path) -> None:
     entry = load_lines(loadable, trips(3), tmp_path)
 
     labelled = [(job, job["configuration"]["labels"].get("step", "ledger")) for job in loadable.jobs()]
@@ -69,7 +69,7 @@ def test_jobs_are_named_labelled_and_limited(loadable: GoogleCloud, tmp_path: Pa
     assert day in jobs["load"]["configuration"]["query"]["query"]
 
 
-def test_marker_tells_what_was_loaded(loadable: GoogleCloud, tmp_path: Path) -> None:
+def test_marker_records_what_was_loaded(loadable: GoogleCloud, tmp_path: Path) -> None:
     uploaded = upload_lines(loadable, [*trips(3), trip(1)], tmp_path, rows=4)
     entry = load_uploaded(loadable)
 
@@ -86,7 +86,7 @@ def test_marker_tells_what_was_loaded(loadable: GoogleCloud, tmp_path: Path) -> 
     assert marker["started_at"] < marker["finished_at"]
 
 
-def test_rows_that_are_the_same_or_in_another_file_are_kept_aside(loadable: GoogleCloud, tmp_path: Path) -> None:
+def test_rows_repeated_in_the_file_or_in_another_file_are_quarantined(loadable: GoogleCloud, tmp_path: Path) -> None:
     load_lines(loadable, [*trips(2, FEBRUARY), trip(5, JANUARY, tip_amount="7")], tmp_path, FEBRUARY)
     load_lines(loadable, [*trips(9), trip(1), trip(1), trip(3)], tmp_path)
 
@@ -98,15 +98,15 @@ def test_rows_that_are_the_same_or_in_another_file_are_kept_aside(loadable: Goog
         "SELECT row_values, detail FROM load_quarantine WHERE reason = 'duplicate_of_other_file'"
     )
     assert json.loads(values)["tip_amount"] == 0
-    assert detail == f"its id is already there from {FEBRUARYS_FILE}"
+    assert detail == f"its id is already there from {FEBRUARY_FILE}"
 
 
-def test_rows_that_share_the_key_and_differ_are_all_loaded_whatever_their_order(
+def test_different_rows_with_the_same_key_are_all_loaded_in_any_order(
     loadable: GoogleCloud, database: PostgresDatabase, tmp_path: Path
 ) -> None:
     tips = ["10", "9", "", "-1.5"]
     key = "2" + "2019-01-01 00:01:00" + "2019-01-01 00:10:00" + "41" + "42" + "8" + "0.79"
-    # As texts, of which the last has the plain id: "9", "10", "-1.5", "".
+    # The amount whose text is the last in order has the plain id: "9", then "10", "-1.5" and "".
     texts = [key, f"{key}#2", f"{key}#3", f"{key}#4"]
     expected = dict(zip([9, 10, -1.5, None], [hashlib.md5(text.encode()).hexdigest() for text in texts], strict=True))
     for order in (tips, tips[::-1]):
@@ -130,7 +130,7 @@ def test_rows_that_share_the_key_and_differ_are_all_loaded_whatever_their_order(
     )
 
 
-def test_vendor_counts_as_blank_in_the_key_where_the_spec_says_so(loadable: GoogleCloud, tmp_path: Path) -> None:
+def test_key_leaves_out_the_vendor_of_a_row_without_passenger_count(loadable: GoogleCloud, tmp_path: Path) -> None:
     assert dataset_named("green").key_blanks == {"vendorid": "passenger_count"}
     load_lines(loadable, [trip(1, passenger_count=""), trip(2)], tmp_path)
 
@@ -142,7 +142,7 @@ def test_vendor_counts_as_blank_in_the_key_where_the_spec_says_so(loadable: Goog
 def test_parquet_month_is_the_same_in_both_warehouses(
     loadable: GoogleCloud, database: PostgresDatabase, tmp_path: Path
 ) -> None:
-    """With stray days, rows that share their key, vendors that the key does not count, and both new columns."""
+    """The month has rows of other days, rows with equal keys, vendors that the key leaves out, and both new columns."""
     release = Release(dataset_named("green"), parse_month("2026-06"))
     file = write_month(release.dataset, parse_month("2026-06"), 400, tmp_path, "tlc")
     table = pq.read_table(file)
@@ -169,7 +169,9 @@ def test_parquet_month_is_the_same_in_both_warehouses(
     assert differences(ours, theirs) == []
 
 
-def test_spec_that_gains_a_column_adds_it_and_reloads_nothing(loadable: GoogleCloud, tmp_path: Path) -> None:
+def test_column_added_to_the_spec_is_added_to_the_table_without_reloading_months(
+    loadable: GoogleCloud, tmp_path: Path
+) -> None:
     green = dataset_named("green")
     older = replace(green, columns=tuple(c for c in green.columns if c.since is None), version=green.version - 1)
     load_lines(loadable, trips(3), tmp_path, spec=older)
@@ -185,7 +187,7 @@ def test_spec_that_gains_a_column_adds_it_and_reloads_nothing(loadable: GoogleCl
     assert [row for row in trips_in(loadable) if row[1] == FILE] == before
 
 
-def test_two_datasets_whose_files_have_one_name_do_not_share_an_object(loadable: GoogleCloud, tmp_path: Path) -> None:
+def test_datasets_with_the_same_file_name_do_not_share_an_object(loadable: GoogleCloud, tmp_path: Path) -> None:
     load_lines(loadable, trips(3), tmp_path)
     other = replace(dataset_named("green"), name="lime", table="lime_tripdata")
 
@@ -201,7 +203,8 @@ def test_two_datasets_whose_files_have_one_name_do_not_share_an_object(loadable:
     assert FILE in loadable.objects()
 
 
-def test_yellow_by_day_would_not_fit_for_years_and_is_partitioned_by_month() -> None:
+def test_yellow_is_partitioned_by_month_and_the_others_by_day() -> None:
+    # Yellow begins so early that its days would exceed BigQuery's limit of partitions before 2037.
     assert {name: partitioning(dataset_named(name)) for name in ("green", "yellow", "fhv")} == {
         "green": "DAY",
         "yellow": "MONTH",
@@ -209,20 +212,20 @@ def test_yellow_by_day_would_not_fit_for_years_and_is_partitioned_by_month() -> 
     }
 
 
-def test_loading_again_what_is_loaded_does_nothing(loadable: GoogleCloud, tmp_path: Path) -> None:
+def test_second_load_of_a_month_does_nothing(loadable: GoogleCloud, tmp_path: Path) -> None:
     first = load_lines(loadable, trips(3), tmp_path)
     jobs = len(loadable.jobs())
 
     assert load_uploaded(loadable) == first
     steps = [job["configuration"]["labels"]["step"] for job in loadable.jobs()[jobs:]]
-    assert steps == ["ledger"]  # a look at it
+    assert steps == ["ledger"]  # only the ledger was queried
 
 
-def test_republished_file_takes_the_place_of_the_old_on_whatever_days(loadable: GoogleCloud, tmp_path: Path) -> None:
+def test_republished_file_replaces_the_old_rows_on_all_days(loadable: GoogleCloud, tmp_path: Path) -> None:
     old = [*trips(3), trip(0, FEBRUARY), trip(1, lpep_pickup_datetime=""), trip(2)]
     load_lines(loadable, old, tmp_path)
     load_lines(loadable, trips(2, FEBRUARY), tmp_path, FEBRUARY)
-    assert set_aside(loadable) == [("duplicate_in_file", FILE, 1), ("duplicate_of_other_file", FEBRUARYS_FILE, 1)]
+    assert set_aside(loadable) == [("duplicate_in_file", FILE, 1), ("duplicate_of_other_file", FEBRUARY_FILE, 1)]
 
     new = [trip(number, lpep_pickup_datetime=f"2019-01-{number:02} 00:00:00") for number in range(10, 14)]
     entry = load_lines(loadable, new, tmp_path)
@@ -230,19 +233,19 @@ def test_republished_file_takes_the_place_of_the_old_on_whatever_days(loadable: 
     assert (entry.rows_loaded, entry.rows_duplicate) == (4, 0)
     january = [time for _, file, time in trips_in(loadable) if file == FILE]
     assert sorted(january) == [f"2019-01-{day} 00:00:00+00" for day in range(10, 14)]
-    assert set_aside(loadable) == [("duplicate_of_other_file", FEBRUARYS_FILE, 1)]
+    assert set_aside(loadable) == [("duplicate_of_other_file", FEBRUARY_FILE, 1)]
 
 
-def test_forgotten_month_is_gone_and_loads_again_the_same(loadable: GoogleCloud, tmp_path: Path) -> None:
+def test_forgotten_month_is_removed_and_loads_again_with_the_same_rows(loadable: GoogleCloud, tmp_path: Path) -> None:
     lines = [*trips(4), trip(2), trip(9, lpep_pickup_datetime="")]
     load_lines(loadable, trips(2, FEBRUARY), tmp_path, FEBRUARY)
     first = load_lines(loadable, lines, tmp_path)
     before = trips_in(loadable), set_aside(loadable)
 
     assert forget_month(loadable)
-    assert [file for _, file, _ in trips_in(loadable)] == [FEBRUARYS_FILE] * 2
+    assert [file for _, file, _ in trips_in(loadable)] == [FEBRUARY_FILE] * 2
     assert set_aside(loadable) == []
-    assert loadable.objects() == ["_ledger/LoadTripdataToBigQuery/green/2019-02.json", FEBRUARYS_FILE]
+    assert loadable.objects() == ["_ledger/LoadTripdataToBigQuery/green/2019-02.json", FEBRUARY_FILE]
     assert not forget_month(loadable)
 
     again = load_lines(loadable, lines, tmp_path)
@@ -252,17 +255,17 @@ def test_forgotten_month_is_gone_and_loads_again_the_same(loadable: GoogleCloud,
 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"])
-def test_column_order_blanks_quotes_and_line_ends_are_the_files_own(
+def test_file_may_have_any_column_order_blanks_quotes_and_line_ends(
     loadable: GoogleCloud, database: PostgresDatabase, tmp_path: Path, end: bytes
 ) -> None:
     names = HEADER.split(b",")
     order = sorted(range(len(names)), key=lambda index: names[index].lower(), reverse=True)
-    odd = [
+    lines = [
         trip(1, store_and_fwd_flag='"a ""b"", c"'),
         trip(2, store_and_fwd_flag=" ", vendorid="", congestion_surcharge=""),
         trip(3, store_and_fwd_flag="ß漢", lpep_dropoff_datetime="2019-01-01 00:00:00.5", fare_amount="-3.5"),
     ]
-    shuffled = [b",".join(cells(line)[index] for index in order) for line in odd]
+    shuffled = [b",".join(cells(line)[index] for index in order) for line in lines]
     header = b",".join(names[index] for index in order)
 
     entry = load_lines(loadable, shuffled, tmp_path, header=header, end=end)
@@ -275,7 +278,7 @@ def test_column_order_blanks_quotes_and_line_ends_are_the_files_own(
     ) == execute(database, query.format(id="unique_row_id", surcharge="congestion_surcharge"))
 
 
-def test_file_of_no_rows_is_loaded_as_such(loadable: GoogleCloud, tmp_path: Path) -> None:
+def test_file_without_rows_is_loaded(loadable: GoogleCloud, tmp_path: Path) -> None:
     entry = load_lines(loadable, [], tmp_path)
 
     assert (entry.rows_read, entry.rows_loaded, entry.days) == (0, 0, ())
@@ -283,17 +286,19 @@ def test_file_of_no_rows_is_loaded_as_such(loadable: GoogleCloud, tmp_path: Path
     assert loadable.marker()["finished_at"]
 
 
-def test_bad_row_fails_the_file_with_its_line_and_the_corrected_file_loads(
+def test_bad_row_fails_the_load_with_its_line_and_the_corrected_file_is_loaded(
     loadable: GoogleCloud, tmp_path: Path
 ) -> None:
     load_lines(loadable, trips(2, FEBRUARY), tmp_path, FEBRUARY)
-    for _ in range(2):  # the failed job's name is taken when it is tried again
-        with pytest.raises(PipelineError) as failure:  # a number that PostgreSQL would take
+    for _ in range(2):  # the second try needs another job name than the first
+        with pytest.raises(PipelineError) as failure:  # PostgreSQL accepts this number
             load_lines(loadable, [*trips(3), trip(3, trip_distance="1e35")], tmp_path)
-        said = str(failure.value)
-        assert said.startswith(f"gs://{loadable.place.bucket}/{FILE} was not loaded, and no row of it: BigQuery says: ")
-        assert "Could not parse '1e35' as NUMERIC" in said and "line_number: 5" in said
-        assert said.endswith("; correct the file at its source and run again with --force") and "\n" not in said
+        message = str(failure.value)
+        assert message.startswith(
+            f"gs://{loadable.place.bucket}/{FILE} was not loaded, and no row of it: BigQuery says: "
+        )
+        assert "Could not parse '1e35' as NUMERIC" in message and "line_number: 5" in message
+        assert message.endswith("; correct the file at its source and run again with --force") and "\n" not in message
     assert len(trips_in(loadable)) == 2
     assert "_ledger/LoadTripdataToBigQuery/green/2019-01.json" not in loadable.objects()
 
@@ -301,7 +306,7 @@ def test_bad_row_fails_the_file_with_its_line_and_the_corrected_file_loads(
     assert (entry.rows_loaded, len(trips_in(loadable))) == (4, 6)
 
 
-def test_fewer_rows_than_the_file_had_fail_it(loadable: GoogleCloud, tmp_path: Path) -> None:
+def test_load_fails_if_bigquery_reads_fewer_rows_than_the_file_has(loadable: GoogleCloud, tmp_path: Path) -> None:
     upload_lines(loadable, trips(3), tmp_path, rows=4)
 
     with pytest.raises(PipelineError, match="has 4 rows and BigQuery read 3; nothing was loaded"):
@@ -309,7 +314,7 @@ def test_fewer_rows_than_the_file_had_fail_it(loadable: GoogleCloud, tmp_path: P
     assert trips_in(loadable) == []
 
 
-def test_zones_take_the_place_of_the_old(loadable: GoogleCloud, tmp_path: Path) -> None:
+def test_zones_replace_the_old_zones(loadable: GoogleCloud, tmp_path: Path) -> None:
     zones: Dataset = dataset_named("zones")
     header = b'"LocationID","Borough","Zone","service_zone"'
     for lines in ([b'1,"EWR","Newark","EWR"', b'2,"Queens","Jamaica Bay","Boro"'], [b'1,"EWR","Newark ""N""","EWR"']):
@@ -318,5 +323,5 @@ def test_zones_take_the_place_of_the_old(loadable: GoogleCloud, tmp_path: Path) 
 
 
 def cells(line: bytes) -> list[bytes]:
-    """The fields of a CSV line as they stand, quotes included."""
+    """The fields of a CSV line as written, with their quotes."""
     return re.findall(rb'(?:^|(?<=,))("(?:[^"]|"")*"|[^,]*)', line)

@@ -1,4 +1,4 @@
-"""The `luigi` command on Google Cloud: uploaded and loaded once, forced, forgotten, many at once."""
+"""The `luigi` command on Google Cloud: months are loaded once, reloaded with --force, forgotten, loaded in parallel."""
 
 from __future__ import annotations
 
@@ -36,11 +36,11 @@ def test_month_is_uploaded_and_loaded_once_and_a_second_run_does_nothing(
     second = luigi(*LOAD)
     assert second.returncode == 0, second.stderr
     assert "1 complete ones were encountered" in second.stderr
-    looks = google_cloud.wire.seen('^POST .*"step": "ledger"')
-    assert google_cloud.wire.seen(CHANGE) == looks and len(looks) == 1
+    ledger_queries = google_cloud.wire.seen('^POST .*"step": "ledger"')
+    assert google_cloud.wire.seen(CHANGE) == ledger_queries and len(ledger_queries) == 1
 
 
-def test_forced_and_forgotten_months_are_loaded_anew(
+def test_forced_and_forgotten_months_are_loaded_again(
     luigi: Run, pipeline: Run, google_cloud: GoogleCloud, mirror: Path
 ) -> None:
     assert luigi(*LOAD).returncode == 0
@@ -61,7 +61,7 @@ def test_forced_and_forgotten_months_are_loaded_anew(
     assert trips_in(google_cloud) == before
 
 
-def test_four_workers_fill_a_range_of_months(luigi: Run, google_cloud: GoogleCloud, mirror: Path) -> None:
+def test_four_workers_load_a_range_of_months(luigi: Run, google_cloud: GoogleCloud, mirror: Path) -> None:
     for month in range(1, 5):
         write_month(dataset_named("green"), datetime.date(2019, month, 1), 100, mirror)
 
@@ -75,7 +75,7 @@ def test_four_workers_fill_a_range_of_months(luigi: Run, google_cloud: GoogleClo
     assert files == {f"green_tripdata_2019-{month:02}.csv": 100 for month in range(1, 5)}
 
 
-def test_two_runs_of_one_month_at_once_load_it_once(
+def test_two_runs_of_a_month_at_the_same_time_load_it_once(
     database: PostgresDatabase, google_cloud: GoogleCloud, mirror: Path, tmp_path: Path
 ) -> None:
     environment = settings(tmp_path, database, mirror)
@@ -97,7 +97,7 @@ def test_zones_are_loaded(luigi: Run, google_cloud: GoogleCloud, mirror: Path) -
     assert google_cloud.rows("SELECT COUNT(*), MAX(zone) FROM taxi_zone_lookup") == [(265, 'Sample zone "99"')]
 
 
-def test_bad_row_fails_the_task_in_one_line(luigi: Run, google_cloud: GoogleCloud, mirror: Path) -> None:
+def test_bad_row_is_reported_in_one_line(luigi: Run, google_cloud: GoogleCloud, mirror: Path) -> None:
     file = mirror / "green" / f"{FILE}.gz"
     lines = gzip.decompress(file.read_bytes()).split(b"\r\n")
     lines[3] = lines[3].replace(b",", b",x", 2)
@@ -126,7 +126,7 @@ def test_real_month_has_the_same_rows_in_both_warehouses(
     assert google_cloud.marker("green/2020-04")["rows_loaded"] == 35_612
 
 
-def test_real_parquet_month_is_reconciled(
+def test_real_parquet_month_has_the_same_rows_in_both_warehouses(
     luigi: Run, google_cloud: GoogleCloud, database: PostgresDatabase, real_releases: Path
 ) -> None:
     done = luigi(
@@ -137,24 +137,26 @@ def test_real_parquet_month_is_reconciled(
     assert done.returncode == 0, done.stderr
 
     ids = google_cloud.rows("SELECT TO_HEX(unique_row_id) FROM green_tripdata ORDER BY 1")
-    assert len(ids) == 51_837  # two of which share their key with another row and differ from it
+    assert len(ids) == 51_837  # two of them have the same key as another row and differ from it
     assert ids == execute(database, "SELECT unique_row_id FROM green_tripdata ORDER BY 1")
 
 
 @pytest.mark.parametrize("workers", ["1", "3"])
-def test_raw_file_goes_when_the_last_task_that_reads_it_is_done(
+def test_raw_file_is_removed_after_the_last_task_that_reads_it(
     luigi: Run, google_cloud: GoogleCloud, tmp_path: Path, workers: str
 ) -> None:
     raw = tmp_path / "data" / "raw"
-    not_kept = {"PIPELINE__STORAGE__KEEP_RAW": "false"}
-    assert luigi(*LOAD, **not_kept).returncode == 0
+    keep_no_raw_files = {"PIPELINE__STORAGE__KEEP_RAW": "false"}
+    assert luigi(*LOAD, **keep_no_raw_files).returncode == 0
     assert [file for file in raw.rglob("*") if file.is_file() and ".locks" not in file.parts] == []
 
-    both = luigi("ReconcileTripdata", *MONTH, "--workers", workers, **not_kept)
+    both = luigi("ReconcileTripdata", *MONTH, "--workers", workers, **keep_no_raw_files)
     assert both.returncode == 0, both.stderr
 
     publish(tmp_path / "mirror", "2019-02")
-    at_once = luigi("ReconcileTripdata", "--taxi", "green", "--month", "2019-02", "--workers", workers, **not_kept)
-    assert at_once.returncode == 0, at_once.stderr
-    assert "was removed before" not in at_once.stderr
+    february = luigi(
+        "ReconcileTripdata", "--taxi", "green", "--month", "2019-02", "--workers", workers, **keep_no_raw_files
+    )
+    assert february.returncode == 0, february.stderr
+    assert "was removed before" not in february.stderr
     assert [file for file in raw.rglob("*") if file.is_file() and ".locks" not in file.parts] == []

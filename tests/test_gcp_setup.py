@@ -1,4 +1,4 @@
-"""SetupGcp and what may be wrong with a project: one line each, that says what to do, and nothing secret in it."""
+"""SetupGcp, and problems of a project: each is reported in one line that names the remedy and contains no secret."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ KEY = {
 }
 
 
-def test_bucket_and_datasets_are_made_once_and_left_alone(google_cloud: GoogleCloud, luigi: Run) -> None:
+def test_bucket_and_datasets_are_created_once(google_cloud: GoogleCloud, luigi: Run) -> None:
     first = luigi("SetupGcp")
     assert first.returncode == 0, first.stderr
     place = google_cloud.place
-    for what in (f"bucket gs://{place.bucket}", "dataset tlc", "dataset tlc_staging"):
-        assert f"created {what} in US" in first.stderr
+    for resource in (f"bucket gs://{place.bucket}", "dataset tlc", "dataset tlc_staging"):
+        assert f"created {resource} in US" in first.stderr
     with contextlib.closing(place.bigquery()) as client:
         dataset, staging = (client.get_dataset(name) for name in (place.dataset, place.staging_dataset))
     assert dataset.labels == staging.labels == {"managed-by": "tlc-pipeline"}
@@ -47,7 +47,7 @@ def test_bucket_and_datasets_are_made_once_and_left_alone(google_cloud: GoogleCl
     assert google_cloud.wire.seen("^(POST|PUT|PATCH|DELETE) ") == []
 
 
-def test_bucket_is_closed_to_the_public(google_cloud: GoogleCloud) -> None:
+def test_bucket_is_not_public(google_cloud: GoogleCloud) -> None:
     create_resources(google_cloud.place)
 
     with contextlib.closing(google_cloud.place.storage()) as client:
@@ -59,38 +59,40 @@ def test_bucket_is_closed_to_the_public(google_cloud: GoogleCloud) -> None:
 
 
 @pytest.mark.parametrize(
-    ("request_of", "what"),
+    ("request_of", "fault"),
     [
-        ("^POST /storage/v1/b", {"lost": True}),
+        ("^POST /storage/v1/b", {"response_lost": True}),
         ("^GET /storage/v1/b", {"status": 503}),
-        ("^POST /bigquery.*datasets", {"lost": True}),
+        ("^POST /bigquery.*datasets", {"response_lost": True}),
         ("^POST /bigquery.*datasets", {"status": 503}),
     ],
 )
-def test_failures_that_pass_do_not_matter(google_cloud: GoogleCloud, request_of: str, what: dict[str, object]) -> None:
-    google_cloud.wire.happens(request_of, **what)
+def test_transient_failure_does_not_stop_the_setup(
+    google_cloud: GoogleCloud, request_of: str, fault: dict[str, object]
+) -> None:
+    google_cloud.wire.inject(request_of, **fault)
 
     create_resources(google_cloud.place)
 
     assert missing_resources(google_cloud.place) == []
 
 
-@pytest.mark.parametrize("what", ["bucket", "dataset"])
-def test_wrong_location_is_told(google_cloud: GoogleCloud, what: str) -> None:
+@pytest.mark.parametrize("kind", ["bucket", "dataset"])
+def test_wrong_location_is_reported(google_cloud: GoogleCloud, kind: str) -> None:
     create_resources(google_cloud.place)
     elsewhere = replace(google_cloud.place, location="europe-west2")
-    if what == "dataset":
+    if kind == "dataset":
         elsewhere = replace(elsewhere, bucket=f"{elsewhere.bucket}-europe")
 
     with pytest.raises(PipelineError) as failure:
         create_resources(elsewhere)
-    assert str(failure.value).startswith(what)
+    assert str(failure.value).startswith(kind)
     assert "is in US and [gcp] location is europe-west2" in str(failure.value)
     assert "change [gcp] location, or choose another name" in str(failure.value)
 
 
-def test_bucket_of_others_is_told(google_cloud: GoogleCloud) -> None:
-    google_cloud.wire.happens("^GET /storage", status=403, reason="forbidden", message="you do not have permission")
+def test_bucket_of_somebody_else_is_reported(google_cloud: GoogleCloud) -> None:
+    google_cloud.wire.inject("^GET /storage", status=403, reason="forbidden", message="you do not have permission")
 
     with pytest.raises(PipelineError) as failure:
         create_resources(google_cloud.place)
@@ -98,9 +100,9 @@ def test_bucket_of_others_is_told(google_cloud: GoogleCloud) -> None:
     assert "choose another [gcp] bucket" in str(failure.value)
 
 
-@pytest.mark.parametrize("what", ["/storage/v1/b", "/bigquery/.*datasets"])
-def test_missing_rights_are_told(google_cloud: GoogleCloud, what: str) -> None:
-    google_cloud.wire.happens(f"^POST {what}", status=403, reason="forbidden", message="Permission denied.")
+@pytest.mark.parametrize("path", ["/storage/v1/b", "/bigquery/.*datasets"])
+def test_missing_permission_is_reported(google_cloud: GoogleCloud, path: str) -> None:
+    google_cloud.wire.inject(f"^POST {path}", status=403, reason="forbidden", message="Permission denied.")
 
     with pytest.raises(
         PipelineError, match=r"was not created: Permission denied; let a project administrator run SetupGcp"
@@ -108,7 +110,7 @@ def test_missing_rights_are_told(google_cloud: GoogleCloud, what: str) -> None:
         create_resources(google_cloud.place)
 
 
-def test_unset_project_is_told(google_cloud: GoogleCloud, luigi: Run) -> None:
+def test_unset_project_is_reported(google_cloud: GoogleCloud, luigi: Run) -> None:
     failed = luigi("SetupGcp", PIPELINE__GCP__PROJECT="")
 
     assert failed.returncode == 35
@@ -118,18 +120,18 @@ def test_unset_project_is_told(google_cloud: GoogleCloud, luigi: Run) -> None:
     assert "Traceback" not in failed.stderr
 
 
-def test_unreachable_service_is_told_soon(google_cloud: GoogleCloud, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unreachable_service_is_reported_soon(google_cloud: GoogleCloud, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:1")
     monkeypatch.setattr("pipeline.warehouses.bigquery.client._RETRY_SECONDS", 0.1)
 
-    place, looks = google_cloud.place, ThreadPoolExecutor(2)
-    resources = looks.submit(missing_resources, place)
-    marker = looks.submit(read_marker, place, "LoadTripdataToBigQuery", "green/2019-01")
+    place, threads = google_cloud.place, ThreadPoolExecutor(2)
+    resources = threads.submit(missing_resources, place)
+    marker = threads.submit(read_marker, place, "LoadTripdataToBigQuery", "green/2019-01")
 
-    for look in (resources, marker):
+    for request in (resources, marker):
         with pytest.raises(PipelineError, match=r"Google Cloud did not answer \(.*\); run again"):
-            look.result(20)
-    looks.shutdown(wait=False)
+            request.result(20)
+    threads.shutdown(wait=False)
 
 
 def malformed_key(folder: Path) -> dict[str, str]:
@@ -137,7 +139,7 @@ def malformed_key(folder: Path) -> dict[str, str]:
     return {"GOOGLE_APPLICATION_CREDENTIALS": str(folder / "key.json")}
 
 
-def no_json(folder: Path) -> dict[str, str]:
+def key_that_is_not_json(folder: Path) -> dict[str, str]:
     (folder / "key.json").write_text(SECRET)
     return {"GOOGLE_APPLICATION_CREDENTIALS": str(folder / "key.json")}
 
@@ -146,23 +148,23 @@ def missing_key(folder: Path) -> dict[str, str]:
     return {"GOOGLE_APPLICATION_CREDENTIALS": str(folder / "none.json")}
 
 
-def nothing(folder: Path) -> dict[str, str]:
+def no_credentials(folder: Path) -> dict[str, str]:
     return {}
 
 
-def secret_of_no_key(folder: Path) -> dict[str, str]:
+def secret_that_is_not_json(folder: Path) -> dict[str, str]:
     return {"SECRET_GCP_SERVICE_ACCOUNT": base64.b64encode(SECRET.encode()).decode()}
 
 
-def secret_of_malformed_key(folder: Path) -> dict[str, str]:
+def secret_malformed_key(folder: Path) -> dict[str, str]:
     return {"SECRET_GCP_SERVICE_ACCOUNT": base64.b64encode(json.dumps(KEY).encode()).decode()}
 
 
-def secret_of_half_a_key(folder: Path) -> dict[str, str]:
+def secret_incomplete_key(folder: Path) -> dict[str, str]:
     return {"SECRET_GCP_SERVICE_ACCOUNT": base64.b64encode(b'{"type": "service_account"}').decode()}
 
 
-def secret_in_plain(folder: Path) -> dict[str, str]:
+def secret_not_encoded(folder: Path) -> dict[str, str]:
     return {"SECRET_GCP_SERVICE_ACCOUNT": json.dumps(KEY)}
 
 
@@ -171,13 +173,16 @@ BASE64 = "SECRET_GCP_SERVICE_ACCOUNT is not the base64 of a service account's JS
 
 
 @pytest.mark.parametrize(
-    ("environment", "said"),
-    [(make, APPLICATION_DEFAULT) for make in (nothing, missing_key, no_json, malformed_key)]
-    + [(make, BASE64) for make in (secret_of_no_key, secret_of_malformed_key, secret_of_half_a_key, secret_in_plain)],
+    ("environment", "message"),
+    [(make, APPLICATION_DEFAULT) for make in (no_credentials, missing_key, key_that_is_not_json, malformed_key)]
+    + [
+        (make, BASE64)
+        for make in (secret_that_is_not_json, secret_malformed_key, secret_incomplete_key, secret_not_encoded)
+    ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_credentials_that_do_not_serve_are_told_in_one_line_without_them(
-    environment: Callable[[Path], dict[str, str]], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_invalid_credentials_are_reported_in_one_line_without_the_secret(
+    environment: Callable[[Path], dict[str, str]], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("NO_GCE_CHECK", "true")
@@ -189,17 +194,17 @@ def test_credentials_that_do_not_serve_are_told_in_one_line_without_them(
     with pytest.raises(PipelineError) as failure:
         gcp_client.credentials(emulated=False)
 
-    assert said in str(failure.value)
+    assert message in str(failure.value)
     assert "\n" not in str(failure.value) and "Error(" not in str(failure.value)
-    assert_secret_is_kept(str(failure.value))
+    assert_secret_is_not_in(str(failure.value))
 
 
 @pytest.mark.parametrize("variable", gcp_client.SECRET_VARIABLES)
 @pytest.mark.parametrize("lines", [0, 1, 20])
-def test_service_account_from_the_environment_is_used(
+def test_service_account_key_in_the_environment_is_used(
     monkeypatch: pytest.MonkeyPatch, lines: int, variable: str
 ) -> None:
-    """The JSON itself, or its base64, in lines as `base64` breaks them unless told otherwise."""
+    """As plain JSON, or as base64 in one line or in several, as `base64` wraps it by default."""
     plain = json.dumps(KEY | {"private_key": new_private_key()})
     encoded = base64.b64encode(plain.encode()).decode() if lines else plain
     lines = lines or 1
@@ -214,13 +219,13 @@ def test_service_account_from_the_environment_is_used(
     assert getattr(found, "service_account_email", None) == KEY["client_email"]
 
 
-def test_credentials_show_nowhere(google_cloud: GoogleCloud, luigi: Run) -> None:
+def test_invalid_key_is_not_in_the_output(google_cloud: GoogleCloud, luigi: Run) -> None:
     secret = base64.b64encode(json.dumps(KEY).encode()).decode()
     failed = luigi("SetupGcp", "--log-level", "DEBUG", STORAGE_EMULATOR_HOST="", SECRET_GCP_SERVICE_ACCOUNT=secret)
 
     assert failed.returncode == 35
     assert BASE64 in error_line(failed.stderr)
-    assert_secret_is_kept(failed.stdout + failed.stderr)
+    assert_secret_is_not_in(failed.stdout + failed.stderr)
     assert secret not in failed.stdout + failed.stderr
 
 
@@ -229,7 +234,7 @@ def error_line(log: str) -> str:
     return line
 
 
-def assert_secret_is_kept(text: str) -> None:
+def assert_secret_is_not_in(text: str) -> None:
     assert SECRET not in text and SECRET[5:10] not in text
 
 
@@ -244,7 +249,7 @@ def new_private_key() -> str:
     )
 
 
-def test_missing_libraries_are_told_in_one_line(google_cloud: GoogleCloud, luigi: Run, tmp_path: Path) -> None:
+def test_missing_libraries_are_reported_in_one_line(google_cloud: GoogleCloud, luigi: Run, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text("import sys\nsys.modules['google.cloud'] = None\n")
 
     failed = luigi("LoadTripdataToBigQuery", "--taxi", "green", "--month", "2019-01", PYTHONPATH=str(tmp_path))

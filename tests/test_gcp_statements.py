@@ -1,4 +1,4 @@
-"""The SQL for BigQuery: taken by Google's own analyzer for any dataset, and row ids that are PostgreSQL's."""
+"""The SQL for BigQuery: Google's own analyzer accepts it for any dataset, and row ids are the same as in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ INVENTED = replace(
 )
 SPECS = [*all_datasets().values(), INVENTED]
 
-# Values whose texts could differ, by the PostgreSQL type of the column and then the BigQuery one.
+# Values whose texts could differ between the warehouses, by the column's types in PostgreSQL and in BigQuery.
 TIMES = ["2020-04-01 00:44:02", "2020-04-01 00:44:02.5", "2020-04-01 00:44:02.12345", "2020-12-31 23:59:59.999999"]
 NUMBERS = ["0", "-3.5", "0.79", ".79", "100000", "1e14", "1e15", "999999999999999", "0.0001", "0.00001", "0.123456789"]
 VALUES = {
@@ -69,12 +69,12 @@ VALUES = {
     ("timestamp", "TIMESTAMP"): [*TIMES, "0987-01-01 00:00:00", "2041-01-01 12:00:00.100"],
     ("text", "STRING"): ["", " a ", 'it\'s "quoted"', "back\\slash", "ß漢\U0001f695", "two\nlines", "NULL"],
 }
-Edge = tuple[tuple[str, str], str | None]
-EDGES: list[Edge] = [(types, value) for types, values in VALUES.items() for value in [*values, None]]
+EdgeCase = tuple[tuple[str, str], str | None]
+EDGE_CASES: list[EdgeCase] = [(types, value) for types, values in VALUES.items() for value in [*values, None]]
 
 
 def statements_for(spec: Dataset) -> Iterator[str]:
-    """Every statement that is ever run on a dataset."""
+    """Every statement that the pipeline runs for a dataset."""
     for days in (DAYS, ()):
         rows = FileRows(PLACE, Release(spec, FEBRUARY if spec.is_monthly else None), days)
         for columns in (spec.column_names, spec.column_names[:-1]):
@@ -91,7 +91,7 @@ def statements_for(spec: Dataset) -> Iterator[str]:
 
 
 def statements_in(script: str) -> Iterator[str]:
-    """The statements of a transaction that the analyzer takes one by one, the condition of an IF as a query."""
+    """The statements of a transaction, for the analyzer to check one at a time; the condition of an IF as a query."""
     from gcp_emulator.jobs import split
 
     for piece in split(script)[1:-1]:
@@ -101,7 +101,7 @@ def statements_in(script: str) -> Iterator[str]:
 
 
 def tables_of(spec: Dataset) -> dict[str, list[dict[str, Any]]]:
-    """The schemas of the tables that the statements are about, as BigQuery's REST API writes them."""
+    """The schemas of the tables in the statements, as BigQuery's REST API writes them."""
     fields = {
         PLACE.table_id(spec.table): table_fields(spec),
         PLACE.table_id(QUARANTINE): quarantine_fields(),
@@ -113,7 +113,7 @@ def tables_of(spec: Dataset) -> dict[str, list[dict[str, Any]]]:
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
-def test_googles_analyzer_takes_every_statement(spec: Dataset) -> None:
+def test_googles_analyzer_accepts_every_statement(spec: Dataset) -> None:
     from gcp_emulator import analyzer
 
     types = {"STRING": analyzer.STRING, "INT64": analyzer.INTEGER, "TIMESTAMP": analyzer.TIMESTAMP}
@@ -123,7 +123,7 @@ def test_googles_analyzer_takes_every_statement(spec: Dataset) -> None:
         analyzer.check(sql, tables_of(spec), parameters)
 
 
-def test_no_statement_escapes_the_analyzer(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_analyzer_checks_every_named_statement(monkeypatch: pytest.MonkeyPatch) -> None:
     used = set()
 
     class Statements(dict[str, str]):
@@ -138,7 +138,7 @@ def test_no_statement_escapes_the_analyzer(monkeypatch: pytest.MonkeyPatch) -> N
     assert used == statements.keys()
 
 
-def test_days_are_ranges_of_constants_by_which_partitions_of_any_length_are_left_out() -> None:
+def test_condition_on_days_compares_with_constants_so_that_partitions_are_pruned() -> None:
     days = [datetime.date(2019, 1, day) for day in (31, 30, 29)] + [datetime.date.max, None]
     assert days_condition(dataset_named("green"), "t", days) == (
         "((`t`.`lpep_pickup_datetime` >= TIMESTAMP '2019-01-29 00:00:00+00'"
@@ -148,41 +148,42 @@ def test_days_are_ranges_of_constants_by_which_partitions_of_any_length_are_left
     )
 
 
-def test_every_type_that_a_spec_may_declare_has_its_edges() -> None:
+def test_every_pair_of_types_in_a_spec_has_edge_cases() -> None:
     declared = {(c.postgres_type, c.bigquery_type) for spec in SPECS for c in spec.columns}
     assert declared <= VALUES.keys()
 
 
-def test_text_of_a_value_is_that_of_postgres(database: PostgresDatabase) -> None:
+def test_values_have_the_same_text_as_in_postgres(database: PostgresDatabase) -> None:
     from gcp_emulator import analyzer
 
-    assert dict(zip(EDGES, analyzer.evaluate(texts_query()), strict=True)) == texts_in_postgres(database)
+    assert dict(zip(EDGE_CASES, analyzer.evaluate(texts_query()), strict=True)) == texts_in_postgres(database)
 
 
-def texts_in_postgres(database: PostgresDatabase) -> dict[Edge, str]:
-    """Each edge's text in PostgreSQL."""
-    casts = [f"CAST(%s AS {postgres})::text" for (postgres, _), _ in EDGES]
+def texts_in_postgres(database: PostgresDatabase) -> dict[EdgeCase, str]:
+    """The text of each edge case in PostgreSQL."""
+    casts = [f"CAST(%s AS {postgres})::text" for (postgres, _), _ in EDGE_CASES]
     query = f"SELECT {', '.join(f'coalesce({cast}, %s)' for cast in casts)}"
-    values = [part for _, value in EDGES for part in (value, "")]
-    return dict(zip(EDGES, execute(database, query, *values)[0], strict=True))
+    values = [part for _, value in EDGE_CASES for part in (value, "")]
+    return dict(zip(EDGE_CASES, execute(database, query, *values)[0], strict=True))
 
 
 def texts_query() -> str:
-    """The query for all edges' texts in BigQuery, in one row."""
-    expressions = [column_text(Column(f"c{at}", *types, "")) for at, (types, _) in enumerate(EDGES)]
-    columns = ", ".join(f"{literal(types[1], value)} AS c{at}" for at, (types, value) in enumerate(EDGES))
+    """A query for the texts of all edge cases in BigQuery, in one row."""
+    expressions = [column_text(Column(f"c{index}", *types, "")) for index, (types, _) in enumerate(EDGE_CASES)]
+    columns = ", ".join(f"{literal(types[1], value)} AS c{index}" for index, (types, value) in enumerate(EDGE_CASES))
     return f"SELECT {', '.join(expressions)} FROM (SELECT {columns})"
 
 
-def test_row_ids_of_any_types_are_those_of_postgres(
+def test_row_ids_are_the_same_as_in_postgres_for_every_type(
     loadable: GoogleCloud, database: PostgresDatabase, tmp_path: Path
 ) -> None:
-    """On the emulator: what the other tests make of its row ids rests on this."""
-    edges = [VALUES[column.postgres_type, column.bigquery_type] for column in INVENTED.columns]
-    lines = [csv_line(values[n % len(values)] for values in edges) for n in range(max(map(len, edges)))]
+    """On the emulator; the other tests rely on this when they compare its row ids."""
+    column_values = [VALUES[column.postgres_type, column.bigquery_type] for column in INVENTED.columns]
+    lines = [csv_line(values[n % len(values)] for values in column_values) for n in range(max(map(len, column_values)))]
+    blank_line = b"," * (len(column_values) - 1)
     layout: dict[str, Any] = {"spec": INVENTED, "header": csv_line(column.source_name for column in INVENTED.columns)}
-    load(database, job_of([*lines, b"," * (len(edges) - 1)], tmp_path, **layout), silent)
-    load_lines(loadable, [*lines, b"," * (len(edges) - 1)], tmp_path, **layout)
+    load(database, job_of([*lines, blank_line], tmp_path, **layout), silent)
+    load_lines(loadable, [*lines, blank_line], tmp_path, **layout)
 
     ids = execute(database, "SELECT unique_row_id FROM invented ORDER BY 1")
     assert len(ids) > len(lines)
@@ -190,7 +191,7 @@ def test_row_ids_of_any_types_are_those_of_postgres(
 
 
 def literal(bigquery_type: str, value: str | None) -> str:
-    """A value as BigQuery's load jobs read it from CSV: by a cast from its text."""
+    """An SQL expression for a value as BigQuery's load jobs read it from CSV: a cast from its text."""
     if value is None:
         return f"CAST(NULL AS {bigquery_type})"
     escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

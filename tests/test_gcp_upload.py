@@ -1,4 +1,4 @@
-"""Uploads to Cloud Storage: byte for byte, once, whatever is lost on the way; what is there is whole."""
+"""Uploads to Cloud Storage: a file is uploaded unchanged and once, also when requests fail, and never in part."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from pipeline.warehouses import LoadJob
 from pipeline.warehouses.bigquery import objects
 from pipeline.warehouses.bigquery.objects import ReleaseObject, upload
 
-CHUNK = 256 << 10  # the smallest there can be
+CHUNK = 256 << 10  # the smallest that Cloud Storage allows
 START, CHUNKS = r"^POST /upload/", r"^PUT /upload/"
 
 
@@ -53,8 +53,8 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
 """
 
 
-def released(folder: Path, content: bytes) -> LoadJob:
-    """A release file of this content, gzipped as they are."""
+def release_job(folder: Path, content: bytes) -> LoadJob:
+    """The upload job of a gzipped release file with this content."""
     file = folder / f"{FILE}.gz"
     file.write_bytes(gzip.compress(content, 1))
     release, url = Release(dataset_named("green"), JANUARY), "https://example.org/green.csv.gz"
@@ -62,7 +62,7 @@ def released(folder: Path, content: bytes) -> LoadJob:
 
 
 def content_of(size: int) -> bytes:
-    """A file of so many bytes, without a newline at its end; no two chunks are alike."""
+    """A CSV file of `size` bytes without a newline at its end, in which no two chunks are equal."""
     start = HEADER + b"\r\n"
     rows = max(0, (size - len(start)) // (len(trip(0)) + 2) - 1)
     start = b"\r\n".join([HEADER, *trips(rows), b""])
@@ -73,7 +73,7 @@ def content_of(size: int) -> bytes:
 
 @pytest.mark.parametrize("size", [len(HEADER) + 2, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK])
 def test_object_is_the_decompressed_file(loadable: GoogleCloud, tmp_path: Path, size: int) -> None:
-    job, content = released(tmp_path, content_of(size)), content_of(size)
+    job, content = release_job(tmp_path, content_of(size)), content_of(size)
     seen: list[tuple[int, int | None]] = []
 
     uploaded = upload(loadable.place, job, lambda done, total: seen.append((done, total)))
@@ -87,8 +87,8 @@ def test_object_is_the_decompressed_file(loadable: GoogleCloud, tmp_path: Path, 
     assert seen[-1] == (size, size)
 
 
-def test_content_that_is_there_is_not_uploaded_again(loadable: GoogleCloud, tmp_path: Path) -> None:
-    job = released(tmp_path, content_of(1000))
+def test_uploaded_content_is_not_uploaded_again(loadable: GoogleCloud, tmp_path: Path) -> None:
+    job = release_job(tmp_path, content_of(1000))
     first = upload(loadable.place, job, silent)
     loadable.wire.requests.clear()
 
@@ -97,21 +97,23 @@ def test_content_that_is_there_is_not_uploaded_again(loadable: GoogleCloud, tmp_
     assert upload(loadable.place, replace(job, replace=True), silent).generation > first.generation
 
 
-@pytest.mark.parametrize("what", [{"status": 503}, {"lost": True}, {"dropped": True}], ids=str)
-@pytest.mark.parametrize(("request_of", "after"), [(START, 0), (CHUNKS, 0), (CHUNKS, 2)])
-def test_failures_that_pass_do_not_matter(
-    loadable: GoogleCloud, tmp_path: Path, request_of: str, after: int, what: dict[str, object]
+@pytest.mark.parametrize("fault", [{"status": 503}, {"response_lost": True}, {"request_dropped": True}], ids=str)
+@pytest.mark.parametrize(("request_of", "skip"), [(START, 0), (CHUNKS, 0), (CHUNKS, 2)])
+def test_transient_failure_does_not_stop_the_upload(
+    loadable: GoogleCloud, tmp_path: Path, request_of: str, skip: int, fault: dict[str, object]
 ) -> None:
     content = content_of(2 * CHUNK + 1000)
-    loadable.wire.happens(request_of, after=after, **what)
+    loadable.wire.inject(request_of, skip=skip, **fault)
 
-    upload(loadable.place, released(tmp_path, content), silent)
+    upload(loadable.place, release_job(tmp_path, content), silent)
 
     assert loadable.content(FILE) == content
 
 
-def test_same_file_uploaded_by_another_meanwhile_serves(loadable: GoogleCloud, tmp_path: Path) -> None:
-    job = released(tmp_path, content_of(1000))
+def test_same_file_uploaded_by_another_process_at_the_same_time_is_reused(
+    loadable: GoogleCloud, tmp_path: Path
+) -> None:
+    job = release_job(tmp_path, content_of(1000))
     theirs: list[ReleaseObject] = []
 
     ours = upload(loadable.place, job, once(lambda: theirs.append(upload(loadable.place, job, silent))))
@@ -119,13 +121,15 @@ def test_same_file_uploaded_by_another_meanwhile_serves(loadable: GoogleCloud, t
     assert [ours] == theirs
 
 
-def test_other_content_uploaded_by_another_meanwhile_is_replaced(loadable: GoogleCloud, tmp_path: Path) -> None:
+def test_other_content_uploaded_by_another_process_at_the_same_time_is_replaced(
+    loadable: GoogleCloud, tmp_path: Path
+) -> None:
     (tmp_path / "other").mkdir()
-    other = released(tmp_path / "other", content_of(2000))
+    other = release_job(tmp_path / "other", content_of(2000))
 
     upload(
         loadable.place,
-        released(tmp_path, content_of(1000)),
+        release_job(tmp_path, content_of(1000)),
         once(lambda: upload(loadable.place, other, silent)),
     )
 
@@ -133,8 +137,8 @@ def test_other_content_uploaded_by_another_meanwhile_is_replaced(loadable: Googl
 
 
 def test_file_that_changes_while_it_is_uploaded_is_refused(loadable: GoogleCloud, tmp_path: Path) -> None:
-    job = released(tmp_path, content_of(1000))
-    loadable.wire.happens(rf"^GET .*{FILE}", meanwhile=lambda: released(tmp_path, content_of(1001)))
+    job = release_job(tmp_path, content_of(1000))
+    loadable.wire.inject(rf"^GET .*{FILE}", action=lambda: release_job(tmp_path, content_of(1001)))
 
     with pytest.raises(PipelineError, match=f"gs://{loadable.place.bucket}/{FILE} was not uploaded: .*"):
         upload(loadable.place, job, silent)
@@ -142,18 +146,18 @@ def test_file_that_changes_while_it_is_uploaded_is_refused(loadable: GoogleCloud
 
 
 @pytest.mark.parametrize(("column", "value"), [each for values in LAX.values() for each in values.items()])
-def test_value_that_postgresql_would_not_take_is_refused_before_the_upload(
+def test_value_that_postgresql_does_not_accept_is_refused_before_the_upload(
     loadable: GoogleCloud, tmp_path: Path, column: str, value: str
 ) -> None:
     content = b"\r\n".join([HEADER, *trips(30), trip(30, **{column: value}), trip(31), b""])
 
     with pytest.raises(PipelineError, match=rf"{FILE}\.gz, line 32, column {column}: .*{re.escape(value)}.*--force"):
-        upload(loadable.place, released(tmp_path, content), silent)
+        upload(loadable.place, release_job(tmp_path, content), silent)
     assert loadable.objects() == []
 
 
-def test_broken_file_leaves_nothing(loadable: GoogleCloud, tmp_path: Path) -> None:
-    job = released(tmp_path, content_of(3 * CHUNK))
+def test_broken_file_leaves_no_object(loadable: GoogleCloud, tmp_path: Path) -> None:
+    job = release_job(tmp_path, content_of(3 * CHUNK))
     job.file.write_bytes(job.file.read_bytes()[:-100])
 
     with pytest.raises(PipelineError, match="the gzip stream is cut off"):
@@ -161,7 +165,7 @@ def test_broken_file_leaves_nothing(loadable: GoogleCloud, tmp_path: Path) -> No
     assert loadable.objects() == []
 
 
-def test_object_of_others_is_left_alone(loadable: GoogleCloud, tmp_path: Path) -> None:
+def test_object_that_the_pipeline_did_not_upload_is_left_alone(loadable: GoogleCloud, tmp_path: Path) -> None:
     with contextlib.closing(loadable.place.storage()) as client:
         client.bucket(loadable.place.bucket).blob(FILE).upload_from_string("theirs")
 
@@ -169,9 +173,9 @@ def test_object_of_others_is_left_alone(loadable: GoogleCloud, tmp_path: Path) -
         objects.find_object(loadable.place, Release(dataset_named("green"), JANUARY))
 
 
-def test_missing_bucket_is_told(google_cloud: GoogleCloud, tmp_path: Path) -> None:
+def test_missing_bucket_is_reported(google_cloud: GoogleCloud, tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match=r"was not uploaded: .*; run SetupGcp, and check the names in"):
-        upload(google_cloud.place, released(tmp_path, content_of(1000)), silent)
+        upload(google_cloud.place, release_job(tmp_path, content_of(1000)), silent)
 
 
 def test_memory_does_not_grow_with_the_file(loadable: GoogleCloud, tmp_path: Path) -> None:
@@ -185,13 +189,13 @@ def test_memory_does_not_grow_with_the_file(loadable: GoogleCloud, tmp_path: Pat
     arguments = [sys.executable, "-c", UPLOAD_AND_MEASURE, place.project, place.bucket, str(file)]
     done = subprocess.run(arguments, cwd=CHECKOUT, capture_output=True, text=True, check=True, timeout=120)
 
-    uploaded, grown = map(int, done.stdout.split())
+    uploaded, growth = map(int, done.stdout.split())
     assert uploaded == size
-    assert grown < 60e6  # three chunks of 8 MiB, and what allocators are
+    assert growth < 60e6  # three chunks of 8 MiB, and what the allocator keeps
 
 
 def once(do: Callable[[], object]) -> Progress:
-    """A progress that does something at the first report."""
+    """A progress callback that calls `do` when it is first called."""
     left = [do]
 
     def report(done: int, total: int | None) -> None:

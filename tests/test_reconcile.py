@@ -1,4 +1,4 @@
-"""Both warehouses side by side: the proof that they hold the same rows, and what is said when they do not."""
+"""ReconcileTripdata and both warehouses in use: equal rows are confirmed, and differences are reported."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ RECONCILE = ("ReconcileTripdata", "--taxi", "green", "--month", "2019-01")
 
 @pytest.fixture
 def loaded(luigi: Run, google_cloud: GoogleCloud) -> None:
-    """Green 2019-01 in both warehouses, found the same."""
+    """Green 2019-01 is loaded into both warehouses and reconciled."""
     done = luigi(*RECONCILE)
     assert done.returncode == 0, done.stderr
     assert "green/2019-01: the same 500 rows in PostgreSQL and BigQuery" in done.stderr
 
 
 @pytest.mark.usefixtures("loaded")
-def test_loads_that_were_compared_are_not_compared_again(luigi: Run, google_cloud: GoogleCloud) -> None:
+def test_reconciled_loads_are_not_compared_again(luigi: Run, google_cloud: GoogleCloud) -> None:
     jobs = len(google_cloud.jobs())
 
     assert luigi(*RECONCILE).returncode == 0
@@ -45,7 +45,7 @@ def test_loads_that_were_compared_are_not_compared_again(luigi: Run, google_clou
 
 
 @pytest.mark.usefixtures("loaded")
-def test_what_differs_is_told(
+def test_difference_between_the_warehouses_is_reported(
     luigi: Run, database: PostgresDatabase, tmp_path: Path, google_cloud: GoogleCloud
 ) -> None:
     warehouse = BigQueryWarehouse(google_cloud.place, google_cloud.place.dataset, 1, Path())
@@ -53,18 +53,18 @@ def test_what_differs_is_told(
     query = "SELECT unique_row_id, lpep_pickup_datetime::date FROM green_tripdata WHERE trip_type IS NOT NULL LIMIT 1"
     ((row_id, day),) = execute(database, query)
 
-    for change, told in CHANGES.items():
+    for change, message in CHANGES.items():
         execute(database, "CREATE TABLE kept AS SELECT * FROM green_tripdata WHERE unique_row_id = %s", row_id)
         execute(database, change.format(id=f"'{row_id}'"))
         (line,) = differences(checksums_in_postgres(database), in_bigquery)
-        assert line.startswith(f"{day}: ") and told in line
+        assert line.startswith(f"{day}: ") and message in line
         execute(database, "DELETE FROM green_tripdata WHERE unique_row_id IN (%s, md5('x'))", row_id)
         execute(database, "INSERT INTO green_tripdata SELECT * FROM kept")
         execute(database, "DROP TABLE kept")
     assert differences(checksums_in_postgres(database), in_bigquery) == []
 
     execute(database, "DELETE FROM green_tripdata WHERE unique_row_id = %s", row_id)
-    assert luigi(*RECONCILE).returncode == 0  # these loads have been compared
+    assert luigi(*RECONCILE).returncode == 0  # these loads have already been compared
     done = luigi(*RECONCILE, "--force")
     assert done.returncode == 30
     (line,) = [line for line in done.stderr.splitlines() if "ERROR: " in line]
@@ -73,40 +73,40 @@ def test_what_differs_is_told(
 
 @pytest.mark.usefixtures("loaded")
 def test_status_shows_both_warehouses_and_forget_removes_from_both(pipeline: Run, google_cloud: GoogleCloud) -> None:
-    shown = pipeline("status")
-    assert shown.returncode == 0, shown.stderr
-    (line,) = [line for line in shown.stdout.splitlines() if line.startswith("green/2019-01")]
+    status = pipeline("status")
+    assert status.returncode == 0, status.stderr
+    (line,) = [line for line in status.stdout.splitlines() if line.startswith("green/2019-01")]
     assert line.split().count("500") == 2
     entries = json.loads(pipeline("status", "--json").stdout)
     assert [(entry["warehouse"], entry["rows_loaded"]) for entry in entries] == [("postgres", 500), ("bigquery", 500)]
 
-    gone = pipeline("forget", "--taxi", "green", "--month", "2019-01")
+    forgotten = pipeline("forget", "--taxi", "green", "--month", "2019-01")
 
-    assert "removed from PostgreSQL; removed from BigQuery; " in gone.stdout
+    assert "removed from PostgreSQL; removed from BigQuery; " in forgotten.stdout
     assert json.loads(pipeline("status", "--json").stdout) == []
     assert google_cloud.rows("SELECT COUNT(*) FROM green_tripdata") == [(0,)]
     assert google_cloud.objects() == []
 
 
 @pytest.mark.usefixtures("loaded")
-def test_status_of_one_warehouse_is_shown_when_the_other_cannot_be_reached(
+def test_status_shows_one_warehouse_if_the_other_is_configured_wrongly(
     pipeline: Run, google_cloud: GoogleCloud
 ) -> None:
     google_cloud.wire.requests.clear()
-    shown = pipeline("status", PIPELINE__GCP__LOCATION="EU")
+    status = pipeline("status", PIPELINE__GCP__LOCATION="EU")
 
-    assert shown.returncode == 1
-    assert "green/2019-01" in shown.stdout
-    assert " is in US and [gcp] location is EU; a bucket and the datasets" in shown.stderr
-    assert len(shown.stderr.splitlines()) == 1
+    assert status.returncode == 1
+    assert "green/2019-01" in status.stdout
+    assert " is in US and [gcp] location is EU; a bucket and the datasets" in status.stderr
+    assert len(status.stderr.splitlines()) == 1
 
 
 @pytest.mark.usefixtures("loaded")
-def test_forget_in_the_wrong_location_removes_nothing_and_says_so(pipeline: Run, google_cloud: GoogleCloud) -> None:
-    gone = pipeline("forget", "--taxi", "green", "--month", "2019-01", PIPELINE__GCP__LOCATION="EU")
+def test_forget_in_the_wrong_location_is_reported_and_removes_nothing(pipeline: Run, google_cloud: GoogleCloud) -> None:
+    failed = pipeline("forget", "--taxi", "green", "--month", "2019-01", PIPELINE__GCP__LOCATION="EU")
 
-    assert gone.returncode == 1
-    assert " is in US and [gcp] location is EU; a bucket and the datasets" in gone.stderr
+    assert failed.returncode == 1
+    assert " is in US and [gcp] location is EU; a bucket and the datasets" in failed.stderr
     assert google_cloud.rows("SELECT COUNT(*) FROM green_tripdata") == [(500,)]
 
 

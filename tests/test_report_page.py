@@ -1,4 +1,4 @@
-"""The report's page, from figures made to order: what it says, that it stands alone, and that a browser takes it."""
+"""The report's page, made from generated figures: its contents, and that it needs no other file and no network."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ CASES = {
     "two services": report_data({"Green": ["2019-01"], "Yellow": ["2019-02", "2019-03"]}),
     "seven years": report_data({"Green": YEARS, "Yellow": YEARS}),
     "unknown zones": report_data({"Green": ["2019-01"]}, [None, (264, "NV", "Unknown"), ASTORIA]),
-    "clocks gone wrong": report_data({"Green": ["2019-01"]}, misdated=[NEW_YEARS_EVE_2008, NEW_YEAR_2041]),
-    "odd names": report_data(
+    "wrong dates": report_data({"Green": ["2019-01"]}, misdated=[NEW_YEARS_EVE_2008, NEW_YEAR_2041]),
+    "special characters": report_data(
         {"Green": ["2019-01"]}, [(7, "A $1 & <b>two</b> $x_y", "Queens"), (8, "Z " * 50, "Bronx")]
     ),
-    "a part of a month": report_data({"Green": ["2019-01"]}, days=3),
+    "incomplete month": report_data({"Green": ["2019-01"]}, days=3),
     "without fares": report_data({"For-hire": ["2019-01"], "Green": ["2019-01"]}, without_fares=["For-hire"]),
     "for-hire alone": report_data({"For-hire": ["2019-01"]}, without_fares=["For-hire"]),
 }
 
 
 class Page(HTMLParser):
-    """The text of a page, what it refers to, and the ids in it."""
+    """The text of a page, the addresses that it refers to, and its ids."""
 
     def __init__(self, html: str):
         super().__init__()
@@ -71,7 +71,7 @@ def chart(case: str, name: str) -> Chart:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_page_stands_alone_and_its_labels_lead_somewhere(case: str) -> None:
+def test_page_refers_to_no_other_file_and_its_labels_exist(case: str) -> None:
     html = html_of(case)
     page = Page(html)
 
@@ -85,8 +85,8 @@ def test_page_stands_alone_and_its_labels_lead_somewhere(case: str) -> None:
     assert set(page.labels) == set(page.ids) - {"map-data"}
 
 
-@pytest.mark.parametrize("case", ["nothing", "two services", "odd names"])
-def test_browser_shows_page_without_complaint(case: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("case", ["nothing", "two services", "special characters"])
+def test_browser_shows_the_page_without_errors(case: str, tmp_path: Path) -> None:
     chromium = shutil.which("chromium")
     if chromium is None:
         pytest.skip("chromium is not installed (.ci/run installs it)")
@@ -95,27 +95,20 @@ def test_browser_shows_page_without_complaint(case: str, tmp_path: Path) -> None
 
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
     options += [f"--user-data-dir={tmp_path}/profile", "--enable-logging=stderr"]
-    shown = subprocess.run(
-        [
-            chromium,
-            *options,
-            f"--user-data-dir={tmp_path}/profile",
-            "--enable-logging=stderr",
-            "--dump-dom",
-            file.as_uri(),
-        ],
+    browser = subprocess.run(
+        [chromium, *options, "--dump-dom", file.as_uri()],
         capture_output=True,
         text=True,
         timeout=60,
         check=True,
     )
 
-    assert "New York taxi trips" in shown.stdout
-    assert [line for line in shown.stderr.splitlines() if "CONSOLE" in line] == []
+    assert "New York taxi trips" in browser.stdout
+    assert [line for line in browser.stderr.splitlines() if "CONSOLE" in line] == []
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_each_chart_has_a_sentence_tables_and_a_file(case: str) -> None:
+def test_each_chart_has_a_sentence_tables_and_a_valid_svg_file(case: str) -> None:
     charts = [chart for section in make_sections(CASES[case]) for chart in section.charts]
     for chart in charts:
         assert chart.sentence.endswith(".")
@@ -127,18 +120,18 @@ def test_each_chart_has_a_sentence_tables_and_a_file(case: str) -> None:
     assert len({chart.name for chart in charts}) == len(charts)
 
 
-def test_nothing_loaded_says_how_to_begin() -> None:
+def test_page_without_data_says_how_to_load_some() -> None:
     page = Page(html_of("nothing"))
 
     assert "Nothing is loaded yet" in page.text
     assert "Month by month" not in page.text
 
 
-def test_headlines_and_tables_hold_the_figures() -> None:
+def test_headlines_and_tables_contain_the_figures() -> None:
     page = Page(html_of("one month"))
 
     assert "New York taxi trips, January 2019 " in page.text
-    # 31 days of 40 and 20 trips, a dollar each.
+    # 31 days with 60 trips of one dollar each.
     assert "$1,860.00" in page.text
     assert re.search(r"Busiest hour\s+\w{3} 08:00", page.text)
     assert "from 08:00 (40 trips an hour)" in page.text
@@ -148,7 +141,7 @@ def test_headlines_and_tables_hold_the_figures() -> None:
     assert "The marts were built on 1 January 2026 at 09:00 UTC." in page.text
 
 
-def test_months_that_are_not_loaded_are_gaps_not_zeros() -> None:
+def test_months_that_are_not_loaded_are_shown_as_gaps_and_not_as_zero() -> None:
     months = chart("a gap", "months")
 
     assert [row[0] for row in months.tables[0].rows] == ["Green Jan\u00a02019", "Green Mar\u00a02019"]
@@ -157,60 +150,61 @@ def test_months_that_are_not_loaded_are_gaps_not_zeros() -> None:
     assert re.search(r"January 2019 and March 2019\s+February 2019\s+none", Page(html_of("a gap")).text)
 
 
-def test_each_month_is_compared_with_the_one_before_and_the_year_before() -> None:
+def test_each_month_is_compared_with_the_previous_month_and_the_previous_year() -> None:
     changes = chart("seven years", "months").tables[0]
 
     february = next(row for row in changes.rows if row[0] == "Green Feb\u00a02015")
-    assert [cell.replace("\u202f", "") for cell in february[1:4]] == ["1,680", "-9.7%", "+0.0%"]  # 28 days after 31
+    # A month of 28 days after one of 31.
+    assert [cell.replace("\u202f", "") for cell in february[1:4]] == ["1,680", "-9.7%", "+0.0%"]
     first = next(row for row in changes.rows if row[0] == "Green Jan\u00a02014")
     assert first[2:4] == ["-", "-"]
 
 
-def test_incomplete_months_are_marked_and_in_no_average_comparison_or_record() -> None:
-    page = Page(html_of("a part of a month"))
+def test_incomplete_months_are_marked_and_left_out_of_averages_comparisons_and_records() -> None:
+    page = Page(html_of("incomplete month"))
 
     assert "Green Jan\u00a02019 (incomplete, 3 days)" in page.text
     assert "Busiest" not in page.text and "busiest on" not in page.text
-    assert "stroke-dasharray" in chart("a part of a month", "months").draw(WIDE).markup()
+    assert "stroke-dasharray" in chart("incomplete month", "months").draw(WIDE).markup()
     assert "stroke-dasharray" not in chart("one month", "months").draw(WIDE).markup()
 
 
-def test_trips_of_clocks_gone_wrong_are_counted_and_stay_out_of_the_charts_by_time() -> None:
-    shown, page = CASES["clocks gone wrong"], Page(html_of("clocks gone wrong"))
+def test_trips_with_wrong_dates_are_counted_and_left_out_of_the_charts_by_time() -> None:
+    data, page = CASES["wrong dates"], Page(html_of("wrong dates"))
 
-    assert [(month.month, month.trips) for month in shown.months] == [("2019-01", 31 * 60)]
+    assert [(month.month, month.trips) for month in data.months] == [("2019-01", 31 * 60)]
     assert "1,862" in page.text
     assert "(December 2008 to January 2041; 2 in all)" in page.text
 
 
-def test_services_without_fares_lack_the_figures_of_fares() -> None:
+def test_services_without_fares_have_no_figures_on_fares() -> None:
     text = Page(html_of("without fares")).text
 
     assert "For-hire taxis: trips a month" in text and "For-hire taxis: revenue" not in text
     assert [row[1:] for row in chart("without fares", "payments").tables[1].rows] == [
         ["$930.00", "$186.00", "20.0\u202f%"]
     ]
-    alone = [found.name for section in make_sections(CASES["for-hire alone"]) for found in section.charts]
-    assert alone == ["months", "map", "boroughs", "zones", "week-for-hire"]
+    charts = [found.name for section in make_sections(CASES["for-hire alone"]) for found in section.charts]
+    assert charts == ["months", "map", "boroughs", "zones", "week-for-hire"]
     assert "$" not in Page(html_of("for-hire alone")).text.partition("How to read this")[0]
 
 
-def test_unknown_zones_are_one_place_by_that_name() -> None:
+def test_unknown_zones_are_shown_as_one_place() -> None:
     [table] = chart("unknown zones", "zones").tables
 
     assert table.rows == [["Unknown", "1,550"], ["Astoria, Queens", "310"]]
 
 
-def test_map_has_every_zone_of_the_shape_file_and_draws_the_others_where_they_lie() -> None:
+def test_map_has_every_zone_of_the_shape_file_and_adds_the_others_to_the_zone_of_the_same_name() -> None:
     assert set(map(str, range(1, 264))) - zone_outlines()["zones"].keys() == {"57", "104", "105"}
 
-    shown = report_data({"Green": ["2019-01"]}, [(56, "Corona", "Queens"), (57, "Corona", "Queens"), HARLEM])
-    [drawing] = [found for section in make_sections(shown) for found in section.charts if found.name == "map"]
+    data = report_data({"Green": ["2019-01"]}, [(56, "Corona", "Queens"), (57, "Corona", "Queens"), HARLEM])
+    [drawing] = [found for section in make_sections(data) for found in section.charts if found.name == "map"]
     assert "<title>Corona, Queens: 1,550 pick-ups</title>" in drawing.draw(WIDE).markup()
 
 
-def test_names_are_text_not_markup() -> None:
-    html = html_of("odd names")
+def test_markup_in_names_is_escaped() -> None:
+    html = html_of("special characters")
 
     assert "<b>two" not in html
     assert html.count("A $1 &amp; &lt;b&gt;two&lt;/b&gt; $x_y") >= 4  # sentence, table, and drawings
@@ -231,7 +225,7 @@ def test_same_marts_make_the_same_page() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "words"),
+    ("value", "text"),
     [
         (0, "0"),
         (1.5, "1.5"),
@@ -243,11 +237,11 @@ def test_same_marts_make_the_same_page() -> None:
         (-1e3, "-1k"),
     ],
 )
-def test_short_numbers(value: float, words: str) -> None:
-    assert short(value) == words
+def test_short_form_of_numbers(value: float, text: str) -> None:
+    assert short(value) == text
 
 
-def test_words_for_numbers_and_months() -> None:
+def test_text_of_numbers_and_months() -> None:
     assert (dollars(-1234.5), short(1234, "$")) == ("-$1,234.50", "$1.2k")
     assert [percent(part, 1000).replace("\u202f", "") for part in (0, 0.5, 211)] == ["0.0%", "<0.1%", "21.1%"]
     assert [average(value) for value in (0, 0.25, 12.4, None)] == ["0", "0.2", "12", "-"]

@@ -1,4 +1,4 @@
-"""The Report task: a page that is made again when, and only when, what is in it has changed."""
+"""The Report task: the page is written again only if its contents have changed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pipeline.warehouses.postgres.embedded import ensure_running
 pytestmark = [pytest.mark.models, pytest.mark.usefixtures("golden_mirror")]
 
 REPORT = ("Report", "--warehouse", "postgres")
-READ = """
+TABLE_SCANS = """
     SELECT relname, seq_scan + coalesce(idx_scan, 0) FROM pg_stat_user_tables
     WHERE schemaname = %s AND (relname LIKE 'fact_trips%%' OR relname LIKE 'green_tripdata%%') ORDER BY 1
 """
@@ -28,7 +28,7 @@ def page(tmp_path: Path) -> Path:
     return tmp_path / "data" / "reports" / "postgres" / "index.html"
 
 
-def test_report_is_of_the_marts_and_made_again_only_when_they_change(
+def test_report_shows_the_marts_and_is_written_again_only_if_they_change(
     luigi: Run, pipeline: Run, database: PostgresDatabase, page: Path
 ) -> None:
     for taxi in ("green", "yellow"):
@@ -43,10 +43,10 @@ def test_report_is_of_the_marts_and_made_again_only_when_they_change(
     assert sorted(file.stem for file in page.parent.glob("*.svg")) == charts
     assert {file.suffix for file in page.parent.iterdir()} == {".html", ".svg"}
 
-    made = page.stat()
+    written = page.stat()
     second = luigi(*REPORT)
     assert second.returncode == 0, second.stderr
-    assert page.stat() == made
+    assert page.stat() == written
 
     for taxi in ("green", "yellow"):
         pipeline("forget", "--taxi", taxi, "--month", "2019-01")
@@ -56,19 +56,19 @@ def test_report_is_of_the_marts_and_made_again_only_when_they_change(
     assert list(page.parent.iterdir()) == [page]
 
 
-def test_report_reads_no_row_of_trips_and_no_loaded_table(luigi: Run, built: PostgresDatabase, page: Path) -> None:
-    before = execute(built, READ, built.schema)
+def test_report_reads_no_table_with_a_row_for_each_trip(luigi: Run, built: PostgresDatabase, page: Path) -> None:
+    before = execute(built, TABLE_SCANS, built.schema)
     assert len(before) == 6  # the tables and their partitions
 
-    with held(built, "LOCK TABLE fact_trips, green_tripdata IN ACCESS EXCLUSIVE MODE"):  # who reads them now waits
-        made = luigi(*REPORT, PGOPTIONS="-c lock_timeout=2s")
+    with held(built, "LOCK TABLE fact_trips, green_tripdata IN ACCESS EXCLUSIVE MODE"):  # a query that reads them waits
+        report = luigi(*REPORT, PGOPTIONS="-c lock_timeout=2s")
 
-    assert made.returncode == 0, made.stderr
+    assert report.returncode == 0, report.stderr
     assert "New York taxi trips" in page.read_text()
-    assert execute(built, READ, built.schema) == before
+    assert execute(built, TABLE_SCANS, built.schema) == before
 
 
-def test_report_of_marts_that_are_gone_says_so_in_a_line(
+def test_report_without_its_marts_or_its_server_fails_in_one_line(
     luigi: Run, built: PostgresDatabase, mirror: Path, tmp_path: Path
 ) -> None:
     with held(built, "LOCK TABLE file_quality"):
@@ -88,7 +88,7 @@ def test_report_of_marts_that_are_gone_says_so_in_a_line(
 
 
 def crash_server(database: PostgresDatabase) -> None:
-    """Lets the server crash, which leaves its locks as they are, and starts it again."""
+    """Lets the server crash, which leaves its lock files behind, and starts it again."""
     [(checkpointer,)] = execute(database, "SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'")
     postmaster = psutil.Process(checkpointer).parent()
     folder = Path(postmaster.cwd())

@@ -1,4 +1,4 @@
-"""A warehouse is a package and a line: tasks, targets, commands and the report take a third one as it is."""
+"""Another warehouse only needs a package and a line: tasks, targets, commands and the report work with it unchanged."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from conftest import CHECKOUT, JANUARY
 from pipeline.datasets import dataset_named
 from pipeline.sample import write_month, write_zones
 
-RUN = """
+PROGRAM = """
 import dataclasses, datetime, sys
 import luigi
 import pipeline
@@ -43,7 +43,7 @@ assert not load.complete() and not report.complete()
 """
 
 
-def test_third_warehouse_is_loaded_reported_on_shown_and_forgotten(checkout: Path, server: str, tmp_path: Path) -> None:
+def test_third_warehouse_works_with_tasks_commands_and_the_report(checkout: Path, server: str, tmp_path: Path) -> None:
     shutil.copytree(CHECKOUT / "tests" / "memory_warehouse", checkout / "pipeline" / "warehouses" / "memory")
     registry = checkout / "pipeline" / "warehouses" / "__init__.py"
     line = '    "bigquery": "pipeline.warehouses.bigquery",\n'
@@ -59,7 +59,7 @@ def test_third_warehouse_is_loaded_reported_on_shown_and_forgotten(checkout: Pat
         "PATH": "/usr/bin:/bin",
     }
     done = subprocess.run(
-        [sys.executable, "-c", RUN], cwd=checkout, env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-c", PROGRAM], cwd=checkout, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     assert "50" in done.stdout and "removed from Memory" in done.stdout

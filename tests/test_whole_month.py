@@ -1,4 +1,4 @@
-"""TripdataPipeline: a month from its source to the report, and many months with one build at the end."""
+"""TripdataPipeline: a month from its source to the report; many months with a single build at the end."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ RANGE = ("RangeMonthly", "--of", "TripdataPipeline", "--of-params", '{"taxi": "g
 FILES = "SELECT filename, count(*) FROM fact_trips GROUP BY 1 ORDER BY 1"
 
 
-def test_range_of_months_is_one_build_at_the_end(luigi: Run, database: PostgresDatabase) -> None:
-    # 2019-03 does not exist at the source, which keeps none of the others out of the marts.
+def test_range_of_months_runs_one_build_at_the_end(luigi: Run, database: PostgresDatabase) -> None:
+    # 2019-03 does not exist at the source; the other months are in the marts nevertheless.
     done = luigi(*RANGE, "--start", "2019-01", "--stop", "2019-04")
 
     assert done.returncode == 30
@@ -32,14 +32,14 @@ def test_range_of_months_is_one_build_at_the_end(luigi: Run, database: PostgresD
     assert "Did not run any tasks" in again.stderr
 
 
-def test_two_workers_end_with_every_month_in_the_marts(luigi: Run, database: PostgresDatabase) -> None:
+def test_two_workers_bring_every_month_into_the_marts(luigi: Run, database: PostgresDatabase) -> None:
     done = luigi(*RANGE, "--start", "2019-01", "--stop", "2019-03", "--workers", "2")
 
     assert done.returncode == 0, done.stderr
     assert execute(database, FILES) == [("green_tripdata_2019-01.csv", 6), ("green_tripdata_2019-02.csv", 2)]
 
 
-def test_month_in_both_warehouses_makes_the_same_report(luigi: Run, google_cloud: GoogleCloud, tmp_path: Path) -> None:
+def test_both_warehouses_give_the_same_report(luigi: Run, google_cloud: GoogleCloud, tmp_path: Path) -> None:
     whole = ("TripdataPipeline", "--taxi", "green", "--month", "2019-01", "--warehouse", "both")
     done = luigi(*whole)
 
@@ -48,13 +48,13 @@ def test_month_in_both_warehouses_makes_the_same_report(luigi: Run, google_cloud
     texts = [re.sub(r"The marts were built on [^.]*\.", "", page.read_text()) for page in pages]
     of_postgres, of_bigquery = (re.findall("<main>(.*)</main>", text, re.DOTALL) for text in texts)
     assert of_postgres == of_bigquery != []
-    jobs = jobs_that_are_no_look_at_the_ledger(google_cloud)
+    jobs = count_jobs_without_ledger_queries(google_cloud)
     again = luigi(*whole)
     assert again.returncode == 0, again.stderr
     assert "Did not run any tasks" in again.stderr
-    assert jobs_that_are_no_look_at_the_ledger(google_cloud) == jobs
+    assert count_jobs_without_ledger_queries(google_cloud) == jobs
 
 
-def jobs_that_are_no_look_at_the_ledger(cloud: GoogleCloud) -> int:
+def count_jobs_without_ledger_queries(cloud: GoogleCloud) -> int:
     labels = [job["configuration"].get("labels") or {} for job in cloud.jobs()]
     return sum(label.get("step") != "ledger" for label in labels)

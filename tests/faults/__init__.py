@@ -1,1 +1,1 @@
-"""A campaign of random faults against the real commands, seeded and bounded: `make faults`."""
+"""Random trials with faults against the real commands, with a seed and a limit of time: `make faults`."""

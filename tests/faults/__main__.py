@@ -1,4 +1,4 @@
-"""`make faults`: random trials, a table of how many held, and the seed of each that did not."""
+"""`make faults`: runs random trials, and prints how many held and the seed of each that failed."""
 
 from __future__ import annotations
 
@@ -21,31 +21,32 @@ from pipeline.warehouses.postgres.embedded import stop
 
 
 def main() -> int:
-    """Runs the campaign; returns 1 when something did not hold."""
+    """Runs the trials; returns 1 if one failed."""
     parser = argparse.ArgumentParser(prog="make faults", description=__doc__)
-    parser.add_argument("--trials", type=int, default=500, help="how many (default 500)")
-    parser.add_argument("--seed", type=int, default=1, help="the first trial's; each next one has the next number")
-    parser.add_argument("--only", choices=list(TRIALS), help="this kind of trial only")
-    parser.add_argument("--minutes", type=float, default=120, help="stop after this long, whatever was asked for")
+    parser.add_argument("--trials", type=int, default=500, help="number of trials (default 500)")
+    parser.add_argument(
+        "--seed", type=int, default=1, help="seed of the first trial; it increases by one with each trial (default 1)"
+    )
+    parser.add_argument("--only", choices=list(TRIALS), help="run only this kind of trial")
+    parser.add_argument("--minutes", type=float, default=120, help="start no trial after this time (default 120)")
     arguments = parser.parse_args()
     held, failed = Counter[str](), Counter[str]()
     deadline = time.monotonic() + arguments.minutes * 60
     folder = Path(tempfile.mkdtemp(prefix="pipeline-faults-"))
     with emulators() as google:
         os.environ.update(google.environment)
-        evaluate("SELECT 1")  # its first call on a machine compiles for a minute or so, which no trial is to wait for
+        evaluate("SELECT 1")  # its first call on a machine compiles for about a minute, for which no trial should wait
         world = World(folder, google)
         try:
             for seed in range(arguments.seed, arguments.seed + arguments.trials):
                 if time.monotonic() > deadline:
                     break
                 began = time.monotonic()
-                kind, wrong = _trial(world, seed, arguments.only)
-                (failed if wrong else held)[kind] += 1
-                became = "FAILED" if wrong else "held"
-                print(
-                    f"seed {seed} ({kind}): {became}, {time.monotonic() - began:.1f} s", *wrong, sep="\n  ", flush=True
-                )
+                kind, violations = _run_trial(world, seed, arguments.only)
+                (failed if violations else held)[kind] += 1
+                result = "FAILED" if violations else "held"
+                seconds = time.monotonic() - began
+                print(f"seed {seed} ({kind}): {result}, {seconds:.1f} s", *violations, sep="\n  ", flush=True)
         finally:
             stop(world.root / "postgres")
             shutil.rmtree(folder, ignore_errors=True)
@@ -56,8 +57,8 @@ def main() -> int:
     return 1 if failed else 0
 
 
-def _trial(world: World, seed: int, only: str | None) -> tuple[str, list[str]]:
-    """The kind of a trial, and what did not hold in it."""
+def _run_trial(world: World, seed: int, only: str | None) -> tuple[str, list[str]]:
+    """Runs the trial of a seed; returns its kind and the guarantees that did not hold."""
     world.begin(seed)
     [drawn] = world.chance.choices(list(TRIALS), [WEIGHTS.get(kind, 1) for kind in TRIALS])
     kind = only or drawn

@@ -1,4 +1,4 @@
-"""The real commands as processes to be killed."""
+"""Starts the real commands as processes that a trial can kill."""
 
 from __future__ import annotations
 
@@ -15,27 +15,27 @@ from forked import BIN, ForkedProcess
 
 CHECKOUT = Path(__file__).parents[2]
 TIMEOUT = 300.0  # seconds after which a command counts as hanging
-_EXPLAINED = {0, 1, 10, 20, 25, 30, 35}  # [retcode] in luigi.cfg, but for 40, an error that nobody foresaw
+_EXPLAINED = {0, 1, 10, 20, 25, 30, 35}  # [retcode] in luigi.cfg, without 40: an unexpected error
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a command did; the code is negative where it was killed."""
+    """The exit code and output of a command; the code is negative if it was killed."""
 
     code: int
     output: str
 
     @property
     def is_explained(self) -> bool:
-        """Whether it ended by itself, with an exit code that says why, and without a traceback."""
+        """Whether it ended by itself, with an exit code that gives the reason, and without a traceback."""
         return self.code in _EXPLAINED and "Traceback (most recent call last)" not in self.output
 
 
 class Command:
-    """A command that was started, in a process group of its own, with its output in a file."""
+    """A running command in its own process group, with its output in a file."""
 
     def __init__(self, *arguments: str, environment: Mapping[str, str], folder: Path) -> None:
-        """Starts `luigi` or `pipeline` with this environment and no other; its output is kept in the folder."""
+        """Starts `luigi` or `pipeline` with exactly this environment; its output is written to a file in the folder."""
         number, output = tempfile.mkstemp(dir=folder)
         self._output = Path(output)
         self._process = ForkedProcess(
@@ -50,16 +50,16 @@ class Command:
         os.close(number)
 
     def kill(self) -> None:
-        """Kills it and its children, if it is still there."""
+        """Kills the command and its children, if they are still running."""
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
 
     def outcome(self) -> Outcome:
-        """What it did, once it has ended; one that hangs is killed."""
+        """Waits for the command to end and returns its outcome; a command that hangs is killed."""
         hangs = ""
         try:
             self._process.wait(TIMEOUT)
         except subprocess.TimeoutExpired:
-            hangs = f"it hung for {TIMEOUT:.0f} s\n"
+            hangs = f"the command hung for {TIMEOUT:.0f} s\n"
             self.kill()
         return Outcome(self._process.wait(), hangs + self._output.read_text("utf-8", "replace"))

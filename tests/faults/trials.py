@@ -1,4 +1,4 @@
-"""The trials: each does something bad at random, lets the pipeline recover, and says what does not hold."""
+"""The trials: each causes a random fault, lets the pipeline recover, and returns the guarantees that do not hold."""
 
 from __future__ import annotations
 
@@ -16,16 +16,14 @@ from http_source import Fault, http_source
 
 from faults import google_trials
 from faults.commands import Outcome
-from faults.invariants import broken
+from faults.invariants import violated
 from faults.world import MONTHS, World
 from pipeline.sample import write_zones
 
 Trial = Callable[[World], list[str]]
 _RETRY_AFTER = ("-1", "x", "1e9", "Fri, 99 Foo 2099 00:00:00 GMT")
-_ODD_BYTES = (b'"', b"\\", b"\r", b"\n", b"\0", b",", b"\\.\n", b"NaN", b"now", b"\xff\xfe", b"-0")
-
-
-_NOT_AS_LOADED = """
+_SPECIAL_BYTES = (b'"', b"\\", b"\r", b"\n", b"\0", b",", b"\\.\n", b"NaN", b"now", b"\xff\xfe", b"-0")
+_FILES_THAT_DIFFER = """
     SELECT filename, loaded.trips, quality.trips, quality.reported, modelled.trips
     FROM (SELECT filename, count(*) AS trips FROM green_tripdata GROUP BY 1) AS loaded
     FULL JOIN file_quality AS quality USING (filename)
@@ -35,29 +33,29 @@ _NOT_AS_LOADED = """
 """
 
 
-def _recovers(world: World, month: datetime.date, *options: str) -> list[str]:
-    """Loads the month as anybody would after a fault; it must be there then, whole."""
+def _recover(world: World, month: datetime.date, *options: str) -> list[str]:
+    """Loads the month as a user would after a fault; returns what does not hold then, when it must be complete."""
     outcome = world.run(*world.load(month, *options))
     if outcome.code != 0:
         return [f"the next run exits with {outcome.code}: {outcome.output[-600:]}"]
     name = world.release(month).filename
     counts = world.query(f"SELECT count(*) FROM green_tripdata WHERE filename = '{name}'")
-    wrong = [] if counts == [(world.rows[month],)] else [f"{name}: {counts} rows, not {world.rows[month]}"]
-    return wrong + broken(world, at_rest=True)
+    violations = [] if counts == [(world.rows[month],)] else [f"{name}: {counts} rows, not {world.rows[month]}"]
+    return violations + violated(world, at_rest=True)
 
 
-def _edition(world: World, month: datetime.date) -> None:
+def _publish_edition(world: World, month: datetime.date) -> None:
     world.publish(month, world.chance.randint(200, 4000), repeated=world.chance.choice((0, 0, 3)))
 
 
 def _begin(world: World) -> datetime.date:
-    """A new edition of a month, which may be loaded in an earlier one."""
+    """Publishes a new edition of a month, of which an earlier edition may be loaded already."""
     month = world.chance.choice(MONTHS)
     if world.chance.random() < 0.5:
-        _edition(world, month)
+        _publish_edition(world, month)
         if (outcome := world.run(*world.load(month))).code:
             raise AssertionError(outcome.output)
-    _edition(world, month)
+    _publish_edition(world, month)
     return month
 
 
@@ -73,7 +71,7 @@ def killed(world: World) -> list[str]:
     time.sleep(world.chance.uniform(0.1, 1.6))
     process.kill()
     process.outcome()
-    return broken(world, at_rest=False) + _recovers(world, month, "--force")
+    return violated(world, at_rest=False) + _recover(world, month, "--force")
 
 
 def server_killed(world: World) -> list[str]:
@@ -84,14 +82,14 @@ def server_killed(world: World) -> list[str]:
     with contextlib.suppress(OSError, ValueError, IndexError):
         pid = int((world.root / "postgres" / "postmaster.pid").read_text().split()[0])
         os.kill(pid, signal.SIGKILL)
-    return _unexplained(process.outcome()) + broken(world, at_rest=False) + _recovers(world, month, "--force")
+    return _unexplained(process.outcome()) + violated(world, at_rest=False) + _recover(world, month, "--force")
 
 
 def at_once(world: World) -> list[str]:
-    """Several commands about one or two months at the same time."""
+    """Several commands for one or two months at the same time."""
     months = world.chance.sample(MONTHS, 2)
     for month in months:
-        _edition(world, month)
+        _publish_edition(world, month)
     started = []
     for _ in range(world.chance.randint(2, 4)):
         month = world.chance.choice(months)
@@ -99,12 +97,12 @@ def at_once(world: World) -> list[str]:
         started.append(world.start(*command))
         time.sleep(world.chance.uniform(0, 0.4))
     outcomes = [process.outcome() for process in started]
-    wrong = [line for outcome in outcomes for line in _unexplained(outcome)] + broken(world, at_rest=False)
-    return wrong + [line for month in months for line in _recovers(world, month, "--force")]
+    violations = [line for outcome in outcomes for line in _unexplained(outcome)] + violated(world, at_rest=False)
+    return violations + [line for month in months for line in _recover(world, month, "--force")]
 
 
 def hostile_site(world: World) -> list[str]:
-    """A release site that answers wrongly in every way; nothing of it may get in."""
+    """A release site with wrong responses of all kinds; nothing wrong may be loaded."""
     month = _begin(world)
     release = world.release(month)
     path = release.path_in(release.source_named("mirror"))
@@ -128,14 +126,14 @@ def hostile_site(world: World) -> list[str]:
         world.base_url = site.url
         outcome = world.run(*world.load(month, "--force"))
         world.base_url = ""
-    wrong = _unexplained(outcome)
+    violations = _unexplained(outcome)
     if outcome.code == 0 and site.files[f"/{path}"] != body:
-        wrong.append("a wrong file was loaded")
-    return wrong + broken(world, at_rest=False) + _recovers(world, month, "--force")
+        violations.append("a wrong file was loaded")
+    return violations + violated(world, at_rest=False) + _recover(world, month, "--force")
 
 
 def damaged_file(world: World) -> list[str]:
-    """Bytes changed, cut, doubled or swapped in the CSV: refused in a line, or loaded with every row accounted for."""
+    """Bytes of the CSV changed, cut, repeated or swapped: it is refused in one line, or every row is accounted for."""
     month = _begin(world)
     text, chance = bytearray(world.text_of(month)), world.chance
     for _ in range(chance.randint(1, 6)):
@@ -148,7 +146,7 @@ def damaged_file(world: World) -> list[str]:
         elif damage == 2:
             text[at:at] = text[at : at + size]
         elif damage == 3:
-            text[at:at] = chance.choice(_ODD_BYTES)
+            text[at:at] = chance.choice(_SPECIAL_BYTES)
         elif damage == 4:
             header, *lines = text.split(b"\n")
             chance.shuffle(lines)
@@ -161,80 +159,83 @@ def damaged_file(world: World) -> list[str]:
     world.put(month, packed)
     options = ["--max-bad-rows", str(chance.choice((0, 0, 3, 1000)))]
     outcome = world.run(*world.load(month, "--force", *options))
-    wrong = [] if outcome.code in (0, 30) else [f"exit code {outcome.code}"]
-    wrong += _unexplained(outcome) + broken(world, at_rest=True)
-    _edition(world, month)
-    return wrong + _recovers(world, month, "--force")
+    violations = [] if outcome.code in (0, 30) else [f"exit code {outcome.code}"]
+    violations += _unexplained(outcome) + violated(world, at_rest=True)
+    _publish_edition(world, month)
+    return violations + _recover(world, month, "--force")
 
 
 def hurt_storage(world: World) -> list[str]:
-    """Files below the storage root removed, cut or replaced between two runs."""
+    """Files below the storage root are removed, truncated or replaced between two runs."""
     month, chance = _begin(world), world.chance
     files = [file for file in (world.root / "raw").rglob("*") if file.is_file()]
     for file in chance.sample(files, min(len(files), 3)):
-        hurt = chance.randrange(3)
-        if hurt == 0:
+        damage = chance.randrange(3)
+        if damage == 0:
             file.unlink()
-        elif hurt == 1:
+        elif damage == 1:
             os.truncate(file, chance.randint(0, file.stat().st_size))
         else:
             file.write_bytes(chance.randbytes(100))
     return (
-        _unexplained(world.run(*world.load(month))) + broken(world, at_rest=False) + _recovers(world, month, "--force")
+        _unexplained(world.run(*world.load(month))) + violated(world, at_rest=False) + _recover(world, month, "--force")
     )
 
 
 def hurt_server(world: World) -> list[str]:
-    """What the embedded server lives on removed, moved or copied while it runs, at times in the middle of a load."""
+    """The embedded server's files are removed, moved or copied while it runs, sometimes during a load."""
     month, chance = _begin(world), world.chance
     folder = world.root / "postgres"
     world.query("SELECT 1")
     process = world.start(*world.load(month)) if chance.random() < 0.5 else None
     time.sleep(chance.uniform(0, 1.5) if process else 0)
-    hurt = chance.choice(("folder", "folder and its server", "socket", "record", "lock", "moved", "copied", "stopped"))
+    damage = chance.choice(
+        ("folder", "folder and its server", "socket", "record", "lock", "moved", "copied", "stopped")
+    )
     server = psutil.Process(int((folder / "postmaster.pid").read_text().split()[0]))
-    if hurt.startswith("folder"):
+    if damage.startswith("folder"):
         shutil.rmtree(folder, ignore_errors=True)
-    elif hurt == "moved":
+    elif damage == "moved":
         folder.rename(folder.with_name("away"))
         time.sleep(chance.uniform(0, 1))
         folder.with_name("away").rename(folder)
-    elif hurt == "copied":
+    elif damage == "copied":
         shutil.copytree(world.root, world.folder / "copy", ignore=lambda *_: [".s.PGSQL.5432"])
         shutil.rmtree(world.folder / "copy")
-    elif hurt == "stopped":
+    elif damage == "stopped":
         world.run("pipeline", "stop")
     else:
         files = {"socket": ".s.PGSQL.5432", "record": "postmaster.pid", "lock": ".s.PGSQL.5432.lock"}
-        (folder / files[hurt]).unlink(missing_ok=True)
-    wrong = _unexplained(process.outcome()) if process else []
-    if hurt == "folder and its server":  # notices by itself in a minute; what it then does must not hurt the next one
-        wrong += _unexplained(world.run("pipeline", "status"))
+        (folder / files[damage]).unlink(missing_ok=True)
+    violations = _unexplained(process.outcome()) if process else []
+    if damage == "folder and its server":
+        # The server notices within a minute. What it does then must not damage the next server.
+        violations += _unexplained(world.run("pipeline", "status"))
         with contextlib.suppress(psutil.Error):
             server.send_signal(signal.SIGQUIT)
             server.wait(30)
-    return [f"{hurt}: {line}" for line in wrong + _recovers(world, month, "--force")]
+    return [f"{damage}: {line}" for line in violations + _recover(world, month, "--force")]
 
 
 def models_killed(world: World) -> list[str]:
-    """kill -9 of a build after months came, changed or went; the next build has in the marts what is loaded."""
+    """kill -9 of a build after months were loaded, replaced or removed; the next build brings the marts up to date."""
     month = _begin(world)
     write_zones(world.mirror)
     for other in MONTHS:
-        _edition(world, other)
+        _publish_edition(world, other)
     commands = [("pipeline", "build")] if world.chance.random() < 0.5 else []
     changes = [world.load(month, "--force"), world.load(world.chance.choice(MONTHS)), world.forget(month)]
     commands.append(world.chance.choice(changes))
-    wrong = [line for command in commands for line in _unexplained(world.run(*command))]
+    violations = [line for command in commands for line in _unexplained(world.run(*command))]
     process = world.start("pipeline", "build")
     time.sleep(world.chance.uniform(1, 15))
     process.kill()
     process.outcome()
     built = world.run("pipeline", "build")
-    wrong += [] if built.code == 0 else [f"the next build exits with {built.code}: {built.output[-1500:]}"]
-    if (missing := world.query(_NOT_AS_LOADED)) != []:
-        wrong.append(f"the marts are not what is loaded: {missing}")
-    return wrong + broken(world, at_rest=True)
+    violations += [] if built.code == 0 else [f"the next build exits with {built.code}: {built.output[-1500:]}"]
+    if (differing := world.query(_FILES_THAT_DIFFER)) != []:
+        violations.append(f"the marts do not contain what is loaded: {differing}")
+    return violations + violated(world, at_rest=True)
 
 
 TRIALS: dict[str, Trial] = {
@@ -250,4 +251,4 @@ TRIALS: dict[str, Trial] = {
     "cloud answers": google_trials.lost_answers,
     "cloud at once": google_trials.at_once,
 }
-WEIGHTS = {"models killed": 0.2, "hurt storage": 0.5}  # of the others: 1
+WEIGHTS = {"models killed": 0.2, "hurt storage": 0.5}  # the others have 1

@@ -1,4 +1,4 @@
-"""What a trial works on: a release site of made-up months, a storage root with its own PostgreSQL, and the commands."""
+"""The environment of a trial: generated months on a mirror, a storage root with its own PostgreSQL, and commands."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ GREEN = dataset_named("green")
 
 @dataclass
 class World:
-    """A storage root and a mirror; `rows` are those that the mirror's edition of each month has.
+    """A storage root and a mirror; `rows` is the number of different rows in the mirror's edition of each month.
 
-    `cloud` is the Google Cloud project of a trial that works there.
+    `cloud` is the Google Cloud project of a trial, or None in a trial with PostgreSQL.
     """
 
     folder: Path
@@ -40,7 +40,7 @@ class World:
     cloud: GoogleCloud | None = None
 
     def begin(self, seed: int) -> None:
-        """Makes all as if nothing had ever been loaded, so that a trial depends on its seed alone."""
+        """Removes everything that is loaded or published, so that a trial depends only on its seed."""
         self.chance = random.Random(seed)
         self.rows.clear()
         self.cloud = None
@@ -76,7 +76,7 @@ class World:
         return Release(GREEN, month)
 
     def publish(self, month: datetime.date, rows: int, repeated: int = 0) -> None:
-        """Puts an edition of so many different rows on the mirror, the last of which is in it `repeated` times more."""
+        """Publishes an edition with `rows` different rows on the mirror, and the last of them `repeated` more times."""
         self.rows[month] = rows
         write_month(GREEN, month, rows, self.mirror)
         if repeated:
@@ -84,12 +84,12 @@ class World:
             self.put(month, gzip.compress(text + repeated * text.splitlines(keepends=True)[-1], 1))
 
     def text_of(self, month: datetime.date) -> bytes:
-        """The CSV that the mirror has of a month."""
+        """The CSV file of a month on the mirror, decompressed."""
         release = self.release(month)
         return gzip.decompress((self.mirror / release.path_in(release.source_named("mirror"))).read_bytes())
 
     def put(self, month: datetime.date, content: bytes) -> None:
-        """Puts these bytes on the mirror as a month's file."""
+        """Publishes these bytes as the file of a month on the mirror."""
         release = self.release(month)
         (self.mirror / release.path_in(release.source_named("mirror"))).write_bytes(content)
 
@@ -102,11 +102,11 @@ class World:
         return self.start(*arguments).outcome()
 
     def load(self, month: datetime.date, *options: str) -> tuple[str, ...]:
-        """The command that loads a month: into BigQuery in a trial that works there, otherwise into PostgreSQL."""
+        """The command that loads a month: into BigQuery if the trial has a project there, else into PostgreSQL."""
         return self.task("LoadTripdataToBigQuery" if self.cloud else "LoadTripdata", month, *options)
 
     def task(self, name: str, month: datetime.date, *options: str) -> tuple[str, ...]:
-        """The command that runs a task about a month."""
+        """The command that runs a task for a month."""
         return ("luigi", "--module", "pipeline", name, "--taxi", "green", "--month", f"{month:%Y-%m}", *options)
 
     def forget(self, month: datetime.date) -> tuple[str, ...]:
@@ -115,20 +115,20 @@ class World:
 
     @contextlib.contextmanager
     def connection(self) -> Iterator[psycopg2.extensions.connection]:
-        """A connection to the server, which may have been killed a moment ago."""
-        for patience in (0.2, 0.5, 1, 2, 4, None):
+        """A connection to the server, with several attempts, as it may just have been killed."""
+        for pause in (0.2, 0.5, 1, 2, 4, None):
             try:
                 connection = psycopg2.connect(ensure_running(self.root / "postgres"))
                 break
             except psycopg2.OperationalError:
-                if patience is None:
+                if pause is None:
                     raise
-                time.sleep(patience)
+                time.sleep(pause)
         with contextlib.closing(connection):
             yield connection
 
     def query(self, statement: str) -> list[tuple[object, ...]]:
-        """A query's rows."""
+        """The rows of a query."""
         with self.connection() as connection, connection.cursor() as cursor:
             cursor.execute(statement)
             return cursor.fetchall()

@@ -1,12 +1,16 @@
-"""Google Cloud for tests: Cloud Storage and BigQuery over real HTTP, in the process that runs the tests.
+"""Cloud Storage and BigQuery for tests: emulators with a real HTTP interface, in the process that runs the tests.
 
-`storage` is the gcp-storage-emulator of PyPI, made as strict as Cloud Storage where the pipeline relies on it.
-`bigquery` is our own: the part of the REST API that google-cloud-bigquery and dbt-bigquery speak. Each module adds a
-layer: `tables`, then `sql` on them, `jobs` that run it, and the API itself. Google's own `analyzer` checks every
-statement, so that what passes here is valid there; sqlglot translates it and DuckDB runs it. What is not implemented
-answers 501, and is never accepted and ignored. Jobs run one at a time, but for transactions (scripts of this one shape:
-BEGIN TRANSACTION; statements; COMMIT TRANSACTION): between their statements others run, and of two that change the same
-row the later one is aborted. It knows no access rights and no quotas.
+`storage` is the package gcp-storage-emulator, with the strictness of Cloud Storage where the pipeline relies on it.
+`bigquery` is written for these tests. It implements the part of the REST API that google-cloud-bigquery and
+dbt-bigquery use. Each of its modules adds a layer: `tables`, `sql` on them, `jobs` that run it, and the API.
 
-`wire` notes every request to both, and lets tests have things go wrong.
+Google's own `analyzer` checks every statement, so that a statement that passes here is valid in BigQuery. sqlglot
+translates it and DuckDB runs it. A request for something that is not implemented gets status 501; no part of a request
+is ignored.
+
+Jobs run one at a time, except for transactions: scripts of the form BEGIN TRANSACTION; statements; COMMIT TRANSACTION.
+Other jobs may run between the statements of a transaction. If two transactions change the same row, the later one is
+aborted. There are no access rights and no quotas.
+
+`wire` records every request to both emulators, and lets tests inject faults.
 """

@@ -1,23 +1,27 @@
-"""Errors as BigQuery's REST API answers them."""
+"""Errors of BigQuery's REST API."""
 
 from __future__ import annotations
 
 
 class ApiError(Exception):
+    """An error response: its HTTP status, and its reason and message as BigQuery gives them."""
+
     def __init__(self, status, reason, message, errors=None):
         super().__init__(message)
         self.status, self.reason, self.message, self.errors = status, reason, message, errors or []
 
-    def proto(self):
+    def error_proto(self):
+        """The error as it is listed in a job's status."""
         return {"reason": self.reason, "message": self.message}
 
     def body(self):
+        """The body of the error response."""
         return {
             "error": {
                 "code": self.status,
                 "message": self.message,
                 "status": self.reason,
-                "errors": [{"domain": "global", **self.proto()}, *self.errors],
+                "errors": [{"domain": "global", **self.error_proto()}, *self.errors],
             }
         }
 
@@ -28,11 +32,12 @@ def not_found(kind, name, location=None):
     )
 
 
-def unsupported(what):
-    return ApiError(501, "notImplemented", f"This test server does not implement {what}.")
+def unsupported(feature):
+    return ApiError(501, "notImplemented", f"This test server does not implement {feature}.")
 
 
-def only(config, allowed, where):
+def check_keys(config, allowed, where):
+    """Raises an error if a key other than these has a value."""
     for key, value in config.items():
         if key not in allowed and value not in (None, "", [], {}, False):
             raise unsupported(f"{where}.{key}={value!r}")

@@ -1,4 +1,4 @@
-"""Files that load jobs read: gs:// by HTTP from the storage emulator; CSV, and what BigQuery finds wrong with it."""
+"""Reads the files of load jobs from the storage emulator, and parses CSV with the same errors as BigQuery."""
 
 from __future__ import annotations
 
@@ -13,43 +13,48 @@ import urllib.request
 import pandas as pd
 
 from .errors import ApiError, not_found
-from .values import q
+from .values import quoted
 
 
-def gcs(path, host):
+def get_from_storage(path, storage_url):
+    """The response of the storage emulator, or None if there is no such bucket or object."""
     try:
-        with urllib.request.urlopen(f"{host.rstrip('/')}/storage/v1{path}", timeout=300) as r:
-            return r.read()
-    except urllib.error.HTTPError as e:
-        if e.code == 404:
+        with urllib.request.urlopen(f"{storage_url.rstrip('/')}/storage/v1{path}", timeout=300) as response:
+            return response.read()
+    except urllib.error.HTTPError as error:
+        if error.code == 404:
             return None
         raise
 
 
-def read_uri(uri, host, location):
-    m = re.fullmatch(r"gs://([^/]+)/(.+)", uri)
-    if not m:
+def read_uri(uri, storage_url, location):
+    """The URI and the content of a gs:// object, which must be in a location that BigQuery can load from."""
+    match = re.fullmatch(r"gs://([^/]+)/(.+)", uri)
+    if not match:
         raise ApiError(400, "invalid", f"Invalid source URI: {uri}")
-    bucket, name = m.groups()
-    meta = gcs(f"/b/{bucket}", host)
-    if meta is None:
+    bucket, name = match.groups()
+    metadata = get_from_storage(f"/b/{bucket}", storage_url)
+    if metadata is None:
         raise not_found("bucket", bucket)
-    where = json.loads(meta).get("location", "US").upper()
+    bucket_location = json.loads(metadata).get("location", "US").upper()
+    # A dataset in the US can be loaded from a bucket in any location.
     if (
         location.upper() != "US"
-        and where != location.upper()
-        and not (location.upper() == "EU" and where.startswith("EUROPE-"))
-    ):  # US reads from anywhere
+        and bucket_location != location.upper()
+        and not (location.upper() == "EU" and bucket_location.startswith("EUROPE-"))
+    ):
         raise ApiError(
-            400, "invalid", f"Cannot read and write in different locations: source: {where}, destination: {location}"
+            400,
+            "invalid",
+            f"Cannot read and write in different locations: source: {bucket_location}, destination: {location}",
         )
-    data = gcs(f"/b/{bucket}/o/{urllib.parse.quote(name, safe='')}?alt=media", host)
+    data = get_from_storage(f"/b/{bucket}/o/{urllib.parse.quote(name, safe='')}?alt=media", storage_url)
     if data is None:
         raise ApiError(404, "notFound", f"Not found: URI {uri}")
     return uri, data
 
 
-CONVERT = {
+PARSERS = {
     "INTEGER": r"CASE WHEN regexp_full_match({c}, '\s*[+-]?\d+\s*') THEN TRY_CAST({c} AS BIGINT) END",
     "FLOAT": "TRY_CAST({c} AS DOUBLE)",
     "NUMERIC": "TRY_CAST({c} AS DECIMAL(38,9))",
@@ -64,48 +69,57 @@ CONVERT = {
 }
 
 
-def csv_into(con, target, sources, fields, o):
-    """Read CSV as BigQuery does: wrong column counts and unreadable values are errors, and one is too many."""
-    names = [f["name"] for f in fields]
+def csv_into(connection, target, sources, fields, options):
+    """Inserts CSV files into a table, as BigQuery does: a single row that cannot be read fails the load."""
+    names = [field["name"] for field in fields]
     rows, errors = [], []
     for uri, data in sources:
-        for line, row in csv_rows(uri, data.decode("utf-8-sig"), o):
+        for line, row in csv_rows(uri, data.decode("utf-8-sig"), options):
             if len(row) == len(names):
-                rows.append([v or None for v in row] + [line, uri])
+                rows.append([value or None for value in row] + [line, uri])
             else:
                 errors.append(
                     f"Found {len(row)} column(s) while expected {len(names)}. line_number: {line} File: {uri}"
                 )
-    con.register("_csv", pd.DataFrame(rows, columns=[*names, "_line", "_uri"], dtype=object))
+    connection.register("_csv", pd.DataFrame(rows, columns=[*names, "_line", "_uri"], dtype=object))
     try:
-        values = [CONVERT[f["type"]].format(c=f"CAST({q(f['name'])} AS VARCHAR)") for f in fields]
-        bad = [
-            f"{value} IS NULL" + ("" if f["mode"] == "REQUIRED" else f" AND {q(f['name'])} IS NOT NULL")
-            for f, value in zip(fields, values, strict=True)
+        parsed_columns = [
+            PARSERS[field["type"]].format(c=f"CAST({quoted(field['name'])} AS VARCHAR)") for field in fields
         ]
-        has_bad = con.execute(f"SELECT {', '.join(f'bool_or({each})' for each in bad)} FROM _csv").fetchall()[0]
-        for pos in (pos for pos, has in enumerate(has_bad) if has):
-            f = fields[pos]
-            found = con.execute(f"SELECT {q(f['name'])}, _line, _uri FROM _csv WHERE {bad[pos]} LIMIT 5").fetchall()
-            parse = f"as {f['type']} for field {f['name']} (position {pos})"
-            errors += [f"Could not parse '{v}' {parse} line_number: {line} File: {uri}" for v, line, uri in found]
+        bad_conditions = [
+            f"{parsed} IS NULL" + ("" if field["mode"] == "REQUIRED" else f" AND {quoted(field['name'])} IS NOT NULL")
+            for field, parsed in zip(fields, parsed_columns, strict=True)
+        ]
+        has_bad = connection.execute(
+            f"SELECT {', '.join(f'bool_or({condition})' for condition in bad_conditions)} FROM _csv"
+        ).fetchall()[0]
+        for position in (position for position, is_bad in enumerate(has_bad) if is_bad):
+            field = fields[position]
+            found = connection.execute(
+                f"SELECT {quoted(field['name'])}, _line, _uri FROM _csv WHERE {bad_conditions[position]} LIMIT 5"
+            ).fetchall()
+            target_type = f"as {field['type']} for field {field['name']} (position {position})"
+            errors += [
+                f"Could not parse '{value}' {target_type} line_number: {line} File: {uri}" for value, line, uri in found
+            ]
         if errors:
             raise unreadable(*errors[:5])
-        con.execute(f"INSERT INTO {target} SELECT {', '.join(values)} FROM _csv")
+        connection.execute(f"INSERT INTO {target} SELECT {', '.join(parsed_columns)} FROM _csv")
     finally:
-        con.unregister("_csv")
+        connection.unregister("_csv")
 
 
-def csv_rows(uri, text, o):
-    """The rows after the leading ones, each with its number from 1."""
-    if not o.get("allowQuotedNewlines") and any(line.count('"') % 2 for line in text.split("\n")):
+def csv_rows(uri, text, options):
+    """The rows after the leading ones, each with its line number, which begins at 1."""
+    if not options.get("allowQuotedNewlines") and any(line.count('"') % 2 for line in text.split("\n")):
         raise unreadable(f'Missing close quote character ("). File: {uri}')
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=o.get("fieldDelimiter") or ",")
-    for i, row in enumerate(reader):
-        if row and i >= int(o.get("skipLeadingRows") or 0):
-            yield i + 1, row
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=options.get("fieldDelimiter") or ",")
+    for index, row in enumerate(reader):
+        if row and index >= int(options.get("skipLeadingRows") or 0):
+            yield index + 1, row
 
 
 def unreadable(*messages):
+    """The error of a load job whose files cannot be read."""
     errors = [f"Error while reading data, error message: {message}" for message in messages]
     return ApiError(400, "invalid", errors[0], [{"reason": "invalid", "message": error} for error in errors])

@@ -1,4 +1,4 @@
-"""Statements: checked by Google's analyzer, translated by sqlglot, run by DuckDB."""
+"""SQL statements: Google's analyzer checks them, sqlglot translates them and DuckDB runs them."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from sqlglot import exp
 from . import analyzer
 from .errors import ApiError, not_found, unsupported
 from .tables import Tables
-from .values import duck_type, q
+from .values import duckdb_type, quoted
 
 
-def duck_sql(tree):
-    """A DuckDB tree as text, which is made once."""
+def duckdb_sql(tree):
+    """The SQL text of a DuckDB tree, which is kept in the tree."""
     if "text" not in tree.meta:
         tree.meta["text"] = tree.sql("duckdb", unsupported_level=sqlglot.ErrorLevel.RAISE)
     return tree.meta["text"]
@@ -25,128 +25,133 @@ def duck_sql(tree):
 
 @functools.cache
 def data_type(text):
-    """A type of DuckDB's; whoever puts it into a tree copies it."""
+    """A DuckDB type, which must be copied to be put into a tree."""
     return exp.DataType.build(text, dialect="duckdb")
 
 
 class Sql(Tables):
     """Tables that understand GoogleSQL; each kind of statement has its `do_` method."""
 
-    def resolve(self, t, ctx):
-        """(project, dataset, table) of a table in a statement."""
-        parts = [x for x in (t.catalog, t.db, t.name) if x]
+    def resolve(self, table, context):
+        """The project, dataset and table that a name in a statement refers to."""
+        parts = [part for part in (table.catalog, table.db, table.name) if part]
         parts = ".".join(parts).split(".")
         if len(parts) == 1:
-            if not ctx.get("dataset"):
+            if not context.get("dataset"):
                 raise ApiError(
                     400, "invalid", f'Table "{parts[0]}" must be qualified with a dataset (e.g. dataset.table).'
                 )
-            return (ctx["dataset"][0], ctx["dataset"][1], parts[0])
-        return (ctx["project"], *parts) if len(parts) == 2 else tuple(parts)
+            return (context["dataset"][0], context["dataset"][1], parts[0])
+        return (context["project"], *parts) if len(parts) == 2 else tuple(parts)
 
-    def translate(self, ast, ctx, refs):
-        """GoogleSQL tree -> DuckDB tree, in place where sqlglot's own translation would change the meaning."""
-        ctes = {c.alias.lower() for c in ast.find_all(exp.CTE)}
-        for t in list(ast.find_all(exp.Table)):
-            if isinstance(t.this, exp.Identifier) and not (not t.db and t.name.lower() in ctes):
-                key = self.resolve(t, ctx)
-                refs.append(key)
-                alias = t.alias or (key[2] if not isinstance(t.parent, (exp.Create, exp.Schema, exp.Drop)) else None)
-                t.replace(
+    def translate(self, ast, context, references):
+        """Turns a GoogleSQL tree into a DuckDB tree, where sqlglot's own translation would change the meaning.
+
+        Appends the tables in it to `references`.
+        """
+        ctes = {cte.alias.lower() for cte in ast.find_all(exp.CTE)}
+        for table in list(ast.find_all(exp.Table)):
+            if isinstance(table.this, exp.Identifier) and not (not table.db and table.name.lower() in ctes):
+                key = self.resolve(table, context)
+                references.append(key)
+                alias = table.alias or (
+                    key[2] if not isinstance(table.parent, (exp.Create, exp.Schema, exp.Drop)) else None
+                )
+                table.replace(
                     exp.Table(
                         this=exp.to_identifier(key[2], quoted=True),
                         db=exp.to_identifier(f"{key[0]}.{key[1]}", quoted=True),
                         alias=exp.TableAlias(this=exp.to_identifier(alias, quoted=True)) if alias else None,
-                        joins=t.args.get("joins"),
-                        pivots=t.args.get("pivots"),
+                        joins=table.args.get("joins"),
+                        pivots=table.args.get("pivots"),
                     )
                 )
 
-        def fix(n):
-            if isinstance(n, exp.DataType) and n.this == exp.DataType.Type.DECIMAL and not n.expressions:
+        def fix(node):
+            if isinstance(node, exp.DataType) and node.this == exp.DataType.Type.DECIMAL and not node.expressions:
                 return data_type("DECIMAL(38,9)").copy()
-            if isinstance(n, (exp.Cast, exp.TryCast)) and n.to.is_type("text"):
-                return exp.Anonymous(this="bq_str", expressions=[n.this])
-            if isinstance(n, (exp.Cast, exp.TryCast)) and n.to.is_type("bigint"):
-                return exp.Anonymous(this="bq_tryint" if isinstance(n, exp.TryCast) else "bq_int", expressions=[n.this])
-            if isinstance(n, exp.Extract):  # the session's zone is UTC, as BigQuery's default is
-                n.set("expression", exp.Anonymous(this="bq_same", expressions=[n.expression]))
+            if isinstance(node, (exp.Cast, exp.TryCast)) and node.to.is_type("text"):
+                return exp.Anonymous(this="bq_str", expressions=[node.this])
+            if isinstance(node, (exp.Cast, exp.TryCast)) and node.to.is_type("bigint"):
+                return exp.Anonymous(
+                    this="bq_tryint" if isinstance(node, exp.TryCast) else "bq_int", expressions=[node.this]
+                )
+            if isinstance(node, exp.Extract):  # the time zone of the session is UTC, like BigQuery's default
+                node.set("expression", exp.Anonymous(this="bq_same", expressions=[node.expression]))
                 return (
-                    exp.Paren(this=exp.Add(this=n, expression=exp.Literal.number(1)))
-                    if n.name.upper() == "DAYOFWEEK"
-                    else n
+                    exp.Paren(this=exp.Add(this=node, expression=exp.Literal.number(1)))
+                    if node.name.upper() == "DAYOFWEEK"
+                    else node
                 )
-            if isinstance(n, exp.Format):
+            if isinstance(node, exp.Format):
                 raise unsupported("FORMAT()")
-            if isinstance(n, exp.Div) and not isinstance(n, exp.IntDiv):
-                return exp.Anonymous(this="bq_div", expressions=[n.this, n.expression])
-            if isinstance(n, exp.TimestampDiff):
+            if isinstance(node, exp.Div) and not isinstance(node, exp.IntDiv):
+                return exp.Anonymous(this="bq_div", expressions=[node.this, node.expression])
+            if isinstance(node, exp.TimestampDiff):
                 raise unsupported("TIMESTAMP_DIFF()")
-            if isinstance(n, exp.Parameter):
+            if isinstance(node, exp.Parameter):
                 return exp.Cast(
-                    this=exp.Placeholder(this=n.name.lower()),
-                    to=data_type(ctx["param_types"][n.name.lower()]).copy(),
+                    this=exp.Placeholder(this=node.name.lower()),
+                    to=data_type(context["duckdb_types"][node.name.lower()]).copy(),
                 )
-            return n
+            return node
 
         return ast.transform(fix)
 
-    @functools.lru_cache(256)  # noqa: B019  an emulator lives as long as its process
-    def parsed(self, sql, project, dataset, param_types):
-        """(GoogleSQL tree, DuckDB tree, tables) of a statement; whoever has them leaves them as they are."""
-        raw, refs = sqlglot.parse_one(sql, read="bigquery"), []
+    @functools.lru_cache(256)  # noqa: B019  there is one emulator as long as the process runs
+    def parsed(self, sql, project, dataset, duckdb_types):
+        """The GoogleSQL tree, DuckDB tree and tables of a statement; they are cached and must not be changed."""
+        raw, references = sqlglot.parse_one(sql, read="bigquery"), []
         if isinstance(raw, (exp.Command, exp.Declare)):
             raise unsupported("scripting (DECLARE, SET, ...)")
-        ctx = {"project": project, "dataset": dataset, "param_types": dict(param_types)}
-        return raw, self.translate(raw.copy(), ctx, refs), tuple(refs)
+        context = {"project": project, "dataset": dataset, "duckdb_types": dict(duckdb_types)}
+        return raw, self.translate(raw.copy(), context, references), tuple(references)
 
-    def statement(self, sql, query, ctx, job, dry=False):
-        """Check and run one statement, as what `query` says. Returns (fields, rows) of a query, else None."""
-        types = tuple(sorted(ctx["param_types"].items()))
-        raw, tree, refs = self.parsed(query, ctx["project"], ctx.get("dataset"), types)
-        if not refs or not ctx["location"]:
-            ctx["location"] = ctx["location"] or next(
-                (self.datasets[r[:2]]["location"] for r in refs if r[:2] in self.datasets), "US"
+    def statement(self, sql, query, context, job, dry=False):
+        """Checks the statement `sql` and runs it as `query`; returns the fields and rows of a query, otherwise None."""
+        types = tuple(sorted(context["duckdb_types"].items()))
+        raw, tree, references = self.parsed(query, context["project"], context.get("dataset"), types)
+        if not references or not context["location"]:
+            context["location"] = context["location"] or next(
+                (self.datasets[table[:2]]["location"] for table in references if table[:2] in self.datasets), "US"
             )
         known, scanned = {}, []
 
         def learn(key):
             name = ".".join(key)
-            if name in known:
+            if name in known or key not in self.tables:
                 return
-            if key not in self.tables:
-                return
-            r = self.table(*key)
-            known[name] = r["schema"]["fields"]
-            scanned.append(r)
-            for dep in r.get("_refs", []):
-                learn(dep)
+            resource = self.table(*key)
+            known[name] = resource["schema"]["fields"]
+            scanned.append(resource)
+            for dependency in resource.get("_refs", []):
+                learn(dependency)
 
-        for key in refs:
+        for key in references:
             if key[:2] in self.datasets or not isinstance(raw, exp.Create):
-                self.dataset(key[0], key[1], ctx["location"])
+                self.dataset(key[0], key[1], context["location"])
             learn(key)
         try:
             node = analyzer.check(
                 sql,
-                {k: v for k, v in known.items() if v},
-                ctx["zparams"],
-                ctx["project"],
-                (ctx.get("dataset") or (None, None))[1],
+                {key: value for key, value in known.items() if value},
+                context["zetasql_types"],
+                context["project"],
+                (context.get("dataset") or (None, None))[1],
             )
-        except analyzer.InvalidQuery as e:
-            m = re.match(r"Table not found: `?([^`;\[]+?)`?(;| \[|$)", str(e))
-            if m:
+        except analyzer.InvalidQuery as error:
+            match = re.match(r"Table not found: `?([^`;\[]+?)`?(;| \[|$)", str(error))
+            if match:
                 missing = next(
                     (
-                        ".".join(r)
-                        for r in refs
-                        if ".".join(r).endswith(m.group(1).replace("`", "")) and r not in self.tables
+                        ".".join(table)
+                        for table in references
+                        if ".".join(table).endswith(match.group(1).replace("`", "")) and table not in self.tables
                     ),
-                    m.group(1),
+                    match.group(1),
                 )
-                raise not_found("Table", missing.replace(".", ":", 1), ctx["location"]) from None
-            raise ApiError(400, "invalidQuery", str(e)) from None
+                raise not_found("Table", missing.replace(".", ":", 1), context["location"]) from None
+            raise ApiError(400, "invalidQuery", str(error)) from None
         kind = type(node).__name__.removeprefix("Resolved").removesuffix("Stmt")
         job["statementType"] = {
             "Query": "SELECT",
@@ -158,96 +163,100 @@ class Sql(Tables):
         handler = getattr(self, "do_" + kind.lower(), None)
         if handler is None:
             raise unsupported(f"the statement {kind}")
-        bytes_ = (
-            sum(self.size(r)[1] for r in scanned if r["type"] == "TABLE")
+        scanned_bytes = (
+            sum(self.size(table)[1] for table in scanned if table["type"] == "TABLE")
             if not dry and kind in ("Query", "CreateTableAsSelect", "Merge", "Delete", "Insert", "Update", "Assert")
             else 0
         )
-        job["totalBytesProcessed"] = job.get("totalBytesProcessed", 0) + bytes_
-        if ctx.get("max_bytes") and job["totalBytesProcessed"] > ctx["max_bytes"]:
-            limit = f"Query exceeded limit for bytes billed: {ctx['max_bytes']}."
+        job["totalBytesProcessed"] = job.get("totalBytesProcessed", 0) + scanned_bytes
+        if context.get("max_bytes") and job["totalBytesProcessed"] > context["max_bytes"]:
+            limit = f"Query exceeded limit for bytes billed: {context['max_bytes']}."
             raise ApiError(400, "bytesBilledLimitExceeded", f"{limit} {job['totalBytesProcessed']} or higher required.")
         if dry:
             return (analyzer.columns(node), []) if kind == "Query" else None
-        ctx["target"] = refs[0] if kind != "Query" else ctx.get("target")
+        context["target"] = references[0] if kind != "Query" else context.get("target")
         try:
-            return handler(node, tree, raw, ctx, job, refs)
-        except duckdb.TransactionException as e:
-            name = "{}:{}.{}".format(*refs[0])
+            return handler(node, tree, raw, context, job, references)
+        except duckdb.TransactionException as error:
+            name = "{}:{}.{}".format(*references[0])
             message = f"Transaction is aborted due to concurrent update against table {name}. Transaction ID: 1"
-            raise ApiError(400, "invalidQuery", f"Query error: {message} at [2:1]") from e
+            raise ApiError(400, "invalidQuery", f"Query error: {message} at [2:1]") from error
         except (
             duckdb.BinderException,
             duckdb.CatalogException,
             duckdb.ParserException,
             duckdb.NotImplementedException,
-        ) as e:
-            raise unsupported(f"this (GoogleSQL accepts it, the engine does not): {e}") from e
-        except sqlglot.errors.UnsupportedError as e:
-            raise unsupported(f"this ({e})") from e
-        except duckdb.Error as e:
-            raise ApiError(400, "invalidQuery", re.sub(r"^[\w ]+ Error: ", "", str(e)).split("\n")[0]) from e
+        ) as error:
+            raise unsupported(f"this (GoogleSQL accepts it, the engine does not): {error}") from error
+        except sqlglot.errors.UnsupportedError as error:
+            raise unsupported(f"this ({error})") from error
+        except duckdb.Error as error:
+            raise ApiError(400, "invalidQuery", re.sub(r"^[\w ]+ Error: ", "", str(error)).split("\n")[0]) from error
 
-    def duck(self, tree, ctx):
-        text = duck_sql(tree)
+    def execute(self, tree, context):
+        """Runs a DuckDB tree with the parameters that it uses."""
+        text = duckdb_sql(tree)
         used = set(re.findall(r"\$(\w+)", text))
-        return self.con.execute(text, {k: v for k, v in ctx["params"].items() if k in used})
-
-    def do_query(self, node, tree, raw, ctx, job, refs):
-        fields, tmp = analyzer.columns(node), f"_result_{uuid.uuid4().hex}"
-        self.fill(tmp, fields, tree, ctx)  # through a table of BigQuery's types: the engine's own result types differ
-        rows = self.con.execute(f"SELECT * FROM {tmp} ORDER BY rowid").fetchall()
-        self.con.execute(f"DROP TABLE {tmp}")
-        return fields, [dict(enumerate(r)) for r in rows]
-
-    def fill(self, tmp, fields, tree, ctx):
-        """Run a query into a new temporary table with exactly these columns."""
-        body = duck_sql(tree)
-        self.con.execute(
-            f"CREATE TEMP TABLE {tmp} ({', '.join(f'c{i} ' + duck_type(f) for i, f in enumerate(fields))})"
+        return self.connection.execute(
+            text, {key: value for key, value in context["parameters"].items() if key in used}
         )
+
+    def do_query(self, node, tree, raw, context, job, references):
+        fields, temporary = analyzer.columns(node), f"_result_{uuid.uuid4().hex}"
+        # Through a table with the types of BigQuery, as DuckDB's own result types differ.
+        self.fill(temporary, fields, tree, context)
+        rows = self.connection.execute(f"SELECT * FROM {temporary} ORDER BY rowid").fetchall()
+        self.connection.execute(f"DROP TABLE {temporary}")
+        return fields, [dict(enumerate(row)) for row in rows]
+
+    def fill(self, temporary, fields, tree, context):
+        """Writes the result of a query into a new temporary table with these columns."""
+        query = duckdb_sql(tree)
+        columns = ", ".join(f"c{index} {duckdb_type(field)}" for index, field in enumerate(fields))
+        self.connection.execute(f"CREATE TEMP TABLE {temporary} ({columns})")
         try:
-            self.con.execute(
-                f"INSERT INTO {tmp} {body}", {k: v for k, v in ctx["params"].items() if re.search(rf"[$]{k}\b", body)}
+            self.connection.execute(
+                f"INSERT INTO {temporary} {query}",
+                {key: value for key, value in context["parameters"].items() if re.search(rf"[$]{key}\b", query)},
             )
         except duckdb.Error:
-            self.con.execute(f"DROP TABLE {tmp}")
+            self.connection.execute(f"DROP TABLE {temporary}")
             raise
 
-    def target(self, node, ctx):
+    def target(self, node, context):
+        """The project, dataset and table of the table that a statement creates, changes or drops."""
         path = ".".join(node.name_path)
-        path = re.sub(rf"^{analyzer.PROJECT}(?=[.])", ctx["project"], path)
-        return self.resolve(exp.Table(this=exp.to_identifier(path)), ctx)
+        path = re.sub(rf"^{analyzer.PROJECT}(?=[.])", context["project"], path)
+        return self.resolve(exp.Table(this=exp.to_identifier(path)), context)
 
     def options(self, node, raw):
-        """(REST properties, other options) of a statement's OPTIONS."""
-        o = {}
-        for x in node.option_list:
-            if x.name == "expiration_timestamp":
-                value = next(p for p in raw.find_all(exp.Property) if p.name == x.name).args["value"]
+        """The OPTIONS of a statement: those that are REST properties, and the others."""
+        values = {}
+        for option in node.option_list:
+            if option.name == "expiration_timestamp":
+                value = next(each for each in raw.find_all(exp.Property) if each.name == option.name).args["value"]
                 tree = self.translate(exp.select(value), {}, [])
-                o[x.name] = str(
-                    self.con.execute(f"SELECT epoch_ms(CAST(({tree.sql('duckdb')}) AS TIMESTAMPTZ))").fetchall()[0][0]
-                )
-            elif not hasattr(x.value, "value"):
-                raise unsupported(f"the option {x.name} that is not a literal")
+                milliseconds = f"SELECT epoch_ms(CAST(({tree.sql('duckdb')}) AS TIMESTAMPTZ))"
+                values[option.name] = str(self.connection.execute(milliseconds).fetchall()[0][0])
+            elif not hasattr(option.value, "value"):
+                raise unsupported(f"the option {option.name} that is not a literal")
             else:
-                o[x.name] = analyzer.literal(x.value)
+                values[option.name] = analyzer.literal(option.value)
         names = {
             "description": "description",
             "friendly_name": "friendlyName",
             "labels": "labels",
             "expiration_timestamp": "expirationTime",
         }
-        out = {names[k]: o.pop(k) for k in list(o) if k in names}
-        return out | ({"labels": dict(out["labels"])} if "labels" in out else {}), o
+        properties = {names[key]: values.pop(key) for key in list(values) if key in names}
+        return properties | ({"labels": dict(properties["labels"])} if "labels" in properties else {}), values
 
     def layout(self, node, raw):
-        """timePartitioning and clustering of CREATE TABLE."""
-        out = {}
+        """The REST properties for the partitioning and clustering of a CREATE TABLE."""
+        layout = {}
         if getattr(node, "partition_by_list", None):
             by = raw.find(exp.PartitionedByProperty).this
-            unit, named = by.args.get("unit"), list(by.find_all(exp.Column, exp.Identifier))
+            unit, columns = by.args.get("unit"), list(by.find_all(exp.Column, exp.Identifier))
             if (
                 not isinstance(
                     by,
@@ -261,31 +270,35 @@ class Sql(Tables):
                         exp.DatetimeTrunc,
                     ),
                 )
-                or not named
+                or not columns
             ):
                 raise unsupported(f"PARTITION BY {by.sql('bigquery')}")
-            out["timePartitioning"] = {"type": unit.name.upper() if unit is not None else "DAY", "field": named[0].name}
+            layout["timePartitioning"] = {
+                "type": unit.name.upper() if unit is not None else "DAY",
+                "field": columns[0].name,
+            }
         if getattr(node, "cluster_by_list", None):
-            out["clustering"] = {"fields": [c.column.name for c in node.cluster_by_list]}
-        return out
+            layout["clustering"] = {"fields": [column.column.name for column in node.cluster_by_list]}
+        return layout
 
     def definition(self, node):
+        """The fields that a CREATE TABLE declares."""
         fields = []
-        for c in node.column_definition_list or []:
-            f = analyzer.field_of(c.name, c.type)
-            a = c.annotations
-            if a is not None:
-                f["mode"] = "REQUIRED" if a.not_null else f["mode"]
-                for opt in a.option_list or []:
-                    if opt.name != "description":
-                        raise unsupported(f"the column option {opt.name}")
-                    f["description"] = analyzer.literal(opt.value)
-            fields.append(f)
+        for column in node.column_definition_list or []:
+            field = analyzer.field_of(column.name, column.type)
+            annotations = column.annotations
+            if annotations is not None:
+                field["mode"] = "REQUIRED" if annotations.not_null else field["mode"]
+                for option in annotations.option_list or []:
+                    if option.name != "description":
+                        raise unsupported(f"the column option {option.name}")
+                    field["description"] = analyzer.literal(option.value)
+            fields.append(field)
         return fields
 
-    def create(self, node, raw, ctx, fields, kind="TABLE", extra=None):
-        """False when IF NOT EXISTS finds the table."""
-        key = self.target(node, ctx)
+    def create(self, node, raw, context, fields, kind="TABLE", extra=None):
+        """Creates a table; returns False if it exists and the statement has IF NOT EXISTS."""
+        key = self.target(node, context)
         if int(node.create_mode) == 2 and key in self.tables:
             return False
         meta, rest = self.options(node, raw)
@@ -296,37 +309,35 @@ class Sql(Tables):
             fields,
             kind,
             replace=int(node.create_mode) == 1,
-            **{k: v for k, v in meta.items() if v},
+            **{key: value for key, value in meta.items() if value},
             **self.layout(node, raw),
             **(extra(rest) if extra else {}),
         )
         return key
 
-    def do_createtable(self, node, tree, raw, ctx, job, refs):
-        self.create(node, raw, ctx, self.definition(node))
+    def do_createtable(self, node, tree, raw, context, job, references):
+        self.create(node, raw, context, self.definition(node))
 
-    def do_createtableasselect(self, node, tree, raw, ctx, job, refs):
-        key, fields = (
-            self.target(node, ctx),
-            [
-                f | {"description": d["description"]} if d.get("description") else f
-                for f, d in zip(analyzer.columns(node), self.definition(node) or [{}] * 999, strict=False)
-            ],
-        )
-        if len({f["name"].lower() for f in fields}) < len(fields):
+    def do_createtableasselect(self, node, tree, raw, context, job, references):
+        key = self.target(node, context)
+        fields = [
+            field | {"description": declared["description"]} if declared.get("description") else field
+            for field, declared in zip(analyzer.columns(node), self.definition(node) or [{}] * 999, strict=False)
+        ]
+        if len({field["name"].lower() for field in fields}) < len(fields):
             raise ApiError(400, "invalidQuery", "CREATE TABLE has columns with duplicate names")
         if int(node.create_mode) == 2 and key in self.tables:
             return
-        tmp = f"_ctas_{uuid.uuid4().hex}"
-        self.fill(tmp, fields, tree.expression, ctx)
+        temporary = f"_ctas_{uuid.uuid4().hex}"
+        self.fill(temporary, fields, tree.expression, context)
         try:
-            self.create(node, raw, ctx, fields)
-            self.con.execute(f"INSERT INTO {q(key[0] + '.' + key[1], key[2])} SELECT * FROM {tmp}")
+            self.create(node, raw, context, fields)
+            self.connection.execute(f"INSERT INTO {quoted(key[0] + '.' + key[1], key[2])} SELECT * FROM {temporary}")
         finally:
-            self.con.execute(f"DROP TABLE {tmp}")
+            self.connection.execute(f"DROP TABLE {temporary}")
 
-    def do_createview(self, node, tree, raw, ctx, job, refs):
-        key, (meta, rest) = self.target(node, ctx), self.options(node, raw)
+    def do_createview(self, node, tree, raw, context, job, references):
+        key, (meta, rest) = self.target(node, context), self.options(node, raw)
         if int(node.create_mode) == 2 and key in self.tables:
             return
         if rest:
@@ -336,32 +347,34 @@ class Sql(Tables):
             analyzer.columns(node),
             raw.expression.sql("bigquery"),
             tree.expression,
-            refs[1:],
+            references[1:],
             int(node.create_mode) == 1,
             meta,
         )
 
-    def view(self, key, fields, text, tree, refs, replace, meta=None):
+    def view(self, key, fields, text, tree, references, replace, meta=None):
         self.put(
             *key,
             fields,
             "VIEW",
             replace=replace,
             view={"query": text, "useLegacySql": False},
-            _refs=[r for r in refs if r != key],
+            _refs=[reference for reference in references if reference != key],
             **(meta or {}),
         )
-        names = ", ".join(q(f["name"]) for f in fields)
-        self.con.execute(f"CREATE VIEW {q(key[0] + '.' + key[1], key[2])} ({names}) AS {tree.sql('duckdb')}")
+        names = ", ".join(quoted(field["name"]) for field in fields)
+        self.connection.execute(
+            f"CREATE VIEW {quoted(key[0] + '.' + key[1], key[2])} ({names}) AS {tree.sql('duckdb')}"
+        )
 
-    def do_altertablesetoptions(self, node, tree, raw, ctx, job, refs):
+    def do_altertablesetoptions(self, node, tree, raw, context, job, references):
         meta, rest = self.options(node, raw)
         if rest:
             raise unsupported(f"ALTER TABLE SET OPTIONS {rest}")
-        self.table(*self.target(node, ctx)).update(meta)
+        self.table(*self.target(node, context)).update(meta)
 
-    def do_drop(self, node, tree, raw, ctx, job, refs):
-        key = self.target(node, ctx)
+    def do_drop(self, node, tree, raw, context, job, references):
+        key = self.target(node, context)
         if (
             key in self.tables
             and {"TABLE": "TABLE", "VIEW": "VIEW", "EXTERNAL TABLE": "EXTERNAL", "EXTERNAL": "EXTERNAL"}.get(
@@ -377,39 +390,39 @@ class Sql(Tables):
         elif not node.is_if_exists:
             raise not_found("Table", "{}:{}.{}".format(*key))
 
-    def dml(self, tree, ctx, job, verb):
-        n = self.duck(tree, ctx).fetchall()[0][0]
+    def dml(self, tree, context, job, verb):
+        count = self.execute(tree, context).fetchall()[0][0]
         job.setdefault("dmlStats", {"insertedRowCount": 0, "updatedRowCount": 0, "deletedRowCount": 0})[
             verb + "RowCount"
-        ] += n
+        ] += count
 
-    def do_insert(self, node, tree, raw, ctx, job, refs):
-        self.dml(tree, ctx, job, "inserted")
+    def do_insert(self, node, tree, raw, context, job, references):
+        self.dml(tree, context, job, "inserted")
 
-    def do_update(self, node, tree, raw, ctx, job, refs):
-        self.dml(tree, ctx, job, "updated")
+    def do_update(self, node, tree, raw, context, job, references):
+        self.dml(tree, context, job, "updated")
 
-    def do_assert(self, node, tree, raw, ctx, job, refs):
-        if not self.duck(tree, ctx).fetchall()[0][0]:
+    def do_assert(self, node, tree, raw, context, job, references):
+        if not self.execute(tree, context).fetchall()[0][0]:
             raise ApiError(400, "invalidQuery", f"Query error: {node.description} at [3:1]")
 
-    def do_delete(self, node, tree, raw, ctx, job, refs):
-        self.dml(tree, ctx, job, "deleted")
+    def do_delete(self, node, tree, raw, context, job, references):
+        self.dml(tree, context, job, "deleted")
 
-    def do_merge(self, node, tree, raw, ctx, job, refs):
+    def do_merge(self, node, tree, raw, context, job, references):
         whens = tree.args["whens"].expressions
-        for w in whens:
-            if w.args.get("matched"):
+        for when in whens:
+            if when.args.get("matched"):
                 raise unsupported("WHEN MATCHED")
-            if isinstance(w.args.get("then"), exp.Insert) and not w.args["then"].args.get("expression"):
+            if isinstance(when.args.get("then"), exp.Insert) and not when.args["then"].args.get("expression"):
                 raise unsupported("INSERT ROW")
-        text = duck_sql(tree) + " RETURNING merge_action"
-        done = [
-            r[0]
-            for r in self.con.execute(
-                text, {k: v for k, v in ctx["params"].items() if re.search(rf"[$]{k}\b", text)}
+        text = duckdb_sql(tree) + " RETURNING merge_action"
+        actions = [
+            row[0]
+            for row in self.connection.execute(
+                text, {key: value for key, value in context["parameters"].items() if re.search(rf"[$]{key}\b", text)}
             ).fetchall()
         ]
         stats = job.setdefault("dmlStats", {"insertedRowCount": 0, "updatedRowCount": 0, "deletedRowCount": 0})
         for verb in ("INSERT", "UPDATE", "DELETE"):
-            stats[verb.lower().rstrip("e") + "edRowCount"] += done.count(verb)
+            stats[verb.lower().rstrip("e") + "edRowCount"] += actions.count(verb)

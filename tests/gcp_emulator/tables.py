@@ -1,4 +1,4 @@
-"""Datasets and tables: their resources in memory, their rows in DuckDB."""
+"""Datasets and tables, with their REST resources in memory and their rows in DuckDB."""
 
 from __future__ import annotations
 
@@ -9,83 +9,96 @@ import uuid
 
 import duckdb
 
-from .errors import ApiError, not_found, only
-from .values import MACROS, duck_type, normal, now, q
+from .errors import ApiError, check_keys, not_found
+from .values import MACROS, duckdb_type, normalized, now_ms, quoted
 
 
 class Tables:
-    """What there is, and what may be done to it short of SQL."""
+    """The datasets and tables, and the operations on them that need no SQL."""
 
-    def __init__(self, gcs_host, wire):
-        self.gcs_host, self.wire, self.lock = gcs_host, wire, threading.RLock()
+    def __init__(self, storage_url, wire):
+        self.storage_url, self.wire, self.lock = storage_url, wire, threading.RLock()
         self.datasets, self.tables, self.jobs, self.requests, self.uploads = {}, {}, {}, {}, {}
         self.main, self.transaction = duckdb.connect(), threading.local()
-        # Tables are small, and tests run in several processes.
-        self.con.execute("SET threads=1; PRAGMA disable_optimizer")
-        self.con.execute(MACROS)
-        self.con.execute("SET TimeZone='UTC'")
+        # One thread, as the tables are small and the tests run in several processes.
+        self.connection.execute("SET threads=1; PRAGMA disable_optimizer")
+        self.connection.execute(MACROS)
+        self.connection.execute("SET TimeZone='UTC'")
 
     @property
-    def con(self):
-        """The connection of the transaction that this thread runs, or the one that serves all else."""
-        return getattr(self.transaction, "con", None) or self.main
+    def connection(self):
+        """The connection of this thread's transaction if it runs one, otherwise the main connection."""
+        return getattr(self.transaction, "connection", None) or self.main
 
     @contextlib.contextmanager
     def in_transaction(self):
-        """Runs what this thread does in a transaction of its own, which sees the tables as they are now."""
-        self.transaction.con = con = self.main.cursor()
+        """Runs the statements of this thread in a transaction, which sees the tables as they are at its beginning."""
+        self.transaction.connection = connection = self.main.cursor()
         try:
-            con.execute("SET TimeZone='UTC'")
-            con.execute("BEGIN TRANSACTION")
-            con.execute("SELECT count(*) FROM duckdb_tables()").fetchall()  # or it began with its first statement
-            yield con
+            connection.execute("SET TimeZone='UTC'")
+            connection.execute("BEGIN TRANSACTION")
+            # Without a query, DuckDB's transaction would only begin with its first statement.
+            connection.execute("SELECT count(*) FROM duckdb_tables()").fetchall()
+            yield connection
         finally:
-            self.transaction.con = None
-            con.close()
+            self.transaction.connection = None
+            connection.close()
 
-    def dataset(self, p, d, location=None):
-        ds = self.datasets.get((p, d))
-        if ds is None or (location and ds["location"].upper() != location.upper()):
-            raise not_found("Dataset", f"{p}:{d}", location)
-        return ds
+    def dataset(self, project, dataset, location=None):
+        """The resource of a dataset, which must be in this location if one is given."""
+        dataset_resource = self.datasets.get((project, dataset))
+        if dataset_resource is None or (location and dataset_resource["location"].upper() != location.upper()):
+            raise not_found("Dataset", f"{project}:{dataset}", location)
+        return dataset_resource
 
-    def table(self, p, d, t):
-        r = self.tables.get((p, d, t))
-        if r and int(r.get("expirationTime") or 1 << 62) < now():
-            self.drop(p, d, t)
-            r = None
-        if r is None:
-            self.dataset(p, d)
-            raise not_found("Table", f"{p}:{d}.{t}")
-        return r
+    def table(self, project, dataset, table):
+        """The resource of a table; an expired table is dropped and not found."""
+        resource = self.tables.get((project, dataset, table))
+        if resource and int(resource.get("expirationTime") or 1 << 62) < now_ms():
+            self.drop(project, dataset, table)
+            resource = None
+        if resource is None:
+            self.dataset(project, dataset)
+            raise not_found("Table", f"{project}:{dataset}.{table}")
+        return resource
 
-    def drop(self, p, d, t):
-        r = self.tables.pop((p, d, t))
-        self.con.execute(f"DROP {'VIEW' if r['type'] == 'VIEW' else 'TABLE'} IF EXISTS {q(p + '.' + d, t)}")
+    def drop(self, project, dataset, table):
+        resource = self.tables.pop((project, dataset, table))
+        kind = "VIEW" if resource["type"] == "VIEW" else "TABLE"
+        self.connection.execute(f"DROP {kind} IF EXISTS {quoted(project + '.' + dataset, table)}")
 
-    def put(self, p, d, t, fields, kind="TABLE", replace=False, **extra):
-        ds = self.dataset(p, d)
-        if (p, d, t) in self.tables:
+    def put(self, project, dataset, table, fields, kind="TABLE", replace=False, **extra):
+        """Creates a table, or the resource of a view; returns the resource."""
+        dataset_resource = self.dataset(project, dataset)
+        if (project, dataset, table) in self.tables:
             if not replace:
-                raise ApiError(409, "duplicate", f"Already Exists: Table {p}:{d}.{t}")
-            if self.tables[(p, d, t)]["type"] != kind:
-                raise ApiError(400, "invalid", f"{p}:{d}.{t} is currently a {self.tables[(p, d, t)]['type']}.")
-            self.drop(p, d, t)
-        r = {
+                raise ApiError(409, "duplicate", f"Already Exists: Table {project}:{dataset}.{table}")
+            if self.tables[(project, dataset, table)]["type"] != kind:
+                raise ApiError(
+                    400,
+                    "invalid",
+                    f"{project}:{dataset}.{table} is currently a {self.tables[(project, dataset, table)]['type']}.",
+                )
+            self.drop(project, dataset, table)
+        resource = {
             "kind": "bigquery#table",
-            "id": f"{p}:{d}.{t}",
-            "tableReference": {"projectId": p, "datasetId": d, "tableId": t},
+            "id": f"{project}:{dataset}.{table}",
+            "tableReference": {"projectId": project, "datasetId": dataset, "tableId": table},
             "type": kind,
-            "schema": {"fields": normal(fields)},
-            "creationTime": str(now()),
-            "lastModifiedTime": str(now()),
-            "location": ds["location"],
+            "schema": {"fields": normalized(fields)},
+            "creationTime": str(now_ms()),
+            "lastModifiedTime": str(now_ms()),
+            "location": dataset_resource["location"],
             "etag": uuid.uuid4().hex,
         }
-        r.update({k: v for k, v in extra.items() if v})
-        types = {f["name"].lower(): f["type"] if f["mode"] != "REPEATED" else "ARRAY" for f in r["schema"]["fields"]}
-        for c in (r.get("clustering") or {}).get("fields", []):
-            if types.get(c.lower()) not in (
+        resource.update({key: value for key, value in extra.items() if value})
+        types = {
+            field["name"].lower(): field["type"] if field["mode"] != "REPEATED" else "ARRAY"
+            for field in resource["schema"]["fields"]
+        }
+        for column in (resource.get("clustering") or {}).get("fields", []):
+            column_type = types.get(column.lower())
+            if column_type not in (
                 "STRING",
                 "INTEGER",
                 "NUMERIC",
@@ -100,89 +113,82 @@ class Tables:
                 raise ApiError(
                     400,
                     "invalid",
-                    f"Clustering column {c} has type {types.get(c.lower())}, which cannot be used for clustering.",
+                    f"Clustering column {column} has type {column_type}, which cannot be used for clustering.",
                 )
-        by = (r.get("timePartitioning") or {}).get("field")
-        if by and types.get(by.lower()) not in ("DATE", "DATETIME", "TIMESTAMP"):
-            raise ApiError(400, "invalid", f"The field specified for partitioning, {by}, is {types.get(by.lower())}.")
-        if ds.get("defaultTableExpirationMs") and kind == "TABLE":
-            r.setdefault("expirationTime", str(now() + int(ds["defaultTableExpirationMs"])))
-        if kind != "VIEW":
-            cols = ", ".join(
-                f"{q(f['name'])} {duck_type(f)}" + (" NOT NULL" if f["mode"] == "REQUIRED" and kind == "TABLE" else "")
-                for f in r["schema"]["fields"]
+        partitioned_by = (resource.get("timePartitioning") or {}).get("field")
+        if partitioned_by and types.get(partitioned_by.lower()) not in ("DATE", "DATETIME", "TIMESTAMP"):
+            raise ApiError(
+                400,
+                "invalid",
+                f"The field specified for partitioning, {partitioned_by}, is {types.get(partitioned_by.lower())}.",
             )
-            self.con.execute(f"CREATE TABLE {q(p + '.' + d, t)} ({cols or 'dummy INT'})")
-        self.tables[(p, d, t)] = r
-        return r
+        if dataset_resource.get("defaultTableExpirationMs") and kind == "TABLE":
+            resource.setdefault("expirationTime", str(now_ms() + int(dataset_resource["defaultTableExpirationMs"])))
+        if kind != "VIEW":
+            columns = ", ".join(
+                f"{quoted(field['name'])} {duckdb_type(field)}"
+                + (" NOT NULL" if field["mode"] == "REQUIRED" and kind == "TABLE" else "")
+                for field in resource["schema"]["fields"]
+            )
+            self.connection.execute(f"CREATE TABLE {quoted(project + '.' + dataset, table)} ({columns or 'dummy INT'})")
+        self.tables[(project, dataset, table)] = resource
+        return resource
 
-    def shown(self, r, full=True):
-        ref = r["tableReference"]
-        out = {k: v for k, v in r.items() if not k.startswith("_")}
-        if full and r["type"] == "TABLE":
-            rows, size = self.size(r)
-            out |= {"numRows": str(rows), "numBytes": str(size), "numLongTermBytes": "0"}
-        out["selfLink"] = f"/projects/{ref['projectId']}/datasets/{ref['datasetId']}/tables/{ref['tableId']}"
-        return out
+    def table_resource(self, resource, full=True):
+        """The resource as the REST API returns it, if `full` with the size of a table."""
+        reference = resource["tableReference"]
+        response = {key: value for key, value in resource.items() if not key.startswith("_")}
+        if full and resource["type"] == "TABLE":
+            rows, size = self.size(resource)
+            response |= {"numRows": str(rows), "numBytes": str(size), "numLongTermBytes": "0"}
+        response["selfLink"] = (
+            f"/projects/{reference['projectId']}/datasets/{reference['datasetId']}/tables/{reference['tableId']}"
+        )
+        return response
 
-    def size(self, r):
-        """Rows and bytes: 8 for each value, as BigQuery counts numbers and times."""
-        ref = r["tableReference"]
-        table = q(ref["projectId"] + "." + ref["datasetId"], ref["tableId"])
-        rows = self.con.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0]
-        return rows, 8 * rows * len(r["schema"]["fields"])
+    def size(self, resource):
+        """The number of rows and bytes of a table: 8 bytes for each value, as BigQuery counts numbers and times."""
+        reference = resource["tableReference"]
+        table = quoted(reference["projectId"] + "." + reference["datasetId"], reference["tableId"])
+        rows = self.connection.execute(f"SELECT count(*) FROM {table}").fetchall()[0][0]
+        return rows, 8 * rows * len(resource["schema"]["fields"])
 
-    def new_dataset(self, p, body):
-        ref = body["datasetReference"]
-        d = ref["datasetId"]
-        if not re.fullmatch(r"\w{1,1024}", d):
-            raise ApiError(400, "invalid", f'Invalid dataset ID "{d}".')
-        if (p, d) in self.datasets:
-            raise ApiError(409, "duplicate", f"Already Exists: Dataset {p}:{d}")
-        r = {
+    def new_dataset(self, project, body):
+        reference = body["datasetReference"]
+        dataset = reference["datasetId"]
+        if not re.fullmatch(r"\w{1,1024}", dataset):
+            raise ApiError(400, "invalid", f'Invalid dataset ID "{dataset}".')
+        if (project, dataset) in self.datasets:
+            raise ApiError(409, "duplicate", f"Already Exists: Dataset {project}:{dataset}")
+        resource = {
             **body,
             "kind": "bigquery#dataset",
-            "id": f"{p}:{d}",
-            "datasetReference": {"projectId": p, "datasetId": d},
+            "id": f"{project}:{dataset}",
+            "datasetReference": {"projectId": project, "datasetId": dataset},
             "location": body.get("location") or "US",
-            "creationTime": str(now()),
-            "lastModifiedTime": str(now()),
+            "creationTime": str(now_ms()),
+            "lastModifiedTime": str(now_ms()),
             "etag": uuid.uuid4().hex,
         }
-        r["location"] = r["location"].upper() if r["location"].upper() in ("EU", "US") else r["location"]
-        self.datasets[(p, d)] = r
-        self.con.execute(f"CREATE SCHEMA IF NOT EXISTS {q(p + '.' + d)}")
-        return r
-
-    def new_table(self, p, d, body):
-        t, known = (
-            body["tableReference"]["tableId"],
-            (
-                "kind",
-                "etag",
-                "id",
-                "tableReference",
-                "schema",
-                "timePartitioning",
-                "clustering",
-                "description",
-                "friendlyName",
-                "labels",
-                "expirationTime",
-                "type",
-            ),
+        resource["location"] = (
+            resource["location"].upper() if resource["location"].upper() in ("EU", "US") else resource["location"]
         )
-        only(body, known, "table")
-        extra = {
-            k: body.get(k)
-            for k in ("timePartitioning", "clustering", "description", "friendlyName", "labels", "expirationTime")
-        }
+        self.datasets[(project, dataset)] = resource
+        self.connection.execute(f"CREATE SCHEMA IF NOT EXISTS {quoted(project + '.' + dataset)}")
+        return resource
+
+    def new_table(self, project, dataset, body):
+        table = body["tableReference"]["tableId"]
+        optional = ("timePartitioning", "clustering", "description", "friendlyName", "labels", "expirationTime")
+        check_keys(body, (*optional, "kind", "etag", "id", "tableReference", "schema", "type"), "table")
+        extra = {key: body.get(key) for key in optional}
         fields = (body.get("schema") or {}).get("fields") or []
         with self.lock:
-            return self.shown(self.put(p, d, t, fields, **extra))
+            return self.table_resource(self.put(project, dataset, table, fields, **extra))
 
-    def patch(self, r, body, allowed):
-        only(
+    def patch(self, resource, body, allowed):
+        """Changes the allowed properties of a resource, and adds columns if the schema has more."""
+        check_keys(
             body,
             (
                 *allowed,
@@ -198,35 +204,39 @@ class Tables:
             ),
             "patch",
         )
-        for k, v in body.items():
-            if k == "labels" and v:
-                r["labels"] = {n: x for n, x in {**r.get("labels", {}), **v}.items() if x is not None}
-            elif k == "schema":
-                self.change_columns(r, normal(v["fields"]))
-            elif k in allowed:
-                r.pop(k, None) if v is None else r.__setitem__(k, v)
-        r["etag"], r["lastModifiedTime"] = uuid.uuid4().hex, str(now())
-        return r
+        for key, value in body.items():
+            if key == "labels" and value:
+                resource["labels"] = {
+                    name: label for name, label in {**resource.get("labels", {}), **value}.items() if label is not None
+                }
+            elif key == "schema":
+                self.change_columns(resource, normalized(value["fields"]))
+            elif key in allowed:
+                resource.pop(key, None) if value is None else resource.__setitem__(key, value)
+        resource["etag"], resource["lastModifiedTime"] = uuid.uuid4().hex, str(now_ms())
+        return resource
 
-    def change_columns(self, r, new):
-        """Columns may be added at the end, nullable ones; nothing else of them may change."""
-        old, ref = r["schema"]["fields"], r["tableReference"]
-        if [(f["name"], f["type"]) for f in new[: len(old)]] != [(f["name"], f["type"]) for f in old]:
-            raise ApiError(400, "invalid", f"Provided Schema does not match Table {r['id']}.")
-        for f in new[len(old) :]:
-            if f["mode"] == "REQUIRED":
+    def change_columns(self, resource, new):
+        """Adds nullable columns at the end of a table; any other change of its columns is refused."""
+        old, reference = resource["schema"]["fields"], resource["tableReference"]
+        if [(field["name"], field["type"]) for field in new[: len(old)]] != [
+            (field["name"], field["type"]) for field in old
+        ]:
+            raise ApiError(400, "invalid", f"Provided Schema does not match Table {resource['id']}.")
+        for field in new[len(old) :]:
+            if field["mode"] == "REQUIRED":
                 raise ApiError(
-                    400, "invalid", f"Cannot add required fields to an existing schema. (field: {f['name']})"
+                    400, "invalid", f"Cannot add required fields to an existing schema. (field: {field['name']})"
                 )
-            table = q(ref["projectId"] + "." + ref["datasetId"], ref["tableId"])
-            self.con.execute(f"ALTER TABLE {table} ADD COLUMN {q(f['name'])} {duck_type(f)}")
-        r["schema"] = {"fields": new}
+            table = quoted(reference["projectId"] + "." + reference["datasetId"], reference["tableId"])
+            self.connection.execute(f"ALTER TABLE {table} ADD COLUMN {quoted(field['name'])} {duckdb_type(field)}")
+        resource["schema"] = {"fields": new}
 
-    def drop_dataset(self, p, d, with_contents):
-        mine = [k for k in self.tables if k[:2] == (p, d)]
-        if mine and not with_contents:
-            raise ApiError(400, "resourceInUse", f"Dataset {p}:{d} is still in use")
-        for k in mine:
-            self.drop(*k)
-        del self.datasets[(p, d)]
-        self.con.execute(f"DROP SCHEMA {q(p + '.' + d)} CASCADE")
+    def drop_dataset(self, project, dataset, with_contents):
+        tables = [key for key in self.tables if key[:2] == (project, dataset)]
+        if tables and not with_contents:
+            raise ApiError(400, "resourceInUse", f"Dataset {project}:{dataset} is still in use")
+        for key in tables:
+            self.drop(*key)
+        del self.datasets[(project, dataset)]
+        self.connection.execute(f"DROP SCHEMA {quoted(project + '.' + dataset)} CASCADE")

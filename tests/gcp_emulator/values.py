@@ -1,4 +1,4 @@
-"""Values and types: how BigQuery's are kept in DuckDB, and how its REST API writes them."""
+"""BigQuery's values and types: their representation in DuckDB and in the REST API."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import time
 from . import analyzer
 from .errors import unsupported
 
-DUCK = {
+DUCKDB_TYPES = {
     "STRING": "VARCHAR",
     "BYTES": "BLOB",
     "INTEGER": "BIGINT",
@@ -45,52 +45,60 @@ CREATE MACRO bq_div(a, b) AS CASE WHEN b = 0 THEN error('division by zero') ELSE
 """
 
 
-def now():
-    """The time in milliseconds, as BigQuery's resources have it."""
+def now_ms():
+    """The current time in milliseconds, as in BigQuery's resources."""
     return int(time.time() * 1000)
 
 
-def q(*parts):
-    return ".".join('"' + p.replace('"', '""') + '"' for p in parts)
+def quoted(*parts):
+    """A quoted identifier of DuckDB with these parts."""
+    return ".".join('"' + part.replace('"', '""') + '"' for part in parts)
 
 
-def duck_type(f):
-    t = analyzer.ALIASES.get(f["type"].upper(), f["type"].upper())
-    if t not in DUCK or f.get("mode") == "REPEATED":
-        raise unsupported(f"columns of type {f.get('mode', '')} {t}")
-    return DUCK[t]
+def duckdb_type(field):
+    """The DuckDB type of a field in a table's schema."""
+    kind = analyzer.ALIASES.get(field["type"].upper(), field["type"].upper())
+    if kind not in DUCKDB_TYPES or field.get("mode") == "REPEATED":
+        raise unsupported(f"columns of type {field.get('mode', '')} {kind}")
+    return DUCKDB_TYPES[kind]
 
 
-def normal(fields):
+def normalized(fields):
+    """The fields of a schema, with BigQuery's own names of types and with a mode."""
     return [
-        {**f, "type": analyzer.ALIASES.get(f["type"].upper(), f["type"].upper()), "mode": f.get("mode") or "NULLABLE"}
-        for f in fields
+        {
+            **field,
+            "type": analyzer.ALIASES.get(field["type"].upper(), field["type"].upper()),
+            "mode": field.get("mode") or "NULLABLE",
+        }
+        for field in fields
     ]
 
 
-def encode(v, f, int64ts=True):
-    """A value as the REST API writes it."""
-    if v is None:
+def encode(value, field, int64_timestamps=True):
+    """A value as the REST API returns it."""
+    if value is None:
         return None
-    t = f["type"]
-    if t == "BYTES":
-        return base64.b64encode(v).decode()
-    if t == "TIMESTAMP":
-        us = (v.astimezone(dt.UTC) - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)) // dt.timedelta(microseconds=1)
-        return str(us) if int64ts else repr(us / 1e6)
-    if t == "BOOLEAN":
-        return "true" if v else "false"
-    if t == "NUMERIC":
-        n = (
-            v
-            if isinstance(v, decimal.Decimal)
-            else decimal.Decimal(repr(v))
-            if isinstance(v, float)
-            else decimal.Decimal(v)
+    kind = field["type"]
+    if kind == "BYTES":
+        return base64.b64encode(value).decode()
+    if kind == "TIMESTAMP":
+        since_1970 = value.astimezone(dt.UTC) - dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
+        microseconds = since_1970 // dt.timedelta(microseconds=1)
+        return str(microseconds) if int64_timestamps else repr(microseconds / 1e6)
+    if kind == "BOOLEAN":
+        return "true" if value else "false"
+    if kind == "NUMERIC":
+        number = (
+            value
+            if isinstance(value, decimal.Decimal)
+            else decimal.Decimal(repr(value))
+            if isinstance(value, float)
+            else decimal.Decimal(value)
         )
-        with decimal.localcontext(prec=40):  # NUMERIC has 29 digits before the point and 9 behind it
-            s = f"{round(n, 9):f}"
-        return s.rstrip("0").rstrip(".") if "." in s else s
-    if t == "FLOAT":
-        return repr(float(v)) if math.isfinite(v) else str(v)
-    return v.isoformat() if hasattr(v, "isoformat") else str(v)
+        with decimal.localcontext(prec=40):  # NUMERIC has 29 digits before the decimal point and 9 after it
+            text = f"{round(number, 9):f}"
+        return text.rstrip("0").rstrip(".") if "." in text else text
+    if kind == "FLOAT":
+        return repr(float(value)) if math.isfinite(value) else str(value)
+    return value.isoformat() if hasattr(value, "isoformat") else str(value)

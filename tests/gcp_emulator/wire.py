@@ -1,4 +1,4 @@
-"""What goes over the wire to both emulators, and what goes wrong there: one `Wire` for the two of them."""
+"""The requests to both emulators, and the faults that tests inject into them: both emulators share one `Wire`."""
 
 from __future__ import annotations
 
@@ -9,55 +9,56 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Incident:
-    """Something that happens to the requests which match `request`, a pattern of "METHOD /path?query body".
+    """What to do with the next requests that match `request`, a regular expression for "METHOD /path?query body".
 
-    The body is told of BigQuery's only. With nothing set but `meanwhile`, the request is then served as ever. "RUN id"
-    stands for a job of BigQuery's that is about to run: it waits for `meanwhile`, and fails with a `status`.
+    Only requests to BigQuery are matched with their body. If only `action` is set, the request is served as usual after
+    it. "RUN job_id" stands for a BigQuery job that is about to run, and "STEP job_id statement" for a statement of a
+    script: it runs after `action`, and fails if a `status` is set.
     """
 
     request: str
-    status: int | None = None  # answer this and do nothing
+    status: int | None = None  # respond with this error instead of serving the request
     reason: str = "backendError"
-    message: str = "the test has it so"
-    lost: bool = False  # do the work, and hang up without an answer
-    dropped: bool = False  # hang up at once
-    meanwhile: Callable[[], object] = lambda: None  # called before anything else
-    after: int = 0  # how many such requests to leave alone first
-    times: int = 1
+    message: str = "injected by the test"
+    response_lost: bool = False  # serve the request, then close the connection without a response
+    request_dropped: bool = False  # close the connection without serving the request
+    action: Callable[[], object] = lambda: None  # called before the request is served or refused
+    skip: int = 0  # how many matching requests are served as usual first
+    times: int = 1  # how many matching requests are affected
 
-    def answer(self) -> dict[str, object]:
-        """The error as Google's REST APIs write it."""
+    def error_body(self) -> dict[str, object]:
+        """The body of the error response, as Google's REST APIs write it."""
         error = {"domain": "global", "reason": self.reason, "message": self.message}
         return {"error": {"code": self.status, "message": self.message, "status": self.reason, "errors": [error]}}
 
 
 @dataclass
 class Wire:
-    """The requests so far as "METHOD /path?query body", and the incidents that are still to come."""
+    """The requests so far as "METHOD /path?query body", and the incidents that have not happened yet."""
 
     requests: list[str] = field(default_factory=list)
     incidents: list[Incident] = field(default_factory=list)
 
-    def happens(self, request: str, **what: object) -> None:
-        """Lets something happen to the next such request."""
-        self.incidents.append(Incident(request, **what))  # type: ignore[arg-type]
+    def inject(self, request: str, **incident: object) -> None:
+        """Adds an incident for the next request that matches."""
+        self.incidents.append(Incident(request, **incident))  # type: ignore[arg-type]
 
     def seen(self, pattern: str) -> list[str]:
-        """The requests so far that match."""
+        """The requests so far that match the regular expression."""
         return [request for request in self.requests if re.search(pattern, request, re.DOTALL)]
 
     def receive(self, request: str) -> Incident | None:
-        """Notes a request; returns what happens to it."""
+        """Records a request; returns the incident that affects it, if any."""
         self.requests.append(request)
         for incident in self.incidents:
             if not re.search(incident.request, request, re.DOTALL):
                 continue
-            if incident.after:
-                incident.after -= 1
+            if incident.skip:
+                incident.skip -= 1
                 continue
             incident.times -= 1
             if not incident.times:
                 self.incidents.remove(incident)
-            incident.meanwhile()
+            incident.action()
             return incident
         return None

@@ -1,4 +1,4 @@
-"""A third warehouse, in the memory of one process: what a further one needs, a package and a line in `WAREHOUSES`."""
+"""An example of a third warehouse, in the memory of a process: a warehouse is a package and a line in `WAREHOUSES`."""
 
 from pipeline.warehouses import WarehouseInfo
 

@@ -1,4 +1,4 @@
-"""The adapter: rows in lists, markers and builds in dictionaries."""
+"""The adapter: it keeps row counts, the ledger and the last build in attributes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pipeline.warehouses.ledger import Build, LedgerEntry
 
 
 class MemoryWarehouse:
-    """Implements `Warehouse`."""
+    """Implements `Warehouse`, but only counts the rows of a file."""
 
     def __init__(self) -> None:
         self.rows: dict[str, int] = {}
@@ -93,9 +93,9 @@ class MemoryWarehouse:
         return []
 
 
-_ONLY = MemoryWarehouse()
+_WAREHOUSE = MemoryWarehouse()
 
 
 def configured() -> MemoryWarehouse:
     """The warehouse of this process."""
-    return _ONLY
+    return _WAREHOUSE
