@@ -21,16 +21,16 @@ CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.whic
 
 
 class Browser:
-    """One page of the browser. `complaints` has the errors in its console, `requested` the URLs of its requests."""
+    """One page of the browser. `errors` has the errors in its console, `requested_urls` the URLs of its requests."""
 
     def __init__(self, socket: ClientConnection) -> None:
         self._socket, self._number = socket, 0
-        self.complaints: list[str] = []
-        self.requested: list[str] = []
+        self.errors: list[str] = []
+        self.requested_urls: list[str] = []
         for domain in ("Page", "Runtime", "Log", "Network"):
-            self.ask(f"{domain}.enable")
+            self.send(f"{domain}.enable")
 
-    def ask(self, method: str, **parameters: Any) -> Any:
+    def send(self, method: str, **parameters: Any) -> Any:
         self._number += 1
         self._socket.send(json.dumps({"id": self._number, "method": method, "params": parameters}))
         while True:
@@ -42,19 +42,19 @@ class Browser:
 
     def _note(self, message: dict[str, Any]) -> None:
         if message.get("method") == "Runtime.exceptionThrown":
-            self.complaints.append(str(message["params"]["exceptionDetails"]))
+            self.errors.append(str(message["params"]["exceptionDetails"]))
         elif message.get("method") == "Log.entryAdded" and message["params"]["entry"]["level"] == "error":
-            self.complaints.append(str(message["params"]["entry"]))
+            self.errors.append(str(message["params"]["entry"]))
         elif message.get("method") == "Network.requestWillBeSent":
-            self.requested.append(message["params"]["request"]["url"])
+            self.requested_urls.append(message["params"]["request"]["url"])
 
     def go(self, url: str) -> None:
-        self.ask("Page.navigate", url=url)
+        self.send("Page.navigate", url=url)
         self.until("document.readyState === 'complete'")
 
     def run(self, script: str) -> Any:
         """The value of an expression, awaited if it is a promise."""
-        result = self.ask("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
+        result = self.send("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
         assert "exceptionDetails" not in result, result["exceptionDetails"]
         return result["result"].get("value")
 
@@ -62,7 +62,7 @@ class Browser:
         """Returns the value of an expression once it is true."""
         deadline = time.monotonic() + seconds
         while not (value := self.run(script)):
-            assert time.monotonic() < deadline, f"{script}\n{self.run('document.body.innerText')}\n{self.complaints}"
+            assert time.monotonic() < deadline, f"{script}\n{self.run('document.body.innerText')}\n{self.errors}"
             time.sleep(0.1)
         return value
 
@@ -78,7 +78,7 @@ class Browser:
         self.run("new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
         x, y = self.until(where)
         for kind in ("mousePressed", "mouseReleased"):
-            self.ask("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
+            self.send("Input.dispatchMouseEvent", type=kind, x=x, y=y, button="left", clickCount=1)
 
     def fill(self, selector: str, value: str) -> None:
         """Enters a value in a field, or selects it in a list."""
@@ -88,15 +88,15 @@ class Browser:
             " e.dispatchEvent(new Event('input', {bubbles: true})); })()"
         )
 
-    def look(self, width: int, height: int, dark: bool = False) -> None:
-        self.ask(
+    def set_screen(self, width: int, height: int, dark: bool = False) -> None:
+        self.send(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-        self.ask("Emulation.setEmulatedMedia", features=[scheme])
+        self.send("Emulation.setEmulatedMedia", features=[scheme])
 
-    def photograph(self, file: Path) -> None:
-        file.write_bytes(base64.b64decode(self.ask("Page.captureScreenshot")["data"]))
+    def save_screenshot(self, file: Path) -> None:
+        file.write_bytes(base64.b64decode(self.send("Page.captureScreenshot")["data"]))
 
 
 @contextlib.contextmanager

@@ -21,7 +21,7 @@ class CentralScheduler:
     port: int
     settings: dict[str, str]
     process: subprocess.Popen[str]
-    said: list[str]
+    startup_lines: list[str]
 
     @property
     def url(self) -> str:
@@ -32,7 +32,7 @@ class CentralScheduler:
         """The variables with which a command uses this scheduler."""
         return {"LUIGI_CONFIG_PATH": "central.cfg", "PIPELINE__CORE__SCHEDULER_URL": self.url}
 
-    def ask(self, method: str, **arguments: Any) -> Any:
+    def call_api(self, method: str, **arguments: Any) -> Any:
         """Calls the scheduler's API, as its own pages do."""
         answer = requests.get(f"{self.url}api/{method}", {"data": json.dumps(arguments)}, timeout=10)
         answer.raise_for_status()
@@ -40,7 +40,7 @@ class CentralScheduler:
 
     def tasks(self, status: str = "") -> dict[str, dict[str, Any]]:
         """The tasks that its pages list, by task id."""
-        found: dict[str, dict[str, Any]] = self.ask("task_list", status=status, upstream_status="")
+        found: dict[str, dict[str, Any]] = self.call_api("task_list", status=status, upstream_status="")
         return found
 
 
@@ -51,14 +51,14 @@ def central_scheduler(settings: dict[str, str], *options: str, port: int | None 
     process = start_command("pipeline", "ui", "--port", str(port), *options, **settings)
     try:
         assert process.stdout
-        said = []
+        startup_lines = []
         for line in process.stdout:
-            said.append(line)
+            startup_lines.append(line)
             if line.startswith("Ctrl-C stops it"):
                 break
         else:
-            raise AssertionError("".join(said))
-        yield CentralScheduler(port, settings, process, said)
+            raise AssertionError("".join(startup_lines))
+        yield CentralScheduler(port, settings, process, startup_lines)
     finally:
         process.terminate()
         process.communicate(timeout=20)

@@ -39,7 +39,7 @@ from pipeline.warehouses.postgres.embedded_programs import program
 from pipeline.warehouses.postgres.embedded_server import EmbeddedServer
 
 if TYPE_CHECKING:
-    from loading_process import Forge
+    from loading_process import ProcessSource
 
 # Where Python may not keep what it compiles, as in many images, each process of a test would compile dbt again: 3 s.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -51,10 +51,10 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 CHECKOUT = Path(__file__).parents[1]
 BIN = Path(sys.executable).parent
 JANUARY = datetime.date(2019, 1, 1)
-IMPATIENT = HttpOptions(connect_timeout=2, read_timeout=1, retries=2, longest_wait=0.05)
+SHORT_WAITS = HttpOptions(connect_timeout=2, read_timeout=1, retries=2, longest_wait=0.05)
 
 CONTENT = random.Random(1).randbytes(10_000)
-HASTY = HttpOptions(connect_timeout=2, read_timeout=0.3, retries=2, longest_wait=0.01)
+SHORTEST_WAITS = HttpOptions(connect_timeout=2, read_timeout=0.3, retries=2, longest_wait=0.01)
 
 Fetch = Callable[..., bytes]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -226,11 +226,11 @@ def google_emulators() -> Iterator[Emulators]:
 
 
 @pytest.fixture(scope="session")
-def killable(google_emulators: Emulators) -> Iterator[Forge]:
+def killable_processes(google_emulators: Emulators) -> Iterator[ProcessSource]:
     """A source of processes that load and forget in Google Cloud, to be killed."""
-    from loading_process import forge  # which imports this module
+    from loading_process import process_source  # which imports this module
 
-    with forge(google_emulators.environment) as source:
+    with process_source(google_emulators.environment) as source:
         yield source
 
 
@@ -238,7 +238,7 @@ def killable(google_emulators: Emulators) -> Iterator[Forge]:
 def google_cloud(google_emulators: Emulators, monkeypatch: pytest.MonkeyPatch) -> Iterator[GoogleCloud]:
     """A Google Cloud project that only this test uses; `luigi` and `pipeline` work in it as long as the test runs.
 
-    What the test lets go wrong there (`google_cloud.wire.happens`) must have happened when it ends.
+    What the test lets go wrong there (`google_cloud.wire.inject`) must have happened when it ends.
     """
     cloud = new_google_cloud(google_emulators)
     for name, value in (cloud.environment | {"NO_PROXY": "127.0.0.1"}).items():
@@ -250,9 +250,9 @@ def google_cloud(google_emulators: Emulators, monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.fixture
-def loadable(google_cloud: GoogleCloud) -> GoogleCloud:
+def prepared_cloud(google_cloud: GoogleCloud) -> GoogleCloud:
     """A Google Cloud project with its bucket and its datasets."""
-    create_resources(google_cloud.place)
+    create_resources(google_cloud.project)
     google_cloud.wire.requests.clear()
     return google_cloud
 
@@ -364,7 +364,9 @@ def job_for(
 ) -> LoadJob:
     """Extracts a month from a mirror and returns the job of loading it, as LoadTripdata makes it."""
     release = Release(spec, month)
-    facts = extract_release(release, locations(release, str(source)), tmp_path / "raw", IMPATIENT, silent, replace=True)
+    facts = extract_release(
+        release, locations(release, str(source)), tmp_path / "raw", SHORT_WAITS, silent, replace=True
+    )
     return LoadJob(
         "LoadTripdata",
         release,
@@ -403,7 +405,7 @@ def fetch(site: HttpSource, part: PartialDownload) -> Fetch:
     """Downloads the site's file and returns what is then in the part."""
     site.files["/file"] = CONTENT
 
-    def run(options: HttpOptions = HASTY) -> bytes:
+    def run(options: HttpOptions = SHORTEST_WAITS) -> bytes:
         download(f"{site.url}/file", part, options, silent)
         return part.path.read_bytes()
 

@@ -55,7 +55,7 @@ class GoogleCloud:
     """A bucket and dataset of one test, not yet created: on the emulators, or on Google's servers if there are none."""
 
     emulators: Emulators | None
-    place: GoogleProject
+    project: GoogleProject
 
     @property
     def wire(self) -> Wire:
@@ -66,10 +66,10 @@ class GoogleCloud:
     def environment(self) -> dict[str, str]:
         """The environment variables with which the pipeline's commands work in this project."""
         settings = {
-            "PROJECT": self.place.project,
-            "LOCATION": self.place.location,
-            "BUCKET": self.place.bucket,
-            "DATASET": self.place.dataset,
+            "PROJECT": self.project.project,
+            "LOCATION": self.project.location,
+            "BUCKET": self.project.bucket,
+            "DATASET": self.project.dataset,
         }
         emulated = self.emulators.environment if self.emulators else {}
         return emulated | {f"PIPELINE__GCP__{key}": value for key, value in settings.items()}
@@ -78,19 +78,19 @@ class GoogleCloud:
         """The rows of a query, in order. Tables may be named without project and dataset."""
         from google.cloud.bigquery import QueryJobConfig
 
-        with contextlib.closing(self.place.bigquery()) as client:
-            config = QueryJobConfig(default_dataset=f"{self.place.project}.{self.place.dataset}")
+        with contextlib.closing(self.project.bigquery()) as client:
+            config = QueryJobConfig(default_dataset=f"{self.project.project}.{self.project.dataset}")
             return [row.values() for row in client.query_and_wait(query, job_config=config)]
 
     def objects(self) -> list[str]:
         """The names of the objects in the bucket."""
-        with contextlib.closing(self.place.storage()) as client:
-            return sorted(blob.name for blob in client.list_blobs(self.place.bucket))
+        with contextlib.closing(self.project.storage()) as client:
+            return sorted(blob.name for blob in client.list_blobs(self.project.bucket))
 
     def content(self, name: str) -> bytes:
         """The content of an object."""
-        with contextlib.closing(self.place.storage()) as client:
-            return bytes(client.bucket(self.place.bucket).blob(name).download_as_bytes())
+        with contextlib.closing(self.project.storage()) as client:
+            return bytes(client.bucket(self.project.bucket).blob(name).download_as_bytes())
 
     def marker(self, partition_key: str = "green/2019-01", task_family: str = "LoadTripdataToBigQuery") -> Any:
         """The marker of a file: the copy of its row in the ledger that is kept in the bucket."""
@@ -98,19 +98,19 @@ class GoogleCloud:
 
     def tables(self, dataset: str = "") -> list[str]:
         """The names of a dataset's tables, by default of the dataset that the pipeline loads into."""
-        with contextlib.closing(self.place.bigquery()) as client:
-            return sorted(table.table_id for table in client.list_tables(dataset or self.place.dataset))
+        with contextlib.closing(self.project.bigquery()) as client:
+            return sorted(table.table_id for table in client.list_tables(dataset or self.project.dataset))
 
     def jobs(self) -> list[dict[str, Any]]:
         """The jobs that the emulator received for this project, oldest first, as BigQuery's REST API shows them."""
         assert self.emulators
         emulator = self.emulators.bigquery
-        jobs = [job for (project, _), job in emulator.jobs.items() if project == self.place.project]
+        jobs = [job for (project, _), job in emulator.jobs.items() if project == self.project.project]
         return [emulator.job_resource(job) for job in jobs]
 
 
 def new_google_cloud(emulators: Emulators) -> GoogleCloud:
     """A project with names that no other test uses."""
     name = uuid.uuid4().hex[:12]
-    place = GoogleProject(f"test-{name}", "US", f"test-{name}-taxi", "tlc", maximum_bytes_billed=10**9)
-    return GoogleCloud(emulators, place)
+    project = GoogleProject(f"test-{name}", "US", f"test-{name}-taxi", "tlc", maximum_bytes_billed=10**9)
+    return GoogleCloud(emulators, project)

@@ -13,7 +13,7 @@ from typing import Any
 
 from conftest import JANUARY
 from gcp import GoogleCloud
-from trips import job_of
+from trips import write_load_job
 
 from pipeline.datasets import Dataset, Release, dataset_named
 from pipeline.progress import silent
@@ -36,9 +36,9 @@ def upload_lines(
     force: bool = False,
     **layout: Any,
 ) -> ReleaseObject:
-    """Uploads a file of these lines; `layout` is passed on to `trips.job_of`."""
-    job = job_of(lines, folder, month, **layout)
-    return upload(cloud.place, replace(job, rows_expected=rows, run_id=uuid.uuid4().hex, replace=force), silent)
+    """Uploads a file of these lines; `layout` is passed on to `trips.write_load_job`."""
+    job = write_load_job(lines, folder, month, **layout)
+    return upload(cloud.project, replace(job, rows_expected=rows, run_id=uuid.uuid4().hex, replace=force), silent)
 
 
 def load_uploaded(
@@ -46,7 +46,7 @@ def load_uploaded(
 ) -> BigQueryEntry:
     """Loads the month's file that is in the bucket."""
     return load(
-        cloud.place,
+        cloud.project,
         LoadJob(FAMILY, Release(spec or dataset_named("green"), month), uuid.uuid4().hex, **options),
         LoadObserver(),
     )
@@ -54,7 +54,7 @@ def load_uploaded(
 
 def load_release(cloud: GoogleCloud, job: LoadJob) -> BigQueryEntry:
     """Uploads and loads the file of a job."""
-    upload(cloud.place, replace(job, run_id=uuid.uuid4().hex), silent)
+    upload(cloud.project, replace(job, run_id=uuid.uuid4().hex), silent)
     return load_uploaded(cloud, job.release.month, job.release.dataset, replace=job.replace)
 
 
@@ -72,13 +72,13 @@ def load_lines(
 
 
 def forget_month(cloud: GoogleCloud, month: datetime.date = JANUARY) -> bool:
-    return forget(cloud.place, Release(dataset_named("green"), month))
+    return forget(cloud.project, Release(dataset_named("green"), month))
 
 
 def ledger_entry(cloud: GoogleCloud, month: datetime.date = JANUARY) -> BigQueryEntry | None:
     """The current row of a month of green in the ledger."""
-    with contextlib.closing(cloud.place.bigquery()) as client:
-        snapshot = read_snapshot(client, cloud.place, Release(dataset_named("green"), month))
+    with contextlib.closing(cloud.project.bigquery()) as client:
+        snapshot = read_snapshot(client, cloud.project, Release(dataset_named("green"), month))
     return snapshot.entry(FAMILY) if snapshot else None
 
 
@@ -89,21 +89,21 @@ def trips_in(cloud: GoogleCloud) -> list[tuple[str, str, str]]:
     )
 
 
-def set_aside(cloud: GoogleCloud) -> list[tuple[str, str, int]]:
+def quarantined_rows(cloud: GoogleCloud) -> list[tuple[str, str, int]]:
     """How many rows are in the quarantine, by reason and file."""
     return cloud.rows("SELECT reason, filename, COUNT(*) FROM load_quarantine GROUP BY 1, 2 ORDER BY 1, 2")
 
 
-class Held:
+class BlockedRequest:
     """Holds up a request, a job or one of its statements until the test sets `may_go`; `came` is set when it arrives.
 
     It continues after 60 s in any case.
     """
 
     def __init__(self, cloud: GoogleCloud, request: str) -> None:
-        self.came, self.may_go = threading.Event(), threading.Event()
+        self.arrived, self.may_continue = threading.Event(), threading.Event()
         cloud.wire.inject(request, action=self._hold)
 
     def _hold(self) -> None:
-        self.came.set()
-        self.may_go.wait(60)
+        self.arrived.set()
+        self.may_continue.wait(60)

@@ -21,9 +21,9 @@ class Fault:
     headers: dict[str, str | None] = field(default_factory=dict)  # instead of the correct headers; None omits a header
     hang_up: bool = False  # close the connection without a response
     cut_after: int | None = None  # close the connection after this many bytes of the body
-    drip_head: float | None = None  # send the head one byte at a time, this many seconds apart
+    trickle_head: float | None = None  # send the head one byte at a time, this many seconds apart
     continues: int = 0  # send this many `100 Continue` before the response, 0.01 s apart
-    drip_body: float | None = None  # send the body one byte at a time, this many seconds apart
+    trickle_body: float | None = None  # send the body one byte at a time, this many seconds apart
     stall_after: int | None = None  # send this many bytes of the body, then nothing, and keep the connection open
     hold: bool = False  # wait for `HttpSource.gate` before responding
     chunked: bool = False  # send the body in chunks, without Content-Length
@@ -53,12 +53,12 @@ class HttpSource:
     port: int
     files: dict[str, bytes] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)  # one for each of the next requests, in order
-    afterwards: Fault = FINE  # for all requests after those
+    later_fault: Fault = FINE  # for all requests after those
     etag: str | None = '"first"'
     last_modified: str | None = None
-    absent: int = 404  # the status for a file that does not exist; TLC's site sends 403
-    knows_ranges: bool = True
-    knows_if_range: bool = True
+    missing_status: int = 404  # the status for a file that does not exist; TLC's site sends 403
+    supports_ranges: bool = True
+    supports_if_range: bool = True
     requests: list[Request] = field(default_factory=list)
     gate: threading.Event = field(default_factory=threading.Event)
     closing: threading.Event = field(default_factory=threading.Event)
@@ -79,7 +79,7 @@ class HttpSource:
         return [later - earlier for earlier, later in itertools.pairwise(times)]
 
     def next_fault(self) -> Fault:
-        return self.faults.pop(0) if self.faults else self.afterwards
+        return self.faults.pop(0) if self.faults else self.later_fault
 
     def validators(self) -> dict[str, str]:
         pairs = (("ETag", self.etag), ("Last-Modified", self.last_modified))
@@ -103,12 +103,12 @@ class Handler(BaseHTTPRequestHandler):
         for _ in range(fault.continues):
             self.wfile.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             time.sleep(0.01)
-        if fault.drip_head is not None:
-            self.drip(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 1_000, fault.drip_head)
+        if fault.trickle_head is not None:
+            self.trickle(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 1_000, fault.trickle_head)
             return
         body = source.files.get(self.path)
         if fault.status or body is None:
-            self.head(fault.status or source.absent, {"Content-Length": "0"}, fault)
+            self.head(fault.status or source.missing_status, {"Content-Length": "0"}, fault)
             return
         first, last = fault.range_sent or self.asked_range(len(body))
         if first and first >= len(body):
@@ -121,7 +121,7 @@ class Handler(BaseHTTPRequestHandler):
         self.head(206 if "Content-Range" in headers else 200, headers, fault)
         self.send_body(body[first : last + 1], fault)
 
-    def drip(self, data: bytes, seconds: float) -> None:
+    def trickle(self, data: bytes, seconds: float) -> None:
         with contextlib.suppress(OSError):
             for byte in data:
                 self.wfile.write(bytes([byte]))
@@ -132,7 +132,7 @@ class Handler(BaseHTTPRequestHandler):
         asked = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
         if_range = self.headers.get("If-Range")
         changed = if_range not in (None, *self.source.validators().values())
-        if not asked or not self.source.knows_ranges or (changed and self.source.knows_if_range):
+        if not asked or not self.source.supports_ranges or (changed and self.source.supports_if_range):
             return 0, size - 1
         return int(asked[1]), min(int(asked[2] or size - 1), size - 1)
 
@@ -146,8 +146,8 @@ class Handler(BaseHTTPRequestHandler):
     def send_body(self, body: bytes, fault: Fault) -> None:
         limits = [limit for limit in (fault.cut_after, fault.stall_after) if limit is not None]
         sent = body[: min(limits)] if limits else body
-        if fault.drip_body is not None:
-            self.drip(sent, fault.drip_body)
+        if fault.trickle_body is not None:
+            self.trickle(sent, fault.trickle_body)
             return
         self.wfile.write(b"%x\r\n%b\r\n" % (len(sent), sent) if fault.chunked else sent)
         if fault.chunked and not limits:

@@ -35,10 +35,10 @@ def start(database: PostgresDatabase, lines: list[bytes], folder: Path, *options
     With the option "hold", it waits for a line on its standard input while it stages rows and again when it has loaded
     them; with "replace", it replaces what is loaded. The application_name of its sessions is the schema.
     """
-    from trips import job_of  # not at the top: it imports conftest, which the process that loads does not need
+    from trips import write_load_job  # not at the top: it imports conftest, which the process that loads does not need
 
     dsn = f"{database.dsn}&application_name={database.schema}"
-    file = str(job_of(lines, folder).file)
+    file = str(write_load_job(lines, folder).file)
     return subprocess.Popen(
         [sys.executable, __file__, dsn, database.schema, file, *options],
         cwd=CHECKOUT,
@@ -78,7 +78,7 @@ def load_into_postgres(dsn: str, schema: str, file: str, *options: str) -> None:
         sys.stdin.readline()
 
 
-class Forge:
+class ProcessSource:
     """Starts processes that load or forget in Google Cloud, one at a time."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
@@ -90,7 +90,7 @@ class Forge:
         if self._waiting:  # left by a test that failed before it called `go`
             os.kill(self._waiting, signal.SIGKILL)
             self.go()
-        self._waiting = self._ask(action, cloud.place.project, cloud.place.bucket, file)
+        self._waiting = self._ask(action, cloud.project.project, cloud.project.bucket, file)
         return self._waiting
 
     def go(self) -> int:
@@ -105,13 +105,13 @@ class Forge:
 
 
 @contextlib.contextmanager
-def forge(environment: dict[str, str]) -> Iterator[Forge]:
+def process_source(environment: dict[str, str]) -> Iterator[ProcessSource]:
     """A source of processes until the block ends; their environment directs them to the emulators."""
     command: dict[str, Any] = {"args": [sys.executable, __file__], "cwd": CHECKOUT, "text": True}
     command |= {"env": os.environ | environment | {"NO_PROXY": "127.0.0.1"}}
     with subprocess.Popen(**command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         try:
-            yield Forge(process)
+            yield ProcessSource(process)
         finally:
             process.kill()
 

@@ -64,7 +64,7 @@ def _call_dbt(warehouse: str, arguments: list[str], environment: dict[str, str])
     yield SimpleNamespace(stdout=output.getvalue().splitlines(), returncode=code)
 
 
-def mart(database: PostgresDatabase, name: str) -> list[tuple[Any, ...]]:
+def mart_rows(database: PostgresDatabase, name: str) -> list[tuple[Any, ...]]:
     return execute(database, f"SELECT * FROM {name} ORDER BY {MARTS[name]}")
 
 

@@ -28,7 +28,7 @@ class Receivers:
     webhook_url: str
     mails: list[EmailMessage] = field(default_factory=list)
     posts: list[dict[str, Any]] = field(default_factory=list)
-    answer: int = 200
+    webhook_status: int = 200
 
     @property
     def settings(self) -> dict[str, str]:
@@ -45,7 +45,7 @@ class Receivers:
 
 
 @contextlib.contextmanager
-def receivers() -> Iterator[Receivers]:
+def running_receivers() -> Iterator[Receivers]:
     """Runs both servers until the block ends."""
     found = Receivers(free_port(), "")
 
@@ -58,9 +58,9 @@ def receivers() -> Iterator[Receivers]:
     class Webhook(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            if found.answer == 200:
+            if found.webhook_status == 200:
                 found.posts.append(json.loads(body) | {"path": self.path})
-            self.send_response(found.answer)
+            self.send_response(found.webhook_status)
             self.end_headers()
 
         def log_message(self, format: str, *args: object) -> None:

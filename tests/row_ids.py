@@ -15,7 +15,7 @@ from pipeline.datasets import Dataset
 from pipeline.warehouses.postgres.connection import PostgresDatabase
 
 
-def rows_with_another_id(database: PostgresDatabase, spec: Dataset) -> int:
+def count_rows_with_other_ids(database: PostgresDatabase, spec: Dataset) -> int:
     """Counts the rows whose id is not the md5 of their key's texts, joined without separators, with NULL as ''.
 
     Values that count as blank by `key_blanks` are NULL here. Of different rows with the same key, all but the last

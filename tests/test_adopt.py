@@ -12,8 +12,8 @@ from typing import Any
 import psycopg2
 import pytest
 from conftest import JANUARY, Run, execute, publish, settings, start_command
-from trips import FEBRUARY, HEADER, contents, job_of, partitions, trip, trips
-from waiting import eventually, held, until_its_sessions_end
+from trips import FEBRUARY, HEADER, partitions, schema_contents, trip, trips, write_load_job
+from waiting import eventually, lock_held, wait_for_sessions_to_end
 
 from pipeline.datasets import Release, dataset_named
 from pipeline.errors import PipelineError
@@ -119,12 +119,12 @@ def test_adopted_table_equals_a_loaded_table(
     run_flow(database, lines, tmp_path)
     run_flow(database, [*trips(3, FEBRUARY)], tmp_path, FEBRUARY)
     try:
-        load(loaded, job_of(lines, tmp_path), silent)
-        load(loaded, job_of(trips(3, FEBRUARY), tmp_path, FEBRUARY), silent)
+        load(loaded, write_load_job(lines, tmp_path), silent)
+        load(loaded, write_load_job(trips(3, FEBRUARY), tmp_path, FEBRUARY), silent)
         done = pipeline("adopt", "green")
         assert done.returncode == 0, done.stderr
         assert "green/2019-01: 55 rows, 2 set aside in load_quarantine" in done.stderr
-        adopted, expected = contents(database), contents(loaded)
+        adopted, expected = schema_contents(database), schema_contents(loaded)
         assert adopted["green_tripdata"] == expected["green_tripdata"]
         quarantined = "SELECT target_table, filename, reason, detail, unique_row_id, row_values FROM load_quarantine"
         assert execute(database, quarantined) == execute(loaded, quarantined)
@@ -200,13 +200,13 @@ def test_adoption_that_is_interrupted_or_killed_changes_nothing(
     before = relations(database), rows(database)
     named = replace(database, dsn=f"{database.dsn}&application_name={database.schema}")
     # A reader of the table blocks the adoption when it locks the table.
-    with held(database, "LOCK TABLE green_tripdata IN ACCESS SHARE MODE"):
+    with lock_held(database, "LOCK TABLE green_tripdata IN ACCESS SHARE MODE"):
         process = start_command("pipeline", "adopt", "green", **settings(tmp_path, named, mirror))
         waits = "SELECT 1 FROM pg_stat_activity WHERE application_name = %s AND wait_event_type = 'Lock'"
         eventually(lambda: execute(database, waits, database.schema) != [])
         process.send_signal(sent)
         output, _ = process.communicate(timeout=20)
-    until_its_sessions_end(database, database.schema)
+    wait_for_sessions_to_end(database, database.schema)
     if sent is signal.SIGINT:
         assert (process.returncode, output) == (130, "pipeline: interrupted; nothing has changed\n")
     assert (relations(database), rows(database)) == before
@@ -228,6 +228,6 @@ def test_adoption_killed_between_two_files_changes_nothing(
     assert process.stdout.readline().startswith("1 of 7 green/2019-01")
     process.kill()
     process.communicate(timeout=20)
-    until_its_sessions_end(database, database.schema)
+    wait_for_sessions_to_end(database, database.schema)
     assert (relations(database), rows(database)) == before
     assert pipeline("adopt", "green").returncode == 0

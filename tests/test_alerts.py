@@ -12,7 +12,7 @@ import requests
 from central import central_scheduler, free_port
 from conftest import CHECKOUT, Run, publish, run_command, settings
 from http_source import HttpSource
-from receivers import WEBHOOK_PATH, Receivers, receivers
+from receivers import WEBHOOK_PATH, Receivers, running_receivers
 
 from pipeline.warehouses.postgres.connection import PostgresDatabase
 
@@ -23,7 +23,7 @@ BACKFILL = ("RangeMonthly", "--of", "LoadTripdata", "--of-params", '{"taxi":"gre
 
 @pytest.fixture
 def alerts() -> Iterator[Receivers]:
-    with receivers() as running:
+    with running_receivers() as running:
         yield running
 
 
@@ -135,7 +135,7 @@ def test_backfill_that_cannot_be_scheduled_sends_one_alert(luigi: Run, alerts: R
 def test_undelivered_alert_does_not_change_the_exit_code_and_is_retried(
     luigi: Run, alerts: Receivers, mirror: Path
 ) -> None:
-    alerts.answer = 503
+    alerts.webhook_status = 503
     failed = luigi(*MISSING, **alerts.settings)
     assert failed.returncode == 30
     assert alerts.counts() == (1, 0)
@@ -143,15 +143,15 @@ def test_undelivered_alert_does_not_change_the_exit_code_and_is_retried(
     assert "WARNING: alert not delivered, will be retried: webhook: " in warning
     assert "127.0.0.1 answered 503" in warning
 
-    alerts.answer = 200
+    alerts.webhook_status = 200
     assert luigi(*MISSING, **alerts.settings).returncode == 30
     assert alerts.counts() == (1, 1)
 
     publish(mirror, "2019-02")
-    alerts.answer = 503
+    alerts.webhook_status = 503
     assert luigi(*MISSING, **alerts.settings).returncode == 0
     assert alerts.counts() == (2, 1)
-    alerts.answer = 200
+    alerts.webhook_status = 200
     assert luigi(*MISSING, PIPELINE__ALERTS__GATHER_MINUTES="0", **alerts.settings).returncode == 0
     assert alerts.counts() == (2, 2)
     assert alerts.posts[1]["status"] == "recovered"

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from conftest import execute
-from trips import FEBRUARY, HEADER, LAX, contents, count, job_of, trip, trips
+from trips import FEBRUARY, HEADER, UNEXPECTED_FORMATS, row_count, schema_contents, trip, trips, write_load_job
 
 from pipeline.datasets import dataset_named
 from pipeline.errors import PipelineError
@@ -56,18 +56,18 @@ def block_bytes(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
 def test_bad_row_fails_the_load_and_nothing_changes(
     database: PostgresDatabase, tmp_path: Path, row: bytes, message: str
 ) -> None:
-    load(database, job_of(trips(3), tmp_path), silent)
-    load(database, job_of(trips(3, FEBRUARY), tmp_path, FEBRUARY), silent)
-    before = contents(database)
+    load(database, write_load_job(trips(3), tmp_path), silent)
+    load(database, write_load_job(trips(3, FEBRUARY), tmp_path, FEBRUARY), silent)
+    before = schema_contents(database)
 
     with pytest.raises(PipelineError) as failure:
-        load(database, job_of([*trips(30), row, trip(60)], tmp_path, replace=True), silent)
+        load(database, write_load_job([*trips(30), row, trip(60)], tmp_path, replace=True), silent)
 
     error = str(failure.value)
     assert re.search(rf"green_tripdata_2019-01\.csv, line 32, {message}", error)
     assert "--LoadTripdata-max-bad-rows" in error
     assert len(error.splitlines()) == 1
-    assert contents(database) == before
+    assert schema_contents(database) == before
 
 
 @bad_rows
@@ -75,10 +75,10 @@ def test_bad_row_fails_the_load_and_nothing_changes(
 def test_allowed_bad_row_is_quarantined_with_its_line_and_reason(
     database: PostgresDatabase, tmp_path: Path, row: bytes, message: str
 ) -> None:
-    entry = load(database, job_of([*trips(30), row, trip(60)], tmp_path, max_bad_rows=1), silent)
+    entry = load(database, write_load_job([*trips(30), row, trip(60)], tmp_path, max_bad_rows=1), silent)
 
     assert (entry.rows_read, entry.rows_loaded, entry.rows_duplicate, entry.rows_rejected) == (32, 31, 0, 1)
-    assert count(database) == 31
+    assert row_count(database) == 31
     query = "SELECT target_table, filename, reason, line_number, line, detail FROM load_quarantine"
     [(*where, line, detail)] = execute(database, query)
     assert where == ["green_tripdata", "green_tripdata_2019-01.csv", "malformed", 32]
@@ -93,7 +93,7 @@ def test_exactly_the_bad_rows_are_quarantined(database: PostgresDatabase, tmp_pa
     for number, line in bad.items():
         lines[number] = line
 
-    entry = load(database, job_of(lines, tmp_path, max_bad_rows=6), silent)
+    entry = load(database, write_load_job(lines, tmp_path, max_bad_rows=6), silent)
 
     assert (entry.rows_read, entry.rows_loaded, entry.rows_rejected) == (60, 54, 6)
     kept = execute(database, "SELECT line_number FROM load_quarantine ORDER BY 1")
@@ -103,13 +103,13 @@ def test_exactly_the_bad_rows_are_quarantined(database: PostgresDatabase, tmp_pa
 @pytest.mark.usefixtures("block_bytes")
 def test_one_bad_row_more_than_allowed_fails_the_load(database: PostgresDatabase, tmp_path: Path) -> None:
     lines = [trip(0), trip(1, extra="x"), *trips(40)[2:], trip(40, extra="y"), trip(41, extra="z")]
-    load(database, job_of(trips(1, FEBRUARY), tmp_path, FEBRUARY), silent)
-    before = contents(database)
+    load(database, write_load_job(trips(1, FEBRUARY), tmp_path, FEBRUARY), silent)
+    before = schema_contents(database)
 
     with pytest.raises(PipelineError, match=r"max-bad-rows.*now 2"):
-        load(database, job_of(lines, tmp_path, max_bad_rows=2), silent)
+        load(database, write_load_job(lines, tmp_path, max_bad_rows=2), silent)
 
-    assert contents(database) == before
+    assert schema_contents(database) == before
 
 
 @pytest.mark.usefixtures("block_bytes")
@@ -121,14 +121,14 @@ def test_first_bad_row_of_the_file_is_reported(database: PostgresDatabase, tmp_p
         lines[number] = [trip(number, extra="\0"), trip(number, extra="later")][number % 2]
 
     with pytest.raises(PipelineError, match=r", line 22, "):
-        load(database, job_of(lines, tmp_path), silent)
+        load(database, write_load_job(lines, tmp_path), silent)
 
 
 def test_bad_row_is_reported_with_the_number_of_further_bad_rows(database: PostgresDatabase, tmp_path: Path) -> None:
     lines = [trip(number, extra="x") if number in (7, 20, 50, 59) else trip(number) for number in range(60)]
     for allowed, message in ((0, r"line 9, .* \(and 3 more of the 52 rows after it\);"), (3, r'line 61, .*: "x";')):
         with pytest.raises(PipelineError, match=message):
-            load(database, job_of(lines, tmp_path, max_bad_rows=allowed), silent)
+            load(database, write_load_job(lines, tmp_path, max_bad_rows=allowed), silent)
 
 
 @pytest.mark.usefixtures("block_bytes")
@@ -140,9 +140,9 @@ def test_unclosed_quote_fails_the_load_and_is_reported_with_its_line(
     lines = [*trips(30), trip(30, store_and_fwd_flag='"N'), *trips(60)[31:]]
 
     with pytest.raises(PipelineError, match=r"green_tripdata_2019-01\.csv, line 32: a quote that is not closed"):
-        load(database, job_of(lines, tmp_path, max_bad_rows=allowed), silent)
+        load(database, write_load_job(lines, tmp_path, max_bad_rows=allowed), silent)
 
-    assert count(database) == 0
+    assert row_count(database) == 0
 
 
 @pytest.mark.usefixtures("block_bytes")
@@ -153,12 +153,12 @@ def test_quote_closed_on_a_later_line_makes_one_bad_row_of_several_lines(
     lines[10], lines[12] = trip(10, store_and_fwd_flag='"N'), trip(12, ratecodeid='1"')
 
     with pytest.raises(PipelineError, match=", line 12: a quote that is not closed in its line"):
-        load(database, job_of(lines, tmp_path), silent)
+        load(database, write_load_job(lines, tmp_path), silent)
     with pytest.raises(PipelineError, match=", line 12, ") as failure:
-        load(database, job_of(lines, tmp_path, spec=LINES_IN_QUOTES), silent)
+        load(database, write_load_job(lines, tmp_path, spec=LINES_IN_QUOTES), silent)
     assert len(str(failure.value).splitlines()) == 1
 
-    entry = load(database, job_of(lines, tmp_path, spec=LINES_IN_QUOTES, max_bad_rows=1), silent)
+    entry = load(database, write_load_job(lines, tmp_path, spec=LINES_IN_QUOTES, max_bad_rows=1), silent)
     assert (entry.rows_read, entry.rows_loaded, entry.rows_rejected) == (28, 27, 1)
     [(line_number, line)] = execute(database, "SELECT line_number, line FROM load_quarantine")
     assert (line_number, line) == (12, b"\r\n".join(lines[10:13]).decode())
@@ -170,7 +170,7 @@ def test_quote_closed_on_a_later_line_makes_one_bad_row_of_several_lines(
 def test_line_ends_and_the_final_newline_make_no_difference(
     database: PostgresDatabase, tmp_path: Path, end: bytes, final: bool
 ) -> None:
-    job = job_of(trips(30), tmp_path, end=end)
+    job = write_load_job(trips(30), tmp_path, end=end)
     if not final:
         job.file.write_bytes(job.file.read_bytes().removesuffix(end))
 
@@ -179,7 +179,7 @@ def test_line_ends_and_the_final_newline_make_no_difference(
 
 
 def test_bad_row_without_a_final_newline_is_reported_with_its_line(database: PostgresDatabase, tmp_path: Path) -> None:
-    job = job_of([*trips(3), trip(3, congestion_surcharge="x")], tmp_path)
+    job = write_load_job([*trips(3), trip(3, congestion_surcharge="x")], tmp_path)
     job.file.write_bytes(job.file.read_bytes().removesuffix(b"\r\n"))
 
     with pytest.raises(PipelineError, match=r", line 5, column congestion_surcharge: .*x"):
@@ -190,15 +190,17 @@ def test_columns_are_matched_by_name_not_by_position(database: PostgresDatabase,
     def reversed_columns(line: bytes) -> bytes:
         return b",".join(reversed(line.split(b",")))
 
-    load(database, job_of(trips(30), tmp_path), silent)
-    expected = contents(database)["green_tripdata"]
+    load(database, write_load_job(trips(30), tmp_path), silent)
+    expected = schema_contents(database)["green_tripdata"]
     load(
         database,
-        job_of(map(reversed_columns, trips(30)), tmp_path, header=reversed_columns(HEADER).upper(), replace=True),
+        write_load_job(
+            map(reversed_columns, trips(30)), tmp_path, header=reversed_columns(HEADER).upper(), replace=True
+        ),
         silent,
     )
 
-    assert contents(database)["green_tripdata"] == expected
+    assert schema_contents(database)["green_tripdata"] == expected
 
 
 def test_quoted_text_keeps_its_quotes_commas_and_newlines(database: PostgresDatabase, tmp_path: Path) -> None:
@@ -206,7 +208,7 @@ def test_quoted_text_keeps_its_quotes_commas_and_newlines(database: PostgresData
     quoted = '"' + text.replace('"', '""') + '"'
 
     lines = [trip(0), trip(1, store_and_fwd_flag=quoted), trip(2)]
-    load(database, job_of(lines, tmp_path, spec=LINES_IN_QUOTES), silent)
+    load(database, write_load_job(lines, tmp_path, spec=LINES_IN_QUOTES), silent)
 
     assert execute(database, "SELECT store_and_fwd_flag FROM green_tripdata ORDER BY lpep_pickup_datetime") == [
         ("N",),
@@ -221,13 +223,13 @@ ZONES_HEADER = b'"LocationID","Borough","Zone","service_zone"'
 def test_bad_zone_file_leaves_the_loaded_zones_unchanged(database: PostgresDatabase, tmp_path: Path) -> None:
     zones = dataset_named("zones")
     lines = [b'1,"EWR","Newark ""Liberty"" Airport, NJ","EWR"', b'2,"Queens","Jamaica Bay","Boro Zone"']
-    load(database, job_of(lines, tmp_path, None, spec=zones, header=ZONES_HEADER), silent)
+    load(database, write_load_job(lines, tmp_path, None, spec=zones, header=ZONES_HEADER), silent)
     rows = execute(database, "SELECT * FROM taxi_zone_lookup ORDER BY locationid")
     assert rows[0] == ("1", "EWR", 'Newark "Liberty" Airport, NJ', "EWR")
     markers = execute(database, "SELECT * FROM load_ledger")
 
     for bad in (b"3,too few", lines[0], b',"no key","x","y"'):
-        job = job_of([*lines, bad], tmp_path, None, spec=zones, header=ZONES_HEADER, replace=True)
+        job = write_load_job([*lines, bad], tmp_path, None, spec=zones, header=ZONES_HEADER, replace=True)
         with pytest.raises(PipelineError, match=r"taxi_zone_lookup\.csv, line 4, "):
             load(database, job, silent)
 
@@ -235,7 +237,7 @@ def test_bad_zone_file_leaves_the_loaded_zones_unchanged(database: PostgresDatab
     assert execute(database, "SELECT * FROM load_ledger") == markers
 
 
-@pytest.mark.parametrize("values", LAX.values(), ids=LAX.keys())
+@pytest.mark.parametrize("values", UNEXPECTED_FORMATS.values(), ids=UNEXPECTED_FORMATS.keys())
 def test_value_in_an_unexpected_format_makes_a_row_bad(
     database: PostgresDatabase, tmp_path: Path, values: dict[str, str]
 ) -> None:
@@ -243,8 +245,8 @@ def test_value_in_an_unexpected_format_makes_a_row_bad(
     [(column, value)] = values.items()
 
     with pytest.raises(PipelineError, match=rf", line 32, column {column}: .*{re.escape(value)}"):
-        load(database, job_of(lines, tmp_path), silent)
-    entry = load(database, job_of(lines, tmp_path, max_bad_rows=1), silent)
+        load(database, write_load_job(lines, tmp_path), silent)
+    entry = load(database, write_load_job(lines, tmp_path, max_bad_rows=1), silent)
 
     assert (entry.rows_loaded, entry.rows_rejected) == (31, 1)
     [(line,)] = execute(database, "SELECT line FROM load_quarantine")
@@ -274,7 +276,7 @@ def test_value_in_an_unexpected_format_makes_a_row_bad(
 def test_value_in_an_expected_format_is_accepted(
     database: PostgresDatabase, tmp_path: Path, values: dict[str, str], stored: tuple[str, Any]
 ) -> None:
-    load(database, job_of([trip(7, **values)], tmp_path), silent)
+    load(database, write_load_job([trip(7, **values)], tmp_path), silent)
 
     column, value = stored
     assert execute(database, f"SELECT {column} FROM green_tripdata") == [(value,)]
@@ -283,11 +285,11 @@ def test_value_in_an_expected_format_is_accepted(
 def test_tens_of_thousands_of_bad_rows_are_quarantined_in_one_load(database: PostgresDatabase, tmp_path: Path) -> None:
     lines = [trip(number, extra="x") if number % 2 else trip(number) for number in range(40_000)]
     seen: list[int] = []
-    job = job_of(lines, tmp_path, max_bad_rows=100_000)
+    job = write_load_job(lines, tmp_path, max_bad_rows=100_000)
 
     entry = load(database, job, lambda done, total: seen.append(done))
 
-    assert (entry.rows_loaded, entry.rows_rejected, count(database, "load_quarantine")) == (20_000, 20_000, 20_000)
+    assert (entry.rows_loaded, entry.rows_rejected, row_count(database, "load_quarantine")) == (20_000, 20_000, 20_000)
     assert seen == sorted(seen)
     assert seen[-1] == 40_000
 
@@ -296,7 +298,7 @@ def test_file_of_a_million_blank_lines_is_refused_without_using_much_memory(
     database: PostgresDatabase, tmp_path: Path
 ) -> None:
     """The compressed file has only a few kilobytes. Bad rows that are allowed do not use much memory either."""
-    job = job_of(trips(3), tmp_path)
+    job = write_load_job(trips(3), tmp_path)
     assert job.file
     file = job.file.with_suffix(".csv.gz")
     file.write_bytes(gzip.compress(HEADER + b"\n" * 1_000_000))

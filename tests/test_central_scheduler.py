@@ -16,7 +16,7 @@ import pytest
 from central import CentralScheduler, central_scheduler
 from conftest import CHECKOUT, Run, execute, publish, run_command, settings, start_command
 from http_source import Fault, HttpSource
-from waiting import MARKER, eventually, held, until_it_waits
+from waiting import INSERT_JANUARY_MARKER, eventually, lock_held, wait_until_blocked
 
 from pipeline.warehouses.postgres.connection import PostgresDatabase
 
@@ -66,7 +66,7 @@ def test_task_pages_show_results_progress_and_source(
     assert tasks["ExtractTripdata"]["tracking_url"] == f"{site.url}{path}"
     assert tasks["LoadTripdata"]["status_message"].startswith("green/2019-01: 500 rows loaded into green_tripdata")
     assert tasks["LoadTripdata"]["params"]["month"] == "2019-01"
-    progress = ui.ask("get_task_progress_percentage", task_id=tasks["LoadTripdata"]["task_id"])
+    progress = ui.call_api("get_task_progress_percentage", task_id=tasks["LoadTripdata"]["task_id"])
     assert progress["progressPercentage"] == 100
 
 
@@ -95,7 +95,7 @@ def test_permanent_failure_is_not_retried_until_the_next_run(luigi: Run, ui: Cen
     assert failed.returncode == 30
     assert failed.stderr.count("running   ExtractTripdata") == 1
     (disabled,) = ui.tasks("DISABLED")
-    error = json.loads(ui.ask("fetch_error", task_id=disabled)["error"])
+    error = json.loads(ui.call_api("fetch_error", task_id=disabled)["error"])
     assert error.startswith("green 2019-02 does not exist at ")
     assert "\n" not in error
 
@@ -179,10 +179,10 @@ def test_run_after_a_killed_one_waits_until_its_claim_expires_and_loads(
     luigi(*LOAD, "--month", "2019-02")
     environment["PIPELINE__SCHEDULER__WORKER_DISCONNECT_DELAY"] = "10"
     with central_scheduler(environment) as ui:
-        with held(database, MARKER):
+        with lock_held(database, INSERT_JANUARY_MARKER):
             command = ("--module", "pipeline", *LOAD, "--month", "2019-01")
             killed = start_command("luigi", *command, **environment, **ui.environment)
-            until_it_waits(database, "INSERT INTO")
+            wait_until_blocked(database, "INSERT INTO")
             os.kill(killed.pid, signal.SIGKILL)
             killed.communicate(timeout=20)
         again = luigi(*LOAD, "--month", "2019-01", **ui.environment)
@@ -199,9 +199,9 @@ def test_run_waits_for_another_run_of_the_same_command(
     publish(mirror, "2019-02")
     luigi(*LOAD, "--month", "2019-02")
     command = ("--module", "pipeline", *LOAD, "--month", "2019-01")
-    with held(database, MARKER):
+    with lock_held(database, INSERT_JANUARY_MARKER):
         first = start_command("luigi", *command, **environment, **ui.environment)
-        until_it_waits(database, "INSERT INTO")
+        wait_until_blocked(database, "INSERT INTO")
         second = start_command("luigi", *command, **environment, **ui.environment)
         assert second.stdout
         assert any("waiting for LoadTripdata" in line for line in second.stdout)
@@ -216,11 +216,11 @@ def test_resource_limits_the_number_of_running_loads(
 ) -> None:
     publish(mirror, *MONTHS)
     luigi("LoadTripdata", "--taxi", "green", "--month", "2019-02")
-    ui.ask("update_resource", resource="postgres", amount=1)
-    with held(database, MARKER):
+    ui.call_api("update_resource", resource="postgres", amount=1)
+    with lock_held(database, INSERT_JANUARY_MARKER):
         months = ("--start", "2019-01", "--stop", "2019-04", "--workers", "3")
         process = start_command("luigi", "--module", "pipeline", *GREEN, *months, **environment, **ui.environment)
-        until_it_waits(database, "INSERT INTO")
+        wait_until_blocked(database, "INSERT INTO")
         eventually(lambda: load_task(ui, "2019-01").get("status") == "RUNNING")
         eventually(lambda: len(ui.tasks("RUNNING")) == 1)
     process.communicate(timeout=30)
@@ -238,12 +238,12 @@ def test_two_workers_share_a_backfill_and_one_takes_over_when_the_other_is_kille
     publish(mirror, *MONTHS)
     luigi("LoadTripdata", "--taxi", "green", "--month", "2020-01")
     workers: dict[int, subprocess.Popen[str]] = {}
-    with held(database, MARKER.replace("2019-01", "2019-06")):
+    with lock_held(database, INSERT_JANUARY_MARKER.replace("2019-01", "2019-06")):
         for _ in range(2):
             process = start_command("luigi", "--module", "pipeline", *YEAR, **environment, **ui.environment)
             workers[process.pid] = process
         eventually(lambda: load_task(ui, "2019-06").get("status") == "RUNNING")
-        until_it_waits(database, "INSERT INTO")
+        wait_until_blocked(database, "INSERT INTO")
         found = re.search(r"pid=(\d+)", load_task(ui, "2019-06")["worker_running"])
         assert found
         killed = workers.pop(int(found[1]))
@@ -270,9 +270,9 @@ def test_worker_continues_after_a_restart_of_the_central_scheduler(
     luigi("LoadTripdata", "--taxi", "green", "--month", "2020-01")
     del environment["PIPELINE__SCHEDULER__WORKER_DISCONNECT_DELAY"]
     months = ("--start", "2019-01", "--stop", "2019-04")
-    with held(database, MARKER), central_scheduler(environment) as ui:
+    with lock_held(database, INSERT_JANUARY_MARKER), central_scheduler(environment) as ui:
         worker = start_command("luigi", "--module", "pipeline", *GREEN, *months, **environment, **ui.environment)
-        until_it_waits(database, "INSERT INTO")
+        wait_until_blocked(database, "INSERT INTO")
     with central_scheduler(environment, port=ui.port) as restarted:
         output, _ = worker.communicate(timeout=30)
 

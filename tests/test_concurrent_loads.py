@@ -9,8 +9,8 @@ from pathlib import Path
 
 from conftest import JANUARY, execute
 from loading_process import start
-from trips import FEBRUARY, count, job_of, loading_tables, partitions, trip, trips
-from waiting import MARKER, eventually, held
+from trips import FEBRUARY, loading_tables, partitions, row_count, trip, trips, write_load_job
+from waiting import INSERT_JANUARY_MARKER, eventually, lock_held
 
 from pipeline.progress import silent
 from pipeline.warehouses import LoadJob
@@ -33,32 +33,34 @@ def load_together(database: PostgresDatabase, jobs: list[LoadJob]) -> list[int]:
 
 
 def test_different_months_can_be_loaded_concurrently(database: PostgresDatabase, tmp_path: Path) -> None:
-    jobs = [job_of([*trips(200, month), b"bad"], tmp_path, month, max_bad_rows=1) for month in MONTHS]
+    jobs = [write_load_job([*trips(200, month), b"bad"], tmp_path, month, max_bad_rows=1) for month in MONTHS]
 
     assert load_together(database, jobs) == [200] * 6
 
-    assert count(database) == 1200
-    assert len(partitions(database)) == count(database, "load_ledger") == count(database, "load_quarantine") == 6
+    assert row_count(database) == 1200
+    assert (
+        len(partitions(database)) == row_count(database, "load_ledger") == row_count(database, "load_quarantine") == 6
+    )
     assert loading_tables(database) == []
 
 
 def test_row_in_several_concurrently_loaded_months_is_loaded_once(database: PostgresDatabase, tmp_path: Path) -> None:
-    jobs = [job_of([*trips(50, month), trip(7, FEBRUARY)], tmp_path, month) for month in MONTHS]
+    jobs = [write_load_job([*trips(50, month), trip(7, FEBRUARY)], tmp_path, month) for month in MONTHS]
 
     loaded = load_together(database, jobs)
 
-    assert sum(loaded) == count(database) == 300
+    assert sum(loaded) == row_count(database) == 300
     assert execute(database, "SELECT count(DISTINCT unique_row_id) FROM green_tripdata") == [(300,)]
-    assert count(database, "load_quarantine") == 6
+    assert row_count(database, "load_quarantine") == 6
 
 
 def test_month_loaded_by_concurrent_threads_is_loaded_once(database: PostgresDatabase, tmp_path: Path) -> None:
-    job = job_of([*trips(200), trip(0)], tmp_path)
+    job = write_load_job([*trips(200), trip(0)], tmp_path)
 
     assert load_together(database, [job] * 4) == [200] * 4
 
-    assert count(database) == 200
-    assert count(database, "load_ledger") == count(database, "load_quarantine") == 1
+    assert row_count(database) == 200
+    assert row_count(database, "load_ledger") == row_count(database, "load_quarantine") == 1
 
 
 def test_month_loaded_by_concurrent_processes_into_an_empty_schema_is_loaded_once(
@@ -71,26 +73,26 @@ def test_month_loaded_by_concurrent_processes_into_an_empty_schema_is_loaded_onc
     assert [process.returncode for process in processes] == [0, 0, 0], outputs
     assert all(output.endswith("loaded 200\n") for output in outputs)
     assert sum(output.startswith("staging\n") for output in outputs) == 1
-    assert count(database) == 200
+    assert row_count(database) == 200
     assert loading_tables(database) == []
 
 
 def test_month_can_be_replaced_while_others_are_loaded(database: PostgresDatabase, tmp_path: Path) -> None:
-    load(database, job_of(trips(200), tmp_path, JANUARY), silent)
-    jobs = [job_of(trips(100), tmp_path, JANUARY, replace=True)]
-    jobs += [job_of(trips(100, month), tmp_path, month) for month in MONTHS[1:]]
+    load(database, write_load_job(trips(200), tmp_path, JANUARY), silent)
+    jobs = [write_load_job(trips(100), tmp_path, JANUARY, replace=True)]
+    jobs += [write_load_job(trips(100, month), tmp_path, month) for month in MONTHS[1:]]
 
     assert load_together(database, jobs) == [100] * 6
-    assert count(database) == 600
+    assert row_count(database) == 600
 
 
 def test_load_waits_for_another_month_that_is_about_to_commit(database: PostgresDatabase, tmp_path: Path) -> None:
     """Otherwise neither load would see the rows of the other."""
-    january, february = (job_of([*trips(9, month), trip(7, FEBRUARY)], tmp_path, month) for month in MONTHS[:2])
-    load(database, job_of(trips(9, MONTHS[2]), tmp_path, MONTHS[2]), silent)
+    january, february = (write_load_job([*trips(9, month), trip(7, FEBRUARY)], tmp_path, month) for month in MONTHS[:2])
+    load(database, write_load_job(trips(9, MONTHS[2]), tmp_path, MONTHS[2]), silent)
     waiting = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query ~ %s"
 
-    with ThreadPoolExecutor(2) as pool, held(database, MARKER):
+    with ThreadPoolExecutor(2) as pool, lock_held(database, INSERT_JANUARY_MARKER):
         first = pool.submit(load, database, january, silent)
         eventually(lambda: execute(database, waiting, database.schema) == [(1,)])
         second = pool.submit(load, database, february, silent)

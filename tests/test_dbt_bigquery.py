@@ -20,51 +20,53 @@ BUILD = ("DbtBuild", "--warehouse", "bigquery")
 
 
 def test_marts_contain_the_golden_rows_and_are_updated_file_by_file(
-    luigi: Run, loadable: GoogleCloud, mirror: Path, tmp_path: Path
+    luigi: Run, prepared_cloud: GoogleCloud, mirror: Path, tmp_path: Path
 ) -> None:
     for taxi, month in (("green", JANUARY), ("green", FEBRUARY), ("yellow", JANUARY)):
-        load_release(loadable, job_for(dataset_named(taxi), mirror, tmp_path, month))
+        load_release(prepared_cloud, job_for(dataset_named(taxi), mirror, tmp_path, month))
 
     first = luigi(*BUILD)
     assert first.returncode == 0, first.stderr
     for name, order in MARTS.items():
         [header, *rows] = golden_mart(name)
-        assert as_text(loadable.rows(f"SELECT {', '.join(header)} FROM {name} ORDER BY {order}")) == rows
+        assert as_text(prepared_cloud.rows(f"SELECT {', '.join(header)} FROM {name} ORDER BY {order}")) == rows
 
     again = luigi(*BUILD)
     assert "Did not run any tasks" in again.stderr, again.stderr
 
-    loadable.rows("CREATE OR REPLACE TABLE dim_zones AS SELECT 1 AS locationid")  # as another dbt project would
+    prepared_cloud.rows("CREATE OR REPLACE TABLE dim_zones AS SELECT 1 AS locationid")  # as another dbt project would
     refused = luigi(*BUILD)
     assert refused.returncode == 30 and "Traceback" not in refused.stderr, refused.stderr
     assert "tlc.dim_zones; nothing was built. Rename or drop it" in refused.stderr
-    loadable.rows("DROP TABLE dim_zones")
+    prepared_cloud.rows("DROP TABLE dim_zones")
 
     unusual_rows = [trip(number, **values) for number, values in enumerate(UNUSUAL_VALUES, 20)]
     write_release(
         mirror / "green/green_tripdata_2019-01.csv.gz", [HEADER, trip(0, total_amount="1"), trip(9), *unusual_rows]
     )
-    load_release(loadable, job_for(dataset_named("green"), mirror, tmp_path, replace=True))
-    earlier = len(loadable.jobs())
+    load_release(prepared_cloud, job_for(dataset_named("green"), mirror, tmp_path, replace=True))
+    earlier = len(prepared_cloud.jobs())
     second = luigi(*BUILD)
     assert second.returncode == 0, second.stderr
-    read = tables_of_trips(loadable, earlier)
+    read = tables_of_trips(prepared_cloud, earlier)
     assert len(read) > 10  # fact_trips is written and read, and the loaded tables are read
     assert [table.sql() for table in read if not is_pruned(table, "green_tripdata_2019-01.csv")] == []
-    assert loadable.rows("SELECT filename, COUNT(*) FROM fact_trips GROUP BY 1 ORDER BY 1") == [
+    assert prepared_cloud.rows("SELECT filename, COUNT(*) FROM fact_trips GROUP BY 1 ORDER BY 1") == [
         ("green_tripdata_2019-01.csv", 7),
         ("green_tripdata_2019-02.csv", 2),
         ("yellow_tripdata_2019-01.csv", 2),
     ]
-    merges = [job for job in loadable.jobs() if job["statistics"].get("query", {}).get("statementType") == "MERGE"]
+    merges = [
+        job for job in prepared_cloud.jobs() if job["statistics"].get("query", {}).get("statementType") == "MERGE"
+    ]
     assert "filename in ('green_tripdata_2019-01.csv')" in merges[-3]["configuration"]["query"]["query"]
     checks = "trips, reported, unknown_pickup_times, unknown_pickup_zones, unknown_vendors, unknown_amounts"
     january_checks = f"SELECT {checks} FROM file_quality WHERE filename = 'green_tripdata_2019-01.csv'"
-    assert loadable.rows(january_checks) == [(9, 7, 1, 1, 0, 1)]
-    earlier = len(loadable.jobs())
+    assert prepared_cloud.rows(january_checks) == [(9, 7, 1, 1, 0, 1)]
+    earlier = len(prepared_cloud.jobs())
     report = luigi("Report", "--warehouse", "bigquery")
     assert report.returncode == 0 and "Traceback" not in report.stderr, report.stderr
-    assert tables_of_trips(loadable, earlier) == []
+    assert tables_of_trips(prepared_cloud, earlier) == []
 
 
 def tables_of_trips(cloud: GoogleCloud, earlier: int) -> list[exp.Table]:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from conftest import JANUARY, execute
 from golden_releases import MARTS, ZONES, write_release
-from models import build_models, load_release, mart
+from models import build_models, load_release, mart_rows
 from trips import HEADER, trip
 
 from pipeline.datasets import Release, dataset_named
@@ -93,7 +93,7 @@ def test_changed_zones_reach_every_trip_and_a_dropped_model_is_built_completely(
 
 
 def all_marts(database: PostgresDatabase) -> dict[str, list[tuple[Any, ...]]]:
-    return {name: mart(database, name) for name in MARTS}
+    return {name: mart_rows(database, name) for name in MARTS}
 
 
 def row_versions(database: PostgresDatabase, filename: str) -> list[tuple[Any, ...]]:

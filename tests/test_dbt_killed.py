@@ -14,7 +14,7 @@ from conftest import Run, execute, settings, start_command
 from golden_releases import write_release
 from models import load_release
 from trips import HEADER, trip
-from waiting import held, until_it_waits, until_its_sessions_end
+from waiting import lock_held, wait_for_sessions_to_end, wait_until_blocked
 
 from pipeline.warehouses.postgres.connection import PostgresDatabase
 
@@ -28,11 +28,11 @@ FACTS = "SELECT filename, ctid, tableoid FROM fact_trips ORDER BY 1, 2"
 
 def test_dbt_ends_if_the_build_is_killed(luigi: Run, database: PostgresDatabase, mirror: Path, tmp_path: Path) -> None:
     luigi(*LOAD, "2019-01")
-    with held(database, "LOCK TABLE green_tripdata"):
+    with lock_held(database, "LOCK TABLE green_tripdata"):
         build = start_command("luigi", "--module", "pipeline", *BUILD, **settings(tmp_path, database, mirror))
-        until_it_waits(database, r"/\* .*create view")
+        wait_until_blocked(database, r"/\* .*create view")
         build.kill()
-    until_its_sessions_end(database, "dbt")
+    wait_for_sessions_to_end(database, "dbt")
     build.communicate()
     assert execute(database, "SELECT finished_at FROM dbt_build") == [(None,)]
 
@@ -56,17 +56,17 @@ def test_month_is_not_in_fact_trips_if_dbt_is_killed_while_writing_it(
     load_release(built, mirror, tmp_path, "green", MARCH)
     before, relations = execute(built, FACTS), facts_and_partitions(built)
 
-    with held(built, lock):
+    with lock_held(built, lock):
         command = ("luigi", "--module", "pipeline", *BUILD)
         # Not forked, so that dbt is a child of the process that is started here.
         build = start_command(*command, process=subprocess.Popen, **settings(tmp_path, built, mirror))
-        until_it_waits(built, rf"/\* .*{waiting_statement}")
+        wait_until_blocked(built, rf"/\* .*{waiting_statement}")
         [dbt] = psutil.Process(build.pid).children()
         dbt.send_signal(signal.SIGKILL)
         output, _ = build.communicate(timeout=30)
     assert build.returncode == 30, output
     assert "Traceback" not in output, output
-    until_its_sessions_end(built, "dbt")
+    wait_for_sessions_to_end(built, "dbt")
     assert execute(built, FACTS) == before
     assert facts_and_partitions(built) == relations
     assert execute(built, "SELECT filename FROM built_files ORDER BY 1") == [

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import JANUARY, execute
 from golden_releases import MARTS, ZONES, as_text, golden_mart, write_release
-from models import build_models, columns, load_release, mart
+from models import build_models, columns, load_release, mart_rows
 from trips import FEBRUARY, HEADER, trip, trips
 
 from pipeline.report.page import write_report
@@ -33,7 +33,7 @@ def test_marts_contain_the_golden_rows_and_the_filter_of_the_course_excludes_som
     build_models(golden, tmp_path / "dbt")
 
     for name in MARTS:
-        assert [columns(golden, name), *as_text(mart(golden, name))] == golden_mart(name)
+        assert [columns(golden, name), *as_text(mart_rows(golden, name))] == golden_mart(name)
     excluded = "SELECT exclusion_reason, count(*) FROM excluded_trips GROUP BY 1 ORDER BY 1"
     assert execute(golden, excluded) == [("unknown dropoff zone", 1), ("unknown pickup zone", 1)]
     assert execute(golden, "SELECT count(*) FROM fact_trips WHERE vendorid IS NULL") == [(1,)]
@@ -64,7 +64,7 @@ def test_revenue_of_real_months_equals_that_of_the_files(
     )
     assert (revenue * 100, counted) == (cents, trips)
     assert execute(database, "SELECT count(*) FROM fact_trips") == [(trips,)]
-    assert mart(database, "dm_monthly_zone_revenue") == execute(database, INDEPENDENT_REVENUE)
+    assert mart_rows(database, "dm_monthly_zone_revenue") == execute(database, INDEPENDENT_REVENUE)
 
 
 @pytest.mark.parametrize(

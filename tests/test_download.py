@@ -6,7 +6,7 @@ import random
 from dataclasses import replace
 
 import pytest
-from conftest import CONTENT, HASTY, Fetch
+from conftest import CONTENT, SHORTEST_WAITS, Fetch
 from http_source import Fault, HttpSource, http_source
 
 from pipeline.errors import PipelineError
@@ -22,7 +22,7 @@ def leave_partial_download(site: HttpSource, fetch: Fetch, after: int = 4_000) -
     """Leaves the partial download of a run that failed after so many bytes."""
     site.faults = [Fault(cut_after=after)]
     with pytest.raises(PipelineError):
-        fetch(replace(HASTY, retries=0))
+        fetch(replace(SHORTEST_WAITS, retries=0))
     site.requests.clear()
 
 
@@ -32,7 +32,7 @@ def test_file_is_downloaded_unchanged_in_one_request(site: HttpSource, fetch: Fe
 
 
 def test_content_encoding_is_not_decoded(site: HttpSource, fetch: Fetch) -> None:
-    site.afterwards = Fault(headers={"Content-Encoding": "x-gzip"})  # as some servers label .gz files
+    site.later_fault = Fault(headers={"Content-Encoding": "x-gzip"})  # as some servers label .gz files
 
     assert fetch() == CONTENT
     assert site.requests[0].headers["Accept-Encoding"] == "identity"
@@ -43,7 +43,7 @@ def test_progress_of_a_resumed_download_includes_the_earlier_bytes(site: HttpSou
     site.faults = [Fault(cut_after=4_000)]
     reports: list[tuple[int, int | None]] = []
 
-    download(f"{site.url}/file", part, HASTY, lambda done, total: reports.append((done, total)))
+    download(f"{site.url}/file", part, SHORTEST_WAITS, lambda done, total: reports.append((done, total)))
 
     assert reports[-1] == (10_000, 10_000)
     assert (4_000, 10_000) in reports
@@ -67,15 +67,15 @@ def test_stalled_download_resumes_where_it_stopped(site: HttpSource, fetch: Fetc
 
 
 def test_number_of_interruptions_is_unlimited_while_there_is_progress(site: HttpSource, fetch: Fetch) -> None:
-    site.afterwards = Fault(cut_after=400)
+    site.later_fault = Fault(cut_after=400)
 
-    assert fetch(replace(HASTY, retries=1, longest_wait=0)) == CONTENT
+    assert fetch(replace(SHORTEST_WAITS, retries=1, longest_wait=0)) == CONTENT
     assert len(site.requests) == 25
 
 
 def test_interruptions_without_range_support_fail_after_the_retries(site: HttpSource, fetch: Fetch) -> None:
-    site.knows_ranges = False
-    site.afterwards = Fault(cut_after=400)
+    site.supports_ranges = False
+    site.later_fault = Fault(cut_after=400)
 
     with pytest.raises(PipelineError, match="tried 3 times"):
         fetch()
@@ -83,7 +83,7 @@ def test_interruptions_without_range_support_fail_after_the_retries(site: HttpSo
 
 
 def test_interrupted_download_without_range_support_starts_over(site: HttpSource, fetch: Fetch) -> None:
-    site.knows_ranges = False
+    site.supports_ranges = False
     site.faults = [Fault(cut_after=4_000)]
 
     assert fetch() == CONTENT
@@ -117,7 +117,7 @@ def test_partial_download_from_another_source_is_not_resumed(
     leave_partial_download(site, fetch)
     site.files["/elsewhere"] = OTHER_CONTENT
 
-    download(f"{site.url}/elsewhere", part, HASTY, silent)
+    download(f"{site.url}/elsewhere", part, SHORTEST_WAITS, silent)
 
     assert part.path.read_bytes() == OTHER_CONTENT
     assert site.ranges == [None]
@@ -135,17 +135,17 @@ def test_partial_download_of_an_unknown_version_is_not_resumed(
     assert site.ranges == [None]
 
 
-@pytest.mark.parametrize("knows_if_range", [True, False])
+@pytest.mark.parametrize("supports_if_range", [True, False])
 @pytest.mark.parametrize("validator", ["etag", "last_modified"])
 def test_versions_of_a_file_that_changes_at_its_source_are_never_mixed(
-    site: HttpSource, fetch: Fetch, validator: str, knows_if_range: bool
+    site: HttpSource, fetch: Fetch, validator: str, supports_if_range: bool
 ) -> None:
     site.etag = None
     setattr(site, validator, '"old"' if validator == "etag" else LAST_MODIFIED)
     leave_partial_download(site, fetch)
     site.files["/file"] = OTHER_CONTENT
     setattr(site, validator, '"new"' if validator == "etag" else "Sat, 06 Mar 2021 10:00:00 GMT")
-    site.knows_if_range = knows_if_range
+    site.supports_if_range = supports_if_range
 
     assert fetch() == OTHER_CONTENT
 
@@ -197,7 +197,7 @@ def test_rest_of_an_incompletely_sent_range_is_requested_again(site: HttpSource,
 def test_server_that_never_sends_the_file_fails_the_download_after_the_retries(
     site: HttpSource, fetch: Fetch, status: int
 ) -> None:
-    site.afterwards = Fault(status=status)
+    site.later_fault = Fault(status=status)
 
     with pytest.raises(PipelineError, match="tried 3 times"):
         fetch()
@@ -207,17 +207,17 @@ def test_server_that_never_sends_the_file_fails_the_download_after_the_retries(
 def test_redirect_to_another_server_is_followed_when_resuming_too(site: HttpSource, part: PartialDownload) -> None:
     site.files["/file"] = CONTENT
     with http_source() as front:
-        front.afterwards = Fault(status=302, headers={"Location": f"{site.url}/file"})
+        front.later_fault = Fault(status=302, headers={"Location": f"{site.url}/file"})
         site.faults = [Fault(cut_after=4_000)]
 
-        download(f"{front.url}/releases/file", part, HASTY, silent)
+        download(f"{front.url}/releases/file", part, SHORTEST_WAITS, silent)
 
     assert part.path.read_bytes() == CONTENT
     assert front.ranges == site.ranges == [None, "bytes=4000-"]
 
 
 def test_chunked_body_needs_no_content_length(site: HttpSource, fetch: Fetch) -> None:
-    site.afterwards = Fault(chunked=True)
+    site.later_fault = Fault(chunked=True)
 
     assert fetch() == CONTENT
     assert len(site.requests) == 1
@@ -227,7 +227,7 @@ def test_interrupted_chunked_body_resumes_where_it_stopped(
     site: HttpSource, fetch: Fetch, caplog: pytest.LogCaptureFixture
 ) -> None:
     site.faults = [Fault(chunked=True, cut_after=4_000)]
-    site.afterwards = Fault(chunked=True)
+    site.later_fault = Fault(chunked=True)
 
     assert fetch() == CONTENT
     assert site.ranges == [None, "bytes=4000-"]

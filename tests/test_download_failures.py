@@ -8,7 +8,7 @@ from dataclasses import replace
 from email.utils import formatdate
 
 import pytest
-from conftest import CONTENT, HASTY, Fetch
+from conftest import CONTENT, SHORTEST_WAITS, Fetch
 from http_source import FINE, Fault, HttpSource
 
 from pipeline.errors import PipelineError
@@ -35,10 +35,10 @@ def test_downloaded_bytes_are_kept_after_a_temporary_failure(site: HttpSource, f
     "fault", [Fault(status=503), Fault(hang_up=True), Fault(cut_after=0), Fault(stall_after=0)], ids=repr
 )
 def test_persistent_failure_is_reported_after_the_retries(site: HttpSource, fetch: Fetch, fault: Fault) -> None:
-    site.afterwards = fault
+    site.later_fault = fault
 
     with pytest.raises(PipelineError, match="tried 3 times") as caught:
-        fetch(replace(HASTY, read_timeout=0.1))
+        fetch(replace(SHORTEST_WAITS, read_timeout=0.1))
     assert len(site.requests) == 3
     assert "\n" not in str(caught.value)
 
@@ -53,7 +53,7 @@ def test_progress_resets_the_count_of_retries(site: HttpSource, fetch: Fetch) ->
 def test_wait_grows_with_each_failure(site: HttpSource, fetch: Fetch) -> None:
     site.faults = [Fault(status=503), Fault(status=503)]
 
-    fetch(replace(HASTY, longest_wait=10))
+    fetch(replace(SHORTEST_WAITS, longest_wait=10))
 
     assert site.gaps == [pytest.approx(0.5, abs=0.3), pytest.approx(1, abs=0.3)]
 
@@ -68,7 +68,7 @@ def test_retry_after_is_obeyed_up_to_the_longest_wait(
     value = formatdate(time.time() + requested, usegmt=True) if as_date else str(requested)
     site.faults = [Fault(status=429, headers={"Retry-After": value})]
 
-    assert fetch(replace(HASTY, longest_wait=longest_wait)) == CONTENT
+    assert fetch(replace(SHORTEST_WAITS, longest_wait=longest_wait)) == CONTENT
     assert site.gaps == [pytest.approx(expected, abs=0.3 if expected != 1.5 else 0.7)]
 
 
@@ -79,7 +79,7 @@ def test_unreadable_retry_after_is_ignored(site: HttpSource, fetch: Fetch) -> No
 
 
 def test_redirect_loop_fails_without_retries(site: HttpSource, fetch: Fetch) -> None:
-    site.afterwards = Fault(status=302, headers={"Location": "/file"})
+    site.later_fault = Fault(status=302, headers={"Location": "/file"})
 
     with pytest.raises(PipelineError, match="30 redirects; check --source-base-url"):
         fetch()
@@ -88,7 +88,7 @@ def test_redirect_loop_fails_without_retries(site: HttpSource, fetch: Fetch) -> 
 
 @pytest.mark.parametrize("status", [404, 410])
 def test_missing_file_is_not_requested_again(site: HttpSource, fetch: Fetch, status: int) -> None:
-    site.afterwards = Fault(status=status)
+    site.later_fault = Fault(status=status)
 
     with pytest.raises(FileNotPublished):
         fetch()
@@ -97,7 +97,7 @@ def test_missing_file_is_not_requested_again(site: HttpSource, fetch: Fetch, sta
 
 @pytest.mark.parametrize("status", [401, 451, 304, 204])
 def test_refused_file_is_not_requested_again(site: HttpSource, fetch: Fetch, status: int) -> None:
-    site.afterwards = Fault(status=status)
+    site.later_fault = Fault(status=status)
 
     with pytest.raises(PipelineError, match=f"answered {status} .*check --source-base-url"):
         fetch()
@@ -115,7 +115,7 @@ def test_failed_connection_is_reported_in_one_line_with_a_remedy(
 ) -> None:
     monkeypatch.setenv("NO_PROXY", "*")
     with pytest.raises(PipelineError) as caught:
-        download(f"http://{host}:{closed_port()}/file", part, HASTY, silent)
+        download(f"http://{host}:{closed_port()}/file", part, SHORTEST_WAITS, silent)
 
     message = str(caught.value)
     assert f"no connection to {host}" in message
@@ -129,7 +129,7 @@ def test_invalid_url_is_refused_immediately(part: PartialDownload, url: str) -> 
     started = time.monotonic()
 
     with pytest.raises(PipelineError, match="check --source-base-url"):
-        download(url, part, replace(HASTY, longest_wait=60), silent)
+        download(url, part, replace(SHORTEST_WAITS, longest_wait=60), silent)
     assert time.monotonic() - started < 0.4
 
 
@@ -139,7 +139,7 @@ def test_credentials_in_the_url_are_sent_but_not_reported(
     site.faults = [Fault(status=401)]
 
     with pytest.raises(PipelineError) as refusal:
-        download(site.url.replace("://", "://reader:s3cret@") + "/file", part, HASTY, silent)
+        download(site.url.replace("://", "://reader:s3cret@") + "/file", part, SHORTEST_WAITS, silent)
 
     assert site.requests[0].headers["Authorization"].startswith("Basic ")
     assert "s3cret" not in str(refusal.value) + caplog.text

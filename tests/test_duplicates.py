@@ -12,8 +12,8 @@ from pathlib import Path
 import psycopg2
 import pytest
 from conftest import JANUARY, execute
-from row_ids import rows_with_another_id
-from trips import FEBRUARY, contents, count, job_of, trip, trips
+from row_ids import count_rows_with_other_ids
+from trips import FEBRUARY, row_count, schema_contents, trip, trips, write_load_job
 
 from pipeline.datasets import Dataset, dataset_named
 from pipeline.progress import silent
@@ -32,10 +32,10 @@ def quarantined(database: PostgresDatabase) -> Counter[tuple[str, str]]:
 def test_repeated_rows_of_a_file_are_quarantined_with_all_values(database: PostgresDatabase, tmp_path: Path) -> None:
     lines = [*trips(10), trip(3), trip(5), trip(3), trip(3, vendorid="", passenger_count=""), trip(3)]
 
-    entry = load(database, job_of(lines, tmp_path), silent)
+    entry = load(database, write_load_job(lines, tmp_path), silent)
 
     assert (entry.rows_read, entry.rows_loaded, entry.rows_duplicate, entry.rows_rejected) == (15, 11, 4, 0)
-    assert count(database) == 11
+    assert row_count(database) == 11
     assert quarantined(database) == {("duplicate_in_file", FILENAMES[JANUARY]): 4}
     # The loaded and the quarantined rows together are the rows of the file, with all their values.
     both = """
@@ -58,7 +58,7 @@ def test_different_rows_with_the_same_key_are_all_loaded_with_different_ids(
     same_key = [trip(5, tip_amount=tip) for tip in ("-3", "10", "9", "9")]
     expected = [(9.0, plain), (10.0, second), (-3.0, third)]  # as texts: -3 < 10 < 9
     for lines in (same_key, same_key[::-1], same_key[1:] + same_key[:1]):
-        entry = load(database, job_of([*trips(4), *lines], tmp_path, replace=True), silent)
+        entry = load(database, write_load_job([*trips(4), *lines], tmp_path, replace=True), silent)
 
         assert (entry.rows_read, entry.rows_loaded, entry.rows_duplicate) == (8, 7, 1)
         rows = (
@@ -66,13 +66,13 @@ def test_different_rows_with_the_same_key_are_all_loaded_with_different_ids(
         )
         assert sorted(execute(database, rows), key=expected.index) == expected
         assert quarantined(database) == {("duplicate_in_file", FILENAMES[JANUARY]): 1}
-    assert rows_with_another_id(database, dataset_named("green")) == 2
+    assert count_rows_with_other_ids(database, dataset_named("green")) == 2
 
 
 def test_rows_that_differ_only_in_a_null_are_all_loaded(database: PostgresDatabase, tmp_path: Path) -> None:
     lines = [trip(5, ehail_fee=""), trip(5, ehail_fee="0"), trip(5, store_and_fwd_flag=""), trip(5, trip_type="")]
 
-    entry = load(database, job_of(lines, tmp_path), silent)
+    entry = load(database, write_load_job(lines, tmp_path), silent)
 
     assert (entry.rows_loaded, entry.rows_duplicate) == (4, 0)
     assert execute(database, "SELECT count(DISTINCT unique_row_id) FROM green_tripdata") == [(4,)]
@@ -84,7 +84,7 @@ def test_vendor_counts_as_blank_in_the_key_where_the_spec_declares_it(
     """TLC's Parquet files have a vendor where the CSV files have none. The column keeps the value of the file."""
     lines = [trip(5, vendorid="2", passenger_count=""), trip(6, vendorid="", passenger_count="")]
 
-    load(database, job_of(lines, tmp_path), silent)
+    load(database, write_load_job(lines, tmp_path), silent)
 
     texts = [f"2019-01-01 00:0{n}:002019-01-01 00:{n + 9}:00414280.79" for n in (5, 6)]
     rows = execute(database, "SELECT vendorid, unique_row_id FROM green_tripdata ORDER BY lpep_pickup_datetime")
@@ -95,9 +95,9 @@ def test_rows_with_numbered_ids_are_quarantined_if_another_file_has_them(
     database: PostgresDatabase, tmp_path: Path
 ) -> None:
     pair = [trip(7, FEBRUARY, tip_amount="1"), trip(7, FEBRUARY, tip_amount="2")]
-    load(database, job_of([*trips(5), *pair], tmp_path), silent)
+    load(database, write_load_job([*trips(5), *pair], tmp_path), silent)
 
-    entry = load(database, job_of([*trips(5, FEBRUARY), *pair], tmp_path, FEBRUARY), silent)
+    entry = load(database, write_load_job([*trips(5, FEBRUARY), *pair], tmp_path, FEBRUARY), silent)
 
     assert (entry.rows_read, entry.rows_loaded, entry.rows_duplicate) == (7, 5, 2)
     assert quarantined(database) == {("duplicate_of_other_file", FILENAMES[FEBRUARY]): 2}
@@ -125,7 +125,7 @@ def test_row_that_another_file_already_has_is_quarantined(
 ) -> None:
     lines = {JANUARY: [*trips(5), repeated[0]], FEBRUARY: [*trips(5, FEBRUARY), repeated[1]]}
 
-    first, second = (load(database, job_of(lines[month], tmp_path, month), silent) for month in order)
+    first, second = (load(database, write_load_job(lines[month], tmp_path, month), silent) for month in order)
 
     assert (first.rows_loaded, first.rows_duplicate) == (6, 0)
     assert (second.rows_loaded, second.rows_duplicate) == (5, 1)
@@ -134,15 +134,15 @@ def test_row_that_another_file_already_has_is_quarantined(
     assert FILENAMES[order[0]] in detail
     assert (row["filename"], len(row)) == (FILENAMES[order[1]], 24)
     assert execute(database, "SELECT count(DISTINCT unique_row_id), count(*) FROM green_tripdata") == [(11, 11)]
-    assert rows_with_another_id(database, green) == 0
+    assert count_rows_with_other_ids(database, green) == 0
 
 
 def test_row_repeated_in_its_file_and_in_another_is_quarantined_for_both_reasons(
     database: PostgresDatabase, tmp_path: Path
 ) -> None:
-    load(database, job_of([*trips(5), trip(7, FEBRUARY)], tmp_path), silent)
+    load(database, write_load_job([*trips(5), trip(7, FEBRUARY)], tmp_path), silent)
 
-    entry = load(database, job_of([trip(7, FEBRUARY)] * 3, tmp_path, FEBRUARY), silent)
+    entry = load(database, write_load_job([trip(7, FEBRUARY)] * 3, tmp_path, FEBRUARY), silent)
 
     assert (entry.rows_read, entry.rows_loaded, entry.rows_duplicate) == (3, 0, 3)
     assert quarantined(database) == {
@@ -153,28 +153,28 @@ def test_row_repeated_in_its_file_and_in_another_is_quarantined_for_both_reasons
 
 def test_loading_a_file_with_duplicates_again_changes_nothing(database: PostgresDatabase, tmp_path: Path) -> None:
     lines = [*trips(5), trip(3), trip(7, FEBRUARY)]
-    load(database, job_of([trip(7, FEBRUARY)], tmp_path, FEBRUARY), silent)
-    load(database, job_of(lines, tmp_path), silent)
-    before = contents(database)
+    load(database, write_load_job([trip(7, FEBRUARY)], tmp_path, FEBRUARY), silent)
+    load(database, write_load_job(lines, tmp_path), silent)
+    before = schema_contents(database)
 
-    load(database, job_of(lines, tmp_path), silent)
-    assert contents(database) == before
+    load(database, write_load_job(lines, tmp_path), silent)
+    assert schema_contents(database) == before
 
-    load(database, job_of(lines, tmp_path, replace=True), silent)
-    after = contents(database)
+    load(database, write_load_job(lines, tmp_path, replace=True), silent)
+    after = schema_contents(database)
     assert (after["relations"], after["green_tripdata"]) == (before["relations"], before["green_tripdata"])
     assert len(after["load_quarantine"]) == 2
 
 
 def test_bad_rows_and_duplicates_of_one_file_are_counted_separately(database: PostgresDatabase, tmp_path: Path) -> None:
-    entry = load(database, job_of([*trips(9), b"", trip(1), b"x"], tmp_path, max_bad_rows=2), silent)
+    entry = load(database, write_load_job([*trips(9), b"", trip(1), b"x"], tmp_path, max_bad_rows=2), silent)
 
     assert (entry.rows_read, entry.rows_loaded, entry.rows_duplicate, entry.rows_rejected) == (12, 9, 1, 2)
     assert quarantined(database) == {("malformed", FILENAMES[JANUARY]): 2, ("duplicate_in_file", FILENAMES[JANUARY]): 1}
 
 
 def test_replacement_of_a_month_is_atomic_for_readers(database: PostgresDatabase, tmp_path: Path) -> None:
-    load(database, job_of(trips(40), tmp_path), silent)
+    load(database, write_load_job(trips(40), tmp_path), silent)
     seen: Counter[int] = Counter()
     done = threading.Event()
 
@@ -189,7 +189,7 @@ def test_replacement_of_a_month_is_atomic_for_readers(database: PostgresDatabase
     reader.start()
     try:
         for version in range(6):
-            load(database, job_of(trips(41 + version), tmp_path, replace=True), silent)
+            load(database, write_load_job(trips(41 + version), tmp_path, replace=True), silent)
     finally:
         done.set()
         reader.join()

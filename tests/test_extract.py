@@ -13,7 +13,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from conftest import IMPATIENT, JANUARY, run_command
+from conftest import JANUARY, SHORT_WAITS, run_command
 from http_source import Fault, HttpSource
 
 from pipeline.datasets import Dataset, Release, dataset_named
@@ -25,7 +25,7 @@ from pipeline.progress import Progress, silent
 
 PATH = "green/green_tripdata_2019-01.csv.gz"
 PARQUET = "green_tripdata_2019-01.parquet"
-HASTY = replace(IMPATIENT, read_timeout=0.3, longest_wait=0.01)
+HASTY = replace(SHORT_WAITS, read_timeout=0.3, longest_wait=0.01)
 
 Extract = Callable[..., ExtractedFile]
 
@@ -225,7 +225,7 @@ def test_copy_from_a_folder_is_not_mixed_with_a_failed_download(
 def test_error_for_a_custom_source_lists_no_published_months(
     extract: Extract, site: HttpSource, mirror: Path, release: bytes, status: int | None
 ) -> None:
-    site.afterwards = Fault(status=status or 404)
+    site.later_fault = Fault(status=status or 404)
     (mirror / PATH).unlink()
     base_url = site.url if status else mirror
 

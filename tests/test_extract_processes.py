@@ -12,7 +12,7 @@ from pathlib import Path
 from subprocess import Popen
 
 import pytest
-from conftest import IMPATIENT, JANUARY, start_command
+from conftest import JANUARY, SHORT_WAITS, start_command
 from http_source import Fault, HttpSource
 from waiting import eventually
 
@@ -67,7 +67,7 @@ def test_killed_download_leaves_no_file_and_is_resumed(
         process.send_signal(signal.SIGKILL)
     assert not file.exists()
 
-    extract_release(JANUARY_GREEN, locations(JANUARY_GREEN, release_site.url), file.parents[1], IMPATIENT, silent)
+    extract_release(JANUARY_GREEN, locations(JANUARY_GREEN, release_site.url), file.parents[1], SHORT_WAITS, silent)
     assert release_site.ranges == [None, "bytes=3000-"]
     assert file.read_bytes() == release
 
@@ -145,7 +145,7 @@ def test_after_a_kill_at_any_step_file_and_facts_agree_and_the_next_run_succeeds
     places = locations(JANUARY_GREEN, release_site.url)
 
     def extract(replace: bool = True) -> ExtractedFile:
-        return extract_release(JANUARY_GREEN, places, file.parents[1], IMPATIENT, silent, replace=replace)
+        return extract_release(JANUARY_GREEN, places, file.parents[1], SHORT_WAITS, silent, replace=replace)
 
     for step in range(1, 100):
         release_site.files[f"/{PATH}"], release_site.etag = old, '"old"'

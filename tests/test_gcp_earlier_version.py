@@ -21,28 +21,28 @@ NEW_FIELDS = ("load_id", "run_id", "source", "format", "etag", "last_modified")
 
 
 @pytest.fixture
-def old_ledger(loadable: GoogleCloud, tmp_path: Path) -> GoogleCloud:
+def old_ledger(prepared_cloud: GoogleCloud, tmp_path: Path) -> GoogleCloud:
     """January as an older version left it: its rows, its marker, and the copy of the ledger that was made for dbt."""
-    load_lines(loadable, trips(4), tmp_path)
-    rewrite_marker(loadable)
-    loadable.rows("DROP TABLE load_lock")
-    loadable.rows(
+    load_lines(prepared_cloud, trips(4), tmp_path)
+    rewrite_marker(prepared_cloud)
+    prepared_cloud.rows("DROP TABLE load_lock")
+    prepared_cloud.rows(
         "CREATE OR REPLACE TABLE load_ledger AS"
         " SELECT task_family, partition_key, target_table, rows_loaded, finished_at FROM load_ledger"
     )
-    return loadable
+    return prepared_cloud
 
 
 def rewrite_marker(cloud: GoogleCloud, **changes: object) -> None:
     marker = cloud.marker()
     marker = {key: value for key, value in marker.items() if key not in NEW_FIELDS}
-    with contextlib.closing(cloud.place.storage()) as client:
-        blob = client.bucket(cloud.place.bucket).blob(MARKER)
+    with contextlib.closing(cloud.project.storage()) as client:
+        blob = client.bucket(cloud.project.bucket).blob(MARKER)
         blob.upload_from_string(json.dumps(marker | {"claim": "0" * 32} | changes))
 
 
 def warehouse(cloud: GoogleCloud) -> BigQueryWarehouse:
-    return BigQueryWarehouse(cloud.place, cloud.place.dataset, 1, Path())
+    return BigQueryWarehouse(cloud.project, cloud.project.dataset, 1, Path())
 
 
 def count_loads(cloud: GoogleCloud) -> int:

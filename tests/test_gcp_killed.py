@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from gcp import GoogleCloud, new_google_cloud
 from gcp_trips import FILE, forget_month, ledger_entry, load_lines
-from loading_process import Forge
+from loading_process import ProcessSource
 from trips import FEBRUARY, trip, trips
 
 from pipeline.warehouses.bigquery.resources import create_resources
@@ -32,14 +32,16 @@ def contents(cloud: GoogleCloud) -> tuple[Contents, Contents]:
     return [row for row in rows if "duplicate" not in row[0]], [row for row in rows if "duplicate" in row[0]]
 
 
-def kill_before_each_change(cloud: GoogleCloud, killable: Forge, start: Callable[[], int]) -> Iterator[int]:
+def kill_before_each_change(
+    cloud: GoogleCloud, killable_processes: ProcessSource, start: Callable[[], int]
+) -> Iterator[int]:
     """Kills one process after another, each one request later; yields how many changes the killed one had requested."""
     for requests in range(50):
         process = start()
         cloud.wire.inject(
             CHANGE, skip=requests, request_dropped=True, action=lambda process=process: os.kill(process, signal.SIGKILL)
         )
-        status = killable.go()
+        status = killable_processes.go()
         if status == 0:
             cloud.wire.incidents.clear()
             assert requests >= 5  # otherwise hardly anything was tested
@@ -55,58 +57,60 @@ def is_finished(cloud: GoogleCloud) -> bool:
 
 
 def test_first_load_that_is_killed_leaves_the_whole_month_or_nothing(
-    loadable: GoogleCloud, killable: Forge, tmp_path: Path
+    prepared_cloud: GoogleCloud, killable_processes: ProcessSource, tmp_path: Path
 ) -> None:
-    load_lines(loadable, OLD, tmp_path)
-    loaded = contents(loadable)
+    load_lines(prepared_cloud, OLD, tmp_path)
+    loaded = contents(prepared_cloud)
     assert loaded[0] and loaded[1]
-    cloud = loadable
+    cloud = prepared_cloud
 
     def start() -> int:
         nonlocal cloud
-        cloud = new_google_cloud(loadable.emulators)
-        create_resources(cloud.place)
-        return killable.start("load", cloud, write_lines(OLD, tmp_path))
+        cloud = new_google_cloud(prepared_cloud.emulators)
+        create_resources(cloud.project)
+        return killable_processes.start("load", cloud, write_lines(OLD, tmp_path))
 
-    for requests in kill_before_each_change(loadable, killable, start):
+    for requests in kill_before_each_change(prepared_cloud, killable_processes, start):
         assert contents(cloud) == (loaded if is_finished(cloud) else ([], [])), requests
         load_lines(cloud, OLD, tmp_path)
         assert contents(cloud) == loaded and is_finished(cloud), requests
 
 
 def test_forced_load_that_is_killed_leaves_the_old_edition_or_the_new(
-    loadable: GoogleCloud, killable: Forge, tmp_path: Path
+    prepared_cloud: GoogleCloud, killable_processes: ProcessSource, tmp_path: Path
 ) -> None:
     states = []
     for lines in (NEW, OLD):
-        load_lines(loadable, lines, tmp_path)
-        states.insert(0, contents(loadable))
+        load_lines(prepared_cloud, lines, tmp_path)
+        states.insert(0, contents(prepared_cloud))
     current = 0
 
     def start() -> int:
-        return killable.start("load", loadable, write_lines((OLD, NEW)[1 - current], tmp_path))
+        return killable_processes.start("load", prepared_cloud, write_lines((OLD, NEW)[1 - current], tmp_path))
 
-    for requests in kill_before_each_change(loadable, killable, start):
-        found = contents(loadable)
-        assert found in states and is_finished(loadable), requests
+    for requests in kill_before_each_change(prepared_cloud, killable_processes, start):
+        found = contents(prepared_cloud)
+        assert found in states and is_finished(prepared_cloud), requests
         current = 1 - current
-        load_lines(loadable, (OLD, NEW)[current], tmp_path)
-        assert contents(loadable) == states[current] and is_finished(loadable), requests
+        load_lines(prepared_cloud, (OLD, NEW)[current], tmp_path)
+        assert contents(prepared_cloud) == states[current] and is_finished(prepared_cloud), requests
 
 
 def test_forget_that_is_killed_leaves_the_whole_month_or_nothing(
-    loadable: GoogleCloud, killable: Forge, tmp_path: Path
+    prepared_cloud: GoogleCloud, killable_processes: ProcessSource, tmp_path: Path
 ) -> None:
-    load_lines(loadable, OLD, tmp_path)
-    loaded = contents(loadable)
+    load_lines(prepared_cloud, OLD, tmp_path)
+    loaded = contents(prepared_cloud)
 
-    for requests in kill_before_each_change(loadable, killable, lambda: killable.start("forget", loadable)):
-        assert contents(loadable) == (loaded if is_finished(loadable) else ([], []))
+    for requests in kill_before_each_change(
+        prepared_cloud, killable_processes, lambda: killable_processes.start("forget", prepared_cloud)
+    ):
+        assert contents(prepared_cloud) == (loaded if is_finished(prepared_cloud) else ([], []))
         if requests % 2:
-            forget_month(loadable)
-            assert (contents(loadable), loadable.objects()) == (([], []), [])
-        load_lines(loadable, OLD, tmp_path)
-        assert contents(loadable) == loaded and is_finished(loadable)
+            forget_month(prepared_cloud)
+            assert (contents(prepared_cloud), prepared_cloud.objects()) == (([], []), [])
+        load_lines(prepared_cloud, OLD, tmp_path)
+        assert contents(prepared_cloud) == loaded and is_finished(prepared_cloud)
 
 
 def write_lines(lines: list[bytes], folder: Path) -> Path:

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 import pytest
 from conftest import JANUARY, execute
 from gcp import GoogleCloud
-from gcp_trips import FILE, forget_month, load_lines, load_uploaded, set_aside, trips_in, upload_lines
-from trips import FEBRUARY, HEADER, job_of, trip, trips
+from gcp_trips import FILE, forget_month, load_lines, load_uploaded, quarantined_rows, trips_in, upload_lines
+from trips import FEBRUARY, HEADER, trip, trips, write_load_job
 
 from pipeline.datasets import Dataset, Release, dataset_named, parse_month
 from pipeline.errors import PipelineError
@@ -34,12 +34,12 @@ from pipeline.warehouses.postgres.partitions import file_checksums as postgres_c
 FEBRUARY_FILE = "green_tripdata_2019-02.csv"
 
 
-def test_table_is_partitioned_clustered_and_described(loadable: GoogleCloud, tmp_path: Path) -> None:
-    load_lines(loadable, trips(3), tmp_path)
+def test_table_is_partitioned_clustered_and_described(prepared_cloud: GoogleCloud, tmp_path: Path) -> None:
+    load_lines(prepared_cloud, trips(3), tmp_path)
 
-    place = loadable.place
-    with place.bigquery() as client:
-        table = client.get_table(place.table_id("green_tripdata"))
+    project = prepared_cloud.project
+    with project.bigquery() as client:
+        table = client.get_table(project.table_id("green_tripdata"))
     assert (table.time_partitioning.type_, table.time_partitioning.field) == ("DAY", "lpep_pickup_datetime")
     assert table.clustering_fields == ["filename"]
     assert table.labels == {"managed-by": "tlc-pipeline"}
@@ -52,10 +52,10 @@ def test_table_is_partitioned_clustered_and_described(loadable: GoogleCloud, tmp
     assert types["unique_row_id"] == ("BYTES", "REQUIRED") and types["fare_amount"][0] == "NUMERIC"
 
 
-def test_jobs_have_names_labels_and_a_limit_of_bytes_billed(loadable: GoogleCloud, tmp_path: Path) -> None:
-    entry = load_lines(loadable, trips(3), tmp_path)
+def test_jobs_have_names_labels_and_a_limit_of_bytes_billed(prepared_cloud: GoogleCloud, tmp_path: Path) -> None:
+    entry = load_lines(prepared_cloud, trips(3), tmp_path)
 
-    labelled = [(job, job["configuration"]["labels"].get("step", "ledger")) for job in loadable.jobs()]
+    labelled = [(job, job["configuration"]["labels"].get("step", "ledger")) for job in prepared_cloud.jobs()]
     jobs = {step: job for job, step in labelled if step != "ledger"}
     assert list(jobs) == ["stage", "days", "load"]
     for job in jobs.values():
@@ -63,19 +63,21 @@ def test_jobs_have_names_labels_and_a_limit_of_bytes_billed(loadable: GoogleClou
         assert job["configuration"]["labels"].items() >= labels.items()
         assert job["jobReference"]["location"] == "US"
     for step in ("days", "load"):
-        assert jobs[step]["configuration"]["query"]["maximumBytesBilled"] == str(loadable.place.maximum_bytes_billed)
+        assert jobs[step]["configuration"]["query"]["maximumBytesBilled"] == str(
+            prepared_cloud.project.maximum_bytes_billed
+        )
     assert entry.jobs == tuple(jobs[step]["jobReference"]["jobId"] for step in ("stage", "load"))
     day = "`lpep_pickup_datetime` >= TIMESTAMP '2019-01-01 00:00:00+00'"
     assert day in jobs["load"]["configuration"]["query"]["query"]
 
 
-def test_marker_records_what_was_loaded(loadable: GoogleCloud, tmp_path: Path) -> None:
-    uploaded = upload_lines(loadable, [*trips(3), trip(1)], tmp_path, rows=4)
-    entry = load_uploaded(loadable)
+def test_marker_records_what_was_loaded(prepared_cloud: GoogleCloud, tmp_path: Path) -> None:
+    uploaded = upload_lines(prepared_cloud, [*trips(3), trip(1)], tmp_path, rows=4)
+    entry = load_uploaded(prepared_cloud)
 
-    marker = loadable.marker()
+    marker = prepared_cloud.marker()
     assert marker["object_generation"] == uploaded.generation
-    assert marker["object_uri"] == f"gs://{loadable.place.bucket}/{FILE}"
+    assert marker["object_uri"] == f"gs://{prepared_cloud.project.bucket}/{FILE}"
     facts = ("source_url", "source_bytes", "source_sha256")
     assert [marker[fact] for fact in facts] == [getattr(uploaded, fact) for fact in facts]
     counts = ("rows_read", "rows_loaded", "rows_duplicate", "rows_rejected", "spec_version")
@@ -86,15 +88,17 @@ def test_marker_records_what_was_loaded(loadable: GoogleCloud, tmp_path: Path) -
     assert marker["started_at"] < marker["finished_at"]
 
 
-def test_rows_repeated_in_the_file_or_in_another_file_are_quarantined(loadable: GoogleCloud, tmp_path: Path) -> None:
-    load_lines(loadable, [*trips(2, FEBRUARY), trip(5, JANUARY, tip_amount="7")], tmp_path, FEBRUARY)
-    load_lines(loadable, [*trips(9), trip(1), trip(1), trip(3)], tmp_path)
+def test_rows_repeated_in_the_file_or_in_another_file_are_quarantined(
+    prepared_cloud: GoogleCloud, tmp_path: Path
+) -> None:
+    load_lines(prepared_cloud, [*trips(2, FEBRUARY), trip(5, JANUARY, tip_amount="7")], tmp_path, FEBRUARY)
+    load_lines(prepared_cloud, [*trips(9), trip(1), trip(1), trip(3)], tmp_path)
 
-    counts = {key: loadable.marker()[key] for key in ("rows_read", "rows_loaded", "rows_duplicate")}
+    counts = {key: prepared_cloud.marker()[key] for key in ("rows_read", "rows_loaded", "rows_duplicate")}
     assert counts == {"rows_read": 12, "rows_loaded": 8, "rows_duplicate": 4}
-    assert set_aside(loadable) == [("duplicate_in_file", FILE, 3), ("duplicate_of_other_file", FILE, 1)]
-    assert len({row_id for row_id, _, _ in trips_in(loadable)}) == 11
-    [(values, detail)] = loadable.rows(
+    assert quarantined_rows(prepared_cloud) == [("duplicate_in_file", FILE, 3), ("duplicate_of_other_file", FILE, 1)]
+    assert len({row_id for row_id, _, _ in trips_in(prepared_cloud)}) == 11
+    [(values, detail)] = prepared_cloud.rows(
         "SELECT row_values, detail FROM load_quarantine WHERE reason = 'duplicate_of_other_file'"
     )
     assert json.loads(values)["tip_amount"] == 0
@@ -102,7 +106,7 @@ def test_rows_repeated_in_the_file_or_in_another_file_are_quarantined(loadable: 
 
 
 def test_different_rows_with_the_same_key_are_all_loaded_in_any_order(
-    loadable: GoogleCloud, database: PostgresDatabase, tmp_path: Path
+    prepared_cloud: GoogleCloud, database: PostgresDatabase, tmp_path: Path
 ) -> None:
     tips = ["10", "9", "", "-1.5"]
     key = "2" + "2019-01-01 00:01:00" + "2019-01-01 00:10:00" + "41" + "42" + "8" + "0.79"
@@ -112,35 +116,37 @@ def test_different_rows_with_the_same_key_are_all_loaded_in_any_order(
     for order in (tips, tips[::-1]):
         lines = [trip(0), *(trip(1, tip_amount=tip) for tip in order), trip(1, tip_amount="9"), trip(2)]
 
-        entry = load_lines(loadable, lines, tmp_path)
+        entry = load_lines(prepared_cloud, lines, tmp_path)
 
         assert (entry.rows_read, entry.rows_loaded, entry.rows_duplicate) == (7, 6, 1)
         query = "SELECT CAST(tip_amount AS FLOAT64), TO_HEX(unique_row_id) FROM green_tripdata WHERE fare_amount = 8"
         at = " AND lpep_pickup_datetime = TIMESTAMP '2019-01-01 00:01:00+00'"
-        assert dict(loadable.rows(query + at)) == expected
-        assert set_aside(loadable) == [("duplicate_in_file", FILE, 1)]
-    load(database, job_of(lines, tmp_path), silent)
+        assert dict(prepared_cloud.rows(query + at)) == expected
+        assert quarantined_rows(prepared_cloud) == [("duplicate_in_file", FILE, 1)]
+    load(database, write_load_job(lines, tmp_path), silent)
     ids = "SELECT {id}, {tip} FROM green_tripdata ORDER BY 1"
-    assert loadable.rows(ids.format(id="TO_HEX(unique_row_id)", tip="CAST(tip_amount AS FLOAT64)")) == execute(
+    assert prepared_cloud.rows(ids.format(id="TO_HEX(unique_row_id)", tip="CAST(tip_amount AS FLOAT64)")) == execute(
         database, ids.format(id="unique_row_id", tip="tip_amount")
     )
     aside = "SELECT {id}, reason, detail FROM load_quarantine ORDER BY 1"
-    assert loadable.rows(aside.format(id="TO_HEX(unique_row_id)")) == execute(
+    assert prepared_cloud.rows(aside.format(id="TO_HEX(unique_row_id)")) == execute(
         database, aside.format(id="unique_row_id")
     )
 
 
-def test_key_leaves_out_the_vendor_of_a_row_without_passenger_count(loadable: GoogleCloud, tmp_path: Path) -> None:
+def test_key_leaves_out_the_vendor_of_a_row_without_passenger_count(
+    prepared_cloud: GoogleCloud, tmp_path: Path
+) -> None:
     assert dataset_named("green").key_blanks == {"vendorid": "passenger_count"}
-    load_lines(loadable, [trip(1, passenger_count=""), trip(2)], tmp_path)
+    load_lines(prepared_cloud, [trip(1, passenger_count=""), trip(2)], tmp_path)
 
     key = "2019-01-01 00:01:00" + "2019-01-01 00:10:00" + "41" + "42" + "8" + "0.79"
     query = "SELECT vendorid, TO_HEX(unique_row_id) FROM green_tripdata WHERE passenger_count IS NULL"
-    assert loadable.rows(query) == [("2", hashlib.md5(key.encode()).hexdigest())]
+    assert prepared_cloud.rows(query) == [("2", hashlib.md5(key.encode()).hexdigest())]
 
 
 def test_parquet_month_is_the_same_in_both_warehouses(
-    loadable: GoogleCloud, database: PostgresDatabase, tmp_path: Path
+    prepared_cloud: GoogleCloud, database: PostgresDatabase, tmp_path: Path
 ) -> None:
     """The month has rows of other days, rows with equal keys, vendors that the key leaves out, and both new columns."""
     release = Release(dataset_named("green"), parse_month("2026-06"))
@@ -151,56 +157,58 @@ def test_parquet_month_is_the_same_in_both_warehouses(
     voided = voided.set_column(total, "total_amount", pa.array([-20.35]))
     blank = pa.array([1, *([None] * 400)], table.schema.field("passenger_count").type)
     table = pa.concat_tables([table, voided])
-    place = table.schema.get_field_index("passenger_count")
-    pq.write_table(table.set_column(place, "passenger_count", blank), file)
+    project = table.schema.get_field_index("passenger_count")
+    pq.write_table(table.set_column(project, "passenger_count", blank), file)
     job = LoadJob("LoadTripdata", release, "test", file=file, source=release.source_named("tlc"))
 
-    upload(loadable.place, job, silent)
-    entry = load_uploaded(loadable, release.month)
+    upload(prepared_cloud.project, job, silent)
+    entry = load_uploaded(prepared_cloud, release.month)
     assert load(database, job, silent).rows_loaded == entry.rows_loaded == 401
 
     assert (entry.source, entry.format) == ("tlc", "parquet")
     ids = "SELECT {id}, vendorid, request_source FROM green_tripdata ORDER BY 1"
-    assert loadable.rows(ids.format(id="TO_HEX(unique_row_id)")) == execute(database, ids.format(id="unique_row_id"))
+    assert prepared_cloud.rows(ids.format(id="TO_HEX(unique_row_id)")) == execute(
+        database, ids.format(id="unique_row_id")
+    )
     with contextlib.closing(database.connect()) as connection:
         ours = postgres_checksums(connection, database.schema, release)
-    theirs = BigQueryWarehouse(loadable.place, loadable.place.dataset, 1, Path()).checksums(release)
+    theirs = BigQueryWarehouse(prepared_cloud.project, prepared_cloud.project.dataset, 1, Path()).checksums(release)
     assert sum(day.rows for day in ours.values()) == 401 and len(ours) > 30
     assert differences(ours, theirs) == []
 
 
 def test_column_added_to_the_spec_is_added_to_the_table_without_reloading_months(
-    loadable: GoogleCloud, tmp_path: Path
+    prepared_cloud: GoogleCloud, tmp_path: Path
 ) -> None:
     green = dataset_named("green")
     older = replace(green, columns=tuple(c for c in green.columns if c.since is None), version=green.version - 1)
-    load_lines(loadable, trips(3), tmp_path, spec=older)
-    before = trips_in(loadable)
+    load_lines(prepared_cloud, trips(3), tmp_path, spec=older)
+    before = trips_in(prepared_cloud)
 
-    entry = load_lines(loadable, trips(2, FEBRUARY), tmp_path, FEBRUARY)
+    entry = load_lines(prepared_cloud, trips(2, FEBRUARY), tmp_path, FEBRUARY)
 
     assert entry.rows_loaded == 2
     added = {c.name for c in green.columns} - {c.name for c in older.columns}
     assert added
     for column in added:
-        assert loadable.rows(f"SELECT COUNT(*), COUNT({column}) FROM green_tripdata") == [(5, 0)]
-    assert [row for row in trips_in(loadable) if row[1] == FILE] == before
+        assert prepared_cloud.rows(f"SELECT COUNT(*), COUNT({column}) FROM green_tripdata") == [(5, 0)]
+    assert [row for row in trips_in(prepared_cloud) if row[1] == FILE] == before
 
 
-def test_datasets_with_the_same_file_name_do_not_share_an_object(loadable: GoogleCloud, tmp_path: Path) -> None:
-    load_lines(loadable, trips(3), tmp_path)
+def test_datasets_with_the_same_file_name_do_not_share_an_object(prepared_cloud: GoogleCloud, tmp_path: Path) -> None:
+    load_lines(prepared_cloud, trips(3), tmp_path)
     other = replace(dataset_named("green"), name="lime", table="lime_tripdata")
 
     for attempt in (
-        lambda: load_uploaded(loadable, spec=other),
-        lambda: upload_lines(loadable, [], tmp_path, spec=other),
+        lambda: load_uploaded(prepared_cloud, spec=other),
+        lambda: upload_lines(prepared_cloud, [], tmp_path, spec=other),
     ):
         with pytest.raises(
             PipelineError, match="contains a file of the dataset green, and the file of lime has the same name"
         ):
             attempt()
-    assert not forget(loadable.place, Release(other, JANUARY))
-    assert FILE in loadable.objects()
+    assert not forget(prepared_cloud.project, Release(other, JANUARY))
+    assert FILE in prepared_cloud.objects()
 
 
 def test_yellow_is_partitioned_by_month_and_the_others_by_day() -> None:
@@ -212,51 +220,56 @@ def test_yellow_is_partitioned_by_month_and_the_others_by_day() -> None:
     }
 
 
-def test_second_load_of_a_month_does_nothing(loadable: GoogleCloud, tmp_path: Path) -> None:
-    first = load_lines(loadable, trips(3), tmp_path)
-    jobs = len(loadable.jobs())
+def test_second_load_of_a_month_does_nothing(prepared_cloud: GoogleCloud, tmp_path: Path) -> None:
+    first = load_lines(prepared_cloud, trips(3), tmp_path)
+    jobs = len(prepared_cloud.jobs())
 
-    assert load_uploaded(loadable) == first
-    steps = [job["configuration"]["labels"]["step"] for job in loadable.jobs()[jobs:]]
+    assert load_uploaded(prepared_cloud) == first
+    steps = [job["configuration"]["labels"]["step"] for job in prepared_cloud.jobs()[jobs:]]
     assert steps == ["ledger"]  # only the ledger was queried
 
 
-def test_republished_file_replaces_the_old_rows_on_all_days(loadable: GoogleCloud, tmp_path: Path) -> None:
+def test_republished_file_replaces_the_old_rows_on_all_days(prepared_cloud: GoogleCloud, tmp_path: Path) -> None:
     old = [*trips(3), trip(0, FEBRUARY), trip(1, lpep_pickup_datetime=""), trip(2)]
-    load_lines(loadable, old, tmp_path)
-    load_lines(loadable, trips(2, FEBRUARY), tmp_path, FEBRUARY)
-    assert set_aside(loadable) == [("duplicate_in_file", FILE, 1), ("duplicate_of_other_file", FEBRUARY_FILE, 1)]
+    load_lines(prepared_cloud, old, tmp_path)
+    load_lines(prepared_cloud, trips(2, FEBRUARY), tmp_path, FEBRUARY)
+    assert quarantined_rows(prepared_cloud) == [
+        ("duplicate_in_file", FILE, 1),
+        ("duplicate_of_other_file", FEBRUARY_FILE, 1),
+    ]
 
     new = [trip(number, lpep_pickup_datetime=f"2019-01-{number:02} 00:00:00") for number in range(10, 14)]
-    entry = load_lines(loadable, new, tmp_path)
+    entry = load_lines(prepared_cloud, new, tmp_path)
 
     assert (entry.rows_loaded, entry.rows_duplicate) == (4, 0)
-    january = [time for _, file, time in trips_in(loadable) if file == FILE]
+    january = [time for _, file, time in trips_in(prepared_cloud) if file == FILE]
     assert sorted(january) == [f"2019-01-{day} 00:00:00+00" for day in range(10, 14)]
-    assert set_aside(loadable) == [("duplicate_of_other_file", FEBRUARY_FILE, 1)]
+    assert quarantined_rows(prepared_cloud) == [("duplicate_of_other_file", FEBRUARY_FILE, 1)]
 
 
-def test_forgotten_month_is_removed_and_loads_again_with_the_same_rows(loadable: GoogleCloud, tmp_path: Path) -> None:
+def test_forgotten_month_is_removed_and_loads_again_with_the_same_rows(
+    prepared_cloud: GoogleCloud, tmp_path: Path
+) -> None:
     lines = [*trips(4), trip(2), trip(9, lpep_pickup_datetime="")]
-    load_lines(loadable, trips(2, FEBRUARY), tmp_path, FEBRUARY)
-    first = load_lines(loadable, lines, tmp_path)
-    before = trips_in(loadable), set_aside(loadable)
+    load_lines(prepared_cloud, trips(2, FEBRUARY), tmp_path, FEBRUARY)
+    first = load_lines(prepared_cloud, lines, tmp_path)
+    before = trips_in(prepared_cloud), quarantined_rows(prepared_cloud)
 
-    assert forget_month(loadable)
-    assert [file for _, file, _ in trips_in(loadable)] == [FEBRUARY_FILE] * 2
-    assert set_aside(loadable) == []
-    assert loadable.objects() == ["_ledger/LoadTripdataToBigQuery/green/2019-02.json", FEBRUARY_FILE]
-    assert not forget_month(loadable)
+    assert forget_month(prepared_cloud)
+    assert [file for _, file, _ in trips_in(prepared_cloud)] == [FEBRUARY_FILE] * 2
+    assert quarantined_rows(prepared_cloud) == []
+    assert prepared_cloud.objects() == ["_ledger/LoadTripdataToBigQuery/green/2019-02.json", FEBRUARY_FILE]
+    assert not forget_month(prepared_cloud)
 
-    again = load_lines(loadable, lines, tmp_path)
+    again = load_lines(prepared_cloud, lines, tmp_path)
     assert (again.rows_read, again.rows_loaded, again.rows_duplicate) == (6, 5, 1)
-    assert (trips_in(loadable), set_aside(loadable)) == before
+    assert (trips_in(prepared_cloud), quarantined_rows(prepared_cloud)) == before
     assert again.load_id != first.load_id
 
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n"])
 def test_file_may_have_any_column_order_blanks_quotes_and_line_ends(
-    loadable: GoogleCloud, database: PostgresDatabase, tmp_path: Path, end: bytes
+    prepared_cloud: GoogleCloud, database: PostgresDatabase, tmp_path: Path, end: bytes
 ) -> None:
     names = HEADER.split(b",")
     order = sorted(range(len(names)), key=lambda index: names[index].lower(), reverse=True)
@@ -268,58 +281,58 @@ def test_file_may_have_any_column_order_blanks_quotes_and_line_ends(
     shuffled = [b",".join(cells(line)[index] for index in order) for line in lines]
     header = b",".join(names[index] for index in order)
 
-    entry = load_lines(loadable, shuffled, tmp_path, header=header, end=end)
-    load(database, job_of(shuffled, tmp_path, header=header, end=end), silent)
+    entry = load_lines(prepared_cloud, shuffled, tmp_path, header=header, end=end)
+    load(database, write_load_job(shuffled, tmp_path, header=header, end=end), silent)
 
     assert entry.rows_loaded == 3
     query = "SELECT {id}, store_and_fwd_flag, vendorid, {surcharge} FROM green_tripdata ORDER BY 1"
-    assert loadable.rows(
+    assert prepared_cloud.rows(
         query.format(id="TO_HEX(unique_row_id)", surcharge="CAST(congestion_surcharge AS FLOAT64)")
     ) == execute(database, query.format(id="unique_row_id", surcharge="congestion_surcharge"))
 
 
-def test_file_without_rows_is_loaded(loadable: GoogleCloud, tmp_path: Path) -> None:
-    entry = load_lines(loadable, [], tmp_path)
+def test_file_without_rows_is_loaded(prepared_cloud: GoogleCloud, tmp_path: Path) -> None:
+    entry = load_lines(prepared_cloud, [], tmp_path)
 
     assert (entry.rows_read, entry.rows_loaded, entry.days) == (0, 0, ())
-    assert trips_in(loadable) == []
-    assert loadable.marker()["finished_at"]
+    assert trips_in(prepared_cloud) == []
+    assert prepared_cloud.marker()["finished_at"]
 
 
 def test_bad_row_fails_the_load_with_its_line_and_the_corrected_file_is_loaded(
-    loadable: GoogleCloud, tmp_path: Path
+    prepared_cloud: GoogleCloud, tmp_path: Path
 ) -> None:
-    load_lines(loadable, trips(2, FEBRUARY), tmp_path, FEBRUARY)
+    load_lines(prepared_cloud, trips(2, FEBRUARY), tmp_path, FEBRUARY)
     for _ in range(2):  # the second try needs another job name than the first
         with pytest.raises(PipelineError) as failure:  # PostgreSQL accepts this number
-            load_lines(loadable, [*trips(3), trip(3, trip_distance="1e35")], tmp_path)
+            load_lines(prepared_cloud, [*trips(3), trip(3, trip_distance="1e35")], tmp_path)
         message = str(failure.value)
         assert message.startswith(
-            f"gs://{loadable.place.bucket}/{FILE} was not loaded, and no row of it: BigQuery says: "
+            f"gs://{prepared_cloud.project.bucket}/{FILE} was not loaded, and no row of it: BigQuery says: "
         )
         assert "Could not parse '1e35' as NUMERIC" in message and "line_number: 5" in message
         assert message.endswith("; correct the file at its source and run again with --force") and "\n" not in message
-    assert len(trips_in(loadable)) == 2
-    assert "_ledger/LoadTripdataToBigQuery/green/2019-01.json" not in loadable.objects()
+    assert len(trips_in(prepared_cloud)) == 2
+    assert "_ledger/LoadTripdataToBigQuery/green/2019-01.json" not in prepared_cloud.objects()
 
-    entry = load_lines(loadable, trips(4), tmp_path)
-    assert (entry.rows_loaded, len(trips_in(loadable))) == (4, 6)
+    entry = load_lines(prepared_cloud, trips(4), tmp_path)
+    assert (entry.rows_loaded, len(trips_in(prepared_cloud))) == (4, 6)
 
 
-def test_load_fails_if_bigquery_reads_fewer_rows_than_the_file_has(loadable: GoogleCloud, tmp_path: Path) -> None:
-    upload_lines(loadable, trips(3), tmp_path, rows=4)
+def test_load_fails_if_bigquery_reads_fewer_rows_than_the_file_has(prepared_cloud: GoogleCloud, tmp_path: Path) -> None:
+    upload_lines(prepared_cloud, trips(3), tmp_path, rows=4)
 
     with pytest.raises(PipelineError, match="has 4 rows and BigQuery read 3; nothing was loaded"):
-        load_uploaded(loadable)
-    assert trips_in(loadable) == []
+        load_uploaded(prepared_cloud)
+    assert trips_in(prepared_cloud) == []
 
 
-def test_zones_replace_the_old_zones(loadable: GoogleCloud, tmp_path: Path) -> None:
+def test_zones_replace_the_old_zones(prepared_cloud: GoogleCloud, tmp_path: Path) -> None:
     zones: Dataset = dataset_named("zones")
     header = b'"LocationID","Borough","Zone","service_zone"'
     for lines in ([b'1,"EWR","Newark","EWR"', b'2,"Queens","Jamaica Bay","Boro"'], [b'1,"EWR","Newark ""N""","EWR"']):
-        load_lines(loadable, lines, tmp_path, None, zones, header=header)
-    assert loadable.rows("SELECT * FROM taxi_zone_lookup") == [("1", "EWR", 'Newark "N"', "EWR")]
+        load_lines(prepared_cloud, lines, tmp_path, None, zones, header=header)
+    assert prepared_cloud.rows("SELECT * FROM taxi_zone_lookup") == [("1", "EWR", 'Newark "N"', "EWR")]
 
 
 def cells(line: bytes) -> list[bytes]:

@@ -15,11 +15,11 @@ from gcp import GoogleCloud
 from gcp_trips import (
     FAMILY,
     FILE,
-    Held,
+    BlockedRequest,
     forget_month,
     ledger_entry,
     load_uploaded,
-    set_aside,
+    quarantined_rows,
     trips_in,
     upload_lines,
 )
@@ -43,10 +43,10 @@ STAGE, DAYS, LOAD, RUN_LOAD, WRITE_MARKER, DROP = (
 
 
 @pytest.fixture
-def uploaded(loadable: GoogleCloud, tmp_path: Path) -> GoogleCloud:
+def uploaded(prepared_cloud: GoogleCloud, tmp_path: Path) -> GoogleCloud:
     """A project with January's file in its bucket."""
-    upload_lines(loadable, LINES, tmp_path)
-    return loadable
+    upload_lines(prepared_cloud, LINES, tmp_path)
+    return prepared_cloud
 
 
 def count_jobs(cloud: GoogleCloud) -> Counter[str]:
@@ -57,7 +57,7 @@ def count_jobs(cloud: GoogleCloud) -> Counter[str]:
 
 def assert_loaded(cloud: GoogleCloud, rows: int = 4, quarantined: int = 1) -> None:
     assert len({row_id for row_id, _, _ in trips_in(cloud)}) == len(trips_in(cloud)) == rows
-    assert set_aside(cloud) == ([("duplicate_in_file", FILE, quarantined)] if quarantined else [])
+    assert quarantined_rows(cloud) == ([("duplicate_in_file", FILE, quarantined)] if quarantined else [])
     entry, marker = ledger_entry(cloud), cloud.marker()
     assert entry and entry.finished_at
     assert (entry.rows_loaded, entry.rows_duplicate) == (rows, quarantined)
@@ -181,7 +181,7 @@ def test_month_is_forgotten_when_a_request_fails_or_its_response_is_lost(
     uploaded.wire.inject(request_of, **fault)
 
     assert forget_month(uploaded)
-    assert (trips_in(uploaded), set_aside(uploaded), uploaded.objects()) == ([], [], [])
+    assert (trips_in(uploaded), quarantined_rows(uploaded), uploaded.objects()) == ([], [], [])
 
 
 def test_object_replaced_while_it_is_staged_is_staged_again(uploaded: GoogleCloud, tmp_path: Path) -> None:
@@ -197,8 +197,8 @@ def test_object_replaced_while_it_is_staged_is_staged_again(uploaded: GoogleClou
 
 def test_object_removed_while_it_is_staged_is_reported(uploaded: GoogleCloud) -> None:
     def remove() -> None:
-        with contextlib.closing(uploaded.place.storage()) as client:
-            client.bucket(uploaded.place.bucket).delete_blob(FILE)
+        with contextlib.closing(uploaded.project.storage()) as client:
+            client.bucket(uploaded.project.bucket).delete_blob(FILE)
 
     uploaded.wire.inject("^RUN tlc_stage", action=remove)
 
@@ -221,7 +221,7 @@ def test_two_loads_of_a_month_at_the_same_time_load_it_once(uploaded: GoogleClou
 
 
 def test_query_that_exceeds_the_bytes_billed_limit_is_not_run(uploaded: GoogleCloud) -> None:
-    limited = replace(uploaded, place=replace(uploaded.place, maximum_bytes_billed=10))
+    limited = replace(uploaded, project=replace(uploaded.project, maximum_bytes_billed=10))
 
     with pytest.raises(PipelineError) as failure:
         load_uploaded(limited)
@@ -234,7 +234,7 @@ def test_query_that_exceeds_the_bytes_billed_limit_is_not_run(uploaded: GoogleCl
 
 
 def test_limit_of_zero_allows_any_number_of_bytes(uploaded: GoogleCloud) -> None:
-    load_uploaded(replace(uploaded, place=replace(uploaded.place, maximum_bytes_billed=0)))
+    load_uploaded(replace(uploaded, project=replace(uploaded.project, maximum_bytes_billed=0)))
 
     assert_loaded(uploaded)
 
@@ -248,8 +248,8 @@ def test_table_that_the_pipeline_did_not_create_is_left_alone(uploaded: GoogleCl
 
 
 def test_marker_that_the_pipeline_did_not_write_is_left_alone(uploaded: GoogleCloud) -> None:
-    with contextlib.closing(uploaded.place.storage()) as client:
-        client.bucket(uploaded.place.bucket).blob(MARKER).upload_from_string('{"mine": true}')
+    with contextlib.closing(uploaded.project.storage()) as client:
+        client.bucket(uploaded.project.bucket).blob(MARKER).upload_from_string('{"mine": true}')
 
     with pytest.raises(PipelineError, match=rf"{MARKER} is not a marker of this pipeline; remove it and run again"):
         load_uploaded(uploaded)
@@ -259,22 +259,22 @@ def test_request_that_bigquery_does_not_answer_is_sent_again(
     uploaded: GoogleCloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(jobs, "REQUEST_SECONDS", 0.5)
-    answer = Held(uploaded, "^GET /bigquery.*jobs/tlc_load")
+    answer = BlockedRequest(uploaded, "^GET /bigquery.*jobs/tlc_load")
     with ThreadPoolExecutor(1) as worker:
         load = worker.submit(load_uploaded, uploaded)
         try:
             load.result(20)
         finally:
-            answer.may_go.set()
+            answer.may_continue.set()
 
     assert_loaded(uploaded)
 
 
 def drop_staging(cloud: GoogleCloud) -> None:
-    with contextlib.closing(cloud.place.bigquery()) as client:
-        for table in cloud.tables(cloud.place.staging_dataset):
-            client.delete_table(f"{cloud.place.project}.{cloud.place.staging_dataset}.{table}")
+    with contextlib.closing(cloud.project.bigquery()) as client:
+        for table in cloud.tables(cloud.project.staging_dataset):
+            client.delete_table(f"{cloud.project.project}.{cloud.project.staging_dataset}.{table}")
 
 
 def warehouse(cloud: GoogleCloud) -> BigQueryWarehouse:
-    return BigQueryWarehouse(cloud.place, cloud.place.dataset, 1, Path())
+    return BigQueryWarehouse(cloud.project, cloud.project.dataset, 1, Path())

@@ -30,7 +30,7 @@ def test_month_is_uploaded_and_loaded_once_and_a_second_run_does_nothing(
     released = gzip.decompress((mirror / "green" / f"{FILE}.gz").read_bytes())
     assert google_cloud.content(FILE) == released
     assert google_cloud.rows("SELECT COUNT(*), COUNT(DISTINCT unique_row_id) FROM green_tripdata") == [(500, 500)]
-    assert google_cloud.tables(google_cloud.place.staging_dataset) == []
+    assert google_cloud.tables(google_cloud.project.staging_dataset) == []
 
     google_cloud.wire.requests.clear()
     second = luigi(*LOAD)

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from conftest import JANUARY, Run
 from gcp import GoogleCloud
-from gcp_trips import forget_month, load_lines, load_uploaded, set_aside, trips_in, upload_lines
+from gcp_trips import forget_month, load_lines, load_uploaded, quarantined_rows, trips_in, upload_lines
 from test_gcp_statements import EDGE_CASES, texts_in_postgres, texts_query
 from trips import FEBRUARY, trip, trips
 
@@ -39,14 +39,14 @@ def project() -> Iterator[GoogleCloud]:
     if "TLC_GCP_PROJECT" not in os.environ:
         pytest.skip("TLC_GCP_PROJECT is not set: no Google Cloud project to work in")
     name, location = f"tlc_test_{uuid.uuid4().hex[:12]}", os.environ.get("TLC_GCP_LOCATION", "US")
-    place = GoogleProject(os.environ["TLC_GCP_PROJECT"], location, name.replace("_", "-"), name, 10**9)
-    create_resources(place)
+    project = GoogleProject(os.environ["TLC_GCP_PROJECT"], location, name.replace("_", "-"), name, 10**9)
+    create_resources(project)
     try:
-        yield GoogleCloud(None, place)
+        yield GoogleCloud(None, project)
     finally:
-        with contextlib.closing(place.storage()) as storage, contextlib.closing(place.bigquery()) as bigquery:
-            storage.get_bucket(place.bucket).delete(force=True)
-            for dataset in (place.dataset, place.staging_dataset):
+        with contextlib.closing(project.storage()) as storage, contextlib.closing(project.bigquery()) as bigquery:
+            storage.get_bucket(project.bucket).delete(force=True)
+            for dataset in (project.dataset, project.staging_dataset):
                 bigquery.delete_dataset(dataset, delete_contents=True)
 
 
@@ -59,9 +59,9 @@ def real_project(project: GoogleCloud, monkeypatch: pytest.MonkeyPatch) -> Googl
 
 
 def test_resources_exist_and_are_not_public(real_project: GoogleCloud) -> None:
-    assert missing_resources(real_project.place) == []
-    with contextlib.closing(real_project.place.storage()) as client:
-        bucket = client.get_bucket(real_project.place.bucket)
+    assert missing_resources(real_project.project) == []
+    with contextlib.closing(real_project.project.storage()) as client:
+        bucket = client.get_bucket(real_project.project.bucket)
     assert bucket.iam_configuration.uniform_bucket_level_access_enabled
     assert bucket.iam_configuration.public_access_prevention == "enforced"
 
@@ -98,10 +98,13 @@ def test_rows_of_all_kinds_are_accounted_for(real_project: GoogleCloud, tmp_path
 
     assert (entry.rows_read, entry.rows_loaded, entry.rows_duplicate) == (5, 3, 2)
     assert entry.days == (JANUARY, FEBRUARY, datetime.date(2041, 1, 1), None)
-    assert [reason for reason, _, _ in set_aside(real_project)] == ["duplicate_in_file", "duplicate_of_other_file"]
+    assert [reason for reason, _, _ in quarantined_rows(real_project)] == [
+        "duplicate_in_file",
+        "duplicate_of_other_file",
+    ]
     forget_month(real_project)
     forget_month(real_project, FEBRUARY)
-    assert (trips_in(real_project), set_aside(real_project)) == ([], [])
+    assert (trips_in(real_project), quarantined_rows(real_project)) == ([], [])
 
 
 def test_bad_row_is_reported_with_its_line_and_column(real_project: GoogleCloud, tmp_path: Path) -> None:
@@ -112,7 +115,7 @@ def test_bad_row_is_reported_with_its_line_and_column(real_project: GoogleCloud,
 
 def test_query_that_exceeds_the_bytes_billed_limit_is_not_run(real_project: GoogleCloud, tmp_path: Path) -> None:
     upload_lines(real_project, trips(3), tmp_path)
-    limited = replace(real_project, place=replace(real_project.place, maximum_bytes_billed=1))
+    limited = replace(real_project, project=replace(real_project.project, maximum_bytes_billed=1))
 
     with pytest.raises(PipelineError, match=r"raise \[gcp\] maximum_bytes_billed"):
         load_uploaded(limited)
@@ -121,13 +124,13 @@ def test_query_that_exceeds_the_bytes_billed_limit_is_not_run(real_project: Goog
 
 def test_queries_of_a_file_only_read_the_partitions_of_its_days(real_project: GoogleCloud, tmp_path: Path) -> None:
     load_lines(real_project, trips(100), tmp_path)
-    config = query_config(real_project.place, {}, filename="green_tripdata_2019-01.csv")
+    config = query_config(real_project.project, {}, filename="green_tripdata_2019-01.csv")
     config.dry_run = True
 
     def cost(day: datetime.date) -> int:
-        rows = FileRows(real_project.place, Release(dataset_named("green"), JANUARY), (day,))
+        rows = FileRows(real_project.project, Release(dataset_named("green"), JANUARY), (day,))
         delete = statement("delete_file", table=rows.table, loaded_days=rows.days_condition("loaded"))
-        with contextlib.closing(real_project.place.bigquery()) as client:
+        with contextlib.closing(real_project.project.bigquery()) as client:
             return int(client.query(delete, job_config=config).total_bytes_processed)
 
     assert cost(FEBRUARY) == 0 < cost(JANUARY)

@@ -31,11 +31,11 @@ KEY = {
 def test_bucket_and_datasets_are_created_once(google_cloud: GoogleCloud, luigi: Run) -> None:
     first = luigi("SetupGcp")
     assert first.returncode == 0, first.stderr
-    place = google_cloud.place
-    for resource in (f"bucket gs://{place.bucket}", "dataset tlc", "dataset tlc_staging"):
+    project = google_cloud.project
+    for resource in (f"bucket gs://{project.bucket}", "dataset tlc", "dataset tlc_staging"):
         assert f"created {resource} in US" in first.stderr
-    with contextlib.closing(place.bigquery()) as client:
-        dataset, staging = (client.get_dataset(name) for name in (place.dataset, place.staging_dataset))
+    with contextlib.closing(project.bigquery()) as client:
+        dataset, staging = (client.get_dataset(name) for name in (project.dataset, project.staging_dataset))
     assert dataset.labels == staging.labels == {"managed-by": "tlc-pipeline"}
     assert dataset.default_table_expiration_ms is None
     assert staging.default_table_expiration_ms == 2 * 24 * 3600 * 1000
@@ -48,10 +48,10 @@ def test_bucket_and_datasets_are_created_once(google_cloud: GoogleCloud, luigi: 
 
 
 def test_bucket_is_not_public(google_cloud: GoogleCloud) -> None:
-    create_resources(google_cloud.place)
+    create_resources(google_cloud.project)
 
-    with contextlib.closing(google_cloud.place.storage()) as client:
-        bucket = client.get_bucket(google_cloud.place.bucket)
+    with contextlib.closing(google_cloud.project.storage()) as client:
+        bucket = client.get_bucket(google_cloud.project.bucket)
     assert bucket.iam_configuration.uniform_bucket_level_access_enabled
     assert bucket.iam_configuration.public_access_prevention == "enforced"
     assert bucket.labels == {"managed-by": "tlc-pipeline"}
@@ -72,15 +72,15 @@ def test_transient_failure_does_not_stop_the_setup(
 ) -> None:
     google_cloud.wire.inject(request_of, **fault)
 
-    create_resources(google_cloud.place)
+    create_resources(google_cloud.project)
 
-    assert missing_resources(google_cloud.place) == []
+    assert missing_resources(google_cloud.project) == []
 
 
 @pytest.mark.parametrize("kind", ["bucket", "dataset"])
 def test_wrong_location_is_reported(google_cloud: GoogleCloud, kind: str) -> None:
-    create_resources(google_cloud.place)
-    elsewhere = replace(google_cloud.place, location="europe-west2")
+    create_resources(google_cloud.project)
+    elsewhere = replace(google_cloud.project, location="europe-west2")
     if kind == "dataset":
         elsewhere = replace(elsewhere, bucket=f"{elsewhere.bucket}-europe")
 
@@ -95,7 +95,7 @@ def test_bucket_of_somebody_else_is_reported(google_cloud: GoogleCloud) -> None:
     google_cloud.wire.inject("^GET /storage", status=403, reason="forbidden", message="you do not have permission")
 
     with pytest.raises(PipelineError) as failure:
-        create_resources(google_cloud.place)
+        create_resources(google_cloud.project)
     assert "is somebody else's, or these credentials lack storage.buckets.get" in str(failure.value)
     assert "choose another [gcp] bucket" in str(failure.value)
 
@@ -107,7 +107,7 @@ def test_missing_permission_is_reported(google_cloud: GoogleCloud, path: str) ->
     with pytest.raises(
         PipelineError, match=r"was not created: Permission denied; let a project administrator run SetupGcp"
     ):
-        create_resources(google_cloud.place)
+        create_resources(google_cloud.project)
 
 
 def test_unset_project_is_reported(google_cloud: GoogleCloud, luigi: Run) -> None:
@@ -124,9 +124,9 @@ def test_unreachable_service_is_reported_soon(google_cloud: GoogleCloud, monkeyp
     monkeypatch.setenv("STORAGE_EMULATOR_HOST", "http://127.0.0.1:1")
     monkeypatch.setattr("pipeline.warehouses.bigquery.client._RETRY_SECONDS", 0.1)
 
-    place, threads = google_cloud.place, ThreadPoolExecutor(2)
-    resources = threads.submit(missing_resources, place)
-    marker = threads.submit(read_marker, place, "LoadTripdataToBigQuery", "green/2019-01")
+    project, threads = google_cloud.project, ThreadPoolExecutor(2)
+    resources = threads.submit(missing_resources, project)
+    marker = threads.submit(read_marker, project, "LoadTripdataToBigQuery", "green/2019-01")
 
     for request in (resources, marker):
         with pytest.raises(PipelineError, match=r"Google Cloud did not answer \(.*\); run again"):

@@ -13,7 +13,7 @@ from conftest import execute
 from gcp import GoogleCloud
 from gcp_trips import load_lines
 from google.cloud.bigquery import SchemaField
-from trips import FEBRUARY, job_of
+from trips import FEBRUARY, write_load_job
 
 from pipeline.datasets import Column, Dataset, Release, all_datasets, dataset_named
 from pipeline.datasets.spec import LEDGER, QUARANTINE
@@ -175,19 +175,19 @@ def texts_query() -> str:
 
 
 def test_row_ids_are_the_same_as_in_postgres_for_every_type(
-    loadable: GoogleCloud, database: PostgresDatabase, tmp_path: Path
+    prepared_cloud: GoogleCloud, database: PostgresDatabase, tmp_path: Path
 ) -> None:
     """On the emulator; the other tests rely on this when they compare its row ids."""
     column_values = [VALUES[column.postgres_type, column.bigquery_type] for column in INVENTED.columns]
     lines = [csv_line(values[n % len(values)] for values in column_values) for n in range(max(map(len, column_values)))]
     blank_line = b"," * (len(column_values) - 1)
     layout: dict[str, Any] = {"spec": INVENTED, "header": csv_line(column.source_name for column in INVENTED.columns)}
-    load(database, job_of([*lines, blank_line], tmp_path, **layout), silent)
-    load_lines(loadable, [*lines, blank_line], tmp_path, **layout)
+    load(database, write_load_job([*lines, blank_line], tmp_path, **layout), silent)
+    load_lines(prepared_cloud, [*lines, blank_line], tmp_path, **layout)
 
     ids = execute(database, "SELECT unique_row_id FROM invented ORDER BY 1")
     assert len(ids) > len(lines)
-    assert loadable.rows("SELECT TO_HEX(unique_row_id) FROM invented ORDER BY 1") == ids
+    assert prepared_cloud.rows("SELECT TO_HEX(unique_row_id) FROM invented ORDER BY 1") == ids
 
 
 def literal(bigquery_type: str, value: str | None) -> str:

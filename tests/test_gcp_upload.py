@@ -17,7 +17,7 @@ import pytest
 from conftest import CHECKOUT, JANUARY
 from gcp import GoogleCloud
 from gcp_trips import FILE
-from trips import COLUMNS, HEADER, LAX, trip, trips
+from trips import COLUMNS, HEADER, UNEXPECTED_FORMATS, trip, trips
 
 from pipeline.datasets import Release, dataset_named
 from pipeline.errors import PipelineError
@@ -72,14 +72,14 @@ def content_of(size: int) -> bytes:
 
 
 @pytest.mark.parametrize("size", [len(HEADER) + 2, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK])
-def test_object_is_the_decompressed_file(loadable: GoogleCloud, tmp_path: Path, size: int) -> None:
+def test_object_is_the_decompressed_file(prepared_cloud: GoogleCloud, tmp_path: Path, size: int) -> None:
     job, content = release_job(tmp_path, content_of(size)), content_of(size)
     seen: list[tuple[int, int | None]] = []
 
-    uploaded = upload(loadable.place, job, lambda done, total: seen.append((done, total)))
+    uploaded = upload(prepared_cloud.project, job, lambda done, total: seen.append((done, total)))
 
-    assert loadable.content(FILE) == content and len(content) == size
-    assert uploaded.uri == f"gs://{loadable.place.bucket}/{FILE}"
+    assert prepared_cloud.content(FILE) == content and len(content) == size
+    assert uploaded.uri == f"gs://{prepared_cloud.project.bucket}/{FILE}"
     assert uploaded.crc32c == base64.b64encode(google_crc32c.Checksum(content).digest()).decode()
     assert (uploaded.bytes, uploaded.rows, uploaded.source_url) == (size, 3, job.source_url)
     assert uploaded.source_bytes == job.file.stat().st_size
@@ -87,106 +87,108 @@ def test_object_is_the_decompressed_file(loadable: GoogleCloud, tmp_path: Path, 
     assert seen[-1] == (size, size)
 
 
-def test_uploaded_content_is_not_uploaded_again(loadable: GoogleCloud, tmp_path: Path) -> None:
+def test_uploaded_content_is_not_uploaded_again(prepared_cloud: GoogleCloud, tmp_path: Path) -> None:
     job = release_job(tmp_path, content_of(1000))
-    first = upload(loadable.place, job, silent)
-    loadable.wire.requests.clear()
+    first = upload(prepared_cloud.project, job, silent)
+    prepared_cloud.wire.requests.clear()
 
-    assert upload(loadable.place, job, silent) == first
-    assert loadable.wire.seen(START) == []
-    assert upload(loadable.place, replace(job, replace=True), silent).generation > first.generation
+    assert upload(prepared_cloud.project, job, silent) == first
+    assert prepared_cloud.wire.seen(START) == []
+    assert upload(prepared_cloud.project, replace(job, replace=True), silent).generation > first.generation
 
 
 @pytest.mark.parametrize("fault", [{"status": 503}, {"response_lost": True}, {"request_dropped": True}], ids=str)
 @pytest.mark.parametrize(("request_of", "skip"), [(START, 0), (CHUNKS, 0), (CHUNKS, 2)])
 def test_transient_failure_does_not_stop_the_upload(
-    loadable: GoogleCloud, tmp_path: Path, request_of: str, skip: int, fault: dict[str, object]
+    prepared_cloud: GoogleCloud, tmp_path: Path, request_of: str, skip: int, fault: dict[str, object]
 ) -> None:
     content = content_of(2 * CHUNK + 1000)
-    loadable.wire.inject(request_of, skip=skip, **fault)
+    prepared_cloud.wire.inject(request_of, skip=skip, **fault)
 
-    upload(loadable.place, release_job(tmp_path, content), silent)
+    upload(prepared_cloud.project, release_job(tmp_path, content), silent)
 
-    assert loadable.content(FILE) == content
+    assert prepared_cloud.content(FILE) == content
 
 
 def test_same_file_uploaded_by_another_process_at_the_same_time_is_reused(
-    loadable: GoogleCloud, tmp_path: Path
+    prepared_cloud: GoogleCloud, tmp_path: Path
 ) -> None:
     job = release_job(tmp_path, content_of(1000))
     theirs: list[ReleaseObject] = []
 
-    ours = upload(loadable.place, job, once(lambda: theirs.append(upload(loadable.place, job, silent))))
+    ours = upload(prepared_cloud.project, job, once(lambda: theirs.append(upload(prepared_cloud.project, job, silent))))
 
     assert [ours] == theirs
 
 
 def test_other_content_uploaded_by_another_process_at_the_same_time_is_replaced(
-    loadable: GoogleCloud, tmp_path: Path
+    prepared_cloud: GoogleCloud, tmp_path: Path
 ) -> None:
     (tmp_path / "other").mkdir()
     other = release_job(tmp_path / "other", content_of(2000))
 
     upload(
-        loadable.place,
+        prepared_cloud.project,
         release_job(tmp_path, content_of(1000)),
-        once(lambda: upload(loadable.place, other, silent)),
+        once(lambda: upload(prepared_cloud.project, other, silent)),
     )
 
-    assert loadable.content(FILE) == content_of(1000)
+    assert prepared_cloud.content(FILE) == content_of(1000)
 
 
-def test_file_that_changes_while_it_is_uploaded_is_refused(loadable: GoogleCloud, tmp_path: Path) -> None:
+def test_file_that_changes_while_it_is_uploaded_is_refused(prepared_cloud: GoogleCloud, tmp_path: Path) -> None:
     job = release_job(tmp_path, content_of(1000))
-    loadable.wire.inject(rf"^GET .*{FILE}", action=lambda: release_job(tmp_path, content_of(1001)))
+    prepared_cloud.wire.inject(rf"^GET .*{FILE}", action=lambda: release_job(tmp_path, content_of(1001)))
 
-    with pytest.raises(PipelineError, match=f"gs://{loadable.place.bucket}/{FILE} was not uploaded: .*"):
-        upload(loadable.place, job, silent)
-    assert loadable.objects() == []
+    with pytest.raises(PipelineError, match=f"gs://{prepared_cloud.project.bucket}/{FILE} was not uploaded: .*"):
+        upload(prepared_cloud.project, job, silent)
+    assert prepared_cloud.objects() == []
 
 
-@pytest.mark.parametrize(("column", "value"), [each for values in LAX.values() for each in values.items()])
+@pytest.mark.parametrize(
+    ("column", "value"), [each for values in UNEXPECTED_FORMATS.values() for each in values.items()]
+)
 def test_value_that_postgresql_does_not_accept_is_refused_before_the_upload(
-    loadable: GoogleCloud, tmp_path: Path, column: str, value: str
+    prepared_cloud: GoogleCloud, tmp_path: Path, column: str, value: str
 ) -> None:
     content = b"\r\n".join([HEADER, *trips(30), trip(30, **{column: value}), trip(31), b""])
 
     with pytest.raises(PipelineError, match=rf"{FILE}\.gz, line 32, column {column}: .*{re.escape(value)}.*--force"):
-        upload(loadable.place, release_job(tmp_path, content), silent)
-    assert loadable.objects() == []
+        upload(prepared_cloud.project, release_job(tmp_path, content), silent)
+    assert prepared_cloud.objects() == []
 
 
-def test_broken_file_leaves_no_object(loadable: GoogleCloud, tmp_path: Path) -> None:
+def test_broken_file_leaves_no_object(prepared_cloud: GoogleCloud, tmp_path: Path) -> None:
     job = release_job(tmp_path, content_of(3 * CHUNK))
     job.file.write_bytes(job.file.read_bytes()[:-100])
 
     with pytest.raises(PipelineError, match="the gzip stream is cut off"):
-        upload(loadable.place, job, silent)
-    assert loadable.objects() == []
+        upload(prepared_cloud.project, job, silent)
+    assert prepared_cloud.objects() == []
 
 
-def test_object_that_the_pipeline_did_not_upload_is_left_alone(loadable: GoogleCloud, tmp_path: Path) -> None:
-    with contextlib.closing(loadable.place.storage()) as client:
-        client.bucket(loadable.place.bucket).blob(FILE).upload_from_string("theirs")
+def test_object_that_the_pipeline_did_not_upload_is_left_alone(prepared_cloud: GoogleCloud, tmp_path: Path) -> None:
+    with contextlib.closing(prepared_cloud.project.storage()) as client:
+        client.bucket(prepared_cloud.project.bucket).blob(FILE).upload_from_string("theirs")
 
     with pytest.raises(PipelineError, match="was not uploaded by this pipeline; remove it, or choose another"):
-        objects.find_object(loadable.place, Release(dataset_named("green"), JANUARY))
+        objects.find_object(prepared_cloud.project, Release(dataset_named("green"), JANUARY))
 
 
 def test_missing_bucket_is_reported(google_cloud: GoogleCloud, tmp_path: Path) -> None:
     with pytest.raises(PipelineError, match=r"was not uploaded: .*; run SetupGcp, and check the names in"):
-        upload(google_cloud.place, release_job(tmp_path, content_of(1000)), silent)
+        upload(google_cloud.project, release_job(tmp_path, content_of(1000)), silent)
 
 
-def test_memory_does_not_grow_with_the_file(loadable: GoogleCloud, tmp_path: Path) -> None:
+def test_memory_does_not_grow_with_the_file(prepared_cloud: GoogleCloud, tmp_path: Path) -> None:
     file = tmp_path / FILE
     with file.open("wb") as lines:
         lines.write(HEADER + b"\r\n")
         lines.writelines([b"\r\n".join(trips(1000)) + b"\r\n"] * 1200)
     size = file.stat().st_size
     assert size > 100e6
-    place = loadable.place
-    arguments = [sys.executable, "-c", UPLOAD_AND_MEASURE, place.project, place.bucket, str(file)]
+    project = prepared_cloud.project
+    arguments = [sys.executable, "-c", UPLOAD_AND_MEASURE, project.project, project.bucket, str(file)]
     done = subprocess.run(arguments, cwd=CHECKOUT, capture_output=True, text=True, check=True, timeout=120)
 
     uploaded, growth = map(int, done.stdout.split())

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from conftest import JANUARY, Run, execute, settings, start_command
 from loading_process import start
-from trips import FEBRUARY, count, job_of, loading_tables, partitions, trip, trips
-from waiting import MARKER, held, until_it_waits, until_its_sessions_end
+from trips import FEBRUARY, loading_tables, partitions, row_count, trip, trips, write_load_job
+from waiting import INSERT_JANUARY_MARKER, lock_held, wait_for_sessions_to_end, wait_until_blocked
 
 from pipeline.datasets import Dataset
 from pipeline.progress import silent
@@ -28,20 +28,20 @@ LOADED = 3000
 @pytest.fixture(autouse=True)
 def february(database: PostgresDatabase, tmp_path: Path) -> None:
     """Loads another month, which must stay unchanged; it contains one of January's rows."""
-    load(database, job_of(trips(40, FEBRUARY), tmp_path, FEBRUARY), silent)
+    load(database, write_load_job(trips(40, FEBRUARY), tmp_path, FEBRUARY), silent)
 
 
 def kill(process: subprocess.Popen[str], database: PostgresDatabase) -> None:
     process.kill()
     process.communicate(timeout=20)
-    until_its_sessions_end(database, database.schema)
+    wait_for_sessions_to_end(database, database.schema)
 
 
 def january_is_absent(database: PostgresDatabase) -> bool:
     """Returns whether January is not loaded at all; fails if it is loaded in part."""
     markers = execute(database, "SELECT rows_loaded FROM load_ledger WHERE partition_key = 'green/2019-01'")
-    rows = count(database) - 40
-    quarantined = count(database, "load_quarantine")
+    rows = row_count(database) - 40
+    quarantined = row_count(database, "load_quarantine")
     attached = "green_tripdata_2019_01" in partitions(database)
     absent = (markers, rows, quarantined, attached) == ([], 0, 0, False)
     assert absent or (markers, rows, quarantined, attached) == ([(LOADED,)], LOADED, 3, True)
@@ -49,7 +49,7 @@ def january_is_absent(database: PostgresDatabase) -> bool:
 
 
 def assert_load_completes(database: PostgresDatabase, folder: Path) -> None:
-    entry = load(database, job_of(LINES, folder, max_bad_rows=1), silent)
+    entry = load(database, write_load_job(LINES, folder, max_bad_rows=1), silent)
     assert (entry.rows_read, entry.rows_loaded, entry.rows_duplicate, entry.rows_rejected) == (3003, LOADED, 2, 1)
     assert not january_is_absent(database)
     assert loading_tables(database) == []
@@ -72,10 +72,10 @@ def test_load_killed_while_indexing_leaves_nothing_visible(database: PostgresDat
     assert process.stdout is not None
     assert process.stdout.readline() == "staging\n"
     # While this lock is held, rows can still be copied, but the table cannot be indexed or altered.
-    with held(database, "LOCK TABLE green_tripdata_2019_01_loading IN ROW EXCLUSIVE MODE"):
+    with lock_held(database, "LOCK TABLE green_tripdata_2019_01_loading IN ROW EXCLUSIVE MODE"):
         process.stdin.write("go on\n")
         process.stdin.flush()
-        until_it_waits(database, "ALTER TABLE .*DROP EXPRESSION")
+        wait_until_blocked(database, "ALTER TABLE .*DROP EXPRESSION")
         kill(process, database)
 
     assert january_is_absent(database)
@@ -83,9 +83,9 @@ def test_load_killed_while_indexing_leaves_nothing_visible(database: PostgresDat
 
 
 def test_load_killed_just_before_its_commit_leaves_nothing_visible(database: PostgresDatabase, tmp_path: Path) -> None:
-    with held(database, MARKER):
+    with lock_held(database, INSERT_JANUARY_MARKER):
         process = start(database, LINES, tmp_path)
-        until_it_waits(database, "INSERT INTO .*load_ledger")
+        wait_until_blocked(database, "INSERT INTO .*load_ledger")
         kill(process, database)
 
     assert january_is_absent(database)
@@ -96,14 +96,14 @@ def test_replacement_killed_just_before_its_commit_leaves_the_old_month(
     database: PostgresDatabase, tmp_path: Path
 ) -> None:
     assert_load_completes(database, tmp_path)
-    with held(database, "SELECT FROM load_ledger WHERE partition_key = 'green/2019-01' FOR KEY SHARE"):
+    with lock_held(database, "SELECT FROM load_ledger WHERE partition_key = 'green/2019-01' FOR KEY SHARE"):
         process = start(database, trips(10), tmp_path, "replace")
-        until_it_waits(database, "DELETE FROM .*load_ledger")
+        wait_until_blocked(database, "DELETE FROM .*load_ledger")
         kill(process, database)
 
     assert not january_is_absent(database)
-    entry = load(database, job_of(trips(10), tmp_path, replace=True), silent)
-    assert (entry.rows_loaded, count(database)) == (10, 50)
+    entry = load(database, write_load_job(trips(10), tmp_path, replace=True), silent)
+    assert (entry.rows_loaded, row_count(database)) == (10, 50)
     assert loading_tables(database) == []
 
 
@@ -138,13 +138,13 @@ def test_killed_luigi_run_leaves_nothing_and_the_next_run_loads_the_month(
 ) -> None:
     write_month(green, JANUARY, 3000, mirror)
     january = ("--module", "pipeline", "LoadTripdata", "--taxi", "green", "--month", "2019-01")
-    with held(database, MARKER):
+    with lock_held(database, INSERT_JANUARY_MARKER):
         named = replace(database, dsn=f"{database.dsn}&application_name={database.schema}")
         process = start_command("luigi", *january, **settings(tmp_path, named, mirror))
-        until_it_waits(database, "INSERT INTO .*load_ledger")
+        wait_until_blocked(database, "INSERT INTO .*load_ledger")
         kill(process, database)
     assert january_is_absent(database)
 
     assert luigi(*january[2:]).returncode == 0
-    assert count(database) == 3040
+    assert row_count(database) == 3040
     assert loading_tables(database) == []

@@ -13,8 +13,8 @@ from urllib.parse import quote
 import psycopg2.errors
 import pytest
 from conftest import JANUARY, execute, job_for
-from row_ids import row_id, rows_with_another_id
-from trips import FEBRUARY, HEADER, contents, count, job_of, loading_tables, partitions, trip, trips
+from row_ids import count_rows_with_other_ids, row_id
+from trips import FEBRUARY, HEADER, loading_tables, partitions, row_count, schema_contents, trip, trips, write_load_job
 
 from pipeline.datasets import Column, Dataset, Release, dataset_named
 from pipeline.progress import silent
@@ -113,7 +113,7 @@ def test_row_ids_match_the_formula(database: PostgresDatabase, tmp_path: Path, t
     release = write_month(spec, JANUARY, 500, tmp_path / "mirror")
     load(database, job_for(spec, tmp_path / "mirror", tmp_path), silent)
 
-    assert rows_with_another_id(database, spec) == 0
+    assert count_rows_with_other_ids(database, spec) == 0
     with gzip.open(release, "rt", newline="") as file:
         rows = [{name.lower(): value for name, value in row.items()} for row in csv.DictReader(file)]
     doubles = {"fare_amount", "trip_distance"}
@@ -124,7 +124,7 @@ def test_row_ids_match_the_formula(database: PostgresDatabase, tmp_path: Path, t
 def test_row_id_is_the_md5_of_the_key_values(database: PostgresDatabase, tmp_path: Path) -> None:
     """The values '2' '2019-01-01 00:44:02' '2019-01-01 00:53:02' '41' '42' '8' '0.79', and the same without vendor."""
     times = {"lpep_pickup_datetime": "2019-01-01 00:44:02", "lpep_dropoff_datetime": "2019-01-01 00:53:02"}
-    load(database, job_of([trip(0, **times), trip(0, vendorid="", **times)], tmp_path), silent)
+    load(database, write_load_job([trip(0, **times), trip(0, vendorid="", **times)], tmp_path), silent)
 
     texts = ["22019-01-01 00:44:022019-01-01 00:53:02414280.79", "2019-01-01 00:44:022019-01-01 00:53:02414280.79"]
     found = {unique_row_id for (unique_row_id,) in execute(database, "SELECT unique_row_id FROM green_tripdata")}
@@ -136,21 +136,23 @@ def test_row_ids_do_not_depend_on_session_settings(database: PostgresDatabase, t
     options = quote("-c DateStyle=German -c extra_float_digits=-3 -c client_encoding=LATIN1")
     with_options = PostgresDatabase(f"{database.dsn}{separator}options={options}", database.schema)
 
-    load(with_options, job_of([trip(0, trip_distance="0.1234567890123"), *trips(5)[1:]], tmp_path), silent)
+    load(with_options, write_load_job([trip(0, trip_distance="0.1234567890123"), *trips(5)[1:]], tmp_path), silent)
 
-    assert rows_with_another_id(database, dataset_named("green")) == 0
+    assert count_rows_with_other_ids(database, dataset_named("green")) == 0
 
 
 def test_blank_value_is_null_and_quoted_blank_is_an_empty_text(database: PostgresDatabase, tmp_path: Path) -> None:
-    load(database, job_of([trip(0, vendorid="", passenger_count="", store_and_fwd_flag='""')], tmp_path), silent)
+    load(
+        database, write_load_job([trip(0, vendorid="", passenger_count="", store_and_fwd_flag='""')], tmp_path), silent
+    )
 
     query = "SELECT vendorid, passenger_count, store_and_fwd_flag, ehail_fee, trip_distance FROM green_tripdata"
     assert execute(database, query) == [(None, None, "", None, 0.79)]
 
 
 def test_database_rejects_a_repeated_row_id(database: PostgresDatabase, tmp_path: Path) -> None:
-    load(database, job_of(trips(3), tmp_path), silent)
-    load(database, job_of(trips(3, FEBRUARY), tmp_path, FEBRUARY), silent)
+    load(database, write_load_job(trips(3), tmp_path), silent)
+    load(database, write_load_job(trips(3, FEBRUARY), tmp_path, FEBRUARY), silent)
     copy = "INSERT INTO green_tripdata SELECT * FROM green_tripdata WHERE filename LIKE '%%-01.csv' LIMIT 1"
     moved = "UPDATE green_tripdata SET unique_row_id = (SELECT min(unique_row_id) FROM green_tripdata_2019_01)"
 
@@ -161,24 +163,24 @@ def test_database_rejects_a_repeated_row_id(database: PostgresDatabase, tmp_path
 
 
 def test_loading_a_month_again_changes_nothing(database: PostgresDatabase, tmp_path: Path) -> None:
-    first = load(database, job_of(trips(30), tmp_path), silent)
-    before = contents(database)
+    first = load(database, write_load_job(trips(30), tmp_path), silent)
+    before = schema_contents(database)
 
-    again = load(database, job_of(trips(40), tmp_path), silent)
+    again = load(database, write_load_job(trips(40), tmp_path), silent)
 
     assert again == first
-    assert contents(database) == before
+    assert schema_contents(database) == before
 
 
 def test_republished_file_replaces_only_its_own_month(database: PostgresDatabase, tmp_path: Path) -> None:
-    load(database, job_of([*trips(30), trip(0, extra="x")], tmp_path, max_bad_rows=1), silent)
-    february = load(database, job_of(trips(20, FEBRUARY), tmp_path, FEBRUARY), silent)
+    load(database, write_load_job([*trips(30), trip(0, extra="x")], tmp_path, max_bad_rows=1), silent)
+    february = load(database, write_load_job(trips(20, FEBRUARY), tmp_path, FEBRUARY), silent)
 
-    entry = load(database, job_of(trips(40)[10:], tmp_path, replace=True), silent)
+    entry = load(database, write_load_job(trips(40)[10:], tmp_path, replace=True), silent)
 
     assert (entry.rows_read, entry.rows_loaded, entry.rows_rejected) == (30, 30, 0)
-    assert count(database) == 50
-    assert count(database, "load_quarantine") == 0
+    assert row_count(database) == 50
+    assert row_count(database, "load_quarantine") == 0
     assert partitions(database) == ["green_tripdata_2019_01", "green_tripdata_2019_02"]
     markers = execute(database, "SELECT partition_key, source_sha256 FROM load_ledger ORDER BY 1")
     assert markers == [("green/2019-01", entry.source_sha256), ("green/2019-02", february.source_sha256)]
@@ -188,15 +190,15 @@ def test_forgotten_month_is_removed_and_can_be_loaded_again(
     database: PostgresDatabase, green: Dataset, tmp_path: Path
 ) -> None:
     assert not forget(database, Release(green, JANUARY))
-    load(database, job_of(trips(20, FEBRUARY), tmp_path, FEBRUARY), silent)
-    before = contents(database)
-    load(database, job_of([*trips(30), b"", trip(0)], tmp_path, max_bad_rows=1), silent)
+    load(database, write_load_job(trips(20, FEBRUARY), tmp_path, FEBRUARY), silent)
+    before = schema_contents(database)
+    load(database, write_load_job([*trips(30), b"", trip(0)], tmp_path, max_bad_rows=1), silent)
 
     assert forget(database, Release(green, JANUARY))
-    assert contents(database) == before
+    assert schema_contents(database) == before
     assert not forget(database, Release(green, JANUARY))
 
-    assert load(database, job_of(trips(30), tmp_path), silent).rows_loaded == 30
+    assert load(database, write_load_job(trips(30), tmp_path), silent).rows_loaded == 30
 
 
 def test_zones_are_loaded_replaced_and_forgotten(database: PostgresDatabase, tmp_path: Path) -> None:
@@ -204,7 +206,7 @@ def test_zones_are_loaded_replaced_and_forgotten(database: PostgresDatabase, tmp
     file = write_zones(tmp_path)
     header, *lines = file.read_bytes().splitlines()
 
-    entry = load(database, job_of(lines, tmp_path, None, spec=zones, header=header), silent)
+    entry = load(database, write_load_job(lines, tmp_path, None, spec=zones, header=header), silent)
 
     assert (entry.partition_key, entry.rows_read, entry.rows_loaded) == ("zones", 265, 265)
     query = "SELECT locationid, zone FROM taxi_zone_lookup WHERE locationid = '7'"
@@ -213,10 +215,10 @@ def test_zones_are_loaded_replaced_and_forgotten(database: PostgresDatabase, tmp
     columns = [name for (name,) in execute(database, f"{names} ORDER BY attnum")]
     assert columns == ["locationid", "borough", "zone", "service_zone"]
 
-    load(database, job_of(lines[:9], tmp_path, None, spec=zones, header=header, replace=True), silent)
-    assert count(database, "taxi_zone_lookup") == 9
+    load(database, write_load_job(lines[:9], tmp_path, None, spec=zones, header=header, replace=True), silent)
+    assert row_count(database, "taxi_zone_lookup") == 9
     assert forget(database, Release(zones))
-    assert count(database, "taxi_zone_lookup") == count(database, "load_ledger") == 0
+    assert row_count(database, "taxi_zone_lookup") == row_count(database, "load_ledger") == 0
 
 
 def test_longest_table_name_that_a_spec_allows_can_be_loaded(database: PostgresDatabase, tmp_path: Path) -> None:
@@ -225,9 +227,9 @@ def test_longest_table_name_that_a_spec_allows_can_be_loaded(database: PostgresD
     spec = Dataset(**{**vars(green), "table": "t" * 45})
 
     for month in (JANUARY, FEBRUARY, datetime.date(2019, 3, 1)):
-        load(database, job_of(trips(5, month), tmp_path, month, spec=spec), silent)
+        load(database, write_load_job(trips(5, month), tmp_path, month, spec=spec), silent)
 
-    assert count(database, spec.table) == 15
+    assert row_count(database, spec.table) == 15
     assert loading_tables(database) == []
 
 
@@ -236,12 +238,12 @@ def test_new_column_in_the_spec_is_added_to_the_existing_table(database: Postgre
     green = dataset_named("green")
     new = Column("tip_in_kind", "integer", "INT64", "New.", since=FEBRUARY)
     extended = replace(green, version=green.version + 1, columns=(*green.columns[:3], new, *green.columns[3:]))
-    january = load(database, job_of(trips(30), tmp_path), silent)
+    january = load(database, write_load_job(trips(30), tmp_path), silent)
     storage = "SELECT pg_relation_filenode('green_tripdata_2019_01')"
     before = execute(database, storage)
 
     lines = [line + b",7" for line in trips(20, FEBRUARY)]
-    job = job_of(lines, tmp_path, FEBRUARY, spec=extended, header=HEADER + b",tip_in_kind")
+    job = write_load_job(lines, tmp_path, FEBRUARY, spec=extended, header=HEADER + b",tip_in_kind")
     assert load(database, job, silent).rows_loaded == 20
 
     assert execute(database, storage) == before
@@ -252,18 +254,18 @@ def test_new_column_in_the_spec_is_added_to_the_existing_table(database: Postgre
     ]
     comment = "SELECT col_description('green_tripdata'::regclass, attnum) FROM pg_attribute WHERE attrelid ="
     assert execute(database, f"{comment} 'green_tripdata'::regclass AND attname = 'tip_in_kind'") == [("New.",)]
-    assert load(database, job_of(trips(30), tmp_path, spec=extended), silent) == january
-    assert load(database, job_of(trips(9), tmp_path, spec=extended, replace=True), silent).rows_loaded == 9
+    assert load(database, write_load_job(trips(30), tmp_path, spec=extended), silent) == january
+    assert load(database, write_load_job(trips(9), tmp_path, spec=extended, replace=True), silent).rows_loaded == 9
 
 
 def test_new_column_in_the_spec_is_added_to_a_lookup_table(database: PostgresDatabase, tmp_path: Path) -> None:
     zones = dataset_named("zones")
     header, *lines = write_zones(tmp_path).read_bytes().splitlines()
-    load(database, job_of(lines, tmp_path, None, spec=zones, header=header), silent)
+    load(database, write_load_job(lines, tmp_path, None, spec=zones, header=header), silent)
     columns = (*zones.columns, Column("area", "double precision", "NUMERIC", "New."))
     extended = replace(zones, version=zones.version + 1, columns=columns)
 
-    job = job_of(
+    job = write_load_job(
         [line + b",1.5" for line in lines], tmp_path, None, spec=extended, header=header + b",area", replace=True
     )
     load(database, job, silent)
@@ -274,12 +276,14 @@ def test_new_column_in_the_spec_is_added_to_a_lookup_table(database: PostgresDat
 def test_ledger_of_an_earlier_version_is_read_and_gets_the_new_columns(
     database: PostgresDatabase, tmp_path: Path
 ) -> None:
-    january = load(database, job_of(trips(3), tmp_path), silent)
+    january = load(database, write_load_job(trips(3), tmp_path), silent)
     new = ("source", "format", "etag", "last_modified", "run_id")
     execute(database, "ALTER TABLE load_ledger " + ", ".join(f"DROP COLUMN {name}" for name in new))
 
-    assert load(database, job_of(trips(3), tmp_path), silent) == replace(january, format="", run_id="")
-    job = replace(job_of(trips(3, FEBRUARY), tmp_path, FEBRUARY), etag='"abc"', last_modified="Thu, 17 Sep 2026")
+    assert load(database, write_load_job(trips(3), tmp_path), silent) == replace(january, format="", run_id="")
+    job = replace(
+        write_load_job(trips(3, FEBRUARY), tmp_path, FEBRUARY), etag='"abc"', last_modified="Thu, 17 Sep 2026"
+    )
     job = replace(job, source=job.release.source_named("mirror"))
     entry = load(database, job, silent)
 

@@ -154,7 +154,7 @@ def test_ctrl_c_is_reported_in_one_line(
     publish(mirror, "2019-02", "2019-03")
     for file in (mirror / "green").iterdir():
         site.files[f"/green/{file.name}"] = file.read_bytes()
-    site.afterwards = Fault(stall_after=100)
+    site.later_fault = Fault(stall_after=100)
     command = [BIN / "luigi", "--module", "pipeline", *BACKFILL, "--stop", "2019-04", "--workers", workers]
     environment = os.environ | settings(tmp_path, database, mirror) | {"PIPELINE__SOURCE__BASE_URL": site.url}
     # A session of its own, because ctrl-C in a terminal reaches all processes of the session.

@@ -42,7 +42,7 @@ def page(ui: CentralScheduler) -> Iterator[Browser]:
     if CHROMIUM is None:
         pytest.skip("there is no Chromium here")
     with browser() as running:
-        running.look(1280, 900)
+        running.set_screen(1280, 900)
         running.go(ui.url)
         yield running
 
@@ -92,25 +92,25 @@ def test_backfill_is_started_followed_and_repaired_on_the_page(
     page.click("[data-key='postgres/green/2019-02']")
     page.until("document.querySelector('dialog[open]')?.innerText.includes('Rows loaded')")
 
-    assert page.complaints == []
-    assert {url.split("/")[2] for url in page.requested if url.startswith("http")} == {f"127.0.0.1:{ui.port}"}
+    assert page.errors == []
+    assert {url.split("/")[2] for url in page.requested_urls if url.startswith("http")} == {f"127.0.0.1:{ui.port}"}
 
 
 @pytest.mark.parametrize("width", [390, 1280])
 def test_no_tab_is_wider_than_the_screen(page: Browser, width: int) -> None:
     for dark in (False, True):
-        page.look(width, 844, dark)
+        page.set_screen(width, 844, dark)
         for tab in ("months", "runs", "schedules", "alerts"):
             page.run(f"location.hash = '#{tab}'")
             page.until(f"document.querySelector('#tabs [aria-current]')?.hash === '#{tab}'")
             assert page.run("document.documentElement.scrollWidth") <= width
     page.until("document.body.innerText.includes('Nothing is loaded yet') || location.hash !== '#months'")
-    assert page.complaints == []
+    assert page.errors == []
 
 
 def test_status_message_is_shown_as_text_on_luigis_page(page: Browser, ui: CentralScheduler) -> None:
-    ui.ask("add_task", worker="w", task_id="T", family="T", status="RUNNING", runnable=True)
-    ui.ask("set_task_status_message", task_id="T", status_message="<img src=x onerror=window.harmed=1>")
+    ui.call_api("add_task", worker="w", task_id="T", family="T", status="RUNNING", runnable=True)
+    ui.call_api("set_task_status_message", task_id="T", status_message="<img src=x onerror=window.harmed=1>")
     page.go(f"{ui.url}static/visualiser/index.html")
     page.until("!!document.querySelector('button.statusMessage')")
     page.click("button.statusMessage")
@@ -120,13 +120,13 @@ def test_status_message_is_shown_as_text_on_luigis_page(page: Browser, ui: Centr
 
 
 def test_page_of_another_site_cannot_change_a_task(page: Browser, ui: CentralScheduler, tmp_path: Path) -> None:
-    ui.ask("add_task", worker="w", task_id="T", family="T", status="RUNNING", runnable=True)
+    ui.call_api("add_task", worker="w", task_id="T", family="T", status="RUNNING", runnable=True)
     url = f"{ui.url}api/set_task_status_message?data=" + '{"task_id":"T","status_message":"harm"}'
     (tmp_path / "evil.html").write_text("<body>evil")
     page.go(f"file://{tmp_path}/evil.html")
     page.run(f"new Promise((done) => {{ const i = new Image(); i.onload = i.onerror = done; i.src = {url!r}; }})")
     page.run(f"fetch({url!r}, {{method: 'POST', mode: 'no-cors'}}).catch(() => 0).then(() => 0)")
-    assert ui.ask("get_task_status_message", task_id="T")["statusMessage"] is None
+    assert ui.call_api("get_task_status_message", task_id="T")["statusMessage"] is None
 
 
 @pytest.mark.parametrize("path", ["", "api/task_list?data={}", "api/pipeline/runs", "history", "metrics", "static/x"])

@@ -13,8 +13,8 @@ from urllib.parse import quote
 
 import pytest
 from conftest import execute
-from row_ids import rows_with_another_id
-from trips import FEBRUARY, contents, count, job_of, loading_tables, partitions, trip, trips
+from row_ids import count_rows_with_other_ids
+from trips import FEBRUARY, loading_tables, partitions, row_count, schema_contents, trip, trips, write_load_job
 
 from pipeline.datasets import Dataset, Release, dataset_named
 from pipeline.errors import PipelineError
@@ -75,20 +75,20 @@ def test_server_has_version_15_and_the_role_is_not_a_superuser(on_15: PostgresDa
 
 
 def test_month_is_loaded_once_replaced_and_forgotten(on_15: PostgresDatabase, green: Dataset, tmp_path: Path) -> None:
-    first = load(on_15, job_of(trips(40), tmp_path), silent)
+    first = load(on_15, write_load_job(trips(40), tmp_path), silent)
     assert (first.rows_read, first.rows_loaded) == (40, 40)
-    before = contents(on_15)
+    before = schema_contents(on_15)
 
-    assert load(on_15, job_of(trips(50), tmp_path), silent) == first
-    assert contents(on_15) == before
+    assert load(on_15, write_load_job(trips(50), tmp_path), silent) == first
+    assert schema_contents(on_15) == before
 
-    load(on_15, job_of(trips(20, FEBRUARY), tmp_path, FEBRUARY), silent)
-    assert load(on_15, job_of(trips(50), tmp_path, replace=True), silent).rows_loaded == 50
+    load(on_15, write_load_job(trips(20, FEBRUARY), tmp_path, FEBRUARY), silent)
+    assert load(on_15, write_load_job(trips(50), tmp_path, replace=True), silent).rows_loaded == 50
     assert partitions(on_15) == ["green_tripdata_2019_01", "green_tripdata_2019_02"]
     assert loading_tables(on_15) == []
 
     assert forget(on_15, Release(green, FEBRUARY))
-    assert (count(on_15), count(on_15, "load_ledger")) == (50, 1)
+    assert (row_count(on_15), row_count(on_15, "load_ledger")) == (50, 1)
 
 
 def test_rows_and_quarantine_are_the_same_as_on_version_18(
@@ -98,17 +98,17 @@ def test_rows_and_quarantine_are_the_same_as_on_version_18(
         trip(60 + i, fare_amount=text) for i, text in enumerate(["-0", ".1", "1e16", "1e-5", "1e9", "-52.00", "1e23"])
     ]
     unusual += [trip(70, lpep_pickup_datetime="2019-01-01 00:00:00.120"), trip(71, vendorid="", dolocationid="")]
-    job = job_of([*trips(40), *unusual, trip(3), trip(7, FEBRUARY), b"bad"], tmp_path, max_bad_rows=1)
+    job = write_load_job([*trips(40), *unusual, trip(3), trip(7, FEBRUARY), b"bad"], tmp_path, max_bad_rows=1)
 
     for each in (on_15, database):
-        load(each, job_of([trip(7, FEBRUARY)], tmp_path, FEBRUARY), silent)
+        load(each, write_load_job([trip(7, FEBRUARY)], tmp_path, FEBRUARY), silent)
         entry = load(each, job, silent)
         assert (entry.rows_loaded, entry.rows_duplicate, entry.rows_rejected) == (49, 2, 1)
 
-    assert contents(on_15)["green_tripdata"] == contents(database)["green_tripdata"]
+    assert schema_contents(on_15)["green_tripdata"] == schema_contents(database)["green_tripdata"]
     quarantine = "SELECT reason, line_number, line, unique_row_id, row_values FROM load_quarantine ORDER BY 1"
     assert execute(on_15, quarantine) == execute(database, quarantine)
-    assert rows_with_another_id(on_15, green) == 0
+    assert count_rows_with_other_ids(on_15, green) == 0
 
 
 @pytest.mark.parametrize("block_bytes", [4 << 20, 700], ids=["one block", "many blocks"])
@@ -120,10 +120,10 @@ def test_line_that_would_silently_end_the_copy_is_a_bad_row(
     lines = [*trips(30), rb"\.", *trips(60)[30:], trip(60, extra="x"), rb"\.", rb"\."]
 
     with pytest.raises(PipelineError, match=r"green_tripdata_2019-01\.csv, line 32, .*only: \\\."):
-        load(on_15, job_of(lines, tmp_path), silent)
-    assert (count(on_15), loading_tables(on_15)) == (0, [])
+        load(on_15, write_load_job(lines, tmp_path), silent)
+    assert (row_count(on_15), loading_tables(on_15)) == (0, [])
 
-    entry = load(on_15, job_of(lines, tmp_path, max_bad_rows=4), silent)
+    entry = load(on_15, write_load_job(lines, tmp_path, max_bad_rows=4), silent)
     assert (entry.rows_read, entry.rows_loaded, entry.rows_rejected) == (64, 60, 4)
     query = "SELECT line_number, line FROM load_quarantine ORDER BY 1"
     assert [number for number, _ in execute(on_15, query)] == [32, 63, 64, 65]
@@ -132,19 +132,19 @@ def test_line_that_would_silently_end_the_copy_is_a_bad_row(
 def test_end_of_copy_line_inside_quotes_is_text(on_15: PostgresDatabase, tmp_path: Path) -> None:
     spec = replace(dataset_named("green"), lines_in_quotes=True)
     lines = [*trips(3), trip(3, store_and_fwd_flag='"a\n\\.\nb"'), trip(4)]
-    load(on_15, job_of(lines, tmp_path, spec=spec, end=b"\n"), silent)
+    load(on_15, write_load_job(lines, tmp_path, spec=spec, end=b"\n"), silent)
 
     query = "SELECT store_and_fwd_flag FROM green_tripdata ORDER BY lpep_pickup_datetime"
     assert execute(on_15, query) == [("N",), ("N",), ("N",), ("a\n\\.\nb",), ("N",)]
 
 
 def test_more_bad_rows_than_allowed_change_nothing(on_15: PostgresDatabase, tmp_path: Path) -> None:
-    load(on_15, job_of(trips(20, FEBRUARY), tmp_path, FEBRUARY), silent)
-    before = contents(on_15)
+    load(on_15, write_load_job(trips(20, FEBRUARY), tmp_path, FEBRUARY), silent)
+    before = schema_contents(on_15)
     lines = [*trips(9), b"", trip(9, trip_type="x"), b"\xff", trip(10, extra="\0")]
 
     with pytest.raises(PipelineError, match=r", line 1[1-4], .*max-bad-rows"):
-        load(on_15, job_of(lines, tmp_path, max_bad_rows=3), silent)
+        load(on_15, write_load_job(lines, tmp_path, max_bad_rows=3), silent)
 
-    assert contents(on_15) == before
-    assert load(on_15, job_of(lines, tmp_path, max_bad_rows=4), silent).rows_rejected == 4
+    assert schema_contents(on_15) == before
+    assert load(on_15, write_load_job(lines, tmp_path, max_bad_rows=4), silent).rows_rejected == 4

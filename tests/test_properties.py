@@ -14,8 +14,8 @@ import pytest
 from conftest import JANUARY, execute
 from hypothesis import HealthCheck, Phase, example, given, settings
 from hypothesis import strategies as st
-from row_ids import row_id, rows_with_another_id, text_of
-from trips import COLUMNS, job_of
+from row_ids import count_rows_with_other_ids, row_id, text_of
+from trips import COLUMNS, write_load_job
 
 from pipeline.datasets import Column, Dataset, Source, dataset_named
 from pipeline.progress import silent
@@ -106,7 +106,7 @@ def test_any_table_is_loaded_with_unchanged_values(
 ) -> None:
     lines = [",".join(map(cell, row)).encode() for row in table]
 
-    entry = load(database, job_of(lines, tmp_path, spec=THINGS, header=HEADER, replace=True), silent)
+    entry = load(database, write_load_job(lines, tmp_path, spec=THINGS, header=HEADER, replace=True), silent)
 
     distinct = {tuple(map(exactly, row)): row for row in table}.values()
     assert (entry.rows_read, entry.rows_loaded) == (len(table), len(distinct))
@@ -154,7 +154,7 @@ def test_row_ids_of_any_green_month_match_the_formula(
 ) -> None:
     lines = [",".join(cell(row[column.name]) for column in COLUMNS).encode() for row in table]
 
-    entry = load(database, job_of(lines, tmp_path, JANUARY, replace=True), silent)
+    entry = load(database, write_load_job(lines, tmp_path, JANUARY, replace=True), silent)
 
     for row in table:
         row["vendorid"] = None if row["passenger_count"] is None else row["vendorid"]
@@ -162,4 +162,4 @@ def test_row_ids_of_any_green_month_match_the_formula(
     assert entry.rows_loaded >= len(ids)
     found = {found for (found,) in execute(database, "SELECT unique_row_id FROM green_tripdata")}
     assert found >= ids
-    assert rows_with_another_id(database, green) == entry.rows_loaded - len(ids)
+    assert count_rows_with_other_ids(database, green) == entry.rows_loaded - len(ids)

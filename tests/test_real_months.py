@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import execute
-from row_ids import rows_with_another_id
+from row_ids import count_rows_with_other_ids
 
 from pipeline.datasets import Release, dataset_named, parse_month
 from pipeline.progress import silent
@@ -36,9 +36,9 @@ def test_every_row_of_five_green_months_is_loaded(database: PostgresDatabase, re
 
     by_file = "SELECT filename, count(*) FROM green_tripdata GROUP BY 1"
     assert dict(execute(database, by_file)) == {f"green_tripdata_2020-{m:02}.csv": n for m, n in GREEN_2020.items()}
-    assert rows_with_another_id(database, green) == 0
+    assert count_rows_with_other_ids(database, green) == 0
     # The vendors that count as blank in the key are blank in these files, so the older flows give the same ids.
-    assert rows_with_another_id(database, replace(green, key_blanks={})) == 0
+    assert count_rows_with_other_ids(database, replace(green, key_blanks={})) == 0
     ids = "SELECT count(DISTINCT unique_row_id) FROM green_tripdata"
     assert execute(database, ids) == [(sum(GREEN_2020.values()),)]
     # Every line ends with CRLF. No part of it may remain in the last column, where a blank must be NULL.
@@ -54,7 +54,7 @@ def test_every_row_of_a_yellow_sample_is_loaded(
 
     assert (entry.rows_read, entry.rows_loaded, entry.rows_duplicate, entry.rows_rejected) == (rows, rows, 0, 0)
     assert execute(database, "SELECT count(*) FROM yellow_tripdata") == [(rows,)]
-    assert rows_with_another_id(database, dataset_named("yellow")) == 0
+    assert count_rows_with_other_ids(database, dataset_named("yellow")) == 0
 
 
 # By month: the rows of the Parquet file, and how many of them have the key of a row that comes later by its text.
@@ -74,7 +74,7 @@ def test_every_row_of_the_parquet_months_is_loaded(database: PostgresDatabase, r
         assert (entry.rows_read, entry.rows_loaded, entry.rows_duplicate, entry.rows_rejected) == (rows, rows, 0, 0)
         assert entry.format == "parquet"
 
-    assert rows_with_another_id(database, dataset_named("green")) == sum(n for _, n in GREEN_PARQUET.values())
+    assert count_rows_with_other_ids(database, dataset_named("green")) == sum(n for _, n in GREEN_PARQUET.values())
     ids = "SELECT count(DISTINCT unique_row_id), count(*) FROM green_tripdata"
     total = sum(rows for rows, _ in GREEN_PARQUET.values())
     assert execute(database, ids) == [(total, total)]

@@ -48,7 +48,7 @@ def test_reconciled_loads_are_not_compared_again(luigi: Run, google_cloud: Googl
 def test_difference_between_the_warehouses_is_reported(
     luigi: Run, database: PostgresDatabase, tmp_path: Path, google_cloud: GoogleCloud
 ) -> None:
-    warehouse = BigQueryWarehouse(google_cloud.place, google_cloud.place.dataset, 1, Path())
+    warehouse = BigQueryWarehouse(google_cloud.project, google_cloud.project.dataset, 1, Path())
     in_bigquery = warehouse.checksums(Release(dataset_named("green"), JANUARY))
     query = "SELECT unique_row_id, lpep_pickup_datetime::date FROM green_tripdata WHERE trip_type IS NOT NULL LIMIT 1"
     ((row_id, day),) = execute(database, query)

@@ -9,7 +9,7 @@ from pathlib import Path
 import psutil
 import pytest
 from conftest import Run, execute, settings, start_command
-from waiting import held, until_it_waits
+from waiting import lock_held, wait_until_blocked
 
 from pipeline.warehouses.postgres.connection import PostgresDatabase
 from pipeline.warehouses.postgres.embedded import ensure_running
@@ -60,7 +60,9 @@ def test_report_reads_no_table_with_a_row_for_each_trip(luigi: Run, built: Postg
     before = execute(built, TABLE_SCANS, built.schema)
     assert len(before) == 6  # the tables and their partitions
 
-    with held(built, "LOCK TABLE fact_trips, green_tripdata IN ACCESS EXCLUSIVE MODE"):  # a query that reads them waits
+    with lock_held(
+        built, "LOCK TABLE fact_trips, green_tripdata IN ACCESS EXCLUSIVE MODE"
+    ):  # a query that reads them waits
         report = luigi(*REPORT, PGOPTIONS="-c lock_timeout=2s")
 
     assert report.returncode == 0, report.stderr
@@ -71,9 +73,9 @@ def test_report_reads_no_table_with_a_row_for_each_trip(luigi: Run, built: Postg
 def test_report_without_its_marts_or_its_server_fails_in_one_line(
     luigi: Run, built: PostgresDatabase, mirror: Path, tmp_path: Path
 ) -> None:
-    with held(built, "LOCK TABLE file_quality"):
+    with lock_held(built, "LOCK TABLE file_quality"):
         reading = start_command("luigi", "--module", "pipeline", *REPORT, **settings(tmp_path, built, mirror))
-        until_it_waits(built, ".*file_quality")
+        wait_until_blocked(built, ".*file_quality")
         crash_server(built)
     output, _ = reading.communicate(timeout=30)
     assert reading.returncode == 30, output

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from conftest import Run, execute, publish, settings, start_command
 from http_source import Fault, HttpSource
-from waiting import MARKER, eventually, held, until_it_waits
+from waiting import INSERT_JANUARY_MARKER, eventually, lock_held, wait_until_blocked
 
 from pipeline.schedule import catch_ups
 from pipeline.warehouses.postgres.connection import PostgresDatabase
@@ -61,9 +61,9 @@ def catch_up_held_at_january(
     """Runs a catch-up whose load of January waits right before its commit until the block ends; February is loaded."""
     publish(mirror, "2019-02")
     luigi("LoadTripdata", "--taxi", "green", "--month", "2019-02")
-    with held(database, MARKER):
+    with lock_held(database, INSERT_JANUARY_MARKER):
         process = start_command("pipeline", *CATCH_UP_ONCE, **environment)
-        until_it_waits(database, "INSERT INTO")
+        wait_until_blocked(database, "INSERT INTO")
         yield process
 
 
@@ -130,7 +130,7 @@ def test_failures_are_reported_by_the_exit_code(pipeline: Run, mirror: Path, sit
     assert empty.returncode == 35
     assert "none of the months 2021-05 … " in empty.stderr
 
-    site.afterwards = Fault(status=403)
+    site.later_fault = Fault(status=403)
     refused = pipeline(*CATCH_UP_ONCE, PIPELINE__SOURCE__BASE_URL=site.url)
     assert refused.returncode == 35
     assert "blocked: " in refused.stderr and "403 Forbidden" in refused.stderr
@@ -194,8 +194,8 @@ def test_sigterm_lets_the_current_load_finish_and_starts_no_other(
     luigi("LoadTripdata", "--taxi", "green", "--month", "2019-02")
     last_catch_up.write_text(LONG_AGO)
     with running_schedule(**environment, PIPELINE__SCHEDULE__START="2018-12") as process:
-        with held(database, MARKER):  # January's load waits; it runs before December's
-            until_it_waits(database, "INSERT INTO")
+        with lock_held(database, INSERT_JANUARY_MARKER):  # January's load waits; it runs before December's
+            wait_until_blocked(database, "INSERT INTO")
             process.terminate()
             assert prints("stopping after the months that are being loaded", process)
         process.wait(timeout=20)

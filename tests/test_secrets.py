@@ -69,11 +69,11 @@ def test_run_reveals_no_secret(
             environment | ui.environment, *LOAD, "--month", month, "--log-level", "DEBUG"
         )
         tasks = ui.tasks()
-        errors = [json.dumps(ui.ask("fetch_error", task_id=name)) for name in tasks]
+        errors = [json.dumps(ui.call_api("fetch_error", task_id=name)) for name in tasks]
 
     assert returned == code, output
     assert "LoadTripdata" in output and any("LoadTripdata" in line for line in processes)
-    assert_hidden(output, *processes, *ui.said)
+    assert_hidden(output, *processes, *ui.startup_lines)
     assert tasks
     assert_hidden(json.dumps(tasks), *errors)
     kept = [path for path in (tmp_path / "data").rglob("*") if path.is_file()]

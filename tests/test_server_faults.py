@@ -21,8 +21,8 @@ import psutil
 import psycopg2
 import pytest
 from conftest import Run, execute, settings, start_command
-from trips import FEBRUARY, contents, count, job_of, loading_tables, trip, trips
-from waiting import MARKER, eventually, held, until_it_waits, until_its_sessions_end
+from trips import FEBRUARY, loading_tables, row_count, schema_contents, trip, trips, write_load_job
+from waiting import INSERT_JANUARY_MARKER, eventually, lock_held, wait_for_sessions_to_end, wait_until_blocked
 
 from pipeline.datasets import Dataset
 from pipeline.errors import PipelineError
@@ -56,12 +56,16 @@ def once(act: Callable[[], object]) -> Progress:
 
 def only_february_is_loaded(database: PostgresDatabase) -> bool:
     """Returns whether February with its 40 rows is all that is loaded."""
-    return (count(database), count(database, "load_ledger"), count(database, "load_quarantine")) == (40, 1, 0)
+    return (row_count(database), row_count(database, "load_ledger"), row_count(database, "load_quarantine")) == (
+        40,
+        1,
+        0,
+    )
 
 
 def assert_load_completes(database: PostgresDatabase, folder: Path) -> None:
-    entry = load(database, job_of(LINES, folder), silent)
-    assert (entry.rows_loaded, entry.rows_duplicate, count(database)) == (3000, 1, 3040)
+    entry = load(database, write_load_job(LINES, folder), silent)
+    assert (entry.rows_loaded, entry.rows_duplicate, row_count(database)) == (3000, 1, 3040)
     assert loading_tables(database) == []
 
 
@@ -69,12 +73,12 @@ def assert_load_completes(database: PostgresDatabase, folder: Path) -> None:
 def test_lost_connection_changes_nothing_and_the_load_can_be_repeated(
     database: PostgresDatabase, tmp_path: Path, victims: str
 ) -> None:
-    load(database, job_of(trips(40, FEBRUARY), tmp_path, FEBRUARY), silent)
+    load(database, write_load_job(trips(40, FEBRUARY), tmp_path, FEBRUARY), silent)
     named = PostgresDatabase(f"{database.dsn}&application_name={database.schema}", database.schema)
     query = f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = %s AND {victims}"
 
     with pytest.raises(ConnectionLost, match="green/2019-01 was not loaded and nothing has changed") as failure:
-        load(named, job_of(LINES, tmp_path), once(lambda: execute(database, query, database.schema)))
+        load(named, write_load_job(LINES, tmp_path), once(lambda: execute(database, query, database.schema)))
 
     assert len(str(failure.value).splitlines()) == 1
     assert only_february_is_loaded(database)
@@ -98,18 +102,18 @@ def test_connection_lost_in_the_middle_of_a_block_is_reported_as_lost(
             backend.resume()
 
     with pytest.raises(ConnectionLost, match=r"connection broke \((terminating|server closed)"):
-        load(named, job_of(trips(60_000), tmp_path), once(kill))
+        load(named, write_load_job(trips(60_000), tmp_path), once(kill))
 
     assert "SystemError" not in capfd.readouterr().err
 
 
 def test_load_is_not_retried_after_a_cancelled_statement(database: PostgresDatabase, tmp_path: Path) -> None:
-    load(database, job_of(trips(40, FEBRUARY), tmp_path, FEBRUARY), silent)
+    load(database, write_load_job(trips(40, FEBRUARY), tmp_path, FEBRUARY), silent)
     cancel = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query ~ %s"
 
-    with ThreadPoolExecutor(1) as pool, held(database, MARKER):
-        loading = pool.submit(load, database, job_of(LINES, tmp_path), silent)
-        until_it_waits(database, "INSERT INTO .*load_ledger")
+    with ThreadPoolExecutor(1) as pool, lock_held(database, INSERT_JANUARY_MARKER):
+        loading = pool.submit(load, database, write_load_job(LINES, tmp_path), silent)
+        wait_until_blocked(database, "INSERT INTO .*load_ledger")
         execute(database, cancel, database.schema)
         with pytest.raises(PipelineError, match="nothing has changed: PostgreSQL says: canceling statement") as failure:
             loading.result()
@@ -119,7 +123,7 @@ def test_load_is_not_retried_after_a_cancelled_statement(database: PostgresDatab
 
 
 def test_load_ended_by_a_deadlock_can_be_retried(database: PostgresDatabase, tmp_path: Path) -> None:
-    load(database, job_of(trips(40, FEBRUARY), tmp_path, FEBRUARY), silent)
+    load(database, write_load_job(trips(40, FEBRUARY), tmp_path, FEBRUARY), silent)
 
     with (
         ThreadPoolExecutor(1) as pool,
@@ -128,9 +132,9 @@ def test_load_ended_by_a_deadlock_can_be_retried(database: PostgresDatabase, tmp
     ):
         other.execute("SELECT set_config('search_path', %s, false)", (database.schema,))
         other.execute("SET deadlock_timeout = '1min'")  # so that the load detects the deadlock and is cancelled
-        other.execute(MARKER)
-        loading = pool.submit(load, database, job_of(LINES, tmp_path), silent)
-        until_it_waits(database, "INSERT INTO .*load_ledger")
+        other.execute(INSERT_JANUARY_MARKER)
+        loading = pool.submit(load, database, write_load_job(LINES, tmp_path), silent)
+        wait_until_blocked(database, "INSERT INTO .*load_ledger")
         other.execute("LOCK TABLE green_tripdata")
         with pytest.raises(ConnectionLost, match="deadlock"):
             loading.result()
@@ -142,18 +146,18 @@ def test_load_ended_by_a_deadlock_can_be_retried(database: PostgresDatabase, tmp
 def test_luigi_retries_a_load_after_a_lost_connection(
     database: PostgresDatabase, mirror: Path, tmp_path: Path, luigi: Run
 ) -> None:
-    load(database, job_of(trips(40, FEBRUARY), tmp_path, FEBRUARY), silent)
+    load(database, write_load_job(trips(40, FEBRUARY), tmp_path, FEBRUARY), silent)
     january = ("--module", "pipeline", "LoadTripdata", "--taxi", "green", "--month", "2019-01")
     query = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query ~ %s"
-    with held(database, MARKER):
+    with lock_held(database, INSERT_JANUARY_MARKER):
         process = start_command("luigi", *january, **settings(tmp_path, database, mirror))
-        until_it_waits(database, "INSERT INTO .*load_ledger")
+        wait_until_blocked(database, "INSERT INTO .*load_ledger")
         execute(database, query, database.schema)
     output, _ = process.communicate(timeout=30)
 
     assert process.returncode == 0, output
     assert "trying again in 1 s" in output
-    assert count(database) == 540
+    assert row_count(database) == 540
 
 
 def test_server_crash_during_a_load_or_a_ledger_query_is_reported_and_loses_nothing(
@@ -168,27 +172,27 @@ def test_server_crash_during_a_load_or_a_ledger_query_is_reported_and_loses_noth
         eventually(lambda: not (folder / "postmaster.pid").exists())
 
     try:
-        load(database, job_of(trips(40, FEBRUARY), tmp_path, FEBRUARY), silent)
+        load(database, write_load_job(trips(40, FEBRUARY), tmp_path, FEBRUARY), silent)
         with pytest.raises(ConnectionLost):
-            load(database, job_of(LINES, tmp_path), once(crash))
+            load(database, write_load_job(LINES, tmp_path), once(crash))
         with pytest.raises(ConnectionLost, match="no connection to PostgreSQL"):
-            load(database, job_of(LINES, tmp_path), silent)
+            load(database, write_load_job(LINES, tmp_path), silent)
 
         assert ensure_running(folder) == database.dsn
         assert only_february_is_loaded(database)
         assert_load_completes(database, tmp_path)
 
         before = execute(database, "SELECT pg_current_wal_insert_lsn()")[0][0]
-        load(database, job_of(trips(60_000, MARCH), tmp_path, MARCH), silent)
+        load(database, write_load_job(trips(60_000, MARCH), tmp_path, MARCH), silent)
         written = "SELECT pg_current_wal_insert_lsn() - %s::pg_lsn, pg_table_size('green_tripdata_2019_03')"
         [(logged, stored)] = execute(database, written, before)
         assert logged < stored, "the index must not be logged; it is written to disk before the marker"
 
         with_password = replace(database, dsn=database.dsn.replace("postgres@", "postgres:s3cret@"))
         january = ("--module", "pipeline", "LoadTripdata", "--taxi", "green", "--month", "2019-01")
-        with held(database, "LOCK TABLE load_ledger"):
+        with lock_held(database, "LOCK TABLE load_ledger"):
             asking = start_command("luigi", *january, **settings(tmp_path, with_password, mirror))
-            until_it_waits(database, "SELECT .*load_ledger")
+            wait_until_blocked(database, "SELECT .*load_ledger")
             crash()
         output, _ = asking.communicate(timeout=30)
         assert asking.returncode == 35, output
@@ -228,22 +232,22 @@ def small_disk(server: str) -> Iterator[Path]:
 def test_full_disk_is_reported_and_changes_nothing(
     database: PostgresDatabase, tmp_path: Path, small_disk: Path
 ) -> None:
-    load(database, job_of(trips(40, FEBRUARY), tmp_path, FEBRUARY), silent)
+    load(database, write_load_job(trips(40, FEBRUARY), tmp_path, FEBRUARY), silent)
     small = PostgresDatabase(f"{database.dsn}&options={quote('-c default_tablespace=small')}", database.schema)
     lines = [*trips(9000), trip(9)]
 
     with pytest.raises(
         PipelineError, match=r"green/2019-01 was not loaded and .* disk is full .*; make room"
     ) as failure:
-        load(small, job_of(lines, tmp_path), silent)
+        load(small, write_load_job(lines, tmp_path), silent)
 
     assert not isinstance(failure.value, ConnectionLost)
     assert len(str(failure.value).splitlines()) == 1
     assert only_february_is_loaded(database)
     assert loading_tables(database) == []
     subprocess.run(["mount", "-o", "remount,size=64m", small_disk], check=True)
-    assert load(small, job_of(lines, tmp_path), silent).rows_loaded == 9000
-    forget(database, job_of(lines, tmp_path).release)
+    assert load(small, write_load_job(lines, tmp_path), silent).rows_loaded == 9000
+    forget(database, write_load_job(lines, tmp_path).release)
 
 
 @pytest.mark.parametrize("kind", ["TABLE green_tripdata (mine text)", "VIEW green_tripdata AS SELECT 1 AS mine"])
@@ -254,7 +258,7 @@ def test_table_of_another_program_is_refused_and_left_unchanged(
     execute(database, f"CREATE {kind}")
 
     with pytest.raises(PipelineError, match=rf"{database.schema}\.green_tripdata exists already and is not the one"):
-        load(database, job_of(LINES, tmp_path), silent)
+        load(database, write_load_job(LINES, tmp_path), silent)
 
     relations = "SELECT relname::text FROM pg_class WHERE relnamespace = current_schema()::regnamespace"
     assert execute(database, relations) == [("green_tripdata",)]
@@ -265,7 +269,7 @@ def test_ledger_table_of_another_program_is_reported(database: PostgresDatabase,
     execute(database, "CREATE TABLE load_ledger (mine text)")
 
     with pytest.raises(PipelineError, match=r"load_ledger.*choose another --postgres-schema"):
-        load(database, job_of(LINES, tmp_path), silent)
+        load(database, write_load_job(LINES, tmp_path), silent)
 
 
 @pytest.fixture
@@ -281,10 +285,10 @@ def test_missing_rights_on_the_schema_are_reported(
     database: PostgresDatabase, plain_role: PostgresDatabase, tmp_path: Path
 ) -> None:
     with pytest.raises(PipelineError, match=r"permission denied for schema .*; grant it, or choose another"):
-        load(plain_role, job_of(LINES, tmp_path), silent)
+        load(plain_role, write_load_job(LINES, tmp_path), silent)
     execute(database, f"GRANT USAGE ON SCHEMA {database.schema} TO {database.schema}")
     with pytest.raises(PipelineError, match=r"permission denied for schema .*; grant it, or choose another"):
-        load(plain_role, job_of(LINES, tmp_path), silent)
+        load(plain_role, write_load_job(LINES, tmp_path), silent)
 
     assert execute(database, "SELECT count(*) FROM pg_tables WHERE schemaname = current_schema()") == [(0,)]
 
@@ -293,14 +297,14 @@ def test_role_that_owns_its_schema_can_load_replace_and_forget(
     database: PostgresDatabase, plain_role: PostgresDatabase, green: Dataset, tmp_path: Path
 ) -> None:
     execute(database, f"ALTER SCHEMA {database.schema} OWNER TO {database.schema}")
-    load(plain_role, job_of(trips(40, FEBRUARY), tmp_path, FEBRUARY), silent)
-    before = contents(database)
+    load(plain_role, write_load_job(trips(40, FEBRUARY), tmp_path, FEBRUARY), silent)
+    before = schema_contents(database)
 
-    entry = load(plain_role, job_of([*LINES, b"bad", trip(3, FEBRUARY)], tmp_path, max_bad_rows=1), silent)
+    entry = load(plain_role, write_load_job([*LINES, b"bad", trip(3, FEBRUARY)], tmp_path, max_bad_rows=1), silent)
     assert (entry.rows_loaded, entry.rows_duplicate, entry.rows_rejected) == (3000, 2, 1)
-    assert load(plain_role, job_of(trips(5), tmp_path, replace=True), silent).rows_loaded == 5
-    assert forget(plain_role, job_of([], tmp_path).release)
-    assert contents(database) == before
+    assert load(plain_role, write_load_job(trips(5), tmp_path, replace=True), silent).rows_loaded == 5
+    assert forget(plain_role, write_load_job([], tmp_path).release)
+    assert schema_contents(database) == before
 
 
 def one_stream(database: PostgresDatabase) -> list[psutil.Process]:
@@ -325,9 +329,9 @@ def test_load_gives_up_if_the_server_stops_responding(
             process.suspend()
 
     try:
-        load(database, job_of(trips(40, FEBRUARY), tmp_path, FEBRUARY), silent)
+        load(database, write_load_job(trips(40, FEBRUARY), tmp_path, FEBRUARY), silent)
         with pytest.raises(ConnectionLost, match=r"nothing has changed: the server has not answered for 1\.5 s"):
-            load(database, job_of(LINES, tmp_path), once(freeze))
+            load(database, write_load_job(LINES, tmp_path), once(freeze))
         if frozen_part == "one process":
             assert f"green/2019-01: has been waiting for the server's process {frozen[0].pid} for" in caplog.text
         for process in frozen:
@@ -352,14 +356,17 @@ def test_waiting_for_a_lock_is_logged_and_limited(
 ) -> None:
     """An idle transaction that has read the table blocks --force and forget."""
     monkeypatch.setattr(watch, "CHECK_SECONDS", 0.2)
-    load(database, job_of(trips(40, FEBRUARY), tmp_path, FEBRUARY), silent)
+    load(database, write_load_job(trips(40, FEBRUARY), tmp_path, FEBRUARY), silent)
     impatient = replace(database, lock_timeout=2)
 
-    with held(database, "SELECT count(*) FROM green_tripdata"), pytest.raises(LockTimeout, match="nothing has changed"):
+    with (
+        lock_held(database, "SELECT count(*) FROM green_tripdata"),
+        pytest.raises(LockTimeout, match="nothing has changed"),
+    ):
         if work == "load":
-            load(impatient, job_of(trips(41, FEBRUARY), tmp_path, FEBRUARY, replace=True), silent)
+            load(impatient, write_load_job(trips(41, FEBRUARY), tmp_path, FEBRUARY, replace=True), silent)
         else:
-            forget(impatient, job_of([], tmp_path, FEBRUARY).release)
+            forget(impatient, write_load_job([], tmp_path, FEBRUARY).release)
 
     expected = (
         r"green/2019-02: has been waiting for the table .*green_tripdata.* for \d s; it is blocked by pid \d+ \(.*idle"
@@ -373,13 +380,13 @@ def test_load_reports_a_vanished_session_that_holds_its_lock(
 ) -> None:
     """To the server, a client whose machine has disappeared looks like one whose process is stopped."""
     monkeypatch.setattr(watch, "CHECK_SECONDS", 0.2)
-    load(database, job_of(trips(40, FEBRUARY), tmp_path, FEBRUARY), silent)
+    load(database, write_load_job(trips(40, FEBRUARY), tmp_path, FEBRUARY), silent)
     with loading_process.start(database, LINES, tmp_path, "hold") as vanished:
         try:
             assert vanished.stdout and vanished.stdout.readline() == "staging\n"
             vanished.send_signal(signal.SIGSTOP)
             with pytest.raises(LockTimeout, match="nothing has changed: another session held a lock"):
-                load(replace(database, lock_timeout=1.5), job_of(LINES, tmp_path), silent)
+                load(replace(database, lock_timeout=1.5), write_load_job(LINES, tmp_path), silent)
         finally:
             vanished.kill()
 
@@ -388,7 +395,7 @@ def test_load_reports_a_vanished_session_that_holds_its_lock(
         rf" \({database.schema}, user postgres, idle since [-0-9]+ [:0-9]+\)"
     )
     assert re.search(expected, caplog.text), caplog.text
-    until_its_sessions_end(database, database.schema)
+    wait_for_sessions_to_end(database, database.schema)
     assert only_february_is_loaded(database)
     assert_load_completes(database, tmp_path)
 

@@ -12,9 +12,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import CONTENT, HASTY, IMPATIENT, JANUARY, Fetch, Run, execute, job_for
+from conftest import CONTENT, JANUARY, SHORT_WAITS, SHORTEST_WAITS, Fetch, Run, execute, job_for
 from http_source import Fault, HttpSource
-from receivers import receivers
+from receivers import running_receivers
 
 from pipeline.datasets import Release, dataset_named, parse_month
 from pipeline.errors import PipelineError, TransientError
@@ -41,7 +41,7 @@ def urls(taxi: str, month: str, base: str = RELEASE_MIRROR, tlc: str = "", sourc
 
 def publish(site: HttpSource, folder: Path, *months: str) -> None:
     """Puts generated months of green on a site like TLC's, which sends 403 for a file that does not exist."""
-    site.absent = 403
+    site.missing_status = 403
     for month in months:
         file = write_month(dataset_named("green"), parse_month(month), 50, folder, "tlc")
         site.files[f"/{file.name}"] = file.read_bytes()
@@ -50,7 +50,9 @@ def publish(site: HttpSource, folder: Path, *months: str) -> None:
 def extract(site: HttpSource, month: str, folder: Path, **options: bool) -> ExtractedFile:
     release = release_of("green", month)
     verification = VerificationOptions(**options)
-    return extract_release(release, locations(release, site.url), folder, HASTY, silent, verification=verification)
+    return extract_release(
+        release, locations(release, site.url), folder, SHORTEST_WAITS, silent, verification=verification
+    )
 
 
 def test_mirror_is_used_for_the_months_that_it_has_and_tlc_for_the_others() -> None:
@@ -112,17 +114,17 @@ def test_403_means_unpublished_if_the_site_has_other_months(site: HttpSource, tm
     with pytest.raises(PipelineError, match=r"green 2024-08 does not exist at .*green_tripdata_2024-08.parquet"):
         extract(site, "2024-08", tmp_path)
     months = [release_of("green", month) for month in ("2024-07", "2024-08")]
-    found = published_months(months, lambda release: locations(release, site.url), HASTY)
+    found = published_months(months, lambda release: locations(release, site.url), SHORTEST_WAITS)
     assert found == [datetime.date(2024, 7, 1)]
 
 
 def test_403_means_blocked_if_the_site_has_no_month(site: HttpSource, tmp_path: Path) -> None:
-    site.absent = 403
+    site.missing_status = 403
 
     with pytest.raises(PipelineError, match=r"^blocked: .* also for 2014-01; check the network"):
         extract(site, "2024-08", tmp_path)
     with pytest.raises(PipelineError, match=r"^blocked: "):
-        published_months([release_of("green", "2024-08")], lambda release: locations(release, site.url), HASTY)
+        published_months([release_of("green", "2024-08")], lambda release: locations(release, site.url), SHORTEST_WAITS)
 
 
 def test_range_loads_published_months_and_reports_the_others(
@@ -197,7 +199,7 @@ def test_editions_are_compared_by_etag_then_by_length_and_date(site: HttpSource,
     release = release_of("green", "2024-07")
     size = len(site.files["/green_tripdata_2024-07.parquet"])
 
-    found = find_edition(release, locations(release, site.url)[0], HASTY)
+    found = find_edition(release, locations(release, site.url)[0], SHORTEST_WAITS)
     assert found == Edition('"first"', site.last_modified, size)
     assert not found.differs_from('"first"', "", 1)
     assert found.differs_from('"second"', site.last_modified, size)
@@ -205,12 +207,14 @@ def test_editions_are_compared_by_etag_then_by_length_and_date(site: HttpSource,
     assert not replace(found, etag="").differs_from("", site.last_modified, size)
 
 
-@pytest.mark.parametrize("fault", [Fault(drip_head=0.02), Fault(continues=2_000), Fault(drip_body=0.02)], ids=repr)
+@pytest.mark.parametrize(
+    "fault", [Fault(trickle_head=0.02), Fault(continues=2_000), Fault(trickle_body=0.02)], ids=repr
+)
 def test_connection_that_is_too_slow_fails_after_the_retries(site: HttpSource, fetch: Fetch, fault: Fault) -> None:
-    site.afterwards = fault
+    site.later_fault = fault
 
     with pytest.raises(PipelineError, match=r"tried 2 times") as failure:
-        fetch(replace(HASTY, retries=1, read_timeout=0.4, minimum_rate=10_000))
+        fetch(replace(SHORTEST_WAITS, retries=1, read_timeout=0.4, minimum_rate=10_000))
     assert "no complete response headers within 0.4 s" in str(failure.value) or "below [source] minimum_rate" in str(
         failure.value
     )
@@ -218,21 +222,21 @@ def test_connection_that_is_too_slow_fails_after_the_retries(site: HttpSource, f
 
 @pytest.mark.parametrize("fault", [Fault(), Fault(chunked=True)], ids=["with Content-Length", "chunked"])
 def test_file_above_the_size_limit_is_refused(site: HttpSource, fetch: Fetch, fault: Fault) -> None:
-    site.afterwards = fault
+    site.later_fault = fault
 
     with pytest.raises(PipelineError, match=r"raise .source. largest_file_mb"):
-        fetch(replace(HASTY, largest_file=9_000))
+        fetch(replace(SHORTEST_WAITS, largest_file=9_000))
 
 
 def test_download_above_the_time_limit_fails_and_the_next_run_resumes_it(site: HttpSource, fetch: Fetch) -> None:
-    site.afterwards = Fault(drip_body=0.01)
+    site.later_fault = Fault(trickle_body=0.01)
     with pytest.raises(
         TransientError, match=r"not done after 1 s; run again .* raise .source. longest_download"
     ) as slow:
-        fetch(replace(HASTY, retries=0, longest_download=0.6))
+        fetch(replace(SHORTEST_WAITS, retries=0, longest_download=0.6))
     assert "\n" not in str(slow.value)
 
-    site.afterwards = Fault()
+    site.later_fault = Fault()
     assert fetch() == CONTENT
     assert re.fullmatch(r"bytes=[1-9]\d*-", site.ranges[-1] or "")
 
@@ -243,10 +247,10 @@ def test_slow_download_writes_progress_to_the_log(
     monkeypatch.setattr(base, "_LOG_SECONDS", 0.05)
     monkeypatch.setattr(sys, "stderr", io.StringIO())  # which is not a terminal
     caplog.set_level(logging.INFO, "luigi-interface")
-    site.files["/file"], site.afterwards = CONTENT[:60], Fault(drip_body=0.005)
+    site.files["/file"], site.later_fault = CONTENT[:60], Fault(trickle_body=0.005)
 
     with ExtractTripdata(taxi="green", month=JANUARY).progress("extract", "B", "verifying") as progress:
-        download(f"{site.url}/file", part, HASTY, progress)
+        download(f"{site.url}/file", part, SHORTEST_WAITS, progress)
 
     lines = [line for line in caplog.messages if "extract: 0.0 MB of 0.0 MB" in line]
     assert len(lines) > 1
@@ -257,15 +261,15 @@ def test_slow_download_writes_progress_to_the_log(
 def test_invalid_retry_after_is_ignored(site: HttpSource, fetch: Fetch, value: str) -> None:
     site.faults = [Fault(status=503, headers={"Retry-After": value})]
 
-    assert fetch(replace(HASTY, longest_wait=0.01))
+    assert fetch(replace(SHORTEST_WAITS, longest_wait=0.01))
 
 
 @pytest.mark.parametrize("location", ["http://[::1", "http://\u00e9\u20ac:x/", "http://a:b:c/", "//", "http:///x"])
 def test_redirect_to_an_invalid_url_is_reported_in_one_line(site: HttpSource, fetch: Fetch, location: str) -> None:
-    site.afterwards = Fault(status=302, headers={"Location": location.encode().decode("latin-1")})
+    site.later_fault = Fault(status=302, headers={"Location": location.encode().decode("latin-1")})
 
     with pytest.raises(PipelineError) as refused:
-        fetch(replace(HASTY, retries=0))
+        fetch(replace(SHORTEST_WAITS, retries=0))
     assert "\n" not in str(refused.value)
 
 
@@ -275,12 +279,16 @@ def test_credentials_are_not_in_messages_or_facts(site: HttpSource, tmp_path: Pa
     release = release_of("green", "2024-07")
     base = site.url.replace("://", "://me:s3cret@") + "/?token=s3cret"
 
-    facts = extract_release(release, locations(release, base), tmp_path, HASTY, silent)
+    facts = extract_release(release, locations(release, base), tmp_path, SHORTEST_WAITS, silent)
     facts_text = "".join(file.read_text() for file in tmp_path.rglob("*.json"))
     assert "s3cret" not in facts_text and json.loads(facts_text)["source_url"] == facts.source_url
     with pytest.raises(PipelineError) as absent:
         extract_release(
-            release_of("green", "2024-08"), locations(release_of("green", "2024-08"), base), tmp_path, HASTY, silent
+            release_of("green", "2024-08"),
+            locations(release_of("green", "2024-08"), base),
+            tmp_path,
+            SHORTEST_WAITS,
+            silent,
         )
     with pytest.raises(PipelineError) as wrong:
         locations(release, "file://me:s3cret@host/mirror")[0].folder()
@@ -292,7 +300,7 @@ def test_credentials_are_not_in_messages_or_facts(site: HttpSource, tmp_path: Pa
 def test_catch_up_reports_loaded_months_that_were_published_again(
     pipeline: Run, database: PostgresDatabase, site: HttpSource, tmp_path: Path
 ) -> None:
-    site.absent = 403
+    site.missing_status = 403
     for month in ("2019-01", "2019-02"):
         file = write_month(dataset_named("green"), parse_month(month), 50, tmp_path / "generated")
         site.files[f"/green/{file.name}"] = file.read_bytes()
@@ -307,7 +315,7 @@ def test_catch_up_reports_loaded_months_that_were_published_again(
     def republished() -> list[bool]:
         return [load["republished"] for load in json.loads(pipeline("status", "--json").stdout)]
 
-    with receivers() as alerts:
+    with running_receivers() as alerts:
         catch_up()
         assert (republished(), alerts.posts) == ([False, False], [])
 
@@ -332,7 +340,7 @@ def test_job_records_the_source_of_its_file(tmp_path: Path) -> None:
     write_month(dataset_named("green"), parse_month("2019-01"), 50, tmp_path / "mirror", "tlc")
     job = job_for(dataset_named("green"), tmp_path / "mirror", tmp_path)
     assert job.source and (job.source.name, job.source.format) == ("tlc", "parquet")
-    assert IMPATIENT.minimum_rate == 0
+    assert SHORT_WAITS.minimum_rate == 0
 
 
 def test_loaded_month_is_loaded_from_another_source_only_if_forced(

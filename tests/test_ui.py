@@ -24,11 +24,11 @@ def ui(tmp_path: Path, database: PostgresDatabase, mirror: Path) -> Iterator[Cen
 
 
 def test_startup_message_has_the_addresses_and_a_command_that_works(luigi: Run, ui: CentralScheduler) -> None:
-    assert ui.said[0] == (
+    assert ui.startup_lines[0] == (
         f"The pipeline's page is at {ui.url} (Luigi's: {ui.url}static/visualiser/, history: {ui.url}history,"
         f" metrics: {ui.url}metrics).\n"
     )
-    command = next(line for line in ui.said if "LUIGI_CONFIG_PATH=central.cfg luigi" in line)
+    command = next(line for line in ui.startup_lines if "LUIGI_CONFIG_PATH=central.cfg luigi" in line)
     arguments = command.split(" --module pipeline ")[1].split()
 
     done = luigi("--scheduler-url", ui.url, *arguments, LUIGI_CONFIG_PATH="central.cfg")
@@ -110,7 +110,7 @@ def test_address_reachable_from_other_machines_is_refused_without_expose(pipelin
 
 def test_exposed_address_is_served_with_a_warning(tmp_path: Path, database: PostgresDatabase, mirror: Path) -> None:
     with central_scheduler(settings(tmp_path, database, mirror), "--address", "0.0.0.0", "--expose") as ui:
-        assert "keep it behind a firewall" in "".join(ui.said)
+        assert "keep it behind a firewall" in "".join(ui.startup_lines)
         assert requests.head(ui.url, timeout=10).status_code == 204
 
 

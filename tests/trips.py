@@ -38,7 +38,7 @@ _TRIP = {
     "congestion_surcharge": "0",
 }
 # Values in an unexpected format, most of which PostgreSQL would accept. A row that contains one is malformed.
-LAX = {
+UNEXPECTED_FORMATS = {
     "now": {"lpep_pickup_datetime": "now"},
     "today": {"lpep_pickup_datetime": "today"},
     "infinity": {"lpep_dropoff_datetime": "infinity"},
@@ -74,11 +74,11 @@ def trip(number: int, month: datetime.date = JANUARY, **values: str) -> bytes:
     return ",".join(row[column.name] for column in COLUMNS).encode()
 
 
-def trips(count: int, month: datetime.date = JANUARY) -> list[bytes]:
-    return [trip(number, month) for number in range(count)]
+def trips(row_count: int, month: datetime.date = JANUARY) -> list[bytes]:
+    return [trip(number, month) for number in range(row_count)]
 
 
-def job_of(
+def write_load_job(
     lines: Iterable[bytes],
     folder: Path,
     month: datetime.date | None = JANUARY,
@@ -95,7 +95,7 @@ def job_of(
     return LoadJob("LoadTripdata", Release(spec, month), RUN_ID, file=file, source_url=file.as_uri(), **options)
 
 
-def contents(database: PostgresDatabase) -> dict[str, list[tuple[Any, ...]]]:
+def schema_contents(database: PostgresDatabase) -> dict[str, list[tuple[Any, ...]]]:
     """Returns all that a schema holds for green: tables and indexes, markers, quarantined rows and trips."""
     relations = "SELECT relname::text FROM pg_class WHERE relnamespace = current_schema()::regnamespace ORDER BY 1"
     return {
@@ -106,7 +106,7 @@ def contents(database: PostgresDatabase) -> dict[str, list[tuple[Any, ...]]]:
     }
 
 
-def count(database: PostgresDatabase, table: str = "green_tripdata") -> int:
+def row_count(database: PostgresDatabase, table: str = "green_tripdata") -> int:
     return int(execute(database, f"SELECT count(*) FROM {table}")[0][0])
 
 

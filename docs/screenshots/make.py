@@ -69,31 +69,31 @@ def page() -> None:
 
 def look_at_page(chromium: Browser) -> None:
     """Goes through the page as a person would."""
-    chromium.look(1200, 620)
+    chromium.set_screen(1200, 620)
     chromium.go(URL)
     chromium.fill("[name=start]", "2019-01")
     chromium.fill("[name=stop]", "2019-12")
-    chromium.look(1200, 260)
-    chromium.photograph(HERE / "form.png")
-    chromium.look(1200, 620)
+    chromium.set_screen(1200, 260)
+    chromium.save_screenshot(HERE / "form.png")
+    chromium.set_screen(1200, 620)
     chromium.click("#start button", "Start")
     chromium.until("document.body.innerText.includes('exit code 30')", 240)
-    chromium.look(1200, 1250)
-    chromium.photograph(HERE / "run.png")
-    chromium.look(1200, 620)
+    chromium.set_screen(1200, 1250)
+    chromium.save_screenshot(HERE / "run.png")
+    chromium.set_screen(1200, 620)
     chromium.go(URL)
     chromium.until("!!document.querySelector('.cell.failed')")
-    chromium.photograph(HERE / "months.png")
-    chromium.look(1200, 620, dark=True)
-    chromium.photograph(HERE / "months-dark.png")
-    chromium.look(1200, 720)
+    chromium.save_screenshot(HERE / "months.png")
+    chromium.set_screen(1200, 620, dark=True)
+    chromium.save_screenshot(HERE / "months-dark.png")
+    chromium.set_screen(1200, 720)
     chromium.click(".cell.failed")
     chromium.until("document.getElementById('card').open")
-    chromium.photograph(HERE / "card.png")
-    chromium.look(390, 844, dark=True)
+    chromium.save_screenshot(HERE / "card.png")
+    chromium.set_screen(390, 844, dark=True)
     chromium.go(URL)
     chromium.until("!!document.querySelector('.cell.failed')")
-    chromium.photograph(HERE / "phone.png")
+    chromium.save_screenshot(HERE / "phone.png")
 
 
 def backfill() -> None:
@@ -129,9 +129,9 @@ def report() -> None:
             subprocess.run([BIN / "luigi", "--module", "pipeline", *command], env=environment, check=True)
         with browser() as chromium:
             for name, width, height, dark in (("report", 1400, 1700, False), ("report-dark-phone", 390, 1500, True)):
-                chromium.look(width, height, dark)
+                chromium.set_screen(width, height, dark)
                 chromium.go(f"file://{folder}/data/reports/postgres/index.html")
-                chromium.photograph(HERE / f"{name}.png")
+                chromium.save_screenshot(HERE / f"{name}.png")
                 shrink(HERE / f"{name}.png")
 
 

@@ -56,7 +56,7 @@ def _violated_in_postgres(world: World, at_rest: bool) -> list[str]:
 
 def _violated_in_google_cloud(world: World, at_rest: bool) -> list[str]:
     assert world.cloud
-    cloud, project = world.cloud, world.cloud.place.project
+    cloud, project = world.cloud, world.cloud.project.project
     cloud.wire.incidents.clear()  # faults that did not happen in the trial must not affect the checks
     for (owner, _), job in [*cloud.emulators.bigquery.jobs.items()]:  # the jobs of killed commands continue
         if owner == project and not job["_done"].wait(60):
@@ -75,8 +75,8 @@ def _violated_in_google_cloud(world: World, at_rest: bool) -> list[str]:
             break
     if cloud.rows(_REPEATED) != [(0,)]:
         violations.append("an id is in the table more than once")
-    with contextlib.closing(cloud.place.bigquery()) as client:
-        staged = [*client.list_tables(f"{project}.{cloud.place.staging_dataset}")]
+    with contextlib.closing(cloud.project.bigquery()) as client:
+        staged = [*client.list_tables(f"{project}.{cloud.project.staging_dataset}")]
         violations += [f"{table.table_id} never expires" for table in staged if client.get_table(table).expires is None]
     return violations + (_stray_objects(world, ledger) if at_rest else [])
 
