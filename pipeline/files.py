@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import functools
 import os
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+from pipeline.errors import PipelineError
 
 _PACKAGE = Path(__file__).parent
 # The parent of the package: the checkout, or site-packages if a wheel is installed.
@@ -18,6 +21,7 @@ _IN_CHECKOUT = (CHECKOUT / "luigi.cfg").is_file() and (CHECKOUT / "sql").is_dir(
 SHIPPED = CHECKOUT if _IN_CHECKOUT else _PACKAGE / "shipped"
 SQL = SHIPPED / "sql"
 SAMPLES = SHIPPED / "samples"
+_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _STATEMENT_NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)
 
 
@@ -44,6 +48,20 @@ def locked(file: Path) -> Iterator[None]:
     with lock_file.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
+
+
+@contextlib.contextmanager
+def storage_errors(file: Path) -> Iterator[None]:
+    """Translates operating system errors to one line that names the file, by default `file`, and the remedy.
+
+    :raises PipelineError: instead of OSError, for example if the disk is full or a folder is not writable.
+    """
+    try:
+        yield
+    except OSError as error:
+        remedy = "make room" if error.errno in _DISK_FULL else "fix that"
+        where = error.filename2 or error.filename or file
+        raise PipelineError(f"{where}: {error.strerror}; {remedy}, or change [storage] root") from error
 
 
 def replace_file(file: Path, content: bytes) -> None:

@@ -107,7 +107,7 @@ def test_table_of_the_flows_is_adopted_with_all_its_rows(
     assert again.returncode == 0 and "Did not run any tasks" in again.stderr
     refused = pipeline("adopt", "green")
     assert (refused.returncode, refused.stderr.count("\n")) == (1, 1)
-    assert "the pipeline created it, so there is nothing to adopt" in refused.stderr
+    assert "it is already a table of this pipeline, so there is nothing to adopt" in refused.stderr
 
 
 def test_adopted_table_equals_a_loaded_table(

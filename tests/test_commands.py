@@ -75,7 +75,7 @@ def test_status_shows_table_rows_and_source_of_each_load(luigi: Run, pipeline: R
 
 def test_status_shows_a_grid_of_months(luigi: Run, pipeline: Run, mirror: Path) -> None:
     publish(mirror, "2019-04")
-    for month in ("2019-01", "2019-04", "2019-03"):
+    for month in ("2019-01", "2019-04", "2019-03", "2013-12", "2150-01"):  # the last two are mistyped
         luigi(*LOAD[:-1], month)
 
     shown = pipeline("status").stdout

@@ -10,8 +10,11 @@ from pathlib import Path
 import pytest
 from conftest import Run, execute, run_copy, settings, start_command
 
+from pipeline.errors import PipelineError
+from pipeline.transform import dbt_process
 from pipeline.transform.project import modelled_datasets
 from pipeline.transform.sources import FILE, sources_yaml
+from pipeline.warehouses import DbtProfile
 from pipeline.warehouses.postgres.connection import PostgresDatabase
 from pipeline.warehouses.postgres.warehouse import PostgresWarehouse
 
@@ -135,6 +138,24 @@ def test_selected_model_is_built_in_the_schema_of_the_setting(luigi: Run, databa
         assert execute(database, f"SELECT count(*) FROM {database.schema}_marts.dim_zones") == [(6,)]
     finally:
         execute(database, f"DROP SCHEMA {database.schema}_marts CASCADE")
+
+
+def test_traceback_in_dbts_log_is_left_out_of_the_error(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    message = (
+        "Encountered an error:\\n[Errno 28] No space left on device\\nTraceback (most recent call last):\\n  File x"
+    )
+    line = f'{{"info": {{"level": "error", "msg": "{message}"}}, "data": {{}}}}'
+    child = tmp_path / "child.py"
+    child.write_text(f"import sys\nsys.stdin.readline()\nprint({line!r})\nsys.exit(1)\n")
+    monkeypatch.setattr(dbt_process, "_CHILD", child)
+    profile = DbtProfile("postgres", {})
+
+    with pytest.raises(PipelineError) as failed:
+        dbt_process.invoke(["build"], profile, {}, tmp_path / "dbt", lambda line: None)
+
+    assert str(failed.value).startswith(
+        "dbt build: Encountered an error: [Errno 28] No space left on device; the log is"
+    )
 
 
 def test_sources_file_agrees_with_the_dataset_specs() -> None:

@@ -89,6 +89,15 @@ def test_report_without_its_marts_or_its_server_fails_in_one_line(
     assert "Traceback" not in failed.stderr
 
 
+def test_report_that_cannot_be_written_fails_in_one_line(luigi: Run, built: PostgresDatabase, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir(exist_ok=True)
+    (tmp_path / "data" / "reports").symlink_to(tmp_path / "nowhere" / "reports")
+    failed = luigi(*REPORT)
+    assert failed.returncode == 30
+    assert "; fix that, or change [storage] root\n" in failed.stderr, failed.stderr
+    assert "Traceback" not in failed.stderr
+
+
 def crash_server(database: PostgresDatabase) -> None:
     """Lets the server crash, which leaves its lock files behind, and starts it again."""
     [(checkpointer,)] = execute(database, "SELECT pid FROM pg_stat_activity WHERE backend_type = 'checkpointer'")

@@ -130,6 +130,14 @@ def test_failures_are_reported_by_the_exit_code(pipeline: Run, mirror: Path, sit
     assert empty.returncode == 35
     assert "none of the months 2021-05 … " in empty.stderr
 
+    assert pipeline("load", "green", "2019-01").returncode == 0
+    (mirror / "green").rename(mirror / "elsewhere")
+    gone = pipeline(*CATCH_UP_ONCE)
+    (mirror / "elsewhere").rename(mirror / "green")
+    assert gone.returncode == 35, "an unavailable source must not look like one without new months"
+    assert "none of the months 2019-01 … " in gone.stderr and "has later months" not in gone.stderr
+    assert pipeline("forget", "green", "2019-01").returncode == 0
+
     site.later_fault = Fault(status=403)
     refused = pipeline(*CATCH_UP_ONCE, PIPELINE__SOURCE__BASE_URL=site.url)
     assert refused.returncode == 35

@@ -37,8 +37,9 @@ These are real trips: green 2020-04 and 2020-05, and the first 28,401 rows of ye
   cd {folder}
   {pipeline} status
   {pipeline} psql -c 'select count(*) from fact_trips'
-To load a month from the release site, in another folder:
-  {pipeline} load green 2024-07\
+To load a month from the release site:
+  cd -
+  {pipeline_here} load green 2024-07\
 """
 
 
@@ -64,7 +65,8 @@ def _demo(_: argparse.Namespace) -> int:
             return code
     _run(folder, "pipeline", "status")
     page = folder / "data" / "reports" / "postgres" / "index.html"
-    print(_NEXT.format(page=page.as_uri(), folder=_display_path(folder), pipeline=own_command(folder)))
+    commands = {"pipeline": own_command(folder), "pipeline_here": own_command()}
+    print(_NEXT.format(page=page.as_uri(), folder=_display_path(folder), **commands))
     return 0
 
 

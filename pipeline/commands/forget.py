@@ -10,6 +10,7 @@ from pipeline.commands import Commands, add_command, add_files, check_months, ch
 from pipeline.datasets import Release
 from pipeline.extract import remove_extracted
 from pipeline.settings import StorageSettings
+from pipeline.transform.project import modelled_datasets
 from pipeline.warehouses import Warehouse, configured_warehouses, warehouse_info, warehouse_named
 
 
@@ -47,9 +48,12 @@ def _forget(releases: list[Release], warehouses: dict[str, Warehouse]) -> int:
         if removed := [*(f"removed from {warehouse_info(name).title}" for name in names), *files]:
             print(f"{release.key}: {'; '.join(removed)}", flush=True)
             found += 1
-    for name in warehouses:
-        if name in changed and warehouses[name].last_build():
-            print(f"The models in {warehouse_info(name).title} still hold it: pipeline build --warehouse {name}")
+    if releases[0].dataset in modelled_datasets():
+        what = "it" if len(releases) == 1 else "them"
+        for name in warehouses:
+            if name in changed and warehouses[name].last_build():
+                title = warehouse_info(name).title
+                print(f"The models in {title} still hold {what}: pipeline build --warehouse {name}")
     return found
 
 

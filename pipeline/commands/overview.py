@@ -98,7 +98,8 @@ def _month_states(
 ) -> dict[str, State]:
     """Returns the states of the wanted months, of those from the first to the last with a state, in order."""
     keys = [key for key in {*loaded, *failed} if key.startswith(f"{dataset.name}/")]
-    known = [parse_month(key.partition("/")[2]) for key in keys]
+    months = {key: parse_month(key.partition("/")[2]) for key in keys}
+    known = [month for key, month in months.items() if key in loaded or dataset.may_have(month)]
     states: dict[str, State] = {}
     for month in Months(min(known), max(known)) if known else []:
         if wanted is None or month in wanted:

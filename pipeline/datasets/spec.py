@@ -133,6 +133,10 @@ class Dataset:
         """Returns the columns that a month's file must have, for the given source or for any."""
         return tuple(column for column in self.columns if column.is_required_in(month, source))
 
+    def may_have(self, month: datetime.date) -> bool:
+        """Returns whether a publisher may have the month: it is not before the first one, and has begun."""
+        return (self.first_month or month) <= month <= datetime.datetime.now(datetime.UTC).date()
+
     def published_months(self) -> str:
         """Returns the months that the publisher offers, as text for messages."""
         first = format_month(self.first_month) if self.first_month else "…"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import email.utils
-import errno
 import json
 import logging
 import os
@@ -19,13 +18,11 @@ from pipeline.extract.availability import check_not_blocked
 from pipeline.extract.download import AccessDenied, FileNotPublished, HttpOptions, download
 from pipeline.extract.locations import Location, local_path, without_credentials
 from pipeline.extract.partial_download import PartialDownload
-from pipeline.files import locked
+from pipeline.files import locked, storage_errors
 from pipeline.progress import Progress
 from pipeline.releases import open_release
 
 logger = logging.getLogger("luigi-interface")
-
-_DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 @dataclass(frozen=True)
@@ -95,17 +92,13 @@ def extract_release(
     for location in locations:
         file = folder / release.raw_path(location.source)
         try:
-            with locked(file):
+            with storage_errors(file), locked(file):
                 metadata = ExtractedFile.read(file) if file.exists() and not replace else None
                 metadata = metadata or _extract(release, location, file, options, progress, verification)
         except (FileNotPublished, AccessDenied) as answer:
             denied += [location] if isinstance(answer, AccessDenied) else []
             absent.append(without_credentials(location.url(release)))
             continue
-        except OSError as error:
-            remedy = "make room" if error.errno in _DISK_FULL else "fix that"
-            where = error.filename2 or error.filename or file
-            raise PipelineError(f"{where}: {error.strerror}; {remedy}, or change [storage] root") from error
         for other in locations[: len(absent)]:  # these do not have the file any more, so earlier copies are outdated
             remove_extracted(folder / release.raw_path(other.source))
         return metadata

@@ -52,14 +52,15 @@ class CatchUpMonthly(RangeMonthly):
         missing = [moment.date() for moment in super().missing_datetimes(finite_datetimes)]
         releases = [Release(self._dataset, month) for month in missing]
         published = published_months(releases, settings.locations, settings.http_options())
-        available = {moment.date() for moment in finite_datetimes} - set(missing) | set(published)
-        if finite_datetimes and not available:
+        complete = sorted({moment.date() for moment in finite_datetimes} - set(missing))
+        if missing and not published and not self._has_any(complete):
             raise PipelineError(
-                f"none of the months {_format_months(missing)} of {self._dataset.name} is at the source;"
-                " check --source-base-url"
+                f"none of the months {_format_months(sorted([*complete, *missing]))} of {self._dataset.name} is at the"
+                " source; check [source] base_url"
             )
+        available = {*complete, *published}
         self._log_absent([month for month in missing if month not in available], available)
-        self._log_republished([moment.date() for moment in finite_datetimes if moment.date() not in missing])
+        self._log_republished(complete)
         return [datetime.datetime.combine(month, datetime.time()) for month in published]
 
     def requires(self) -> list[luigi.Task]:
@@ -68,6 +69,12 @@ class CatchUpMonthly(RangeMonthly):
             missing: list[luigi.Task] = super().requires()
             self._required = [*missing, *(self._reload_task(month) for month in self._to_reload)]
         return self._required
+
+    def _has_any(self, complete: list[datetime.date]) -> bool:
+        """Returns whether the source has one of the last complete months, which shows that it works."""
+        settings = SourceSettings()
+        last = [Release(self._dataset, month) for month in complete[-_RECHECKED_MONTHS:]]
+        return bool(published_months(last, settings.locations, settings.http_options()))
 
     def _log_republished(self, complete: list[datetime.date]) -> None:
         editions = self._find_new_editions(complete)

@@ -9,6 +9,7 @@ from typing import Any
 import luigi
 
 from pipeline.errors import TransientError
+from pipeline.files import storage_errors
 from pipeline.parameters import MonthParameter
 from pipeline.settings import DbtSettings, StorageSettings
 from pipeline.targets import ModelsMarker, ReportPage
@@ -38,7 +39,8 @@ class ModelsTask(PipelineTask):
         warehouse, folder = warehouse_named(self.warehouse), StorageSettings().dbt_folder()
         if command.name == "test" and not command.select:
             refuse_test_of_nothing(warehouse, self.warehouse)
-        results = build(warehouse, command, DbtSettings().variables(), folder, self._log_line)
+        with storage_errors(folder):
+            results = build(warehouse, command, DbtSettings().variables(), folder, self._log_line)
         self.set_status(_timings(results) if results else "another run has just built it")
 
     def _log_line(self, line: LogLine) -> None:
@@ -118,7 +120,8 @@ class Report(PipelineTask):
         digest = page.digest()
         if digest is None:
             raise TransientError("what is loaded has changed since the models were built; run again")
-        write_report(warehouse_named(self.warehouse), warehouse_info(self.warehouse).title, page.path, digest)
+        with storage_errors(page.path):
+            write_report(warehouse_named(self.warehouse), warehouse_info(self.warehouse).title, page.path, digest)
         self.log_status(f"the report is at {page.path.resolve().as_uri()}")
 
 

@@ -22,6 +22,7 @@ _CHILD = Path(__file__).with_name("dbt_child.py")
 _PARSED = "partial_parse.msgpack"
 _FAILED = {"error", "fail", "runtime error"}
 _RUNS_KEPT = 20
+_TRACEBACK = " Traceback (most recent call last)"  # which dbt appends to the message of an unexpected error
 
 
 @dataclass(frozen=True)
@@ -173,5 +174,6 @@ def _failure(command: str, results: list[NodeResult], said: list[LogLine], run: 
     if failed:
         others = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
         return f"dbt {command}: {failed[0].message}{others}; its SQL and the log are in {run}"
-    errors = [line.message for line in said if line.level == "error"] or [line.message for line in said[-1:]]
+    lines = [line for line in said if line.level == "error"] or said[-1:]
+    errors = [line.message.partition(_TRACEBACK)[0] for line in lines]
     return f"dbt {command}: {' '.join(errors) or 'exited without a message'}; the log is in {run}"

@@ -1,6 +1,10 @@
 -- name: set_settings
 SELECT set_config(name, value, false) FROM unnest(%(names)s, %(values)s) AS setting (name, value);
 
+-- name: read_clock
+-- Both times of a ledger entry are the server's, as its clock may differ from the client's.
+SELECT clock_timestamp();
+
 -- name: set_connection_check
 -- A server process then ends within a second of its client's death; not available on all platforms.
 SELECT set_config('client_connection_check_interval', '1s', false);

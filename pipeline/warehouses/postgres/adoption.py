@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 import re
 from collections.abc import Callable
 from dataclasses import asdict
@@ -14,7 +13,7 @@ from psycopg2.extensions import cursor as Cursor
 from pipeline.datasets import Dataset, Release, parse_month
 from pipeline.errors import PipelineError
 from pipeline.warehouses.ledger import ADOPTED, LedgerEntry
-from pipeline.warehouses.postgres.connection import PostgresDatabase, execute
+from pipeline.warehouses.postgres.connection import PostgresDatabase, execute, value_of
 from pipeline.warehouses.postgres.ledger import all_loads, find_load
 from pipeline.warehouses.postgres.loading import load_session
 from pipeline.warehouses.postgres.partitions import create_loading_table, publish_partition
@@ -96,7 +95,7 @@ def _check(cursor: Cursor, tables: Tables) -> None:
     if not found:
         raise PipelineError("there is no such table")
     if tables.is_created_by_pipeline(found):
-        raise PipelineError("the pipeline created it, so there is nothing to adopt")
+        raise PipelineError("it is already a table of this pipeline, so there is nothing to adopt")
     if found.kind != ORDINARY:
         raise PipelineError("it is not an ordinary table")
     declared = tables.catalogue_types()
@@ -152,7 +151,7 @@ def _release(dataset: Dataset, filename: str | None, rows: int) -> Release:
 def _adopt_file(
     cursor: Cursor, tables: ReleaseTables, kept: sql.Identifier, task_family: str, rows: int
 ) -> LedgerEntry:
-    started_at = datetime.datetime.now(datetime.UTC)
+    started_at = value_of(cursor, "read_clock")
     tables.execute(cursor, "clear_quarantine")
     create_loading_table(cursor, tables)
     columns = sql.SQL(", ").join(map(sql.Identifier, _columns(tables.dataset)))

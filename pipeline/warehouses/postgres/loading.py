@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 import logging
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
@@ -20,13 +19,15 @@ from pipeline.warehouses import LoadJob
 from pipeline.warehouses.ledger import LedgerEntry
 from pipeline.warehouses.postgres import partitions
 from pipeline.warehouses.postgres.bad_rows import BadRows
-from pipeline.warehouses.postgres.connection import PostgresDatabase, execute, table_exists
+from pipeline.warehouses.postgres.connection import PostgresDatabase, execute, table_exists, value_of
 from pipeline.warehouses.postgres.copy_streams import RowCopier
 from pipeline.warehouses.postgres.ledger import find_load
 from pipeline.warehouses.postgres.tables import ReleaseTables, ensure_tables
 from pipeline.warehouses.postgres.watch import Watch, watched_connection
 
 if TYPE_CHECKING:
+    import datetime
+
     from pipeline.releases.parquet_file import ParquetRelease
 
 logger = logging.getLogger("luigi-interface")
@@ -99,8 +100,8 @@ def load_session(database: PostgresDatabase) -> dict[str, str]:
 
 
 def _load_month(control: Connection, watch: Watch, job: LoadJob, tables: ReleaseTables, progress: Progress) -> None:
-    started_at = datetime.datetime.now(datetime.UTC)
     with control, control.cursor() as cursor:
+        started_at = value_of(cursor, "read_clock")
         partitions.create_loading_table(cursor, tables)
     try:
         with _open(job) as release, contextlib.closing(BadRows(job.release, job.max_bad_rows)) as bad_rows:
@@ -123,13 +124,13 @@ def _load_month(control: Connection, watch: Watch, job: LoadJob, tables: Release
 
 
 def _load_lookup(control: Connection, job: LoadJob, tables: ReleaseTables, progress: Progress) -> None:
-    started_at = datetime.datetime.now(datetime.UTC)
     with (
         _open(job) as release,
         contextlib.closing(BadRows(job.release, allowed=0)) as none,
         control,
         control.cursor() as cursor,
     ):
+        started_at = value_of(cursor, "read_clock")
         _delete_load(cursor, tables)
         tables.execute(cursor, "delete_rows")
         copier = RowCopier(release, tables.table, [control], none)
