@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,15 @@ def test_undeclared_column_is_left_out_while_it_is_empty_and_has_a_line_to_paste
         read(full, "green", "2024-07")
     notes = read(full, "green", "2024-07", ignore_unknown_columns=True)[0].notes
     assert notes == ("the column 'new_fee' is not declared and was left out: its 2 values were ignored",)
+
+
+@pytest.mark.parametrize("type_", [pa.decimal128(12, 2), pa.decimal256(40, 2)], ids=str)
+def test_decimal_amount_is_the_double_that_its_digits_mean(tmp_path: Path, type_: pa.DataType) -> None:
+    """One in eight amounts to the cent is another double if its digits are multiplied by 0.01."""
+    amounts = [Decimal("14.20"), Decimal("-0.79"), None]
+    file = made(tmp_path, "green", "2024-07", fare_amount=pa.array(amounts, type_))
+    _, rows = read(file, "green", "2024-07")
+    assert [row["fare_amount"] for row in rows] == [14.2, -0.79, None]
 
 
 def test_canonical_text_is_csv_as_postgresql_writes_it(tmp_path: Path) -> None:

@@ -55,6 +55,9 @@ def convert(array: pa.Array, type_: pa.DataType, whole: bool) -> pa.Array:
     # Times are New York local time, so a time zone in the file would be ambiguous.
     if getattr(array.type, "tz", None) or not any(is_of_kind(array.type) for is_of_kind in _CONVERTIBLE[type_]):
         raise WrongType(str(array.type))
+    if type_ == pa.float64() and pa.types.is_decimal(array.type):
+        # Arrow's own cast multiplies by a power of ten, so that 14.20 becomes 14.200000000000001.
+        array = array.cast(pa.string())
     values = array.cast(type_)
     if type_ == pa.float64():
         _check_finite(values)
