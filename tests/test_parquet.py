@@ -141,6 +141,43 @@ def test_undeclared_column_is_left_out_while_it_is_empty_and_has_a_line_to_paste
     assert notes == ("the column 'new_fee' is not declared and was left out: its 2 values were ignored",)
 
 
+@pytest.mark.parametrize(
+    ("name", "values", "said"),
+    [
+        ("new\nfee\x1b[2J", whole(pa.float64()), r"the column 'new\nfee\x1b[2J' is not declared and has values"),
+        ("f" * 3_000, whole(pa.float64()), f"the column '{'f' * 80}…' is not declared and has values; a spec cannot"),
+        ("new fee", whole(pa.float64()), "; a spec cannot declare such a name, so leave such columns out with"),
+        (
+            "new_fees",
+            pa.array([{"a": 1.5}, None, {"a": None}]),
+            "has values of the type struct<a: double>; a spec cannot declare such a type, so leave such columns out",
+        ),
+        ("new_time", pa.array([1, 2, None], pa.timestamp("us", "UTC")), "of the type timestamp[us, tz=UTC]; a spec"),
+    ],
+)
+def test_undeclared_column_that_no_spec_can_declare_is_one_line_with_what_can_be_done(
+    tmp_path: Path, name: str, values: pa.Array, said: str
+) -> None:
+    file = made(tmp_path, "green", "2024-07", **{name: values})
+    with pytest.raises(PipelineError) as refused:
+        read(file, "green", "2024-07")
+    message = str(refused.value)
+    assert said in message and "\n" not in message and len(message) < 1_000
+    (note,) = read(file, "green", "2024-07", ignore_unknown_columns=True)[0].notes
+    assert "values were ignored" in note and "\n" not in note and len(note) < 1_000
+
+
+def test_repeated_column_is_reported_once(tmp_path: Path) -> None:
+    file = made(tmp_path, "yellow", "2024-07", AIRPORT_FEE=whole(pa.float64()))
+    with pytest.raises(PipelineError, match="the file repeats 'AIRPORT_FEE'; if"):
+        read(file, "yellow", "2024-07")
+    file = made(tmp_path, "green", "2024-07")
+    table = pq.read_table(file)
+    pq.write_table(table.append_column("extra", table["extra"]), file)
+    with pytest.raises(PipelineError, match="the file repeats 'extra'; if"):
+        read(file, "green", "2024-07")
+
+
 @pytest.mark.parametrize("type_", [pa.decimal128(12, 2), pa.decimal256(40, 2)], ids=str)
 def test_decimal_amount_is_the_double_that_its_digits_mean(tmp_path: Path, type_: pa.DataType) -> None:
     """One in eight amounts to the cent is another double if its digits are multiplied by 0.01."""

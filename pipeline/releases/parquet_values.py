@@ -9,6 +9,8 @@ from collections.abc import Callable
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.releases.release_file import TYPES as DECLARED
+
 # The Arrow type of each PostgreSQL type that a spec can name.
 TYPES = {
     "text": pa.string(),
@@ -66,9 +68,14 @@ def convert(array: pa.Array, type_: pa.DataType, whole: bool) -> pa.Array:
     return values
 
 
-def kind_of_type(type_: pa.DataType) -> str:
-    """Returns the key of the type in `release_file.TYPES`."""
-    return next((kind for kind, is_of_kind in _KINDS if is_of_kind(type_)), "text")
+def kind_of_type(type_: pa.DataType) -> str | None:
+    """Returns the key in `release_file.TYPES` of the type to declare, or None if the type is not converted to any."""
+    kind = next((kind for kind, is_of_kind in _KINDS if is_of_kind(type_)), "text")
+    try:
+        convert(pa.nulls(0, type_), TYPES[DECLARED[kind][0]], whole=False)
+    except (WrongType, pa.ArrowException):
+        return None
+    return kind
 
 
 def postgres_texts(array: pa.Array) -> pa.Array:
