@@ -90,7 +90,10 @@ def test_months_of_every_era_read_as_the_declared_columns(
 @pytest.mark.parametrize(
     ("column", "values", "said"),
     [
-        ("VendorID", whole(pa.float64(), 1, 2.5, 3), "row 2, column VendorID: .*2.5"),
+        ("VendorID", whole(pa.float64(), 1, 2.5, 3), "row 2, column VendorID: not read as a whole number .*2.5"),
+        ("VendorID", pa.array(["1", "2.50", "3"]), "row 2, column VendorID: not a whole number: '2.50'"),
+        ("VendorID", pa.array(["1.0", "2", "nan"]), "row 3, column VendorID: not a whole number: 'nan'"),
+        ("VendorID", pa.array(["1", "CMT", None]), "row 2, column VendorID: not a whole number: 'CMT'"),
         ("passenger_count", whole(pa.float64(), 1, 2, 2.5), "row 3, column passenger_count: .*2.5"),
         ("passenger_count", whole(pa.int64(), 1, 2**40, 3), "row 2, column passenger_count: .*1099511627776"),
         (
@@ -122,6 +125,14 @@ def test_value_without_an_equal_fails_with_column_row_and_value(
     assert str(refused.value).startswith(str(file)) and "\n" not in str(refused.value)
 
 
+def test_whole_numbers_written_as_text_lose_a_point_and_zeros(tmp_path: Path) -> None:
+    file = made(
+        tmp_path, "green", "2024-07", VendorID=pa.array(["1.0", "2", None]), RatecodeID=pa.array(["", "99.", "5"])
+    )
+    _, rows = read(file, "green", "2024-07")
+    assert [(row["vendorid"], row["ratecodeid"]) for row in rows] == [("1", ""), ("2", "99"), (None, "5")]
+
+
 def test_absent_column_fails_inside_its_time_only(tmp_path: Path) -> None:
     file = made(tmp_path, "yellow", "2025-01", ("cbd_congestion_fee",))
     with pytest.raises(PipelineError, match="the file lacks cbd_congestion_fee; if the publisher changed it"):
@@ -147,6 +158,7 @@ def test_undeclared_column_is_left_out_while_it_is_empty_and_has_a_line_to_paste
         ("new\nfee\x1b[2J", whole(pa.float64()), r"the column 'new\nfee\x1b[2J' is not declared and has values"),
         ("f" * 3_000, whole(pa.float64()), f"the column '{'f' * 80}…' is not declared and has values; a spec cannot"),
         ("new fee", whole(pa.float64()), "; a spec cannot declare such a name, so leave such columns out with"),
+        ("FileName", pa.array(["a", "b", None]), "; a spec cannot declare such a name, so leave such columns out with"),
         (
             "new_fees",
             pa.array([{"a": 1.5}, None, {"a": None}]),

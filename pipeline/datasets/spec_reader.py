@@ -16,6 +16,7 @@ from pipeline.datasets.spec import (
     LEDGER,
     MIRROR,
     QUARANTINE,
+    RESERVED_COLUMNS,
     TLC,
     Column,
     Dataset,
@@ -35,7 +36,6 @@ _OPTIONAL = {"event_time", "sources", "schedule", "key_blanks", "lines_in_quotes
 _TABLE_NAME = re.compile(r"[a-z][a-z0-9_]{0,41}")
 _WHOLE_NUMBER, _SHARE = re.compile(r"[0-9]+"), re.compile(r"0(\.[0-9]+)?|1(\.0+)?")
 _OWN_TABLES = dict.fromkeys((LEDGER, QUARANTINE), "the pipeline itself")
-_RESERVED_COLUMNS = {"unique_row_id", "filename"}
 _COLUMN_REQUIRED = {"name", "postgres", "bigquery", "description"}
 _COLUMN_OPTIONAL = {"since", "until", "aliases", "whole", "sources"}
 # The C parser is ten times faster and included in all published wheels; the Python parser is equivalent.
@@ -187,7 +187,7 @@ def _base_name(path: str) -> str:
 
 def _columns(node: _Node, sources: set[str]) -> tuple[Column, ...]:
     columns: dict[str, Column] = {}
-    names: set[str] = set(_RESERVED_COLUMNS)
+    names: set[str] = set(RESERVED_COLUMNS)
     for entry in node.items():
         keys = entry.mapping(_COLUMN_REQUIRED, _COLUMN_OPTIONAL)
         aliases = tuple(item.matching(COLUMN_NAME, "a column name") for item in _items(keys, "aliases"))

@@ -229,7 +229,8 @@ class ParquetRelease(ReleaseFile):
             except BadValue as error:
                 bad, reason = middle, str(error)
             except pa.ArrowException:
-                bad, reason = middle, f"not read as {mapped.column.postgres_type} without a change"
+                type_ = "a whole number" if mapped.column.whole else mapped.column.postgres_type
+                bad, reason = middle, f"not read as {type_} without a change"
         try:
             shown = str(array[bad - 1])
         except (OverflowError, ValueError):  # a time that Python cannot represent

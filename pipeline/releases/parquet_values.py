@@ -21,8 +21,8 @@ TYPES = {
     "date": pa.date32(),
     "timestamp": pa.timestamp("us"),
 }
-_WHOLE_TEXT = r"^-?[0-9]+(\.0*)?$"
-_FRACTION = r"^-?[0-9]*\.[0-9]*[1-9][0-9]*$"
+# As in CSV files; an empty text is not NULL in Parquet and stays as it is.
+_WHOLE_TEXT = r"\A(-?[0-9]{1,18}(\.0*)?)?\z"
 # Between these, Arrow formats a double like PostgreSQL; outside, only one of the two uses an exponent.
 _SMALLEST_PLAIN, _LARGEST_PLAIN = 1e-4, 1e10
 # Microseconds since 1970; with Arrow scalars, Arrow would import pandas if that is installed.
@@ -158,12 +158,11 @@ def _has_nul(values: pa.Array) -> bool:
 
 
 def _whole_texts(values: pa.Array) -> pa.Array:
-    if pc.any(pc.match_substring_regex(values, _FRACTION)).as_py():
+    if pc.all(pc.match_substring_regex(values, _WHOLE_TEXT)).as_py() is False:
         raise BadValue("not a whole number")
     if not pc.any(pc.match_substring(values, ".")).as_py():
         return values
-    is_number = pc.match_substring_regex(values, _WHOLE_TEXT)
-    return pc.if_else(is_number, pc.replace_substring_regex(values, r"\.0*$", ""), values)
+    return pc.replace_substring_regex(values, r"\.0*$", "")
 
 
 def _all_whole(array: pa.Array) -> bool:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import ClassVar, Self
 
 from pipeline.datasets import Release, Source, format_month
-from pipeline.datasets.spec import COLUMN_NAME
+from pipeline.datasets.spec import COLUMN_NAME, RESERVED_COLUMNS
 from pipeline.errors import PipelineError
 
 # The PostgreSQL and BigQuery types to declare for each kind of values.
@@ -118,8 +118,11 @@ class ReleaseFile:
         """
         problem = f"{self.label}: the column {shown_name(name)} is not declared and {found}"
         ignore = "leave such columns out with --source-ignore-unknown-columns true"
-        if kind is None or not COLUMN_NAME.fullmatch(name):
-            return PipelineError(f"{problem}; a spec cannot declare such a {'name' if kind else 'type'}, so {ignore}")
+        is_name = COLUMN_NAME.fullmatch(name) and name.lower() not in RESERVED_COLUMNS
+        if kind is None or not is_name:
+            return PipelineError(
+                f"{problem}; a spec cannot declare such a {'type' if is_name else 'name'}, so {ignore}"
+            )
         postgres, bigquery = TYPES[kind]
         since = f" since: {format_month(self.release.month)}," if self.release.month else ""
         line = f'- {{name: {name}, postgres: {postgres}, bigquery: {bigquery},{since} description: "…"}}'
