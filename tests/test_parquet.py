@@ -179,6 +179,16 @@ def test_undeclared_column_that_no_spec_can_declare_is_one_line_with_what_can_be
     assert "values were ignored" in note and "\n" not in note and len(note) < 1_000
 
 
+def test_nested_column_with_values_is_not_taken_for_empty(tmp_path: Path) -> None:
+    """Its statistics count as many nulls as the file has rows."""
+    tags = pa.array([[1.5, None], [2.5, None], [None]], pa.list_(pa.float64()))
+    with pytest.raises(PipelineError, match="the column 'tags' is not declared and has values of the type list"):
+        read(made(tmp_path, "green", "2024-07", tags=tags), "green", "2024-07")
+    file = made(tmp_path, "green", "2024-07", tags=pa.array([[1.5, None, None], [None] * 4, None]))
+    notes = read(file, "green", "2024-07", ignore_unknown_columns=True)[0].notes
+    assert notes == ("the column 'tags' is not declared and was left out: its 2 values were ignored",)
+
+
 def test_repeated_column_is_reported_once(tmp_path: Path) -> None:
     file = made(tmp_path, "yellow", "2024-07", AIRPORT_FEE=whole(pa.float64()))
     with pytest.raises(PipelineError, match="the file repeats 'AIRPORT_FEE'; if"):

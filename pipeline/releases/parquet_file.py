@@ -174,16 +174,20 @@ class ParquetRelease(ReleaseFile):
             return counted
         values = 0
         for batch in self._read([name]):
-            values += batch.num_rows - batch.column(0).null_count
+            values += batch.num_rows - batch.column(name).null_count
             if values and not self._ignore_unknown_columns:
                 break
         return values
 
     def _values_in_statistics(self, name: str) -> int | None:
+        """Returns a column's number of values by its statistics, None if they do not say.
+
+        Those of a nested column count the nulls of its elements, of which a row may have any number.
+        """
         metadata, values = self._file.metadata, 0
         for group in (metadata.row_group(i) for i in range(metadata.num_row_groups)):
             chunks = [group.column(i) for i in range(group.num_columns)]
-            (chunk, *more) = [c for c in chunks if c.path_in_schema.split(".")[0] == name] or [None]
+            (chunk, *more) = [c for c in chunks if c.path_in_schema == name] or [None]
             statistics = chunk.statistics if chunk is not None and not more else None
             if statistics is None or not statistics.has_null_count:
                 return None
