@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +90,10 @@ def test_months_of_all_years_are_read_as_the_declared_columns(
 @pytest.mark.parametrize(
     ("column", "values", "message"),
     [
-        ("VendorID", array_of(pa.float64(), 1, 2.5, 3), "row 2, column VendorID: .*2.5"),
+        ("VendorID", array_of(pa.float64(), 1, 2.5, 3), "row 2, column VendorID: not read as a whole number .*2.5"),
+        ("VendorID", pa.array(["1", "2.50", "3"]), "row 2, column VendorID: not a whole number: '2.50'"),
+        ("VendorID", pa.array(["1.0", "2", "nan"]), "row 3, column VendorID: not a whole number: 'nan'"),
+        ("VendorID", pa.array(["1", "CMT", None]), "row 2, column VendorID: not a whole number: 'CMT'"),
         ("passenger_count", array_of(pa.float64(), 1, 2, 2.5), "row 3, column passenger_count: .*2.5"),
         ("passenger_count", array_of(pa.int64(), 1, 2**40, 3), "row 2, column passenger_count: .*1099511627776"),
         (
@@ -121,6 +125,14 @@ def test_value_that_does_not_fit_the_column_is_reported_with_its_column(
     assert str(refused.value).startswith(str(file)) and "\n" not in str(refused.value)
 
 
+def test_whole_numbers_written_as_text_lose_a_point_and_zeros(tmp_path: Path) -> None:
+    file = write_parquet_month(
+        tmp_path, "green", "2024-07", VendorID=pa.array(["1.0", "2", None]), RatecodeID=pa.array(["", "99.", "5"])
+    )
+    _, rows = read(file, "green", "2024-07")
+    assert [(row["vendorid"], row["ratecodeid"]) for row in rows] == [("1", ""), ("2", "99"), (None, "5")]
+
+
 def test_missing_column_is_reported_for_a_month_that_requires_it(tmp_path: Path) -> None:
     file = write_parquet_month(tmp_path, "yellow", "2025-01", ("cbd_congestion_fee",))
     with pytest.raises(PipelineError, match="the file lacks cbd_congestion_fee; if the publisher changed it"):
@@ -138,6 +150,67 @@ def test_undeclared_column_is_ignored_if_empty_otherwise_reported_with_its_decla
         read(full, "green", "2024-07")
     notes = read(full, "green", "2024-07", ignore_unknown_columns=True)[0].notes
     assert notes == ("the column 'new_fee' is not declared and was left out: its 2 values were ignored",)
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "message"),
+    [
+        ("new\nfee\x1b[2J", array_of(pa.float64()), r"the column 'new\nfee\x1b[2J' is not declared and has values"),
+        (
+            "f" * 3_000,
+            array_of(pa.float64()),
+            f"the column '{'f' * 80}…' is not declared and has values; a spec cannot",
+        ),
+        ("new fee", array_of(pa.float64()), "; a spec cannot declare such a name, so leave such columns out with"),
+        ("FileName", pa.array(["a", "b", None]), "; a spec cannot declare such a name, so leave such columns out with"),
+        (
+            "new_fees",
+            pa.array([{"a": 1.5}, None, {"a": None}]),
+            "has values of the type struct<a: double>; a spec cannot declare such a type, so leave such columns out",
+        ),
+        ("new_time", pa.array([1, 2, None], pa.timestamp("us", "UTC")), "of the type timestamp[us, tz=UTC]; a spec"),
+    ],
+)
+def test_undeclared_column_that_no_spec_can_declare_is_one_line_with_what_can_be_done(
+    tmp_path: Path, name: str, values: pa.Array, message: str
+) -> None:
+    file = write_parquet_month(tmp_path, "green", "2024-07", **{name: values})
+    with pytest.raises(PipelineError) as refused:
+        read(file, "green", "2024-07")
+    reported = str(refused.value)
+    assert message in reported and "\n" not in reported and len(reported) < 1_000
+    (note,) = read(file, "green", "2024-07", ignore_unknown_columns=True)[0].notes
+    assert "values were ignored" in note and "\n" not in note and len(note) < 1_000
+
+
+def test_nested_column_with_values_is_not_taken_for_empty(tmp_path: Path) -> None:
+    """Its statistics count as many nulls as the file has rows."""
+    tags = pa.array([[1.5, None], [2.5, None], [None]], pa.list_(pa.float64()))
+    with pytest.raises(PipelineError, match="the column 'tags' is not declared and has values of the type list"):
+        read(write_parquet_month(tmp_path, "green", "2024-07", tags=tags), "green", "2024-07")
+    file = write_parquet_month(tmp_path, "green", "2024-07", tags=pa.array([[1.5, None, None], [None] * 4, None]))
+    notes = read(file, "green", "2024-07", ignore_unknown_columns=True)[0].notes
+    assert notes == ("the column 'tags' is not declared and was left out: its 2 values were ignored",)
+
+
+def test_repeated_column_is_reported_once(tmp_path: Path) -> None:
+    file = write_parquet_month(tmp_path, "yellow", "2024-07", AIRPORT_FEE=array_of(pa.float64()))
+    with pytest.raises(PipelineError, match="the file repeats 'AIRPORT_FEE'; if"):
+        read(file, "yellow", "2024-07")
+    file = write_parquet_month(tmp_path, "green", "2024-07")
+    table = pq.read_table(file)
+    pq.write_table(table.append_column("extra", table["extra"]), file)
+    with pytest.raises(PipelineError, match="the file repeats 'extra'; if"):
+        read(file, "green", "2024-07")
+
+
+@pytest.mark.parametrize("type_", [pa.decimal128(12, 2), pa.decimal256(40, 2)], ids=str)
+def test_decimal_amount_is_the_double_that_its_digits_mean(tmp_path: Path, type_: pa.DataType) -> None:
+    """One in eight amounts to the cent is another double if its digits are multiplied by 0.01."""
+    amounts = [Decimal("14.20"), Decimal("-0.79"), None]
+    file = write_parquet_month(tmp_path, "green", "2024-07", fare_amount=pa.array(amounts, type_))
+    _, rows = read(file, "green", "2024-07")
+    assert [row["fare_amount"] for row in rows] == [14.2, -0.79, None]
 
 
 def test_csv_text_of_a_month_has_the_format_of_postgresql(tmp_path: Path) -> None:

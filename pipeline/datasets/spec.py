@@ -13,6 +13,10 @@ from pipeline.errors import PipelineError
 LEDGER = "load_ledger"
 QUARANTINE = "load_quarantine"
 
+# A column's name in a spec, and the names that every table has besides, in lower case.
+COLUMN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
+RESERVED_COLUMNS = frozenset({"unique_row_id", "filename"})
+
 _MONTH = re.compile(r"((?:19|20|21)[0-9]{2})-(0[1-9]|1[0-2])")
 
 MIRROR, TLC = "mirror", "tlc"

@@ -11,7 +11,19 @@ from typing import Any
 
 import yaml
 
-from pipeline.datasets.spec import LEDGER, MIRROR, QUARANTINE, TLC, Column, Dataset, Schedule, Source, parse_month
+from pipeline.datasets.spec import (
+    COLUMN_NAME,
+    LEDGER,
+    MIRROR,
+    QUARANTINE,
+    RESERVED_COLUMNS,
+    TLC,
+    Column,
+    Dataset,
+    Schedule,
+    Source,
+    parse_month,
+)
 from pipeline.errors import PipelineError
 
 POSTGRES_TYPES = ("text", "integer", "bigint", "double precision", "numeric", "boolean", "date", "timestamp")
@@ -22,10 +34,8 @@ _ONE_SOURCE = {"path", "first_month", "last_month"}
 _OPTIONAL = {"event_time", "sources", "schedule", "key_blanks", "lines_in_quotes", "month_share"} | _ONE_SOURCE
 # Names in PostgreSQL have at most 63 bytes; the longest one here is <table>_2019_01_loading_time.
 _TABLE_NAME = re.compile(r"[a-z][a-z0-9_]{0,41}")
-_COLUMN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 _WHOLE_NUMBER, _SHARE = re.compile(r"[0-9]+"), re.compile(r"0(\.[0-9]+)?|1(\.0+)?")
 _OWN_TABLES = dict.fromkeys((LEDGER, QUARANTINE), "the pipeline itself")
-_RESERVED_COLUMNS = {"unique_row_id", "filename"}
 _COLUMN_REQUIRED = {"name", "postgres", "bigquery", "description"}
 _COLUMN_OPTIONAL = {"since", "until", "aliases", "whole", "sources"}
 # The C parser is ten times faster and included in all published wheels; the Python parser is equivalent.
@@ -177,12 +187,12 @@ def _base_name(path: str) -> str:
 
 def _columns(node: _Node, sources: set[str]) -> tuple[Column, ...]:
     columns: dict[str, Column] = {}
-    names: set[str] = set(_RESERVED_COLUMNS)
+    names: set[str] = set(RESERVED_COLUMNS)
     for entry in node.items():
         keys = entry.mapping(_COLUMN_REQUIRED, _COLUMN_OPTIONAL)
-        aliases = tuple(item.matching(_COLUMN_NAME, "a column name") for item in _items(keys, "aliases"))
+        aliases = tuple(item.matching(COLUMN_NAME, "a column name") for item in _items(keys, "aliases"))
         column = Column(
-            source_name=keys["name"].matching(_COLUMN_NAME, "a column name"),
+            source_name=keys["name"].matching(COLUMN_NAME, "a column name"),
             postgres_type=keys["postgres"].choice(POSTGRES_TYPES),
             bigquery_type=keys["bigquery"].choice(BIGQUERY_TYPES),
             description=keys["description"].text(),

@@ -14,6 +14,7 @@ from typing import BinaryIO, cast
 from isal import igzip, isal_zlib
 
 from pipeline.datasets import format_month
+from pipeline.datasets.spec import COLUMN_NAME
 from pipeline.errors import PipelineError
 from pipeline.releases.csv_records import Block, count_records, records
 from pipeline.releases.release_file import ReleaseFile, Survey, dropped_column_note, listed
@@ -27,7 +28,6 @@ _CORRUPT: tuple[type[Exception], ...] = (gzip.BadGzipFile, cast(type[Exception],
 _TYPICAL_SHARE = 0.9  # of a block's rows in the month; above it, the estimate is used instead of an exact count
 _MAX_SHOWN_CHARACTERS = 80
 _FIELD = re.compile(rb'(?:^|(?<=,))(?:"[^"]*"|[^,"])*')
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 
 
 class CsvRelease(ReleaseFile):
@@ -176,7 +176,7 @@ class CsvRelease(ReleaseFile):
         added = [name for name in names if name.lower() not in declared]
         repeated = [f"repeats {name!r}" for i, name in enumerate(names) if found[i] in found[:i]]
         # An additional column without values is accepted; _drop_unknown_columns checks its values.
-        if missing or repeated or not all(map(_NAME.fullmatch, added)):
+        if missing or repeated or not all(map(COLUMN_NAME.fullmatch, added)):
             problems = [*missing, *(f"adds {name!r}" for name in added), *repeated]
             raise PipelineError(
                 f"{self.label}, line 1: the header {listed(problems)}; if the publisher changed the file, change the"

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 from pipeline.datasets import Column, format_month
 from pipeline.errors import PipelineError
 from pipeline.releases.parquet_values import TYPES, BadValue, WrongType, convert, csv_lines, kind_of_type
-from pipeline.releases.release_file import ReleaseFile, Survey, dropped_column_note, listed
+from pipeline.releases.release_file import ReleaseFile, Survey, dropped_column_note, listed, shown_name
 
 BATCH_ROWS = 8_192
 _BUFFER_BYTES = 1 << 18  # reads a row group in pieces, as it may contain the whole month
@@ -119,19 +119,20 @@ class ParquetRelease(ReleaseFile):
         declared, names = self._declared_names(), list(self._file.schema_arrow.names)
         found: dict[str, str] = {}
         repeated = []
-        for name in names:
+        for index, name in enumerate(names):
             column = declared.get(name.lower())
-            if names.count(name) > 1 or column in found:
-                repeated.append(f"repeats {name!r}")
+            if name in names[:index] or column in found:
+                repeated.append(f"repeats {shown_name(name)}")
             if column is not None:
                 found[column] = name
         if not found:
-            shown = ", ".join(names[:_MAX_SHOWN_COLUMNS])
+            shown = ", ".join(map(shown_name, names[:_MAX_SHOWN_COLUMNS]))
             raise self._error(f"not a {self.dataset.name} file, as its columns are {shown}")
         if problems := self._missing(found) + repeated:
             raise PipelineError(
                 f"{self.label}: the file {listed(problems)}; if the publisher changed it, change"
-                f" pipeline/datasets/{self.dataset.name}.yaml: a column that ended gets an `until`"
+                f" pipeline/datasets/{self.dataset.name}.yaml: a column that ended gets an `until`, and one that came"
+                " later a later `since`"
             )
         return [_MappedColumn(column, found.get(column.name)) for column in self.dataset.columns]
 
@@ -144,8 +145,8 @@ class ParquetRelease(ReleaseFile):
                 convert(pa.nulls(0, type_), mapped.type, mapped.column.whole)
             except (WrongType, pa.ArrowException) as error:
                 raise PipelineError(
-                    f"{self.label}: the column {mapped.column.source_name} is of the type {type_}, which is not read as"
-                    f" {mapped.column.postgres_type}; if the publisher changed it, change it in"
+                    f"{self.label}: the column {mapped.column.source_name} is of the type {_shown_type(type_)}, which"
+                    f" is not read as {mapped.column.postgres_type}; if the publisher changed it, change it in"
                     f" pipeline/datasets/{self.dataset.name}.yaml, too"
                 ) from error
 
@@ -159,7 +160,9 @@ class ParquetRelease(ReleaseFile):
             type_ = self._fields[name].type
             values = self._count_values(name, type_)
             if values and not self._ignore_unknown_columns:
-                raise self._undeclared_column_error(name, kind_of_type(type_), "has values")
+                kind = kind_of_type(type_)
+                found = "has values" if kind else f"has values of the type {_shown_type(type_)}"
+                raise self._undeclared_column_error(name, kind, found)
             yield dropped_column_note(name, values)
 
     def _count_values(self, name: str, type_: pa.DataType) -> int:
@@ -171,16 +174,20 @@ class ParquetRelease(ReleaseFile):
             return counted
         values = 0
         for batch in self._read([name]):
-            values += batch.num_rows - batch.column(0).null_count
+            values += batch.num_rows - batch.column(name).null_count
             if values and not self._ignore_unknown_columns:
                 break
         return values
 
     def _values_in_statistics(self, name: str) -> int | None:
+        """Returns a column's number of values by its statistics, None if they do not say.
+
+        Those of a nested column count the nulls of its elements, of which a row may have any number.
+        """
         metadata, values = self._file.metadata, 0
         for group in (metadata.row_group(i) for i in range(metadata.num_row_groups)):
             chunks = [group.column(i) for i in range(group.num_columns)]
-            (chunk, *more) = [c for c in chunks if c.path_in_schema.split(".")[0] == name] or [None]
+            (chunk, *more) = [c for c in chunks if c.path_in_schema == name] or [None]
             statistics = chunk.statistics if chunk is not None and not more else None
             if statistics is None or not statistics.has_null_count:
                 return None
@@ -226,7 +233,8 @@ class ParquetRelease(ReleaseFile):
             except BadValue as error:
                 bad, reason = middle, str(error)
             except pa.ArrowException:
-                bad, reason = middle, f"not read as {mapped.column.postgres_type} without a change"
+                type_ = "a whole number" if mapped.column.whole else mapped.column.postgres_type
+                bad, reason = middle, f"not read as {type_} without a change"
         try:
             shown = str(array[bad - 1])
         except (OverflowError, ValueError):  # a time that Python cannot represent
@@ -236,3 +244,9 @@ class ParquetRelease(ReleaseFile):
             f"{self.label}, row {first_row + bad - 1:,}, column {mapped.column.source_name}: {reason}: {shown!r};"
             " nothing was loaded. Correct the file at its source and run again with --force"
         )
+
+
+def _shown_type(type_: pa.DataType) -> str:
+    """Returns a type on one line, whatever the names of nested fields, and not too long."""
+    text = repr(str(type_))[1:-1]
+    return text if len(text) <= _MAX_SHOWN_CHARACTERS else text[:_MAX_SHOWN_CHARACTERS] + "…"

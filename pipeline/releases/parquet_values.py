@@ -9,6 +9,8 @@ from collections.abc import Callable
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.releases.release_file import TYPES as DECLARED
+
 # The Arrow type of each PostgreSQL type that a spec can name.
 TYPES = {
     "text": pa.string(),
@@ -19,8 +21,8 @@ TYPES = {
     "date": pa.date32(),
     "timestamp": pa.timestamp("us"),
 }
-_WHOLE_TEXT = r"^-?[0-9]+(\.0*)?$"
-_FRACTION = r"^-?[0-9]*\.[0-9]*[1-9][0-9]*$"
+# As in CSV files; an empty text is not NULL in Parquet and stays as it is.
+_WHOLE_TEXT = r"\A(-?[0-9]{1,18}(\.0*)?)?\z"
 # Between these, Arrow formats a double like PostgreSQL; outside, only one of the two uses an exponent.
 _SMALLEST_PLAIN, _LARGEST_PLAIN = 1e-4, 1e10
 # Microseconds since 1970; with Arrow scalars, Arrow would import pandas if that is installed.
@@ -55,6 +57,9 @@ def convert(array: pa.Array, type_: pa.DataType, whole: bool) -> pa.Array:
     # Times are New York local time, so a time zone in the file would be ambiguous.
     if getattr(array.type, "tz", None) or not any(is_of_kind(array.type) for is_of_kind in _CONVERTIBLE[type_]):
         raise WrongType(str(array.type))
+    if type_ == pa.float64() and pa.types.is_decimal(array.type):
+        # Arrow's own cast multiplies by a power of ten, so that 14.20 becomes 14.200000000000001.
+        array = array.cast(pa.string())
     values = array.cast(type_)
     if type_ == pa.float64():
         _check_finite(values)
@@ -63,9 +68,14 @@ def convert(array: pa.Array, type_: pa.DataType, whole: bool) -> pa.Array:
     return values
 
 
-def kind_of_type(type_: pa.DataType) -> str:
-    """Returns the key of the type in `release_file.TYPES`."""
-    return next((kind for kind, is_of_kind in _KINDS if is_of_kind(type_)), "text")
+def kind_of_type(type_: pa.DataType) -> str | None:
+    """Returns the key in `release_file.TYPES` of the type to declare, or None if the type is not converted to any."""
+    kind = next((kind for kind, is_of_kind in _KINDS if is_of_kind(type_)), "text")
+    try:
+        convert(pa.nulls(0, type_), TYPES[DECLARED[kind][0]], whole=False)
+    except (WrongType, pa.ArrowException):
+        return None
+    return kind
 
 
 def postgres_texts(array: pa.Array) -> pa.Array:
@@ -148,12 +158,11 @@ def _has_nul(values: pa.Array) -> bool:
 
 
 def _whole_texts(values: pa.Array) -> pa.Array:
-    if pc.any(pc.match_substring_regex(values, _FRACTION)).as_py():
+    if pc.all(pc.match_substring_regex(values, _WHOLE_TEXT)).as_py() is False:
         raise BadValue("not a whole number")
     if not pc.any(pc.match_substring(values, ".")).as_py():
         return values
-    is_number = pc.match_substring_regex(values, _WHOLE_TEXT)
-    return pc.if_else(is_number, pc.replace_substring_regex(values, r"\.0*$", ""), values)
+    return pc.replace_substring_regex(values, r"\.0*$", "")
 
 
 def _all_whole(array: pa.Array) -> bool:

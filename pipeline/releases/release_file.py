@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import ClassVar, Self
 
 from pipeline.datasets import Release, Source, format_month
+from pipeline.datasets.spec import COLUMN_NAME, RESERVED_COLUMNS
 from pipeline.errors import PipelineError
 
 # The PostgreSQL and BigQuery types to declare for each kind of values.
@@ -25,6 +26,7 @@ TYPES = {
 }
 _REMEDY = "if it is complete at its source, remove this copy with `pipeline forget` and run again"
 _SHOWN_PROBLEMS = 12
+_SHOWN_CHARACTERS = 80
 
 
 @dataclass(frozen=True)
@@ -109,15 +111,23 @@ class ReleaseFile:
         expected = self.dataset.columns_of(self.release.month, self.source)
         return [f"lacks {column.source_name}" for column in expected if column.name not in found]
 
-    def _undeclared_column_error(self, name: str, kind: str, found: str) -> PipelineError:
-        """Returns the error for an undeclared column that has values; it includes the line to add to the spec."""
+    def _undeclared_column_error(self, name: str, kind: str | None, found: str) -> PipelineError:
+        """Returns the error for an undeclared column that has values; it includes the line to add to the spec.
+
+        `kind` is a key of `TYPES`, or None if no spec can declare a column of that type.
+        """
+        problem = f"{self.label}: the column {shown_name(name)} is not declared and {found}"
+        ignore = "leave such columns out with --source-ignore-unknown-columns true"
+        is_name = COLUMN_NAME.fullmatch(name) and name.lower() not in RESERVED_COLUMNS
+        if kind is None or not is_name:
+            return PipelineError(
+                f"{problem}; a spec cannot declare such a {'type' if is_name else 'name'}, so {ignore}"
+            )
         postgres, bigquery = TYPES[kind]
         since = f" since: {format_month(self.release.month)}," if self.release.month else ""
         line = f'- {{name: {name}, postgres: {postgres}, bigquery: {bigquery},{since} description: "…"}}'
         return PipelineError(
-            f"{self.label}: the column '{name}' is not declared and {found}; add the line `{line}` to"
-            f" pipeline/datasets/{self.dataset.name}.yaml, or leave such columns out with"
-            " --source-ignore-unknown-columns true"
+            f"{problem}; add the line `{line}` to pipeline/datasets/{self.dataset.name}.yaml, or {ignore}"
         )
 
 
@@ -127,7 +137,12 @@ def listed(problems: list[str]) -> str:
     return ", ".join(problems[:_SHOWN_PROBLEMS]) + more
 
 
+def shown_name(name: str) -> str:
+    """Returns a column's name as messages quote it: on one line, whatever is in it, and not too long."""
+    return repr(name if len(name) <= _SHOWN_CHARACTERS else name[:_SHOWN_CHARACTERS] + "…")
+
+
 def dropped_column_note(name: str, values: int) -> str:
     """Returns the message about a column that was left out."""
     holds = f"its {values:,} values were ignored" if values else "it has no values"
-    return f"the column '{name}' is not declared and was left out: {holds}"
+    return f"the column {shown_name(name)} is not declared and was left out: {holds}"
