@@ -1,18 +1,19 @@
-{#- Models that are kept by file: the rows of every changed file give way to the ones it has now, if any, at once. A model
-    selects the rows of the changed files only (`is_in_changed_files`); in a build of everything all files are changed. -#}
+{#- Models kept by file: a build atomically replaces the rows of every changed file, and deletes those of files that are
+    no longer loaded. A model selects only the rows of changed files (`is_in_changed_files`); if everything is
+    rebuilt, these are all files. -#}
 
-{#- One transaction. With `partitioned`, each file is a partition of its own that is filled beside the table and takes its
-    place at the end; readers wait for that moment only. `not_null` (columns), `checks` (name: condition) and
-    `one_row_a_file` are constraints, which the database verifies in one pass over the new rows. -#}
+{#- Everything is done in one transaction. With `partitioned`, each file is filled as a separate table and attached as a
+    partition at the end; readers only wait for that step. `not_null` (columns), `checks` (name: condition) and
+    `one_row_a_file` become constraints, which the database verifies in one pass over the new rows. -#}
 {% materialization by_file, adapter='postgres' %}
     {%- set target_relation = this.incorporate(type='table') -%}
     {%- set existing = load_cached_relation(this) -%}
     {%- set rebuild = existing is none or should_full_refresh() -%}
     {%- do run_hooks(pre_hooks) -%}
     {%- call statement('by_parallel_workers') -%}
-        {#- CREATE TABLE AS may use them; by itself the planner thinks that passing rows on costs more than it does. It
-            also takes the groups of an expression for as many as there are rows, and would sort a month to count them,
-            and takes nearly all trips to be excluded, and would look each of the others up by a nested loop. -#}
+        {#- CREATE TABLE AS can use parallel workers, but the planner overestimates the cost of passing rows. It also
+            overestimates the number of groups, so it would sort a month's rows, and underestimates the number of trips
+            that are not excluded, so it would use nested loops. -#}
         set local parallel_tuple_cost = 0; set local parallel_setup_cost = 0;
         set local enable_sort = off; set local enable_nestloop = off;
     {%- endcall -%}
@@ -100,18 +101,19 @@
 {%- endmacro %}
 
 {% macro constraints() -%}
-    {%- set promises = [] -%}
-    {%- if config.get('one_row_a_file') -%}{%- do promises.append('add primary key (filename)') -%}{%- endif -%}
+    {%- set constraints = [] -%}
+    {%- if config.get('one_row_a_file') -%}{%- do constraints.append('add primary key (filename)') -%}{%- endif -%}
     {%- for column in config.get('not_null', []) -%}
-    {%- do promises.append('alter column ' ~ column ~ ' set not null') -%}
+    {%- do constraints.append('alter column ' ~ column ~ ' set not null') -%}
     {%- endfor -%}
     {%- for name, condition in config.get('checks', {}).items() -%}
-    {%- do promises.append('add constraint ' ~ name ~ ' check (' ~ condition ~ ')') -%}
+    {%- do constraints.append('add constraint ' ~ name ~ ' check (' ~ condition ~ ')') -%}
     {%- endfor -%}
-    {{ promises | join(', ') }}
+    {{ constraints | join(', ') }}
 {%- endmacro %}
 
-{#- dbt-bigquery takes no strategies of a project's own, so this is what 'merge' means here: one atomic statement. -#}
+{#- dbt-bigquery does not support custom strategies, so this overrides 'merge': one atomic statement replaces the rows
+    of the changed files. -#}
 {% macro bigquery__get_merge_sql(target, source, unique_key, dest_columns, incremental_predicates) %}
     {{ get_insert_overwrite_merge_sql(target, source, dest_columns, [is_in_changed_files('DBT_INTERNAL_DEST.filename')]) }}
 {% endmacro %}

@@ -1,4 +1,4 @@
-{#- Every trip file that is loaded, and when it and the zones that its trips are joined with were. -#}
+{#- Every loaded trip file, with the times at which it and the zones were loaded. -#}
 {% macro loaded_files() -%}
     select
         {{ dbt.concat(["trips.target_table", "'_'", dbt.right("trips.partition_key", 7), "'.csv'"]) }} as filename,
@@ -12,7 +12,7 @@
         and trips.finished_at is not null and zones.finished_at is not null
 {%- endmacro %}
 
-{#- The files that the build is about, and whether they are loaded; in the order of their names. -#}
+{#- The files that this build processes, in the order of their names, and whether they are still loaded. -#}
 {% macro changed_files() -%}
     {%- set files = [] -%}
     {%- if execute and existing_relation('changed_files') is not none -%}
@@ -24,7 +24,7 @@
     {{ return(files) }}
 {%- endmacro %}
 
-{#- A condition with the files' names written out, as both warehouses pass over what they need not read only then. -#}
+{#- The file names are literals, because only then do both warehouses skip the data of other files. -#}
 {% macro is_in_changed_files(column) -%}
     {%- set names = changed_files() | map(attribute='filename') | list -%}
     {%- if names -%}
@@ -34,7 +34,8 @@
     {%- endif -%}
 {%- endmacro %}
 
-{#- A model's table as it is now, or none. Unlike ref() it asks for no order, and works in tests and for models to come. -#}
+{#- A model's existing table, or none. Unlike ref(), it adds no dependency, and works in tests and for models that are
+    built later. -#}
 {% macro existing_relation(name) %}
     {%- if execute -%}
     {%- set node = graph.nodes['model.tlc.' ~ name] -%}
@@ -42,8 +43,8 @@
     {%- endif -%}
 {% endmacro %}
 
-{#- What a test looks at: in a build the files that the build is about, so that a month costs that month; in `dbt test`
-    everything. -#}
+{#- Limits a test in `dbt build` to the changed files, so that its cost does not grow with the number of files;
+    `dbt test` checks all. -#}
 {% macro is_under_test(column) -%}
     {{ is_in_changed_files(column) if flags.WHICH == 'build' else 'true' }}
 {%- endmacro %}

@@ -1,4 +1,4 @@
-{#- Lets a test say `where: __under_test__`. -#}
+{#- Expands `where: __under_test__` in tests. -#}
 {% macro get_where_subquery(relation) -%}
     {%- set where = config.get('where', '') -%}
     {%- if where == '__under_test__' -%}

@@ -1,4 +1,4 @@
-{#- The columns that every dataset in fact_trips has in its staging model, in no order that matters. -#}
+{#- The columns that the staging model of every dataset in fact_trips has, in any order. -#}
 {% macro trip_columns() %}
     {{ return([
         'tripid', 'filename', 'vendorid', 'ratecodeid', 'pickup_locationid', 'dropoff_locationid', 'pickup_zone_code',
@@ -9,12 +9,12 @@
     ]) }}
 {% endmacro %}
 
-{#- What the trips of a service without fares are counted from: the columns that both kinds have. -#}
+{#- The columns from which the trips of services without fares are counted; all staging models have them. -#}
 {% macro counted_columns() %}
     {{ return(['filename', 'pickup_zone_code', 'pickup_datetime', 'dropoff_datetime', 'trip_distance']) }}
 {% endmacro %}
 
-{#- The staging models of the datasets whose trips are in fact_trips or, with facts=false, of the others, as one. -#}
+{#- The staging models of all datasets whose trips are in fact_trips or, with facts=false, of all others, combined. -#}
 {% macro trips_of_all(facts, columns) -%}
     {%- for table, dataset in var('datasets').items() if dataset.facts == facts %}
     {{ 'union all' if not loop.first }}
@@ -23,24 +23,24 @@
     {%- endfor %}
 {%- endmacro %}
 
-{#- What the marts call the services whose trips are in fact_trips or, with facts=false, the others. -#}
+{#- The names in the marts of the services whose trips are in fact_trips or, with facts=false, of the others. -#}
 {% macro services(facts) %}
     {%- set names = [] -%}
     {%- for dataset in var('datasets').values() if dataset.facts == facts -%}{%- do names.append(dataset.service) -%}{%- endfor -%}
     {{ return(names) }}
 {% endmacro %}
 
-{#- A whole number: the sum of counts, of those rows only that fulfil a condition. -#}
+{#- The sum of counts over the rows that fulfil a condition, as an integer. -#}
 {% macro sum_of(count, condition='true') -%}
     cast(sum(case when {{ condition }} then {{ count }} else 0 end) as {{ dbt.type_bigint() }})
 {%- endmacro %}
 
-{#- Whether a day is not of the month that a release file is named after. -#}
+{#- Whether a day is outside the month in a release file's name. -#}
 {% macro outside_month(day, filename) -%}
     {{ dbt.date_trunc('month', 'cast(' ~ day ~ ' as timestamp)') }} <> cast({{ dbt.concat(["left(right(" ~ filename ~ ", 11), 7)", "'-01'"]) }} as timestamp)
 {%- endmacro %}
 
-{#- What is unlikely in a trip, and counted in trips_by_hour and file_quality. -#}
+{#- Missing or implausible values that trips_by_hour and file_quality count. -#}
 {% macro quality_checks() %}
     {{ return({
         'unknown_vendors': 'has_fares and vendorid is null',

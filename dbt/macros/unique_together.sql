@@ -1,4 +1,4 @@
-{#- Fails for every combination of values that is there more than once. -#}
+{#- Fails for every combination of values that occurs more than once. -#}
 {% test unique_together(model, columns) %}
 select {{ columns | join(', ') }}
 from {{ model }}

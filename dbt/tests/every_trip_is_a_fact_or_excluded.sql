@@ -1,5 +1,5 @@
 {{ config(tags=['rows']) }}
-{#- Per file: the trips in staging are those in fact_trips and those in excluded_trips, none lost and none twice. -#}
+{#- Per file: the numbers of trips in fact_trips and in excluded_trips add up to the number in staging. -#}
 with trips as (
     select filename, 1 as staged, 0 as kept, 0 as excluded
     from (

@@ -1,6 +1,6 @@
 {{ config(tags=['files']) }}
-{#- All that must hold of the trips of a file, in one pass over them: `dbt build` tests a month by this. The tests with the
-    tag `rows` say the same one by one, which `dbt test` runs as well. -#}
+{#- All conditions on the trips of a file, checked in one pass over them. DbtBuild leaves out the tests tagged `rows`,
+    which check the conditions one by one; `dbt test` runs both. -#}
 {%- set is_of_the_build = is_under_test('filename') %}
 with facts as (
     select

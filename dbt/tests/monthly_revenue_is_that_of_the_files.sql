@@ -1,5 +1,5 @@
 {{ config(tags=['files']) }}
-{#- All that must hold of the monthly revenue, in one pass; a zone, a month and a service have one row. -#}
+{#- All conditions on the monthly revenue, checked in one pass; there is one row per zone, month and service. -#}
 with revenue as (
     select sum(total_amount) as total_amount, sum(trips) as trips
     from {{ ref('int_zone_revenue_by_file') }}

@@ -22,12 +22,12 @@ def sources_yaml() -> str:
     """Returns the text of `dbt/models/sources.yml` for the current specs."""
     source = {
         "name": "tlc",
-        "description": "What the pipeline has loaded.",
+        "description": "The tables that the pipeline loads.",
         "schema": "{{ env_var('TLC_SOURCE_SCHEMA') }}",
         "tables": [
             {
                 "name": LEDGER,
-                "description": "A row a loaded file: what, how many rows, when.",
+                "description": "One row per loaded file: its table and month, numbers of rows and times.",
             },
             *map(_table, modelled_datasets()),
         ],

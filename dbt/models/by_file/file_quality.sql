@@ -1,7 +1,7 @@
 {{ config(one_row_a_file=true) }}
 -- depends_on: {{ ref('changed_files') }}
 -- depends_on: {{ ref('fact_trips') }}
-{# What was found in the trips that the marts hold is in trips_by_hour; only the others are looked at here. #}
+{# trips_by_hour already has the counts of trips in the marts; only the values of excluded trips are examined here. #}
 {%- set counts = quality_checks().keys() | list %}
 
 with loaded as (

@@ -7,7 +7,7 @@ select
     trips.{{ column }},
     {% endfor -%}
     trips.service_type,
-    {#- Numbers are read from text for those trips only whose zone is not known. #}
+    {#- Zone numbers are converted from text only for trips whose zone is unknown. #}
     coalesce(pickup.locationid, trips.pickup_locationid) as pickup_locationid,
     coalesce(dropoff.locationid, trips.dropoff_locationid) as dropoff_locationid,
     {{ vendor_name('trips.vendorid') }} as vendor_name,
