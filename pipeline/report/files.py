@@ -1,4 +1,4 @@
-"""The sections on the loaded files: which months they cover, what became of their rows, and unlikely values in them."""
+"""The sections on the loaded files: their months, what became of their rows, and implausible values."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _BECAME = (
     " load_quarantine. Left out are the loaded trips that the marts exclude, as they begin or end in an unknown zone or"
     " at no readable time; excluded_trips has each with its reason."
 )
-_UNLIKELY = (
+_IMPLAUSIBLE = (
     "Such rows are counted like all others. Other month: the pick-up is dated outside the file's month, by a clock gone"
     " wrong or around midnight. Negative fare: a charge that was taken back. No amount: no fare or total that can be"
     " read. No time: the trip ends when it begins, or before."
@@ -87,7 +87,7 @@ def _headlines(data: ReportData) -> list[Headline]:
 def rows(data: ReportData) -> Section:
     """Returns a section with two tables of row counts, with a row per file."""
     files = [file for file in data.files if file.quality]
-    tables = [(_BECAME, _became(files)), (_UNLIKELY, _unlikely(files))] if files else []
+    tables = [(_BECAME, _became(files)), (_IMPLAUSIBLE, _implausible(files))] if files else []
     return Section("The files and their rows", tables=tables)
 
 
@@ -102,7 +102,7 @@ def _became(files: list[LoadedFile]) -> Table:
     return Table("What became of the rows", head, _named(files, cells))
 
 
-def _unlikely(files: list[LoadedFile]) -> Table:
+def _implausible(files: list[LoadedFile]) -> Table:
     quality = [file.quality or {} for file in files]
     counts = [[int(row["trips"]), *(int(row[name]) for name in _CHECKS.values())] for row in quality]
     fares = [bool(row["has_fares"]) for row in quality]
@@ -110,11 +110,11 @@ def _unlikely(files: list[LoadedFile]) -> Table:
         [f"{loaded:,}"]
         + [
             f"{count:,} ({percent(count, loaded)})" if count else "0" if has_fares or name not in _OF_FARES else NONE
-            for name, count in zip(_CHECKS.values(), unlikely, strict=True)
+            for name, count in zip(_CHECKS.values(), implausible, strict=True)
         ]
-        for (loaded, *unlikely), has_fares in zip(_with_totals(counts), [*fares, any(fares)], strict=False)
+        for (loaded, *implausible), has_fares in zip(_with_totals(counts), [*fares, any(fares)], strict=False)
     ]
-    return Table("What is unlikely among the rows loaded", ["File", "Rows loaded", *_CHECKS], _named(files, cells))
+    return Table("Implausible values in the loaded rows", ["File", "Rows loaded", *_CHECKS], _named(files, cells))
 
 
 def _with_totals(counts: list[list[int]]) -> list[list[int]]:
