@@ -20,6 +20,7 @@ _IN_CHECKOUT = (CHECKOUT / "luigi.cfg").is_file() and (CHECKOUT / "sql").is_dir(
 # The files of the package other than Python modules; a wheel contains copies (setup.py).
 SHIPPED = CHECKOUT if _IN_CHECKOUT else _PACKAGE / "shipped"
 SQL = SHIPPED / "sql"
+CENTRAL_SETTINGS = SHIPPED / "central.cfg"
 SAMPLES = SHIPPED / "samples"
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _STATEMENT_NAME = re.compile(r"^-- name: (\w+)\n", re.MULTILINE)

@@ -18,6 +18,7 @@ from conftest import BIN, CHECKOUT, Run, publish, settings
 from http_source import Fault, HttpSource
 from waiting import eventually
 
+from pipeline.monitoring.run_logs import RunLogs
 from pipeline.warehouses.postgres.connection import PostgresDatabase
 
 LOAD = ("LoadTripdata", "--taxi", "green", "--month", "2019-01")
@@ -169,3 +170,24 @@ def test_ctrl_c_is_reported_in_one_line(
     *lines, last = errors.splitlines()
     assert all("INFO: running   ExtractTripdata" in line for line in lines)
     assert "ERROR: interrupted; completed tasks stay complete: run the same command again" in last
+
+
+def test_task_started_again_after_it_yielded_others_is_one_attempt(tmp_path: Path) -> None:
+    whole, report = ("TripdataPipeline", {"month": "2019-01"}), ("Report", {})
+    events = [(whole, "running"), (report, "running"), (report, "done"), (whole, "running"), (whole, "done")]
+    events += [(report, "running"), (report, "failed"), (report, "running")]
+    lines = [
+        {"time": f"2019-01-01T00:00:0{second}.000+00:00", "task": task, "parameters": parameters, "event": event}
+        for second, ((task, parameters), event) in enumerate(events)
+    ]
+    log = tmp_path / "20190101T000000-1.jsonl"
+    log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+    (summary,) = RunLogs(tmp_path).summaries()
+    attempts = [(task.task, task.started[18], task.ended[18:19], task.status) for task in summary.tasks]
+    assert attempts == [
+        ("TripdataPipeline", "0", "4", "done"),
+        ("Report", "1", "2", "done"),
+        ("Report", "5", "6", "failed"),
+        ("Report", "7", "", "running"),
+    ]

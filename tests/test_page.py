@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import signal
 import socket
 import subprocess
+import tempfile
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -16,10 +20,11 @@ import requests
 from browser import CHROMIUM, Browser, browser
 from central import CentralScheduler, central_scheduler
 from conftest import publish, settings, start_command
-from waiting import eventually
+from waiting import INSERT_JANUARY_MARKER, eventually, lock_held, wait_until_blocked
 
-from pipeline.monitoring.run_logs import RunSummary
+from pipeline.monitoring.run_logs import RunSummary, now
 from pipeline.ui.runs import Writer, writer_of
+from pipeline.ui.started_runs import StartedRun
 from pipeline.warehouses.postgres.connection import PostgresDatabase
 
 JANUARY = {"action": "load", "dataset": "green", "month": "2019-01"}
@@ -91,6 +96,7 @@ def test_backfill_is_started_followed_and_repaired_on_the_page(
     page.until("document.querySelector('[data-key=\"postgres/green/2019-02\"]')?.classList.contains('ok')")
     page.click("[data-key='postgres/green/2019-02']")
     page.until("document.querySelector('dialog[open]')?.innerText.includes('Rows loaded')")
+    assert "null" not in page.text()
 
     assert page.errors == []
     assert {url.split("/")[2] for url in page.requested_urls if url.startswith("http")} == {f"127.0.0.1:{ui.port}"}
@@ -106,6 +112,51 @@ def test_no_tab_is_wider_than_the_screen(page: Browser, width: int) -> None:
             assert page.run("document.documentElement.scrollWidth") <= width
     page.until("document.body.innerText.includes('Nothing is loaded yet') || location.hash !== '#months'")
     assert page.errors == []
+
+
+def test_phone_shows_long_paths_labelled_times_and_each_task_beside_its_duration(
+    page: Browser, ui: CentralScheduler, tmp_path: Path
+) -> None:
+    path = f"/srv/{'a_long_folder_' * 6}.csv.gz, line 3: not a whole number"
+    log = tmp_path / "data" / "logs" / "20190101T000000-1.jsonl"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    task = {"task": "LoadTripdata", "parameters": {"taxi": "green", "month": "2019-01"}}
+    other = {"task": "LoadZones", "parameters": {}}
+    log.write_text(
+        "".join(
+            json.dumps({"time": f"2019-01-01T00:00:0{second}.000+00:00", "message": "", "level": "INFO", **event})
+            + "\n"
+            for second, event in enumerate(
+                [
+                    {"event": "running", **other},
+                    {"event": "done", **other},
+                    {"event": "running", **task},
+                    {"event": "failed", "error": path, **task},
+                ]
+            )
+        )
+    )
+    subject = {"family": "LoadTripdata", "parameters": task["parameters"]}
+    alert = {"status": "failed", "subject": subject, "since": 0, "pending": ["webhook"], "detail": path}
+    alerts = tmp_path / "data" / "alerts" / "state.json"
+    alerts.parent.mkdir()
+    alerts.write_text(json.dumps([alert]))
+
+    page.set_screen(390, 844)
+    for tab in ("Runs", "Alerts", "Schedules"):
+        page.run(f"location.hash = '#{tab.lower()}'")
+        page.until(f"document.querySelector('td') && document.querySelector('h2').innerText === {tab!r}")
+        widest = "Math.max(...[...document.querySelectorAll('table, td')].map((e) => e.getBoundingClientRect().right))"
+        assert page.run(widest) <= 390, tab
+    labels = "[...document.querySelectorAll('td')].map((e) => getComputedStyle(e, '::before').content)"
+    assert page.run(labels)[:5] == ["none", '"When "', '"Next "', '"Last "', '"Task "']
+
+    page.run("location.hash = '#runs/20190101T000000-1'")
+    page.until("document.querySelectorAll('.timeline button').length === 2")
+    tops = "[...document.querySelectorAll('.timeline button, .timeline .muted')].map((e) => e.getBoundingClientRect())"
+    middles = page.run(f"{tops}.map((r) => r.top + r.height / 2)")
+    assert abs(middles[0] - middles[1]) < 5 and abs(middles[2] - middles[3]) < 5 and middles[2] - middles[0] > 20
+    assert "1 task done, 1 failed" in page.text()
 
 
 def test_status_message_is_shown_as_text_on_luigis_page(page: Browser, ui: CentralScheduler) -> None:
@@ -214,6 +265,85 @@ def test_run_of_an_earlier_server_or_of_a_terminal_can_be_cancelled(
             assert not call(restarted, f"runs/{found}", "DELETE", headers=token).json()["stopped"]
 
 
+def test_run_started_after_a_cancelled_or_killed_one_loads_the_month(
+    tmp_path: Path, database: PostgresDatabase, mirror: Path
+) -> None:
+    publish(mirror, "2019-02")
+    environment = settings(tmp_path, database, mirror) | {
+        "PIPELINE__SCHEDULER__WORKER_DISCONNECT_DELAY": "3",
+        "PIPELINE__SCHEDULER__RETRY_DELAY": "1",
+    }
+    with central_scheduler(environment) as ui:
+        token = {"Authorization": f"Bearer {(tmp_path / 'data' / 'ui' / 'token').read_text().strip()}"}
+
+        def start(request: dict[str, Any]) -> str:
+            return str(call(ui, "runs", "POST", json=request, headers=token).json()["id"])
+
+        def is_loading(run: str) -> bool:
+            return "LoadTripdata" in [task["task"] for task in call(ui, f"runs/{run}").json()["tasks"]]
+
+        completed_run(ui, start({**JANUARY, "month": "2019-02"}))
+        with lock_held(database, INSERT_JANUARY_MARKER):
+            run = start(JANUARY)
+            wait_until_blocked(database, "INSERT INTO")
+            assert call(ui, f"runs/{run}", "DELETE", headers=token).json()["status"] == "cancelled"
+            assert ui.tasks("RUNNING") == {}
+
+            run = start(JANUARY)
+            eventually(lambda: is_loading(run))
+            os.killpg(int(run.rpartition("-")[2]), signal.SIGKILL)
+            eventually(lambda: call(ui, f"runs/{run}").json()["ended"])
+        killed = completed_run(ui, run)
+        assert (killed["status"], killed["error"]) == ("failed", "the process was ended by SIGKILL")
+
+        done = completed_run(ui, start(JANUARY))
+        assert (done["status"], done["exit_code"]) == ("done", 0), done["output"]
+        assert any(f"run by process {run.rpartition('-')[2]} on" in line["message"] for line in done["lines"])
+
+
+def test_run_whose_tasks_another_run_has_done_says_so(
+    ui: CentralScheduler, token: dict[str, str], database: PostgresDatabase, mirror: Path
+) -> None:
+    publish(mirror, "2019-02")
+    first = call(ui, "runs", "POST", json={**JANUARY, "month": "2019-02"}, headers=token).json()["id"]
+    completed_run(ui, first)
+    with lock_held(database, INSERT_JANUARY_MARKER):
+        first = call(ui, "runs", "POST", json=JANUARY, headers=token).json()["id"]
+        wait_until_blocked(database, "INSERT INTO")
+        backfill = {"action": "backfill", "dataset": "green", "start": "2019-01", "stop": "2019-01"}
+        second = call(ui, "runs", "POST", json={**backfill, "workers": 2}, headers=token).json()["id"]
+        eventually(lambda: "waiting for LoadTripdata" in call(ui, f"runs/{second}/log").text)
+    assert completed_run(ui, first)["status"] == "done"
+    waited = completed_run(ui, second)
+    assert (waited["status"], waited["exit_code"]) == ("failed", 10)
+    assert waited["error"].startswith("another run has, or had, some of its tasks")
+
+
+def test_run_ends_when_its_process_ends_and_not_when_it_is_looked_at() -> None:
+    with tempfile.TemporaryFile() as output:
+        run = StartedRun("", [], subprocess.Popen(["true"]), output)
+        run.wait(20)
+    ended = run.ended
+    time.sleep(0.01)
+    assert (run.status, run.ended) == ("done", ended)
+    assert ended < now()
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ("echo one; echo 10:00 ERROR: no such setting; echo three", "10:00 ERROR: no such setting"),
+        ("echo one; echo two; exit 1", "two"),
+        ("exit 40", "the process ended with exit code 40, without a message"),
+    ],
+)
+def test_failed_run_without_a_failed_task_has_a_reason(script: str, reason: str) -> None:
+    with tempfile.TemporaryFile() as output:
+        run = StartedRun("", [], subprocess.Popen(["sh", "-c", f"{script}; exit 1"], stdout=output), output)
+        run.wait(20)
+        assert (run.status, run.failure) == ("failed", reason)
+
+
 def test_unrelated_process_with_the_process_id_of_a_run_is_not_its_writer(tmp_path: Path) -> None:
     with subprocess.Popen(["sleep", "60"]) as other:
         run = RunSummary(f"20190101T000000-{other.pid}", host=socket.gethostname())
@@ -267,6 +397,7 @@ def test_token_is_private_and_stays_the_same_after_a_restart(
         ({"action": "backfill", "dataset": "green", "start": "2019-02", "stop": "2019-01"}, "stop: the last month"),
         ({"action": "backfill", "dataset": "green", "start": "2019-01", "stop": "2019-02", "workers": True}, "workers"),
         ({"action": "load", "dataset": "green", "month": "2199-01"}, "month: 2199-01 is in the future"),
+        ({**JANUARY, "force": "yes"}, "force: true or false"),
         ([], "the body is not a JSON object"),
     ],
 )
@@ -289,5 +420,5 @@ def test_path_of_a_run_cannot_reach_other_files(ui: CentralScheduler) -> None:
 def test_overview_lists_the_schedules_and_no_alerts_at_first(ui: CentralScheduler) -> None:
     found = call(ui, "overview").json()
     assert {each["dataset"] for each in found["schedules"]} >= {"green", "yellow"}
-    assert all(each["next"] > each["last"] for each in found["schedules"])
+    assert all(each["next"] and not each["last"] for each in found["schedules"])
     assert found["alerts"] == []

@@ -157,9 +157,10 @@ def test_schedule_prints_the_next_firing_and_waits_for_it(
     environment: dict[str, str], database: PostgresDatabase, last_catch_up: Path
 ) -> None:
     with running_schedule(**environment) as process:
-        eventually(last_catch_up.exists)
+        eventually((last_catch_up.parent / ".first_starts" / "green").exists)
         output = stop(process)
 
+    assert not last_catch_up.exists()  # no catch-up has succeeded
     assert re.search(r"green: next at \d{4}-\d\d-\d\d 09:00 -0[45]:00 E[SD]T\n", output)
     assert loaded_months(database) == []
 
@@ -179,6 +180,20 @@ def test_firings_missed_while_no_schedule_ran_cause_one_catch_up(
     with running_schedule(**environment) as process:
         assert prints("next at", process)
         assert "missed" not in stop(process)
+
+
+def test_firing_missed_since_the_first_start_causes_a_catch_up(
+    environment: dict[str, str], database: PostgresDatabase, last_catch_up: Path
+) -> None:
+    first_start = last_catch_up.parent / ".first_starts" / "green"
+    first_start.parent.mkdir()
+    first_start.write_text(LONG_AGO)
+    with running_schedule(**environment) as process:
+        eventually(last_catch_up.exists)
+        assert "the firing of 2024-01-01 09:00 -05:00 EST was missed" in stop(process)
+
+    assert first_start.read_text() == LONG_AGO
+    assert loaded_months(database) == ["green/2019-01"]
 
 
 def test_failed_catch_up_is_retried(

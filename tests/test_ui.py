@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import requests
 from central import CentralScheduler, central_scheduler, free_port
-from conftest import Run, execute, settings
+from conftest import BIN, Run, execute, settings
 
+from pipeline.files import CENTRAL_SETTINGS
 from pipeline.ui.guard import new_guard
 from pipeline.warehouses.postgres.connection import PostgresDatabase
 
@@ -35,6 +38,19 @@ def test_startup_message_has_the_addresses_and_a_command_that_works(luigi: Run, 
 
     assert done.returncode == 0, done.stderr
     assert {task["name"] for task in ui.tasks("DONE").values()} == {"ExtractTripdata", "LoadTripdata"}
+
+
+def test_command_names_the_shipped_settings_in_a_folder_without_them(
+    tmp_path: Path, database: PostgresDatabase, mirror: Path
+) -> None:
+    environment = os.environ | settings(tmp_path, database, mirror)
+    command = [BIN / "pipeline", "ui", "--port", str(free_port())]
+    with subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        found = next(line for line in process.stdout if "LUIGI_CONFIG_PATH=" in line)
+        process.terminate()
+    assert found.split()[0] == f"LUIGI_CONFIG_PATH={CENTRAL_SETTINGS}"
+    assert CENTRAL_SETTINGS.is_file()
 
 
 def test_history_and_metrics_include_every_run(luigi: Run, ui: CentralScheduler) -> None:

@@ -5,12 +5,15 @@ from __future__ import annotations
 import argparse
 import datetime
 import logging
+import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from pipeline.commands import Commands, add_command, one_of
 from pipeline.datasets import monthly_names
 from pipeline.errors import PipelineError
+from pipeline.files import CENTRAL_SETTINGS
 from pipeline.settings import ScheduleSettings, UiSettings
 
 if TYPE_CHECKING:
@@ -20,7 +23,7 @@ _YEAR = datetime.timedelta(days=365)
 _UI_MESSAGE = """\
 The pipeline's page is at {url} (Luigi's: {url}static/visualiser/, history: {url}history, metrics: {url}metrics).
 To run a task with this scheduler, in another terminal:
-  LUIGI_CONFIG_PATH=central.cfg luigi --scheduler-url {url} --module pipeline LoadTripdata --taxi green --month 2019-01
+  LUIGI_CONFIG_PATH={central} luigi --scheduler-url {url} --module pipeline LoadTripdata --taxi green --month 2019-01
 Ctrl-C stops it; its state is kept in {folder}.{warning}"""
 _EXPOSED = " Anyone who can open this address can start and stop work: keep it behind a firewall."
 
@@ -129,7 +132,9 @@ def _ui(arguments: argparse.Namespace) -> int:
 
     def print_address() -> None:
         url = f"http://{f'[{address}]' if ':' in address else address}:{port}/"
-        message = _UI_MESSAGE.format(url=url, folder=settings.folder(), warning="" if local else _EXPOSED)
+        central = CENTRAL_SETTINGS.name if Path(CENTRAL_SETTINGS.name).is_file() else shlex.quote(str(CENTRAL_SETTINGS))
+        warning = "" if local else _EXPOSED
+        message = _UI_MESSAGE.format(url=url, central=central, folder=settings.folder(), warning=warning)
         print(message, flush=True)
 
     serve(address, port, settings, print_address)

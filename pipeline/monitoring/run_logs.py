@@ -18,7 +18,10 @@ _LOAD_PREFIXES = ("Extract", "Upload", "Load")  # of the tasks without which a m
 
 @dataclass
 class TaskRun:
-    """One attempt at a task in a run. `ended` is empty while it runs, and if its process was killed."""
+    """One attempt at a task in a run. `ended` is empty while it runs, and if its process was killed.
+
+    A task that Luigi starts again after it has yielded others is still the same attempt.
+    """
 
     task: str
     parameters: dict[str, str]
@@ -131,16 +134,14 @@ def failed_releases(folder: Path) -> set[str]:
 
 def _add_event(summary: RunSummary, line: dict[str, Any]) -> None:
     key = (line["task"], line.get("parameters", {}))
-    running = [run for run in summary.tasks if (run.task, run.parameters) == key and not run.ended]
-    if line["event"] == "running" or not running:
+    run = next((run for run in summary.tasks if (run.task, run.parameters) == key and not run.ended), None)
+    if run is None:
         run = TaskRun(*key, line.get("dataset", ""), line.get("month", ""), line["time"], line.get("pid", 0))
         summary.tasks.append(run)
-        running = [run]
         if line["event"] != "running":
             started = datetime.datetime.fromisoformat(line["time"]) - datetime.timedelta(seconds=line.get("seconds", 0))
             run.started = started.isoformat("T", "milliseconds")
     if line["event"] != "running":
-        run = running[-1]
         run.ended, run.status = line["time"], line["event"]
         run.rows, run.error = line.get("rows"), line.get("error", "")
 

@@ -25,7 +25,8 @@ from pipeline.settings import ScheduleSettings
 class CatchUp:
     """Runs a task for every published month of a dataset, from `start`, for which it is not complete.
 
-    A file in `folder` has the time of the last successful one; a lock is held while one runs.
+    A file in `folder` has the time of the last successful one, another that of the schedule's first start; a lock is
+    held while one runs.
     """
 
     spec: Dataset
@@ -52,18 +53,28 @@ class CatchUp:
 
     def last_success(self) -> datetime.datetime | None:
         """Returns when the last successful catch-up started, or None if there was none."""
-        try:
-            return datetime.datetime.fromisoformat((self.folder / self.name).read_text())
-        except (FileNotFoundError, ValueError):
-            return None
+        return _read_time(self.folder / self.name)
 
     def save_success(self, started_at: datetime.datetime) -> None:
         """Records a successful catch-up, atomically: after a crash the file contains the old or the new time.
 
         :raises OSError: if the file cannot be written.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        replace_file(self.folder / self.name, started_at.isoformat().encode())
+        _write_time(self.folder / self.name, started_at)
+
+    def first_start(self) -> datetime.datetime | None:
+        """Returns when the schedule was started for the first time, or None if it was not."""
+        return _read_time(self._first_start_file())
+
+    def save_first_start(self, started_at: datetime.datetime) -> None:
+        """Records that the schedule was started, as firings before that are not missed.
+
+        :raises OSError: if the file cannot be written.
+        """
+        _write_time(self._first_start_file(), started_at)
+
+    def _first_start_file(self) -> Path:
+        return self.folder / ".first_starts" / self.name
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[TextIO | None]:
@@ -97,6 +108,18 @@ def catch_ups(names: list[str] | None = None) -> list[CatchUp]:
     if not wanted:
         raise PipelineError("no dataset has a schedule: add one to a file in pipeline/datasets")
     return [_catch_up(specs[name], settings) for name in wanted]
+
+
+def _read_time(file: Path) -> datetime.datetime | None:
+    try:
+        return datetime.datetime.fromisoformat(file.read_text())
+    except (FileNotFoundError, ValueError):
+        return None
+
+
+def _write_time(file: Path, time: datetime.datetime) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(file, time.isoformat().encode())
 
 
 def _catch_up(spec: Dataset, settings: ScheduleSettings) -> CatchUp:

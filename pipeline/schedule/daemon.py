@@ -54,10 +54,13 @@ def run_forever(catch_ups: list[CatchUp], runner: Runner, retry_minutes: float) 
 
 
 def _first_run(catch_up: CatchUp) -> dict[str, datetime.datetime]:
-    """Returns the job's first run time: now if a firing has been missed since the last catch-up, else the default."""
+    """Returns the job's first run time: now if a firing was missed since the last catch-up, else the default.
+
+    If none has succeeded yet, since the first start of the schedule.
+    """
     now = datetime.datetime.now(datetime.UTC)
-    if (last := catch_up.last_success()) is None:
-        catch_up.save_success(now)  # firings before the first start are not missed
+    if (last := catch_up.last_success() or catch_up.first_start()) is None:
+        catch_up.save_first_start(now)
     elif missed := next(firings(catch_up.trigger, last, now), None):
         logger.info("%s: the firing of %s was missed", catch_up.name, format_time(missed))
         return {"next_run_time": now}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,8 @@ class RunApi(Handler):
         cancelled = await self.call(self.state.runs.cancel, run_id)
         if cancelled is None:
             raise tornado.web.HTTPError(404, reason="no such run")
+        if cancelled["stopped"]:
+            release_tasks(self.scheduler, cancelled["pid"])
         self.finish_json(cancelled)
 
 
@@ -183,6 +186,16 @@ def live_tasks(scheduler: Scheduler, pid: int) -> dict[str, Any]:
     pending = scheduler.task_list("PENDING", "").values()
     waiting = sum(any(worker_suffix in worker for worker in task["workers"]) for task in pending)
     return {"running": running, "waiting": waiting}
+
+
+def release_tasks(scheduler: Scheduler, pid: int) -> None:
+    """Lets other runs have the tasks of a process of this machine that was ended, instead of waiting for its pings."""
+    suffix = f"pid={pid})"
+    host = f"host={socket.gethostname()}, "
+    gone = [worker["name"] for worker in scheduler.worker_list(include_running=False)]
+    gone = [name for name in gone if name.endswith(suffix) and host in name]
+    scheduler._state.inactivate_workers(gone)
+    scheduler.prune()
 
 
 def page_handlers(state: State, guard: Guard, scheduler: Scheduler) -> list[tuple[Any, ...]]:

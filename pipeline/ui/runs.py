@@ -21,6 +21,7 @@ from pipeline.settings import StorageSettings
 from pipeline.ui.started_runs import StartedRun, command_of
 
 _MAX_STARTED, _MAX_LOGS = 100, 200  # the newest
+_END_SECONDS = 10  # how long a cancelled run is waited for
 _QUIET_SECONDS = 90  # a run on another machine counts as stopped if its log has not grown for so long
 ACTIVE = ("running", "stopping")  # the statuses of runs that have not ended
 
@@ -79,17 +80,22 @@ class Runs:
     def cancel(self, run_id: str) -> dict[str, Any] | None:
         """Ends a run, including one that this server did not start, without leaving partial results.
 
-        Returns whether the run was ended, with its status, or None if there is no such run.
+        Returns whether the run was ended, with its status and process id, or None if there is no such run.
         """
         row = next((run for run in self.all() if run["id"] == run_id), None)
         if row is None:
             return None
         if row["cancellable"]:
-            if started := self._find_started(run_id):
+            started = self._find_started(run_id)
+            if started:
                 started.cancelled = True
-                row["status"] = started.status
             _end_run(row["pid"])
-        return {"stopped": row["cancellable"], "id": run_id, "status": row["status"]}
+            if started:
+                started.wait(_END_SECONDS)
+                row["status"] = started.status
+            else:
+                _wait_for_end(row["pid"])
+        return {"stopped": row["cancellable"], "id": run_id, "status": row["status"], "pid": row["pid"]}
 
     def _find_started(self, run_id: str) -> StartedRun | None:
         return next((run for run in self._started if run.id == run_id), None)
@@ -124,6 +130,9 @@ def _may_run(summary: RunSummary) -> bool:
 
 
 def _row_of_started(run: StartedRun, summary: RunSummary | None) -> dict[str, Any]:
+    counts = _counts(summary or RunSummary(""))
+    if run.status == "failed":
+        counts["error"] = counts["error"] or run.failure
     return {
         "id": run.id,
         "log": summary.id if summary else "",
@@ -135,7 +144,7 @@ def _row_of_started(run: StartedRun, summary: RunSummary | None) -> dict[str, An
         "ended": run.ended,
         "exit_code": run.process.returncode,
         "cancellable": run.is_running,
-        **_counts(summary or RunSummary("")),
+        **counts,
     }
 
 
@@ -185,3 +194,8 @@ def _end_run(pid: int) -> None:
             with contextlib.suppress(psutil.Error, OSError):
                 if os.getpgid(member.pid) == group:
                     member.terminate()
+
+
+def _wait_for_end(pid: int) -> None:
+    with contextlib.suppress(psutil.Error):
+        psutil.Process(pid).wait(_END_SECONDS)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import configparser
 import datetime
+import functools
 import os
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import IO, Any
@@ -14,13 +18,16 @@ from typing import IO, Any
 from pipeline.datasets import Dataset, all_datasets, dataset_named, monthly_names, parse_month
 from pipeline.datasets.month_range import Months
 from pipeline.errors import PipelineError
+from pipeline.files import CENTRAL_SETTINGS
 from pipeline.monitoring.run_logs import now
 from pipeline.settings import SourceSettings
 from pipeline.tasks.load_request import LoadRequest, months_at_source
 from pipeline.warehouses import WAREHOUSES, warehouse_info
 
 _MAX_OUTPUT_LENGTH = 200_000
+_MAX_ERROR_LENGTH = 500
 _MAX_WORKERS = 16
+_RUN_ELSEWHERE = (10, 25)  # the codes in luigi.cfg for tasks that another worker runs or has run
 _FIELDS = {"action", "dataset", "month", "start", "stop", "warehouse", "workers", "force"}
 
 
@@ -38,10 +45,11 @@ class StartedRun:
 
     @classmethod
     def start(cls, title: str, arguments: list[str], scheduler_url: str) -> StartedRun:
-        """Starts `luigi` with the arguments, in a session of its own."""
+        """Starts `luigi` with the arguments and the settings of `central.cfg`, in a session of its own."""
         output = tempfile.TemporaryFile()  # noqa: SIM115 (stays open as long as the run)
         environment = {
             **os.environ,
+            **{name: value for name, value in _central_settings().items() if not os.environ.get(name)},
             "PIPELINE__CORE__LOCAL_SCHEDULER": "false",
             "PIPELINE__CORE__SCHEDULER_URL": scheduler_url,
         }
@@ -55,16 +63,25 @@ class StartedRun:
         )
         return cls(title, arguments, process, output)
 
+    def __post_init__(self) -> None:
+        self._watcher = threading.Thread(target=self._record_end, daemon=True)
+        self._watcher.start()
+
+    def _record_end(self) -> None:
+        self.process.wait()
+        self.ended = now()
+
+    def wait(self, seconds: float) -> None:
+        """Waits until the process has ended, at most for so long."""
+        self._watcher.join(seconds)
+
     @property
     def id(self) -> str:
         return f"{self.started[:19].replace('-', '').replace(':', '')}-{self.process.pid}"
 
     @property
     def is_running(self) -> bool:
-        if self.process.poll() is None:
-            return True
-        self.ended = self.ended or now()
-        return False
+        return not self.ended
 
     @property
     def status(self) -> str:
@@ -74,11 +91,35 @@ class StartedRun:
             return "cancelled"
         return "done" if self.process.returncode == 0 else "failed"
 
+    @functools.cached_property
+    def failure(self) -> str:
+        """Why the process failed, in one line, for a run in which no task has failed. Call it after the end."""
+        code = self.process.returncode
+        if code in _RUN_ELSEWHERE:
+            return "another run has, or had, some of its tasks; start it again to see whether everything is done"
+        if code < 0:
+            return f"the process was ended by {signal.Signals(-code).name}"
+        lines = [line.strip() for line in self.text().splitlines() if line.strip()]
+        errors = [line for line in lines if "ERROR: " in line]
+        found = [*lines[-1:], *errors[-1:]] or [f"the process ended with exit code {code}, without a message"]
+        return found[-1][:_MAX_ERROR_LENGTH]
+
     def text(self) -> str:
         """Returns the end of the output of the process."""
         descriptor = self.output.fileno()
         size = os.fstat(descriptor).st_size
         return os.pread(descriptor, _MAX_OUTPUT_LENGTH, max(0, size - _MAX_OUTPUT_LENGTH)).decode(errors="replace")
+
+
+def _central_settings() -> dict[str, str]:
+    """Returns the settings with which a command uses a central scheduler, as environment variables."""
+    central = configparser.RawConfigParser()
+    central.read(CENTRAL_SETTINGS, encoding="utf-8")
+    return {
+        f"PIPELINE__{section}__{key}".upper(): value
+        for section in central.sections()
+        for key, value in central.items(section)
+    }
 
 
 def command_of(request: Mapping[str, Any]) -> tuple[str, list[str]]:
@@ -106,7 +147,7 @@ def command_of(request: Mapping[str, Any]) -> tuple[str, list[str]]:
     if action == "pipeline":
         task = ["TripdataPipeline", "--taxi", dataset.name, "--month", str(month)]
         return f"Load {what}, build, report", [*task, *option]
-    load = LoadRequest(dataset, month, warehouse, force=request.get("force") is True)
+    load = LoadRequest(dataset, month, warehouse, force=_force(request))
     return f"Load {what} into {place}", load.arguments()
 
 
@@ -141,6 +182,13 @@ def _at_source(dataset: Dataset, name: str, months: Months) -> Months:
         return months_at_source(dataset, months, SourceSettings())
     except PipelineError as error:
         raise PipelineError(f"{name}: {error}") from None
+
+
+def _force(request: Mapping[str, Any]) -> bool:
+    force = request.get("force", False)
+    if type(force) is not bool:
+        raise PipelineError("force: true or false")
+    return force
 
 
 def _workers(request: Mapping[str, Any]) -> int:

@@ -217,20 +217,21 @@ async function showCard(warehouse, dataset, month) {
     && !(entry && new Date(entry.finished_at) > new Date(failed.ended));
   // After a failed load the file is downloaded again, because its source may have replaced it.
   const force = entry || (hasFailed && failed.task.startsWith("Load")) ? { force: true } : {};
-  card.replaceChildren(
+  card.replaceChildren(...[
     h("header", {}, h("h2", {}, `${dataset} ${month} `, h("span", { class: "muted" }, grid.warehouses[warehouse])),
       h("button", { onclick: () => card.close(), "aria-label": "Close" }, "Close")),
     entry ? h("dl", {}, ...facts.flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]))
       : h("p", { class: "muted" }, "This month is not loaded."),
     hasFailed ? h("p", { class: "error" }, failed.error) : null,
     found.tries.length ? h("h3", {}, "Runs") : null,
-    found.tries.length ? h("table", {}, h("tbody", {}, ...found.tries.slice(0, 12).map((each) => h("tr", {},
+    found.tries.length ? h("table", { class: "wide" }, h("tbody", {}, ...found.tries.slice(0, 12).map((each) => h("tr", {},
       h("td", {}, h("span", { class: `tag ${each.status}` }, each.status)),
       h("td", {}, each.task), h("td", {}, when(each.started)),
       h("td", { class: "number" }, each.ended ? lasting(between(each.started, each.ended)) : ""),
       h("td", {}, h("a", { href: `#runs/${each.run}`, onclick: () => card.close() }, "log")))))) : null,
     h("p", {}, h("button", { class: "main", onclick: () => start({ action: "load", dataset, month, warehouse, ...force }) },
-      hasFailed ? "Run it again" : entry ? "Load it again" : "Load it")));
+      hasFailed ? "Run it again" : entry ? "Load it again" : "Load it")),
+  ].filter(Boolean));
   if (!card.open) card.showModal();
 }
 
@@ -243,10 +244,10 @@ function runsView() {
       h("th", { class: "number" }, "Took"), h("th", { class: "number" }, "Tasks"))),
     h("tbody", {}, ...runs.map((run) => h("tr", {},
       h("td", {}, h("span", { class: `tag ${run.status}` }, run.status)),
-      h("td", {}, h("a", { href: `#runs/${run.id}` }, run.title), run.error ? h("div", { class: "muted" }, run.error) : null),
-      h("td", {}, when(run.started)),
-      h("td", { class: "number" }, lasting(between(run.started, run.ended))),
-      h("td", { class: "number" }, `${run.done} done${run.failed ? `, ${run.failed} failed` : ""}`)))))];
+      h("td", { class: "long" }, h("a", { href: `#runs/${run.id}` }, run.title), run.error ? h("div", { class: "muted" }, run.error) : null),
+      h("td", { "data-label": "Started" }, when(run.started)),
+      h("td", { class: "number", "data-label": "Took" }, lasting(between(run.started, run.ended))),
+      h("td", { class: "number", "data-label": "Tasks" }, `${run.done} done${run.failed ? `, ${run.failed} failed` : ""}`)))))];
 }
 
 const taskName = (each) => [each.task, ...Object.values(each.parameters)].join(" ");
@@ -265,11 +266,11 @@ function runView(run) {
     h("p", {}, h("a", { href: "#runs" }, "‹ all runs")),
     h("h2", {}, run.title, " ", h("span", { class: `tag ${run.status}` }, run.status)),
     h("p", { class: "muted" }, `started ${when(run.started)}, ${live ? "running for" : "took"} ${lasting(between(run.started, run.ended))}`,
-      ` · ${run.done} tasks done${run.failed ? `, ${run.failed} failed` : ""}`,
+      ` · ${counted(run.done, "task")} done${run.failed ? `, ${run.failed} failed` : ""}`,
       run.exit_code !== undefined && run.exit_code !== null ? ` · exit code ${run.exit_code}` : ""),
     run.command ? h("pre", {}, run.command.map((word) => /^[\w./=:-]+$/.test(word) ? word : `'${word}'`).join(" ")) : null,
-    live ? h("progress", all ? { max: all, value: ended, "aria-label": `${ended} of ${all} tasks` } : {}) : null,
-    live ? h("p", { class: "muted" }, all ? `${ended} of ${all} tasks ended` : "starting …") : null,
+    live ? h("progress", all ? { max: all, value: ended, "aria-label": `${ended} of ${counted(all, "task")}` } : {}) : null,
+    live ? h("p", { class: "muted" }, all ? `${ended} of ${counted(all, "task")} ended` : "starting …") : null,
     ...scheduled.running.map((each) => h("div", { class: "box" }, h("strong", {}, each.name), " ",
       h("span", { class: "muted" }, each.message),
       h("progress", each.percent === null ? {} : { max: 100, value: each.percent, "aria-label": each.name }))),
@@ -298,13 +299,14 @@ function timeline(run) {
   const share = (at) => `${(100 * (at - start)) / (end - start)}%`;
   return h("div", { class: "timeline box" }, ...run.tasks.slice(0, 400).flatMap((each) => {
     const to = +new Date(each.ended || run.ended || Date.now());
-    const bar = h("div", { class: `bar ${each.status}` });
+    const status = each.status === "running" && run.ended ? "stopped" : each.status;
+    const bar = h("div", { class: `bar ${status}` });
     bar.style.left = share(+new Date(each.started));
     bar.style.width = `${(100 * (to - new Date(each.started))) / (end - start)}%`;
     return [
       h("button", { onclick: () => { selectedTask = taskName(each); refresh(); }, title: "show its log" }, taskName(each)),
-      h("div", { class: "track", title: each.error || each.status }, bar),
-      h("span", { class: "muted" }, `${lasting((to - new Date(each.started)) / 1000)}${each.status === "failed" ? " failed" : ""}`),
+      h("div", { class: "track", title: each.error || status }, bar),
+      h("span", { class: "muted" }, `${lasting((to - new Date(each.started)) / 1000)}${status === "failed" || status === "stopped" ? ` ${status}` : ""}`),
     ];
   }));
 }
@@ -317,8 +319,9 @@ function schedulesView(found) {
     h("table", { class: "wide" },
       h("thead", {}, h("tr", {}, ...["Dataset", "When", "Next", "Last", "Task"].map((name) => h("th", {}, name)))),
       h("tbody", {}, ...found.schedules.map((each) => h("tr", {},
-        h("td", {}, each.dataset || each.problem), h("td", {}, h("code", {}, each.cron || ""), " ", h("span", { class: "muted" }, each.timezone || "")),
-        h("td", {}, when(each.next)), h("td", {}, each.last ? when(each.last) : "never"), h("td", {}, each.task || "")))))];
+        h("td", {}, each.dataset || each.problem), h("td", { "data-label": "When" }, h("code", {}, each.cron || ""), " ", h("span", { class: "muted" }, each.timezone || "")),
+        h("td", { "data-label": "Next" }, when(each.next)), h("td", { "data-label": "Last" }, each.last ? when(each.last) : "never"),
+        h("td", { "data-label": "Task" }, each.task || "")))))];
 }
 
 function alertsView(found) {
@@ -328,7 +331,9 @@ function alertsView(found) {
     h("tbody", {}, ...found.alerts.map((each) => h("tr", {},
       h("td", {}, h("span", { class: `tag ${each.status}` }, each.status)),
       h("td", {}, [each.subject.family, ...Object.values(each.subject.parameters)].join(" ")),
-      h("td", {}, when(each.since * 1000)), h("td", {}, each.pending.join(", ") || "–"), h("td", {}, each.detail)))))];
+      h("td", { "data-label": "Since" }, when(each.since * 1000)),
+      h("td", { "data-label": "Not delivered to" }, each.pending.join(", ") || "–"),
+      h("td", { class: "long", "data-label": "What happened" }, each.detail)))))];
 }
 
 // ---------------------------------------------------------------- tabs and refreshing
