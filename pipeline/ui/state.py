@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pipeline.datasets import monthly_names
+from pipeline.datasets import all_datasets, monthly_names, parse_month
 from pipeline.errors import PipelineError
 from pipeline.monitoring.run_logs import TaskRun
 from pipeline.schedule import catch_ups
@@ -82,14 +82,17 @@ class State:
             return entries, problem
 
     def _tries(self) -> list[dict[str, str]]:
-        """Returns the last attempt at each month in each warehouse, according to the logs."""
+        """Returns the last attempt at each month in each warehouse, according to the logs.
+
+        Leaves out months that no publisher can have, such as mistyped ones.
+        """
         last: dict[tuple[str, str], tuple[str, TaskRun]] = {}
         active = {run["log"] for run in self.runs.all() if run["status"] in ACTIVE}
         families = {name: _load_families(name) for name in configured_warehouses()}
         for run in reversed(self.runs.logs.summaries()):
             for task in run.tasks:
                 for warehouse in (name for name, names in families.items() if task.task in names):
-                    if task.month and (task.status != "running" or run.id in active):
+                    if _may_exist(task) and (task.status != "running" or run.id in active):
                         last[warehouse, task.key] = (run.id, task)
         return [
             {
@@ -102,6 +105,11 @@ class State:
             }
             for (warehouse, key), (run_id, task) in last.items()
         ]
+
+
+def _may_exist(task: TaskRun) -> bool:
+    dataset = all_datasets().get(task.dataset)
+    return bool(task.month and dataset and dataset.may_have(parse_month(task.month)))
 
 
 def _schedules() -> list[dict[str, str]]:
