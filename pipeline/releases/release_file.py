@@ -117,7 +117,7 @@ class ReleaseFile:
         return PipelineError(
             f"{self.label}: the column '{name}' is not declared and {found}; add the line `{line}` to"
             f" pipeline/datasets/{self.dataset.name}.yaml, or leave such columns out with"
-            " --source-ignore-unknown-columns true"
+            " [source] ignore_unknown_columns = true (PIPELINE__SOURCE__IGNORE_UNKNOWN_COLUMNS=true)"
         )
 
 

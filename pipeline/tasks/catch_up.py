@@ -56,7 +56,7 @@ class CatchUpMonthly(RangeMonthly):
         if finite_datetimes and not available:
             raise PipelineError(
                 f"none of the months {_format_months(missing)} of {self._dataset.name} is at the source;"
-                " check --source-base-url"
+                " check [source] base_url"
             )
         self._log_absent([month for month in missing if month not in available], available)
         self._log_republished([moment.date() for moment in finite_datetimes if moment.date() not in missing])

@@ -237,7 +237,7 @@ def _check(tables: Tables, found: TableDescription | None) -> None:
         return
     raise PipelineError(
         f"the table {tables.schema}.{dataset.table} exists already and is not the one that"
-        f" pipeline/datasets/{dataset.name}.yaml declares; rename it, or choose another schema with --postgres-schema"
+        f" pipeline/datasets/{dataset.name}.yaml declares; rename it, or choose another [postgres] schema"
     )
 
 
