@@ -111,6 +111,9 @@ def test_status_without_loads_shows_the_command_to_load(pipeline: Run) -> None:
     assert pipeline("status", "--taxi", "fhv", "--month", "2020-03").stdout == (
         "Nothing of fhv 2020-03 is loaded. To load it: pipeline load fhv 2020-03\n"
     )
+    assert pipeline("status", "fhvhv").stdout == (
+        "Nothing of fhvhv is loaded. To load it: pipeline load fhvhv 2019-02\n"
+    )
     assert pipeline("status", "zones").stdout.endswith(": pipeline load zones\n")
     assert pipeline("status", "--json").stdout == "[]\n"
 

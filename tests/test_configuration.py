@@ -282,11 +282,20 @@ def test_empty_variable_is_ignored(pipeline: Run) -> None:
     assert shown.returncode == 0, shown.stderr
 
 
-def test_missing_configuration_file_is_reported(pipeline: Run, tmp_path: Path) -> None:
-    failed = pipeline("status", LUIGI_CONFIG_PATH=str(tmp_path / "central.cfg"))
+def test_missing_configuration_file_is_reported_in_one_line(tmp_path: Path) -> None:
+    # Not the file bin/luigi, which may be Luigi's own program.
+    luigi = [sys.executable, "-c", "import luigi_program; luigi_program.main()", "--module", "pipeline", *LOAD]
+    for command in [BIN / "pipeline", "status"], luigi:
+        failed = subprocess.run(
+            command,
+            env=os.environ | {"LUIGI_CONFIG_PATH": str(tmp_path / "central.cfg")},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
 
-    assert failed.returncode == 1
-    assert failed.stderr.splitlines()[-1].startswith(f"pipeline: LUIGI_CONFIG_PATH: {tmp_path}")
+        assert failed.returncode == 1
+        assert failed.stderr.startswith(f"pipeline: LUIGI_CONFIG_PATH: {tmp_path}") and failed.stderr.count("\n") == 1
 
 
 def test_unescaped_percent_sign_in_luigi_cfg_is_reported_without_the_value(tmp_path: Path) -> None:
