@@ -9,19 +9,22 @@ import configparser
 import itertools
 import shlex
 import sys
+import warnings
 
 UNREADABLE, UNKNOWN_TASK = 1, 2  # the package's exit codes for these errors
 
 
 def main() -> None:
     """Runs `luigi` and exits with its exit code, or with 1 or 2 and one line instead of a traceback."""
+    arguments = sys.argv[1:]
+    if "pipeline" in _modules(arguments):  # which reports it in one line
+        warnings.filterwarnings("ignore", "Config file does not exist", UserWarning)
     try:
         from luigi.cmdline import luigi_run
         from luigi.task_register import TaskClassNotFoundException
     except configparser.Error as error:
         print(f"luigi: a configuration file cannot be read: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(UNREADABLE)
-    arguments = sys.argv[1:]
     try:
         luigi_run(arguments)
     except ModuleNotFoundError as error:

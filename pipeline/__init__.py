@@ -5,9 +5,12 @@
 
 import configparser
 import sys
+import warnings
 
 from pipeline.errors import PipelineError
 
+# `configure` reports it in one line.
+warnings.filterwarnings("ignore", "Config file does not exist", UserWarning)
 try:
     from luigi.tools.range import RangeMonthly
 

@@ -15,12 +15,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import luigi
 from luigi.cmdline_parser import CmdlineParser
 from luigi.task_register import Register
 
 from pipeline.datasets import parse_month
-from pipeline.errors import nearest
-from pipeline.parameters import CountParameter
+from pipeline.errors import PipelineError, nearest
+from pipeline.parameters import CountParameter, OneOfParameter
+from pipeline.settings import Section
 
 UNKNOWN_ARGUMENT, BAD_VALUE, EMPTY_RANGE = 2, 40, 35  # the last two are those of luigi.cfg
 # Luigi's options that are whole numbers, and their minimum.
@@ -69,14 +71,10 @@ def check_command_line(argv: Sequence[str]) -> None:
     known = _known_options(task)
     if any(name not in known for name, _ in given) or _has_extra_argument(argv, task):
         _check_options(argv, task, known)
-    counts = _LUIGI_COUNTS | {
-        name.replace("_", "-"): parameter.least
-        for name, parameter in Register.get_task_cls(task).get_params()
-        if isinstance(parameter, CountParameter)
-    }
+    checked = _checked_parameters(task)
     for name, values in given:
-        if name in counts and values:
-            _check_count(name, values[0], counts[name])
+        if name in checked and values:
+            _check_value(name, values[0], checked[name])
     if task in _RANGES:
         _check_range({name: values[0] for name, values in given if values}, tasks)
 
@@ -136,9 +134,28 @@ def _check_options(argv: Sequence[str], task: str, known: set[str]) -> None:
         raise WrongCommandLine(f"what is '{unknown[0]}' for? An option's value follows it, in quotes if it has spaces")
 
 
-def _check_count(name: str, value: str, least: int) -> None:
-    if not value.isascii() or not value.isdigit() or int(value) < least:
-        raise WrongCommandLine(f"--{name} {value}: not a whole number from {least} on", BAD_VALUE)
+def _checked_parameters(task: str) -> dict[str, luigi.Parameter[Any]]:
+    """Returns the parameters of options whose values Luigi parses only when something runs, or not at all."""
+    found: dict[str, luigi.Parameter[Any]] = {
+        name: CountParameter(least=least) for name, least in _LUIGI_COUNTS.items()
+    }
+    for family, _, name, parameter in Register.get_all_params():
+        if isinstance(parameter, CountParameter | OneOfParameter) or issubclass(Register.get_task_cls(family), Section):
+            found[f"{family}_{name}".replace("_", "-")] = parameter
+            if family == task:
+                found[name.replace("_", "-")] = parameter
+    return found
+
+
+def _check_value(name: str, value: str, parameter: luigi.Parameter[Any]) -> None:
+    if value.startswith("--"):
+        return  # the next option, after a flag without a value
+    try:
+        parameter.normalize(parameter.parse(value))
+    except ValueError as error:
+        raise WrongCommandLine(f"--{name}: {error}", BAD_VALUE) from None
+    except PipelineError as error:
+        raise WrongCommandLine(str(error), BAD_VALUE) from None
 
 
 def _check_range(given: dict[str, str], tasks: list[str]) -> None:
@@ -155,13 +172,15 @@ def _check_range(given: dict[str, str], tasks: list[str]) -> None:
 
 def _check_of_params(of: str, text: str) -> None:
     try:
-        values: dict[str, Any] = json.loads(text)
+        values = json.loads(text)
     except ValueError as error:
         raise WrongCommandLine(
             f"""--of-params {text}: not JSON such as '{{"taxi":"green"}}': {error}""", BAD_VALUE
         ) from None
+    if not isinstance(values, dict):
+        raise WrongCommandLine(f"""--of-params {text}: not a JSON object such as '{{"taxi":"green"}}'""", BAD_VALUE)
     known = [name for name, _ in Register.get_task_cls(of).get_params()]
-    for name in values if isinstance(values, dict) else []:
+    for name in values:
         if name not in known:
             hint = nearest(name, known, "did you mean {}?") or f"it has: {', '.join(known)}"
             raise WrongCommandLine(f"--of-params: {of} has no parameter {name}; {hint}")

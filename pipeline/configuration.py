@@ -9,6 +9,7 @@ import sys
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import luigi
 import luigi.configuration
@@ -19,6 +20,8 @@ from luigi.task_register import Register
 from pipeline.errors import PipelineError, nearest
 from pipeline.files import SHIPPED, data_home
 from pipeline.monitoring import register_events
+from pipeline.parameters import CountParameter
+from pipeline.settings import INTERPOLATION
 from pipeline.worker import register_worker
 
 SHIPPED_CONFIGURATION = SHIPPED / "luigi.cfg"
@@ -146,11 +149,11 @@ def _check_misspelled(name: str, families: Mapping[str, str]) -> None:
 
 
 def check_sections() -> None:
-    """Rejects unknown sections that resemble a known one, and unknown keys in the sections of settings and of tasks.
+    """Rejects unknown sections that resemble a known one, and unknown keys and invalid values of settings and of tasks.
 
     Ignores other unknown sections, because a file may also be used by other projects.
 
-    :raises PipelineError: with a suggestion.
+    :raises PipelineError: with a suggestion, or with the reason why a value is invalid.
     """
     config, families = luigi.configuration.get_config(), set(Register.task_names())
     for section in config.sections():
@@ -158,6 +161,9 @@ def check_sections() -> None:
             hint = nearest(section, filter(_is_pipeline_section, families), "did you mean [{}]?")
             if hint and section not in _LUIGI_SECTIONS:
                 raise PipelineError(f"there is no section [{section}]; {hint}")
+            if section == "resources":
+                counts = set(config.options(section)) - config.defaults().keys()
+                _check_values(section, {name: CountParameter(least=1) for name in counts})
         elif _is_pipeline_section(section):
             known = _setting_names(section)
             for key in config.options(section):
@@ -165,6 +171,20 @@ def check_sections() -> None:
                     kind = "setting" if issubclass(Register.get_task_cls(section), luigi.Config) else "parameter"
                     hint = nearest(key, known, "did you mean {}?") or f"it has: {', '.join(known)}"
                     raise PipelineError(f"[{section}] has no {kind} '{key}'; {hint}")
+            _check_values(section, dict(Register.get_task_cls(section).get_params()))
+
+
+def _check_values(section: str, parameters: Mapping[str, luigi.Parameter[Any]]) -> None:
+    """Parses the configured values as tasks would later, so that a mistake is found before anything runs."""
+    config = luigi.configuration.get_config()
+    for name, parameter in parameters.items():
+        try:
+            if config.has_option(section, name):
+                parameter.normalize(parameter.parse(config.get(section, name)))
+        except configparser.InterpolationError as error:
+            raise PipelineError(f"[{section}] {error.option}: {INTERPOLATION}") from None
+        except (ValueError, PipelineError) as error:
+            raise PipelineError(f"[{section}] {name}: {error}") from None
 
 
 def _is_pipeline_section(family: str) -> bool:

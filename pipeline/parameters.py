@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import datetime
 import math
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import luigi
@@ -11,6 +13,8 @@ import luigi
 from pipeline.datasets import monthly_names, parse_month
 from pipeline.datasets.spec import MIRROR, TLC
 from pipeline.errors import PipelineError
+
+_HTTP_URL = re.compile(r"https?://[^/?#\s:]", re.IGNORECASE)
 
 
 class CountParameter(luigi.IntParameter):
@@ -56,11 +60,64 @@ class FlagParameter(luigi.BoolParameter):
     parsing = luigi.BoolParameter.EXPLICIT_PARSING
 
 
-class TaxiParameter(luigi.ChoiceParameter[str]):
+class ObjectParameter(luigi.DictParameter[Any]):
+    """A JSON object.
+
+    :raises ValueError: for any other text.
+    """
+
+    def parse(self, x: str) -> Any:
+        try:
+            value = super().parse(x)  # type: ignore[no-untyped-call]
+        except ValueError as error:
+            raise ValueError(f"not JSON: {error}") from None
+        if not isinstance(value, Mapping):
+            raise ValueError("""not a JSON object such as '{"warehouse": "postgres"}'""")
+        return value
+
+
+class HttpUrlParameter(luigi.Parameter[str]):
+    """An http(s) URL, or empty. Error messages do not contain it, as it may contain a secret.
+
+    :raises ValueError: for any other text.
+    """
+
+    def parse(self, x: str) -> str:
+        if x and not _HTTP_URL.match(x):
+            raise ValueError("not an http(s) URL")
+        return x
+
+
+class OneOfParameter(luigi.ChoiceParameter[str]):
+    """One of some texts. Descriptions and error messages list them in order, without an empty one.
+
+    :raises ValueError: for an invalid text; PipelineError for an invalid value that was not parsed.
+    """
+
+    def __init__(self, *, choices: Sequence[str], description: str, **options: Any) -> None:
+        super().__init__(choices=choices, **options)
+        self._shown = ", ".join(filter(None, choices))
+        self.description = f"{description}: {self._shown}"
+
+    def parse(self, x: str) -> str:
+        if x not in self._choices:
+            raise ValueError(f"'{x}' is not one of {self._shown}")
+        return x
+
+    def normalize(self, x: str) -> str:
+        if x not in self._choices:
+            raise PipelineError(f"{self._attribute_name} {x!r}: not one of {self._shown}")
+        return x
+
+
+class TaxiParameter(OneOfParameter):
     """The name of a dataset with one file per month."""
 
     def __init__(self) -> None:
         super().__init__(choices=monthly_names(), description="which dataset")
+
+    def parse(self, x: str) -> str:
+        return self.normalize(x)
 
     def normalize(self, x: str) -> str:
         names = monthly_names()
@@ -82,7 +139,7 @@ class MonthParameter(luigi.MonthParameter):
             raise PipelineError(f"--month {x}: not a month such as 2019-01") from None
 
 
-class SourceParameter(luigi.ChoiceParameter[str]):
+class SourceParameter(OneOfParameter):
     """The source of a file."""
 
     def __init__(self) -> None:
@@ -90,5 +147,5 @@ class SourceParameter(luigi.ChoiceParameter[str]):
             choices=["", MIRROR, TLC],
             default="",
             significant=False,
+            description="the only source to try (default: [source] prefer, or else by the month)",
         )
-        self.description = f"the only source to try: {MIRROR} or {TLC} (default: [source] prefer, or else by the month)"

@@ -20,10 +20,18 @@ from pipeline.extract import VerificationOptions
 from pipeline.extract.download import HttpOptions
 from pipeline.extract.locations import RELEASE_MIRROR, TLC_SITE, Location, locations
 from pipeline.files import data_home
-from pipeline.parameters import CountParameter, DurationParameter, FlagParameter
+from pipeline.parameters import (
+    CountParameter,
+    DurationParameter,
+    FlagParameter,
+    HttpUrlParameter,
+    ObjectParameter,
+    OneOfParameter,
+)
 
 _VALUE_OF = re.compile(r"value of '(\w+)'")  # in Luigi's message
-_INTERPOLATION = "write %% for %, and use only variables that are set in ${...}"
+# How to correct a value that cannot be interpolated.
+INTERPOLATION = "write %% for %, and use only variables that are set in ${...}"
 
 
 class Section(luigi.Config):
@@ -41,10 +49,10 @@ class Section(luigi.Config):
         try:
             return list(super().get_param_values(params, args, kwargs))
         except configparser.InterpolationError as error:
-            raise PipelineError(f"[{section}] {error.option}: {_INTERPOLATION}") from None
+            raise PipelineError(f"[{section}] {error.option}: {INTERPOLATION}") from None
         except ValueError as error:
             if isinstance(error.__cause__, configparser.InterpolationError):
-                raise PipelineError(f"[{section}] {error.__cause__.option}: {_INTERPOLATION}") from None
+                raise PipelineError(f"[{section}] {error.__cause__.option}: {INTERPOLATION}") from None
             parameter = _VALUE_OF.search(str(error))
             raise PipelineError(f"[{section}] {parameter[1] if parameter else error}: {error.__cause__}") from error
 
@@ -62,8 +70,8 @@ class SourceSettings(Section, section="source"):
         significant=False,
         description="a mirror of TLC's Parquet files; empty: TLC's own site, or base_url if that is set",
     )
-    prefer: str = luigi.ChoiceParameter(
-        choices=["", MIRROR, TLC], default="", description="the source to take, mirror or tlc; empty: by the month"
+    prefer: str = OneOfParameter(
+        choices=["", MIRROR, TLC], default="", description="the source to take (default: by the month)"
     )
     any_month: bool = FlagParameter(
         default=False,
@@ -223,15 +231,15 @@ class ScheduleSettings(Section, section="schedule"):
     """The catch-ups that the schedule runs."""
 
     task: str = luigi.Parameter(default="LoadTripdata", description="the task to run for each month of a dataset")
-    parameters: dict[str, Any] = luigi.DictParameter(default={}, description="more parameters of that task, as JSON")
+    parameters: dict[str, Any] = ObjectParameter(default={}, description="more parameters of that task, as JSON")
     start: str = luigi.Parameter(
         default="", description="the first month of catch-ups, such as 2019-01; empty: that of the dataset's schedule"
     )
     workers: int = CountParameter(least=1, default=1, description="how many months to process in parallel")
-    reload: str = luigi.ChoiceParameter(
+    reload: str = OneOfParameter(
         choices=["never", "always"],
         default="never",
-        description="whether a catch-up reloads a month that was published again; it always logs a warning",
+        description="whether a catch-up reloads a month that was published again, besides logging a warning",
     )
     retry_minutes: float = DurationParameter(
         default=60, description="minutes until a failed catch-up is retried; 0: at the next scheduled time"
@@ -272,10 +280,10 @@ class UiSettings(Section, section="ui"):
 class LogSettings(Section, section="logs"):
     """The logs of runs."""
 
-    format: str = luigi.ChoiceParameter(
+    format: str = OneOfParameter(
         default="plain",
         choices=("plain", "json", "auto"),
-        description="the format of standard error: plain, json, or auto: json if it is not a terminal",
+        description="the format of standard error (auto: json if it is not a terminal)",
     )
     keep_days: int = CountParameter(default=30, description="days after which a run's log is removed")
 
@@ -287,7 +295,7 @@ class LogSettings(Section, section="logs"):
 class AlertSettings(Section, section="alerts"):
     """The channels and the content of alerts, in addition to Luigi's settings for e-mail such as `[email] receiver`."""
 
-    webhook_url: str = luigi.Parameter(
+    webhook_url: str = HttpUrlParameter(
         default="", significant=False, description="the URL to POST alerts to, in Slack's JSON; empty: none"
     )
     tell_success: bool = FlagParameter(default=False, description="also send alerts for successful tasks")

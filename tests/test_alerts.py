@@ -230,14 +230,3 @@ def test_killed_worker_is_reported_by_its_parent_process(tmp_path: Path, alerts:
     assert task["parameters"] == {"note": "a <b>&c"}
     assert "note=a &lt;b&gt;&amp;c" in alerts.posts[0]["text"]
     assert "hunter2" not in json.dumps(alerts.posts) + alerts.mails[0].as_string()
-
-
-def test_invalid_setting_is_reported_in_one_line_and_does_not_stop_the_load(
-    database: PostgresDatabase, mirror: Path, tmp_path: Path
-) -> None:
-    environment = settings(tmp_path, database, mirror) | {"PIPELINE__ALERTS__GATHER_MINUTES": "soon"}
-    done = run_command("luigi", "--module", "pipeline", *LOAD, **environment)
-
-    assert done.returncode == 0
-    (line,) = [line for line in done.stderr.splitlines() if "ERROR: " in line]
-    assert "[alerts] gather_minutes: 'soon' is not a number from 0 on" in line

@@ -51,8 +51,8 @@ ALLOWED = {
     },
     "monitoring": {"tasks", "settings", "extract", "datasets"},
     "worker": {"monitoring"},
-    "configuration": {"worker", "monitoring", "tasks"},
-    "command_line": {"parameters", "datasets"},
+    "configuration": {"worker", "monitoring", "tasks", "settings", "parameters"},
+    "command_line": {"settings", "parameters", "datasets"},
     "schedule": {"settings", "datasets"},
     "ui": {"monitoring", "schedule", "report", "transform", "warehouses", "settings", "datasets", "tasks"},
     "commands": {

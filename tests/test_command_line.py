@@ -22,13 +22,23 @@ RANGE = ("RangeMonthly", "--of", "LoadTripdata", "--of-params", '{"taxi":"green"
         (("LoadTripdata", *GREEN, "--wrkers", "2"), "no option --wrkers; did you mean --workers?", 2),
         (("LoadTripdata", *GREEN, "--postgres-dns", "x"), "no option --postgres-dns; did you mean --postgres-dsn?", 2),
         (("LoadTripdata", *GREEN, "2019-02"), "what is '2019-02' for?", 2),
-        (("LoadTripdata", *GREEN, "--workers", "abc"), "--workers abc: not a whole number from 1 on", 40),
-        (("LoadTripdata", *GREEN, "--workers=0"), "--workers 0: not a whole number from 1 on", 40),
-        (("LoadTripdata", *GREEN, "--max-bad-rows", "-1"), "--max-bad-rows -1: not a whole number from 0 on", 40),
-        (("LoadTripdata", *GREEN, "--max-bad-rows", "x"), "--max-bad-rows x: not a whole number from 0 on", 40),
+        (("LoadTripdata", *GREEN, "--workers", "abc"), "--workers: 'abc' is not a whole number from 1 on", 40),
+        (("LoadTripdata", *GREEN, "--workers=0"), "--workers: '0' is not a whole number from 1 on", 40),
+        (("LoadTripdata", *GREEN, "--max-bad-rows", "-1"), "--max-bad-rows: '-1' is not a whole number from 0 on", 40),
+        (("LoadTripdata", *GREEN, "--max-bad-rows", "x"), "--max-bad-rows: 'x' is not a whole number from 0 on", 40),
+        (("LoadTripdata", "--taxi", "gren"), "--taxi gren: no monthly dataset is called that; there are: fhv,", 40),
+        (("LoadTripdata", *GREEN, "--source", "foo"), "--source: 'foo' is not one of mirror, tlc\n", 40),
+        (("DbtBuild", "--warehouse=foo"), "--warehouse: 'foo' is not one of postgres, bigquery\n", 40),
+        (("LoadTripdata", *GREEN, "--postgres-copy-streams", "0"), "streams: '0' is not a whole number from 1 on", 40),
+        (("LoadTripdata", *GREEN, "--storage-keep-raw=maybe"), "--storage-keep-raw: cannot interpret 'maybe'", 40),
+        (("LoadTripdata", *GREEN, "--logs-format", "xml"), "'xml' is not one of plain, json, auto", 40),
+        (("LoadTripdata", *GREEN, "--alerts-webhook-url", "s3cret"), "--alerts-webhook-url: not an http(s) URL\n", 40),
+        (("LoadTripdata", *GREEN, "--schedule-parameters", "[1]"), "--schedule-parameters: not a JSON object such", 40),
         (("RangeMonthly", "--of", "LoadTripdat"), "--of LoadTripdat: there is no task LoadTripdat; did you mean", 2),
         ((*RANGE[:-1], '{"taxii":"green"}'), "LoadTripdata has no parameter taxii; did you mean taxi?", 2),
         ((*RANGE[:-1], "{taxi:green}"), """--of-params {taxi:green}: not JSON such as '{"taxi":"green"}'""", 40),
+        ((*RANGE[:-1], "[1]"), """--of-params [1]: not a JSON object such as '{"taxi":"green"}'\n""", 40),
+        ((*RANGE[:-1], '"green"'), """--of-params "green": not a JSON object such as '{"taxi":"green"}'\n""", 40),
         ((*RANGE, "--start", "2019-01", "--stop", "2019-01"), "no month at all", 35),
         ((*RANGE, "--start", "2019-10", "--stop", "2019-09"), "no month at all", 35),
     ],
@@ -58,13 +68,22 @@ def test_arguments_that_luigi_accepts_are_passed_on_to_it(tmp_path: Path, argume
     assert "luigi: " not in run.stderr
 
 
-def test_invalid_count_in_of_params_is_reported_without_a_traceback(tmp_path: Path) -> None:
-    of_params = '{"taxi":"green","max_bad_rows":-1}'
+@pytest.mark.parametrize(
+    ("parameter", "message"),
+    [
+        ('"max_bad_rows":-1', "max_bad_rows -1: not a whole number from 0 on"),
+        ('"source":"foo"', "source 'foo': not one of mirror, tlc"),
+    ],
+)
+def test_invalid_value_in_of_params_is_reported_without_a_traceback(
+    tmp_path: Path, parameter: str, message: str
+) -> None:
+    of_params = f'{{"taxi":"green",{parameter}}}'
     arguments = (*RANGE[:-1], of_params, "--start", "2019-01", "--stop", "2019-02")
     failed = run_command("luigi", "--module", "pipeline", *arguments, PIPELINE__STORAGE__ROOT=str(tmp_path))
 
     assert failed.returncode == 35
-    assert "max_bad_rows -1: not a whole number from 0 on" in failed.stderr
+    assert message in failed.stderr
     assert "Traceback" not in failed.stderr
 
 

@@ -111,6 +111,9 @@ def test_status_without_loads_shows_the_command_to_load(pipeline: Run) -> None:
     assert pipeline("status", "--taxi", "fhv", "--month", "2020-03").stdout == (
         "Nothing of fhv 2020-03 is loaded. To load it: pipeline load fhv 2020-03\n"
     )
+    assert pipeline("status", "fhvhv").stdout == (
+        "Nothing of fhvhv is loaded. To load it: pipeline load fhvhv 2019-02\n"
+    )
     assert pipeline("status", "zones").stdout.endswith(": pipeline load zones\n")
     assert pipeline("status", "--json").stdout == "[]\n"
 
@@ -297,6 +300,15 @@ def test_help_and_documentation_mention_every_command(pipeline: Run) -> None:
         (("stauts",), "invalid choice: 'stauts'"),
         (("stauts",), "did you mean status?"),
         (("status", "--taxii", "green"), "unrecognized arguments: --taxii; did you mean --taxi?"),
+        (
+            ("status", "--postgres-schema", "x"),
+            "pipeline status: unrecognized arguments: --postgres-schema; set PIPELINE__POSTGRES__SCHEMA instead\n",
+        ),
+        (
+            ("load", "green", "2020-05", "--source-any-month", "true"),
+            "unrecognized arguments: --source-any-month true; set PIPELINE__SOURCE__ANY_MONTH instead\n",
+        ),
+        (("forget", "--frob", "x"), "pipeline forget: unrecognized arguments: --frob\n"),
         (("LoadTripdata",), "LoadTripdata is a task: luigi --module pipeline LoadTripdata"),
         (("load", "gren", "2020-04"), "did you mean green?"),
         (("load", "green", "2020-04", "2020-05"), "several months are given as a range: 2020-03..2020-07"),

@@ -166,6 +166,37 @@ def test_relative_folders_are_resolved_against_their_configuration_file(
 
 
 @pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("POSTGRES__COPY_STREAMS", "0", "[postgres] copy_streams: '0' is not a whole number from 1 on"),
+        ("POSTGRES__LOCK_TIMEOUT", "ten", "[postgres] lock_timeout: 'ten' is not a number from 0 on"),
+        ("DBT__THREADS", "0", "[dbt] threads: '0' is not a whole number from 1 on"),
+        ("STORAGE__KEEP_RAW", "maybe", "[storage] keep_raw: cannot interpret 'maybe' as boolean"),
+        ("SOURCE__RETRIES", "-1", "[source] retries: '-1' is not a whole number from 0 on"),
+        ("LOGS__FORMAT", "xml", "[logs] format: 'xml' is not one of plain, json, auto"),
+        ("LOGS__KEEP_DAYS", "-3", "[logs] keep_days: '-3' is not a whole number from 0 on"),
+        ("ALERTS__GATHER_MINUTES", "abc", "[alerts] gather_minutes: 'abc' is not a number from 0 on"),
+        ("ALERTS__WEBHOOK_URL", SECRET, "[alerts] webhook_url: not an http(s) URL"),
+        ("RESOURCES__POSTGRES", "x", "[resources] postgres: 'x' is not a whole number from 1 on"),
+        ("RESOURCES__BIGQUERY", "0", "[resources] bigquery: '0' is not a whole number from 1 on"),
+        (
+            "SCHEDULE__PARAMETERS",
+            "[1]",
+            """[schedule] parameters: not a JSON object such as '{"warehouse": "postgres"}'""",
+        ),
+        ("LOADTRIPDATA__MAX_BAD_ROWS", "-5", "[LoadTripdata] max_bad_rows: '-5' is not a whole number from 0 on"),
+    ],
+)
+def test_invalid_value_is_refused_before_anything_runs(
+    luigi: Run, tmp_path: Path, name: str, value: str, message: str
+) -> None:
+    refused = luigi(*LOAD, **{f"PIPELINE__{name}": value})
+
+    assert (refused.returncode, refused.stderr) == (1, f"pipeline: {message}\n")
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize(
     ("variable", "value"),
     [
         ("PIPELINE__POSTGRES__COPY_STREAMS", "0"),
@@ -214,6 +245,7 @@ def test_variables_of_build_services_are_ignored(pipeline: Run) -> None:
             "[LoadTripdata]\nmax_bad_row = 3\n",
             "[LoadTripdata] has no parameter 'max_bad_row'; did you mean max_bad_rows?",
         ),
+        ("[ui]\nport = x\n", "[ui] port: 'x' is not a whole number from 1 on"),
         ("[alerts]\nwebhok_url = x\n", "[alerts] has no setting 'webhok_url'; did you mean webhook_url?"),
         ("no section\n", "a configuration file cannot be read: File contains no section headers. file: 'luigi.cfg'"),
     ],
@@ -228,6 +260,7 @@ def test_mistake_in_luigi_cfg_is_reported_in_one_line(tmp_path: Path, text: str,
 
 def test_sections_of_other_projects_and_of_luigi_are_accepted(tmp_path: Path) -> None:
     (tmp_path / "luigi.cfg").write_text(
+        "[DEFAULT]\nwhere = here\n[resources]\npostgres = 2\n"
         "[their_project]\nkey = 1\n[email]\nreceiver = me@example.org\n[hdfs]\nuser = x\n"
     )
     done = subprocess.run([BIN / "pipeline", "help"], cwd=tmp_path, capture_output=True, text=True, check=False)
@@ -249,11 +282,20 @@ def test_empty_variable_is_ignored(pipeline: Run) -> None:
     assert shown.returncode == 0, shown.stderr
 
 
-def test_missing_configuration_file_is_reported(pipeline: Run, tmp_path: Path) -> None:
-    failed = pipeline("status", LUIGI_CONFIG_PATH=str(tmp_path / "central.cfg"))
+def test_missing_configuration_file_is_reported_in_one_line(tmp_path: Path) -> None:
+    # Not the file bin/luigi, which may be Luigi's own program.
+    luigi = [sys.executable, "-c", "import luigi_program; luigi_program.main()", "--module", "pipeline", *LOAD]
+    for command in [BIN / "pipeline", "status"], luigi:
+        failed = subprocess.run(
+            command,
+            env=os.environ | {"LUIGI_CONFIG_PATH": str(tmp_path / "central.cfg")},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
 
-    assert failed.returncode == 1
-    assert failed.stderr.splitlines()[-1].startswith(f"pipeline: LUIGI_CONFIG_PATH: {tmp_path}")
+        assert failed.returncode == 1
+        assert failed.stderr.startswith(f"pipeline: LUIGI_CONFIG_PATH: {tmp_path}") and failed.stderr.count("\n") == 1
 
 
 def test_unescaped_percent_sign_in_luigi_cfg_is_reported_without_the_value(tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def test_unreadable_retry_after_is_ignored(site: HttpSource, fetch: Fetch) -> No
 def test_redirect_loop_fails_without_retries(site: HttpSource, fetch: Fetch) -> None:
     site.later_fault = Fault(status=302, headers={"Location": "/file"})
 
-    with pytest.raises(PipelineError, match="30 redirects; check --source-base-url"):
+    with pytest.raises(PipelineError, match=r"30 redirects; check \[source\] base_url"):
         fetch()
     assert len(site.requests) == 31
 
@@ -99,7 +99,7 @@ def test_missing_file_is_not_requested_again(site: HttpSource, fetch: Fetch, sta
 def test_refused_file_is_not_requested_again(site: HttpSource, fetch: Fetch, status: int) -> None:
     site.later_fault = Fault(status=status)
 
-    with pytest.raises(PipelineError, match=f"answered {status} .*check --source-base-url"):
+    with pytest.raises(PipelineError, match=rf"answered {status} .*check \[source\] base_url"):
         fetch()
     assert len(site.requests) == 1
 
@@ -119,7 +119,7 @@ def test_failed_connection_is_reported_in_one_line_with_a_remedy(
 
     message = str(caught.value)
     assert f"no connection to {host}" in message
-    assert "--source-base-url" in message
+    assert "choose another [source] base_url" in message
     assert "make demo" in message
     assert "\n" not in message
 
@@ -128,7 +128,7 @@ def test_failed_connection_is_reported_in_one_line_with_a_remedy(
 def test_invalid_url_is_refused_immediately(part: PartialDownload, url: str) -> None:
     started = time.monotonic()
 
-    with pytest.raises(PipelineError, match="check --source-base-url"):
+    with pytest.raises(PipelineError, match=r"check \[source\] base_url"):
         download(url, part, replace(SHORTEST_WAITS, longest_wait=60), silent)
     assert time.monotonic() - started < 0.4
 

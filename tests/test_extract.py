@@ -231,7 +231,7 @@ def test_error_for_a_custom_source_lists_no_published_months(
 
     assert error_of(lambda: extract(base_url)) == (
         f"green 2019-01 does not exist at {base_url}/{PATH} or {base_url}/{PARQUET};"
-        " check --source-base-url and --source-tlc-base-url"
+        " check [source] base_url and tlc_base_url"
     )
 
 
@@ -248,7 +248,8 @@ def test_error_for_an_unpublished_month_lists_the_published_months(
 
 
 def test_missing_source_folder_is_reported(extract: Extract, tmp_path: Path) -> None:
-    expected = f"{tmp_path}/nowhere: there is no such folder; check --source-base-url and --source-tlc-base-url"
+    assert "http://: names no host; check [source] base_url" in error_of(lambda: extract("http://"))
+    expected = f"{tmp_path}/nowhere: there is no such folder; check [source] base_url and tlc_base_url"
 
     assert error_of(lambda: extract(tmp_path / "nowhere")) == expected
     assert error_of(lambda: extract(f"file://{tmp_path}/nowhere/")) == expected
@@ -333,8 +334,7 @@ def test_zones_are_extracted_without_a_month(site: HttpSource, tmp_path: Path) -
     assert extract_from(site.url, zones, tmp_path).rows == 1
     site.files.clear()
     assert error_of(lambda: extract_from(site.url, zones, tmp_path, replace=True)) == (
-        f"zones does not exist at {site.url}/misc/taxi_zone_lookup.csv; check --source-base-url and"
-        " --source-tlc-base-url"
+        f"zones does not exist at {site.url}/misc/taxi_zone_lookup.csv; check [source] base_url and tlc_base_url"
     )
 
 

@@ -118,13 +118,6 @@ def test_old_logs_are_deleted_and_an_unwritable_log_causes_one_warning(luigi: Ru
     assert "this run has no log: " in warning and str(folder) in warning
 
 
-def test_invalid_format_is_reported_and_does_not_stop_the_load(luigi: Run) -> None:
-    done = luigi(*LOAD, PIPELINE__LOGS__FORMAT="xml")
-
-    assert done.returncode == 0
-    assert "[logs] format: " in done.stderr and "Traceback" not in done.stderr
-
-
 def test_lines_have_timestamps_and_count_the_months_without_worker_ids(luigi: Run, mirror: Path) -> None:
     publish(mirror, "2019-02", "2019-03")
     done = luigi(*BACKFILL, "--stop", "2019-04", "--workers", "2")

@@ -211,7 +211,7 @@ def republish(mirror: Path, lines: list[bytes]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message", "code"),
     [
-        (("DbtBuild", "--warehouse", "mysql"), "mysql is not a valid choice", 40),
+        (("DbtBuild", "--warehouse", "mysql"), "'mysql' is not one of postgres, bigquery", 40),
         (
             ("RangeMonthly", "--of", "LoadTripdata", "--start", "2019-01", "--stop", "2019-02"),
             "requires the 'taxi'",

@@ -153,6 +153,7 @@ def test_undeclared_column_is_ignored_if_empty_otherwise_reported_with_its_decla
     for value, types in ((b"2.5", "double precision, bigquery: NUMERIC"), (b"x", "text, bigquery: STRING")):
         message = error_message(with_tax(b"", value, b""))
         assert f"'tax' is not declared and has values, the first on line 3: '{value.decode()}'; add the line" in message
+        assert message.endswith("ignore_unknown_columns = true (PIPELINE__SOURCE__IGNORE_UNKNOWN_COLUMNS=true)")
         assert f'`- {{name: tax, postgres: {types}, description: "…"}}` to pipeline/datasets/zones.yaml' in message
     assert notes(with_tax(b"7", b"", b"8"), True) == (
         "the column 'tax' is not declared and was left out: its 2 values were ignored",

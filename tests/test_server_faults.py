@@ -268,7 +268,7 @@ def test_ledger_table_of_another_program_is_reported(database: PostgresDatabase,
     execute(database, f"CREATE SCHEMA {database.schema}")
     execute(database, "CREATE TABLE load_ledger (mine text)")
 
-    with pytest.raises(PipelineError, match=r"load_ledger.*choose another --postgres-schema"):
+    with pytest.raises(PipelineError, match=r"load_ledger.*choose another \[postgres\] schema"):
         load(database, write_load_job(LINES, tmp_path), silent)
 
 

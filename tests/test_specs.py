@@ -6,12 +6,14 @@ import datetime
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
+from zoneinfo import ZoneInfoNotFoundError
 
 import pytest
 from conftest import execute, run_copy, settings
 
-import pipeline.datasets
-from pipeline.datasets import Dataset, Release, all_datasets, dataset_named, monthly_names
+import pipeline.datasets.cron
+from pipeline.datasets import Dataset, Release, Schedule, all_datasets, dataset_named, monthly_names
 from pipeline.datasets.spec_reader import read_spec
 from pipeline.errors import PipelineError
 from pipeline.sample import write_month
@@ -92,7 +94,8 @@ def test_valid_file_declares_everything_about_a_dataset(tmp_path: Path) -> None:
     [
         ("title:", "titel:", 2, "unknown key 'titel'; known keys: columns, event_time"),
         ("title: Tricycle trips\n", "", 1, "missing key title"),
-        ("version: 1", "version: one", 3, "'one' is not a whole number"),
+        ("version: 1", "version: one", 3, "'one' is not a whole number from 1 on"),
+        ("version: 1", "version: 0", 3, "'0' is not a whole number from 1 on"),
         ("version: 1", "version: 1\nversion: 2", 4, "key 'version' is given twice"),
         ("name: tricycles", "name: bicycles", 1, "the name 'bicycles' must be the file's own name, 'tricycles'"),
         ("table: tricycle_trips", "table: Tricycle-Trips", 4, "'Tricycle-Trips' is not a table name"),
@@ -122,6 +125,18 @@ def test_valid_file_declares_everything_about_a_dataset(tmp_path: Path) -> None:
         ("title: Tricycle trips", "title: [Tricycle", 3, "not valid YAML"),
         ("title: Tricycle trips", "title: Tricycle\0trips", 2, "not valid YAML"),
         ("version: 1\n", "version: 1\nschedule: {cron: 0 9 1 * *}\n", 4, "missing key timezone"),
+        (
+            "version: 1\n",
+            "version: 1\nschedule:\n  cron: 0 25 1 * *\n  timezone: UTC\n",
+            5,
+            "'0 25 1 * *': the hour '25' is not from 0 to 23",
+        ),
+        (
+            "version: 1\n",
+            "version: 1\nschedule:\n  cron: 0 9 1 * *\n  timezone: America/New_Yorkk\n",
+            6,
+            "'America/New_Yorkk' is no time zone such as America/New_York",
+        ),
     ],
 )
 def test_mistake_is_reported_with_its_file_and_line(
@@ -161,6 +176,17 @@ def test_mistake_in_sources_and_columns_is_reported_with_its_file_and_line(
 
     assert str(raised.value).startswith(f"{tmp_path}/tricycles.yaml, line {line}: ")
     assert message in str(raised.value)
+
+
+def test_time_zone_is_not_checked_on_a_machine_without_time_zones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_zone(name: str) -> NoReturn:
+        raise ZoneInfoNotFoundError(name)
+
+    monkeypatch.setattr(pipeline.datasets.cron, "ZoneInfo", no_zone)
+    schedule = "schedule: {cron: 0 9 1 * *, timezone: America/New_York}\n"
+    assert read(tmp_path, VALID + schedule).schedule == Schedule("0 9 1 * *", "America/New_York")
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,15 @@ class Parser(argparse.ArgumentParser):
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"allow_abbrev": False, **options})
 
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        self._given = list(args or [])
+        return super().parse_known_args(args, namespace)
+
     def error(self, message: str) -> NoReturn:
+        unknown = self._unknown_option()
+        if unknown and not message.startswith("unrecognized arguments"):
+            # The value of the unknown option was taken for an argument.
+            message = f"unrecognized arguments: {unknown}"
         if found := _INVALID_CHOICE.search(message):
             known = [word.strip("' ") for word in found["known"].split(",")]
             message += nearest(found["word"], known, "did you mean {}?", start="; ")
@@ -44,10 +52,25 @@ class Parser(argparse.ArgumentParser):
                 message = f"{found['word']} is a task: luigi --module pipeline {found['word']} …"
         elif found := _UNKNOWN.search(message):
             options = [option for action in self._actions for option in action.option_strings]
-            message += nearest(found["word"], options, "did you mean {}?", start="; ")
+            message += _setting_hint(found["word"]) or nearest(found["word"], options, "did you mean {}?", start="; ")
         elif _ANOTHER_MONTH.search(message):
             message += "; several months are given as a range: 2020-03..2020-07"
         self.exit(2, f"{self.prog}: {message}\n")
+
+    def _unknown_option(self) -> str:
+        """Returns the first option that this command does not have, or an empty string."""
+        if self.get_default("takes_more") is not False:
+            return ""
+        options = [word.partition("=")[0] for word in self._given if word.startswith("--")]
+        return next((option for option in options if option not in self._option_string_actions), "")
+
+
+def _setting_hint(option: str) -> str:
+    """Returns how to give a setting that is only an option of `luigi`; empty for another option."""
+    for family, _, name, _ in Register.get_all_params():
+        if option == f"--{family}-{name}".replace("_", "-"):
+            return f"; set PIPELINE__{family.upper()}__{name.upper()} instead"
+    return ""
 
 
 Commands: TypeAlias = "argparse._SubParsersAction[Parser]"

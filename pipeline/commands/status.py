@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.commands import Commands, add_command, add_files, chosen_files, own_command
 from pipeline.commands.overview import Entries, State, loads, overview, read_ledgers
-from pipeline.datasets import Dataset, parse_month
+from pipeline.datasets import Dataset, format_month, parse_month
 from pipeline.datasets.month_range import Months
 from pipeline.warehouses import warehouse_info, warehouse_named
 from pipeline.warehouses.ledger import LedgerEntry
@@ -80,7 +80,10 @@ def _age(exists: bool, is_current: bool, missing: str) -> str:
 def _nothing_loaded(dataset: Dataset | None, months: Months | None) -> str:
     wanted = " ".join(filter(None, [dataset.name if dataset else "", str(months or "")]))
     name = dataset.name if dataset else "green"
-    example = "pipeline load " + (name if dataset and not dataset.is_monthly else f"{name} {months or '2019-01'}")
+    month = format_month(dataset.schedule.start) if dataset and dataset.schedule and dataset.schedule.start else ""
+    if not month:
+        month = format_month(dataset.first_month) if dataset and dataset.first_month else "2019-01"
+    example = "pipeline load " + (name if dataset and not dataset.is_monthly else f"{name} {months or month}")
     return f"Nothing{f' of {wanted}' if wanted else ''} is loaded. To load it: {example}"
 
 

@@ -55,7 +55,4 @@ def _describe(task: type[luigi.Task]) -> Iterator[str]:
 
 
 def _description(parameter: luigi.Parameter[object]) -> str:
-    description = " ".join((parameter.description or "").split(". DEFAULT")[0].split())
-    if isinstance(parameter, luigi.ChoiceParameter):
-        return f"{description.partition(' Choices:')[0]}: {', '.join(sorted(parameter._choices))}"
-    return description
+    return " ".join((parameter.description or "").split(". DEFAULT")[0].split())

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from pipeline.datasets.cron import check_cron, check_time_zone
 from pipeline.datasets.spec import (
     COLUMN_NAME,
     LEDGER,
@@ -34,7 +35,7 @@ _ONE_SOURCE = {"path", "first_month", "last_month"}
 _OPTIONAL = {"event_time", "sources", "schedule", "key_blanks", "lines_in_quotes", "month_share"} | _ONE_SOURCE
 # Names in PostgreSQL have at most 63 bytes; the longest one here is <table>_2019_01_loading_time.
 _TABLE_NAME = re.compile(r"[a-z][a-z0-9_]{0,41}")
-_WHOLE_NUMBER, _SHARE = re.compile(r"[0-9]+"), re.compile(r"0(\.[0-9]+)?|1(\.0+)?")
+_VERSION, _SHARE = re.compile(r"0*[1-9][0-9]*"), re.compile(r"0(\.[0-9]+)?|1(\.0+)?")
 _OWN_TABLES = dict.fromkeys((LEDGER, QUARANTINE), "the pipeline itself")
 _COLUMN_REQUIRED = {"name", "postgres", "bigquery", "description"}
 _COLUMN_OPTIONAL = {"since", "until", "aliases", "whole", "sources"}
@@ -140,7 +141,7 @@ def _spec(keys: dict[str, _Node], root: _Node) -> Dataset:
     return Dataset(
         name=keys["name"].matching(_TABLE_NAME, "a name of lower-case letters, digits and underscores"),
         title=keys["title"].text(),
-        version=int(keys["version"].matching(_WHOLE_NUMBER, "a whole number")),
+        version=int(keys["version"].matching(_VERSION, "a whole number from 1 on")),
         table=keys["table"].matching(_TABLE_NAME, "a table name of at most 42 lower-case letters, digits, underscores"),
         columns=_columns(keys["columns"], {source.name for source in sources}),
         row_key=tuple(node.text().lower() for node in keys["row_key"].items()),
@@ -225,6 +226,11 @@ def _key_blanks(node: _Node) -> dict[str, str]:
 
 def _schedule(node: _Node) -> Schedule:
     keys = node.mapping({"cron", "timezone"}, {"start"})
+    for name, check in (("cron", check_cron), ("timezone", check_time_zone)):
+        try:
+            check(keys[name].text())
+        except ValueError as error:
+            raise keys[name].error(str(error)) from None
     return Schedule(keys["cron"].text(), keys["timezone"].text(), _month(keys, "start"))
 
 

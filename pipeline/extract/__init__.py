@@ -103,7 +103,7 @@ def extract_release(
             remove_extracted(folder / release.raw_path(other.source))
         return metadata
     check_not_blocked(release, denied, options)
-    hint = "; check --source-base-url and --source-tlc-base-url"
+    hint = "; check [source] base_url and tlc_base_url"
     if all(location.is_official for location in locations):
         known = release.dataset.published_months()
         hint = f"; months known to be published: {known}" if release.month else ""
@@ -150,7 +150,7 @@ def _part(file: Path) -> PartialDownload:
 def _copy(source: Path, location: Location, part: PartialDownload) -> tuple[str, str]:
     mirror = location.folder()
     if mirror is None or not mirror.is_dir():
-        raise PipelineError(f"{mirror}: there is no such folder; check --source-base-url and --source-tlc-base-url")
+        raise PipelineError(f"{mirror}: there is no such folder; check [source] base_url and tlc_base_url")
     if not source.is_file():
         raise FileNotPublished
     part.discard()  # also removes the version file of an interrupted download
@@ -192,7 +192,8 @@ def _verify(
             raise PipelineError(f"{url}: the file has a header but no rows; {_REMEDY}")
         if (wrong := found.describe_wrong_month(release)) and not verification.any_month:
             raise PipelineError(
-                f"{url}: not the file of {release}, as {wrong}; {_REMEDY}, or accept it with --source-any-month true"
+                f"{url}: not the file of {release}, as {wrong}; {_REMEDY}, or accept it with [source] any_month = true"
+                " (PIPELINE__SOURCE__ANY_MONTH=true)"
             )
         for note in file.notes:
             logger.warning("%s: %s", url, note)
@@ -213,4 +214,4 @@ def _publish(part: PartialDownload, file: Path, metadata: ExtractedFile) -> None
     new_metadata.replace(ExtractedFile.metadata_path(file))
 
 
-_REMEDY = "nothing was kept of it; try again later, or choose another source with --source-base-url"
+_REMEDY = "nothing was kept of it; try again later, or choose another [source] base_url"

@@ -179,7 +179,7 @@ class _Session(requests.Session):
             shown = without_credentials(next(iter(locations)).url(release))
             raise PipelineError(
                 f"blocked: the response to {shown} is 403 Forbidden{also}; check the network and its proxies, or choose"
-                " another source with --source-base-url or --source-tlc-base-url"
+                " another [source] base_url or tlc_base_url"
             )
 
     def _has(self, release: Release, location: Location) -> bool:
@@ -212,5 +212,5 @@ def _edition_in(response: requests.Response) -> Edition:
 def _no_answer(url: str, reason: str) -> PipelineError:
     return PipelineError(
         f"cannot check whether {without_credentials(url)} exists ({reason}); check the network, or choose another"
-        " source with --source-base-url"
+        " [source] base_url"
     )

@@ -113,7 +113,7 @@ class _Download:
                 if failures > options.retries:
                     raise TransientError(
                         f"cannot fetch {self._shown}: {error} (tried {failures} times); check the network, or choose"
-                        " another source with --source-base-url, or try the pipeline on the files that come with it:"
+                        " another [source] base_url, or try the pipeline on the files that come with it:"
                         " make demo"
                     ) from error
                 backoff = 0.5 * 2 ** min(failures - 1, 16)
@@ -207,7 +207,7 @@ class _Download:
             raise _TooSlow(f"{rate:,.0f} bytes per second, below {limit}")
 
     def _refused(self, reason: str, alternative: str = "") -> PipelineError:
-        return PipelineError(f"cannot fetch {self._shown}: {reason}; check --source-base-url{alternative}")
+        return PipelineError(f"cannot fetch {self._shown}: {reason}; check [source] base_url{alternative}")
 
 
 def _announced_size(response: requests.Response, offset: int) -> int | None:

@@ -16,6 +16,7 @@ TLC_SITE = "https://d37ci6vzurychx.cloudfront.net/trip-data"
 
 # The second alternative matches passwords with an unescaped slash or similar, where the port is not a number.
 _USER = re.compile(r"(?<=://)(?:[^/?#\s]*@|[^/?#\s@\[]*:(?!\d*(?:[/?#\s'\"]|$))[^\s'\"]*@)")
+_HOST = re.compile(r"https?://[^/?#\s]", re.IGNORECASE)
 _QUERY = re.compile(r"(?P<kept>\w+://[^\s?#'\"]*)[?#][^\s'\"]*")
 
 
@@ -74,9 +75,11 @@ def local_path(url: str) -> Path | None:
     scheme, separator, _ = url.partition("://")
     if not separator:
         return Path(url).expanduser()
-    if scheme.lower() in ("http", "https"):
-        return None
     shown = without_credentials(url)
+    if scheme.lower() in ("http", "https"):
+        if not _HOST.match(url):
+            raise PipelineError(f"{shown}: names no host; check [source] base_url and tlc_base_url")
+        return None
     if scheme.lower() != "file":
         raise PipelineError(f"{shown}: [source] base_url must be an http(s) URL, a file URL or a folder")
     host, slash, path = url[len("file://") :].partition("/")

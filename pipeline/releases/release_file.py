@@ -117,7 +117,10 @@ class ReleaseFile:
         `kind` is a key of `TYPES`, or None if no spec can declare a column of that type.
         """
         problem = f"{self.label}: the column {shown_name(name)} is not declared and {found}"
-        ignore = "leave such columns out with --source-ignore-unknown-columns true"
+        ignore = (
+            "leave such columns out with [source] ignore_unknown_columns = true"
+            " (PIPELINE__SOURCE__IGNORE_UNKNOWN_COLUMNS=true)"
+        )
         is_name = COLUMN_NAME.fullmatch(name) and name.lower() not in RESERVED_COLUMNS
         if kind is None or not is_name:
             return PipelineError(

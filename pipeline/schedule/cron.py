@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import datetime
-import re
 from collections.abc import Iterator
-from zoneinfo import ZoneInfo
 
 from apscheduler.triggers.base import BaseTrigger
 from apscheduler.triggers.combining import OrTrigger
 from apscheduler.triggers.cron import CronTrigger
 
 from pipeline.datasets import Schedule
+from pipeline.datasets.cron import WEEKDAYS, check_cron, time_zone
 
-_WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
-_WEEKDAY_STEP = re.compile(r"(?P<first>\*|\w+)(?:-(?P<last>\w+))?(?:/(?P<step>\d+))?")
 _INSTANT = datetime.timedelta(microseconds=1)
 
 
@@ -25,8 +22,9 @@ def cron_trigger(schedule: Schedule) -> BaseTrigger:
 
     :raises ValueError: if the expression or the time zone is invalid.
     """
-    minute, hour, day, month, weekday = _fields(schedule.cron)
-    when = {"minute": minute, "hour": hour, "month": month, "timezone": _zone(schedule.timezone)}
+    check_cron(schedule.cron)
+    minute, hour, day, month, weekday = schedule.cron.split()
+    when = {"minute": minute, "hour": hour, "month": month, "timezone": time_zone(schedule.timezone)}
     weekdays = _weekdays(weekday)
     if day.startswith("*") or weekday.startswith("*"):
         return CronTrigger(day=day, day_of_week=weekdays, **when)
@@ -49,38 +47,16 @@ def format_time(at: datetime.datetime) -> str:
     return f"{at:%Y-%m-%d %H:%M} {at.isoformat()[-6:]} {at:%Z}"
 
 
-def _fields(expression: str) -> list[str]:
-    fields = expression.split()
-    if len(fields) != 5:
-        raise ValueError(f"'{expression}' has {len(fields)} fields, not minute, hour, day, month and weekday")
-    return fields
-
-
-def _zone(name: str) -> ZoneInfo:
-    try:
-        return ZoneInfo(name)
-    except (KeyError, OSError, ValueError):
-        raise ValueError(f"'{name}' is no time zone such as America/New_York") from None
-
-
 def _weekdays(field: str) -> str:
     """Returns the weekdays by name, because cron counts from Sunday (0 or 7) and APScheduler from Monday."""
     days: list[str] = []
     for part in field.lower().split(","):
-        found = _WEEKDAY_STEP.fullmatch(part)
-        if not found:
-            raise ValueError(f"'{part}' is no weekday")
-        first, last = ("0", "6") if found["first"] == "*" else (found["first"], found["last"] or found["first"])
-        numbers = range(_weekday(first), _weekday(last) + 1, int(found["step"] or 1))
-        if not numbers:
-            raise ValueError(f"'{part}' names no weekday")
-        days += [_WEEKDAYS[number % 7] for number in numbers]
+        span, _, step = part.partition("/")
+        first, _, last = "0-6".partition("-") if span == "*" else span.partition("-")
+        numbers = range(_weekday(first), _weekday(last or first) + 1, int(step or 1))
+        days += [WEEKDAYS[number % 7] for number in numbers]
     return ",".join(days)
 
 
 def _weekday(name: str) -> int:
-    if name in _WEEKDAYS:
-        return _WEEKDAYS.index(name)
-    if name.isdecimal() and int(name) <= 7:
-        return int(name)
-    raise ValueError(f"'{name}' is no weekday")
+    return WEEKDAYS.index(name) if name in WEEKDAYS else int(name)

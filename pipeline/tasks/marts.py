@@ -10,7 +10,7 @@ import luigi
 
 from pipeline.errors import TransientError
 from pipeline.files import storage_errors
-from pipeline.parameters import MonthParameter
+from pipeline.parameters import MonthParameter, OneOfParameter
 from pipeline.settings import DbtSettings, StorageSettings
 from pipeline.targets import ModelsMarker, ReportPage
 from pipeline.tasks.base import WAREHOUSE_CHOICES, PipelineTask, TripdataTask
@@ -25,7 +25,7 @@ logger = logging.getLogger("luigi-interface")
 class ModelsTask(PipelineTask):
     """A task about the dbt models in a warehouse."""
 
-    warehouse = luigi.ChoiceParameter(choices=list(WAREHOUSES), description="which warehouse")
+    warehouse = OneOfParameter(choices=list(WAREHOUSES), description="which warehouse")
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
@@ -60,7 +60,7 @@ def _start_dbt(task: ModelsTask, _: luigi.Task) -> None:
 class DbtBuild(ModelsTask):
     """The dbt models; complete when they reflect exactly the months that are loaded and their own sources."""
 
-    command = luigi.ChoiceParameter(
+    command = OneOfParameter(
         choices=["build", "run", "test", "debug"], default="build", description="which of dbt's commands"
     )
     select = luigi.Parameter(default="", description="dbt's own way to say which models, such as +fact_trips")
@@ -105,7 +105,7 @@ class ModelTripdata(TripdataTask, ModelsTask):
 class Report(PipelineTask):
     """A page and its charts on what the marts of a warehouse hold; complete when they reflect the marts of now."""
 
-    warehouse = luigi.ChoiceParameter(choices=list(WAREHOUSES), description="which warehouse to report on")
+    warehouse = OneOfParameter(choices=list(WAREHOUSES), description="which warehouse to report on")
 
     def requires(self) -> DbtBuild:
         return DbtBuild(warehouse=self.warehouse)
@@ -128,7 +128,7 @@ class Report(PipelineTask):
 class TripdataPipeline(TripdataTask):
     """Everything for a month of trip records: extracted, loaded, in the marts, and reported on."""
 
-    warehouse = luigi.ChoiceParameter(choices=list(WAREHOUSE_CHOICES), description="which warehouse, or both")
+    warehouse = OneOfParameter(choices=list(WAREHOUSE_CHOICES), description="which warehouse, or both")
 
     def requires(self) -> list[ModelTripdata]:
         return [self.clone(ModelTripdata, warehouse=name) for name in WAREHOUSE_CHOICES[self.warehouse]]

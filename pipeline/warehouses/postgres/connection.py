@@ -49,14 +49,14 @@ class ConnectionLost(TransientError):
 # What errors mean to users, and their remedies; {} is PostgreSQL's message.
 _MEANINGS: dict[type[psycopg2.Error], tuple[type[PipelineError], str]] = {
     psycopg2.errors.DiskFull: (PipelineError, "the database server's disk is full ({}); make room"),
-    psycopg2.errors.InsufficientPrivilege: (PipelineError, "{}; grant it, or choose another --postgres-schema"),
+    psycopg2.errors.InsufficientPrivilege: (PipelineError, "{}; grant it, or choose another [postgres] schema"),
     psycopg2.errors.LockNotAvailable: (
         LockTimeout,
         "another session held a lock for longer than [postgres] lock_timeout; end it, or run again later",
     ),
     psycopg2.errors.UndefinedColumn: (
         PipelineError,
-        "{}, so another program created load_ledger or load_quarantine; rename it, or choose another --postgres-schema",
+        "{}, so another program created load_ledger or load_quarantine; rename it, or choose another [postgres] schema",
     ),
 }
 

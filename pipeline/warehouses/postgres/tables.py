@@ -235,9 +235,11 @@ def _check(tables: Tables, found: TableDescription | None) -> None:
         and (found.columns.keys() == declared.keys() or tables.is_created_by_pipeline(found))
     ):
         return
+    is_of_flows = dataset.is_monthly and found and found.kind == ORDINARY
+    adopt = f", or if the course's Kestra flows made it: pipeline adopt {dataset.name}" if is_of_flows else ""
     raise PipelineError(
         f"the table {tables.schema}.{dataset.table} exists already and is not the one that"
-        f" pipeline/datasets/{dataset.name}.yaml declares; rename it, or choose another schema with --postgres-schema"
+        f" pipeline/datasets/{dataset.name}.yaml declares; rename it, or choose another [postgres] schema{adopt}"
     )
 
 
