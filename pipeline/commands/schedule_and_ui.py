@@ -88,7 +88,7 @@ def _schedule(arguments: argparse.Namespace) -> int:
 
 def _show_firings(planned: list[CatchUp], since: str | None, until: str | None) -> int:
     """Prints the scheduled times from `since` until before `until`, which are in the time zone of each dataset."""
-    from pipeline.schedule.cron import firings, format_time
+    from pipeline.schedule.triggers import firings, format_time
 
     found = []
     for catch_up in planned:

@@ -17,7 +17,7 @@ from dateutil.relativedelta import relativedelta
 from pipeline.datasets import Dataset, Schedule, all_datasets, format_month, parse_month
 from pipeline.errors import PipelineError
 from pipeline.files import replace_file
-from pipeline.schedule.cron import cron_trigger
+from pipeline.schedule.triggers import cron_trigger
 from pipeline.settings import ScheduleSettings
 
 

@@ -17,7 +17,7 @@ from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from pipeline.schedule import CatchUp
-from pipeline.schedule.cron import firings, format_time
+from pipeline.schedule.triggers import firings, format_time
 
 logger = logging.getLogger("pipeline.schedule")
 

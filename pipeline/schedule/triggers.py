@@ -1,4 +1,4 @@
-"""Cron expressions with the semantics of crontab(5), which differ from those of APScheduler in two points."""
+"""Triggers for cron expressions with the semantics of crontab(5), from which APScheduler differs in two points."""
 
 from __future__ import annotations
 

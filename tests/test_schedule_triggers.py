@@ -9,7 +9,7 @@ import pytest
 from conftest import CHECKOUT, Run
 
 from pipeline.datasets import Schedule, all_datasets
-from pipeline.schedule.cron import cron_trigger, firings
+from pipeline.schedule.triggers import cron_trigger, firings
 
 NEW_YORK = ZoneInfo("America/New_York")
 START, END = (datetime.datetime(year, 1, 1, tzinfo=NEW_YORK) for year in (2026, 2027))
