@@ -61,5 +61,5 @@ def test_load_without_the_release_site_reports_a_remedy(checkout: Path, server: 
     assert done.returncode != 0
     assert len(errors) == 1
     assert "make demo" in errors[0]
-    assert "--source-base-url" in errors[0]
+    assert "[source] base_url" in errors[0]
     assert "Traceback" not in done.stderr
