@@ -55,11 +55,15 @@ def locked(file: Path) -> Iterator[None]:
 def storage_errors(file: Path) -> Iterator[None]:
     """Translates operating system errors to one line that names the file, by default `file`, and the remedy.
 
+    Errors of connections, which are OSErrors as well, are not translated.
+
     :raises PipelineError: instead of OSError, for example if the disk is full or a folder is not writable.
     """
     try:
         yield
     except OSError as error:
+        if error.errno is None or isinstance(error, ConnectionError | TimeoutError):
+            raise
         remedy = "make room" if error.errno in _DISK_FULL else "fix that"
         where = error.filename2 or error.filename or file
         raise PipelineError(f"{where}: {error.strerror}; {remedy}, or change [storage] root") from error

@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+import requests
 from conftest import JANUARY, SHORT_WAITS, run_command
 from http_source import Fault, HttpSource
 
@@ -21,6 +22,7 @@ from pipeline.errors import PipelineError
 from pipeline.extract import ExtractedFile, extract_release, remove_extracted
 from pipeline.extract import locations as extract_locations
 from pipeline.extract.locations import locations
+from pipeline.files import storage_errors
 from pipeline.progress import Progress, silent
 
 PATH = "green/green_tripdata_2019-01.csv.gz"
@@ -364,3 +366,9 @@ def test_command_reports_an_unpublished_month_in_one_line(site: HttpSource, tmp_
     assert "green 2031-01 does not exist" in line and "onwards" not in line
     assert "Traceback" not in run.stderr
     assert not any(path.is_file() for path in (tmp_path / "raw" / "green").iterdir())
+
+
+@pytest.mark.parametrize("error", [requests.ConnectionError("reset"), ConnectionResetError(104, "reset")], ids=repr)
+def test_error_of_a_connection_is_not_reported_as_one_of_the_disk(error: OSError, tmp_path: Path) -> None:
+    with pytest.raises(type(error)), storage_errors(tmp_path):
+        raise error

@@ -139,8 +139,8 @@ def one_of(names: Iterable[str]) -> str:
     return f"{', '.join(others)} or {last}"
 
 
-def not_negative(text: str, least: int = 0) -> int:
-    """Parses a whole number that is not negative."""
+def whole_number(text: str, least: int = 0) -> int:
+    """Parses a whole number that is at least `least`."""
     if not text.isascii() or not text.isdigit() or int(text) < least:
         raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from {least} on")
     return int(text)
@@ -148,7 +148,7 @@ def not_negative(text: str, least: int = 0) -> int:
 
 def positive(text: str) -> int:
     """Parses a positive whole number."""
-    return not_negative(text, least=1)
+    return whole_number(text, least=1)
 
 
 def _months(text: str) -> Months:

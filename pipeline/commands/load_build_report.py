@@ -17,9 +17,9 @@ from pipeline.commands import (
     add_months,
     add_warehouses,
     check_months,
-    not_negative,
     positive,
     run_luigi,
+    whole_number,
 )
 from pipeline.datasets import Dataset, all_datasets, dataset_named
 from pipeline.datasets.month_range import Months
@@ -56,7 +56,7 @@ def add_commands(commands: Commands) -> None:
     )
     command.add_argument(
         "--max-bad-rows",
-        type=not_negative,
+        type=whole_number,
         metavar="N",
         help="malformed rows to set aside before a month fails",
     )

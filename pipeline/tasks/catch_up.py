@@ -73,8 +73,10 @@ class CatchUpMonthly(RangeMonthly):
     def _has_any(self, complete: list[datetime.date]) -> bool:
         """Returns whether the source has one of the last complete months, which shows that it works."""
         settings = SourceSettings()
-        last = [Release(self._dataset, month) for month in complete[-_RECHECKED_MONTHS:]]
-        return bool(published_months(last, settings.locations, settings.http_options()))
+        return any(
+            published_months([Release(self._dataset, month)], settings.locations, settings.http_options())
+            for month in reversed(complete[-_RECHECKED_MONTHS:])
+        )
 
     def _log_republished(self, complete: list[datetime.date]) -> None:
         editions = self._find_new_editions(complete)

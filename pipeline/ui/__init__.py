@@ -123,7 +123,8 @@ class TaskHistory(DbTaskHistory):
         try:
             parsed = _with_psycopg2(url)
             self.engine = sqlalchemy.create_engine(parsed, pool_pre_ping=True)
-            self._file = Path(parsed.database) if parsed.drivername == "sqlite" and parsed.database else None
+            is_file = parsed.drivername == "sqlite" and parsed.database not in (None, "", ":memory:")
+            self._file = Path(str(parsed.database)) if is_file else None
             self._create_tables()
         except (sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
             reason = str(getattr(error, "orig", error)).strip().splitlines()[0]
