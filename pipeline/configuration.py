@@ -21,7 +21,6 @@ from pipeline.errors import PipelineError, nearest
 from pipeline.files import SHIPPED, data_home
 from pipeline.monitoring import register_events
 from pipeline.parameters import CountParameter
-from pipeline.settings import INTERPOLATION
 from pipeline.worker import register_worker
 
 SHIPPED_CONFIGURATION = SHIPPED / "luigi.cfg"
@@ -182,7 +181,8 @@ def _check_values(section: str, parameters: Mapping[str, luigi.Parameter[Any]]) 
             if config.has_option(section, name):
                 parameter.normalize(parameter.parse(config.get(section, name)))
         except configparser.InterpolationError as error:
-            raise PipelineError(f"[{section}] {error.option}: {INTERPOLATION}") from None
+            remedy = "write %% for %, and use only variables that are set in ${...}"
+            raise PipelineError(f"[{section}] {error.option}: {remedy}") from None
         except (ValueError, PipelineError) as error:
             raise PipelineError(f"[{section}] {name}: {error}") from None
 

@@ -5,8 +5,6 @@ Reading a setting has no side effects: it starts no server and creates no client
 
 from __future__ import annotations
 
-import configparser
-import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -29,32 +27,13 @@ from pipeline.parameters import (
     OneOfParameter,
 )
 
-_VALUE_OF = re.compile(r"value of '(\w+)'")  # in Luigi's message
-# How to correct a value that cannot be interpolated.
-INTERPOLATION = "write %% for %, and use only variables that are set in ${...}"
-
 
 class Section(luigi.Config):
-    """A section whose error messages never contain values, which could include a password."""
+    """A section of the configuration, named differently from its class."""
 
     def __init_subclass__(cls, section: str, **options: Any) -> None:
         super().__init_subclass__(**options)
         cls.__name__ = section  # Luigi uses the class name
-
-    @classmethod
-    def get_param_values(
-        cls, params: list[tuple[str, luigi.Parameter[Any]]], args: Any, kwargs: Any
-    ) -> list[tuple[str, Any]]:
-        section = cls.get_task_family()
-        try:
-            return list(super().get_param_values(params, args, kwargs))
-        except configparser.InterpolationError as error:
-            raise PipelineError(f"[{section}] {error.option}: {INTERPOLATION}") from None
-        except ValueError as error:
-            if isinstance(error.__cause__, configparser.InterpolationError):
-                raise PipelineError(f"[{section}] {error.__cause__.option}: {INTERPOLATION}") from None
-            parameter = _VALUE_OF.search(str(error))
-            raise PipelineError(f"[{section}] {parameter[1] if parameter else error}: {error.__cause__}") from error
 
 
 class SourceSettings(Section, section="source"):
