@@ -25,7 +25,7 @@ GREEN = ("RangeMonthly", "--of", "LoadTripdata", "--of-params", '{"taxi": "green
 MONTHS = (*(f"2019-{month:02}" for month in range(1, 13)), "2020-01")
 YEAR = (*GREEN, "--start", "2019-01", "--stop", "2020-01")
 # luigi.cfg and central.cfg set these waits to tens of seconds.
-HASTY = {
+SHORT_SCHEDULER_WAITS = {
     "PIPELINE__SCHEDULER__WORKER_DISCONNECT_DELAY": "3",
     "PIPELINE__SCHEDULER__RETRY_DELAY": "0.5",
     "PIPELINE__WORKER__WAIT_INTERVAL": "0.1",
@@ -35,7 +35,7 @@ HASTY = {
 
 @pytest.fixture
 def environment(tmp_path: Path, database: PostgresDatabase, mirror: Path) -> dict[str, str]:
-    return settings(tmp_path, database, mirror) | HASTY
+    return settings(tmp_path, database, mirror) | SHORT_SCHEDULER_WAITS
 
 
 @pytest.fixture

@@ -1,20 +1,26 @@
-"""Failed requests of a download: which are retried, for how long, and how they are reported (`download.py`)."""
+"""Failed, slow and oversized downloads: what is retried, for how long, and how it is reported (`download.py`)."""
 
 from __future__ import annotations
 
-import socket
+import io
+import logging
+import re
+import sys
 import time
 from dataclasses import replace
 from email.utils import formatdate
 
 import pytest
-from conftest import CONTENT, SHORTEST_WAITS, Fetch
+from central import free_port
+from conftest import CONTENT, JANUARY, SHORTEST_WAITS, Fetch
 from http_source import FINE, Fault, HttpSource
 
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, TransientError
 from pipeline.extract.download import FileNotPublished, download
 from pipeline.extract.partial_download import PartialDownload
 from pipeline.progress import silent
+from pipeline.tasks import base
+from pipeline.tasks.extract import ExtractTripdata
 
 
 @pytest.mark.parametrize("fault", [*(Fault(status=s) for s in (500, 502, 503, 504, 408, 429)), Fault(hang_up=True)])
@@ -104,18 +110,13 @@ def test_refused_file_is_not_requested_again(site: HttpSource, fetch: Fetch, sta
     assert len(site.requests) == 1
 
 
-def closed_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
-
-
 @pytest.mark.parametrize("host", ["127.0.0.1", "no-such-host.invalid"])
 def test_failed_connection_is_reported_in_one_line_with_a_remedy(
     part: PartialDownload, host: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NO_PROXY", "*")
     with pytest.raises(PipelineError) as caught:
-        download(f"http://{host}:{closed_port()}/file", part, SHORTEST_WAITS, silent)
+        download(f"http://{host}:{free_port()}/file", part, SHORTEST_WAITS, silent)
 
     message = str(caught.value)
     assert f"no connection to {host}" in message
@@ -143,3 +144,69 @@ def test_credentials_in_the_url_are_sent_but_not_reported(
 
     assert site.requests[0].headers["Authorization"].startswith("Basic ")
     assert "s3cret" not in str(refusal.value) + caplog.text
+
+
+@pytest.mark.parametrize(
+    "fault", [Fault(trickle_head=0.02), Fault(continues=2_000), Fault(trickle_body=0.02)], ids=repr
+)
+def test_connection_that_is_too_slow_fails_after_the_retries(site: HttpSource, fetch: Fetch, fault: Fault) -> None:
+    site.later_fault = fault
+
+    with pytest.raises(PipelineError, match=r"tried 2 times") as failure:
+        fetch(replace(SHORTEST_WAITS, retries=1, read_timeout=0.4, minimum_rate=10_000))
+    assert "no complete response headers within 0.4 s" in str(failure.value) or "below [source] minimum_rate" in str(
+        failure.value
+    )
+
+
+@pytest.mark.parametrize("fault", [Fault(), Fault(chunked=True)], ids=["with Content-Length", "chunked"])
+def test_file_above_the_size_limit_is_refused(site: HttpSource, fetch: Fetch, fault: Fault) -> None:
+    site.later_fault = fault
+
+    with pytest.raises(PipelineError, match=r"raise .source. largest_file_mb"):
+        fetch(replace(SHORTEST_WAITS, largest_file=9_000))
+
+
+def test_download_above_the_time_limit_fails_and_the_next_run_resumes_it(site: HttpSource, fetch: Fetch) -> None:
+    site.later_fault = Fault(trickle_body=0.01)
+    with pytest.raises(
+        TransientError, match=r"not done after 1 s; run again .* raise .source. longest_download"
+    ) as slow:
+        fetch(replace(SHORTEST_WAITS, retries=0, longest_download=0.6))
+    assert "\n" not in str(slow.value)
+
+    site.later_fault = Fault()
+    assert fetch() == CONTENT
+    assert re.fullmatch(r"bytes=[1-9]\d*-", site.ranges[-1] or "")
+
+
+def test_slow_download_writes_progress_to_the_log(
+    site: HttpSource, part: PartialDownload, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(base, "_LOG_SECONDS", 0.05)
+    monkeypatch.setattr(sys, "stderr", io.StringIO())  # which is not a terminal
+    caplog.set_level(logging.INFO, "luigi-interface")
+    site.files["/file"], site.later_fault = CONTENT[:60], Fault(trickle_body=0.005)
+
+    with ExtractTripdata(taxi="green", month=JANUARY).progress("extract", "B", "verifying") as progress:
+        download(f"{site.url}/file", part, SHORTEST_WAITS, progress)
+
+    lines = [line for line in caplog.messages if "extract: 0.0 MB of 0.0 MB" in line]
+    assert len(lines) > 1
+    assert all(line.startswith("ExtractTripdata(taxi=green, month=2019-01") for line in lines)
+
+
+@pytest.mark.parametrize("value", ["Fri, 31 Feb 2026 10:00:00 GMT", "Fri, 01 Jan 99999999 10:00:00 GMT", "-1", "1e9"])
+def test_invalid_retry_after_is_ignored(site: HttpSource, fetch: Fetch, value: str) -> None:
+    site.faults = [Fault(status=503, headers={"Retry-After": value})]
+
+    assert fetch(replace(SHORTEST_WAITS, longest_wait=0.01))
+
+
+@pytest.mark.parametrize("location", ["http://[::1", "http://\u00e9\u20ac:x/", "http://a:b:c/", "//", "http:///x"])
+def test_redirect_to_an_invalid_url_is_reported_in_one_line(site: HttpSource, fetch: Fetch, location: str) -> None:
+    site.later_fault = Fault(status=302, headers={"Location": location.encode().decode("latin-1")})
+
+    with pytest.raises(PipelineError) as refused:
+        fetch(replace(SHORTEST_WAITS, retries=0))
+    assert "\n" not in str(refused.value)

@@ -8,13 +8,12 @@ import hashlib
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 import requests
-from conftest import JANUARY, SHORT_WAITS, run_command
+from conftest import JANUARY, SHORTEST_WAITS, run_command
 from http_source import Fault, HttpSource
 
 from pipeline.datasets import Dataset, Release, dataset_named
@@ -27,7 +26,6 @@ from pipeline.progress import Progress, silent
 
 PATH = "green/green_tripdata_2019-01.csv.gz"
 PARQUET = "green_tripdata_2019-01.parquet"
-HASTY = replace(SHORT_WAITS, read_timeout=0.3, longest_wait=0.01)
 
 Extract = Callable[..., ExtractedFile]
 
@@ -36,7 +34,9 @@ def extract_from(
     base_url: object, release: Release, folder: Path, progress: Progress = silent, *, replace: bool = False
 ) -> ExtractedFile:
     """Extracts a release into a folder from one base URL that stands for all sources."""
-    return extract_release(release, locations(release, str(base_url)), folder, HASTY, progress, replace=replace)
+    return extract_release(
+        release, locations(release, str(base_url)), folder, SHORTEST_WAITS, progress, replace=replace
+    )
 
 
 @pytest.fixture

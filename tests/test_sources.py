@@ -3,30 +3,22 @@
 from __future__ import annotations
 
 import datetime
-import io
 import json
-import logging
-import re
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import CONTENT, JANUARY, SHORT_WAITS, SHORTEST_WAITS, Fetch, Run, execute, job_for
+from conftest import SHORTEST_WAITS, Run, execute, job_for
 from http_source import Fault, HttpSource
 from receivers import running_receivers
 
 from pipeline.datasets import Release, dataset_named, parse_month
-from pipeline.errors import PipelineError, TransientError
+from pipeline.errors import PipelineError
 from pipeline.extract import ExtractedFile, VerificationOptions, extract_release
 from pipeline.extract.availability import Edition, find_edition, published_months
-from pipeline.extract.download import download
 from pipeline.extract.locations import RELEASE_MIRROR, TLC_SITE, locations, source_url, without_credentials
-from pipeline.extract.partial_download import PartialDownload
 from pipeline.progress import silent
 from pipeline.sample import write_month
-from pipeline.tasks import base
-from pipeline.tasks.extract import ExtractTripdata
 from pipeline.warehouses.postgres.connection import PostgresDatabase
 
 
@@ -209,72 +201,6 @@ def test_editions_are_compared_by_etag_then_by_length_and_date(site: HttpSource,
     assert not replace(found, etag="").differs_from("", site.last_modified, size)
 
 
-@pytest.mark.parametrize(
-    "fault", [Fault(trickle_head=0.02), Fault(continues=2_000), Fault(trickle_body=0.02)], ids=repr
-)
-def test_connection_that_is_too_slow_fails_after_the_retries(site: HttpSource, fetch: Fetch, fault: Fault) -> None:
-    site.later_fault = fault
-
-    with pytest.raises(PipelineError, match=r"tried 2 times") as failure:
-        fetch(replace(SHORTEST_WAITS, retries=1, read_timeout=0.4, minimum_rate=10_000))
-    assert "no complete response headers within 0.4 s" in str(failure.value) or "below [source] minimum_rate" in str(
-        failure.value
-    )
-
-
-@pytest.mark.parametrize("fault", [Fault(), Fault(chunked=True)], ids=["with Content-Length", "chunked"])
-def test_file_above_the_size_limit_is_refused(site: HttpSource, fetch: Fetch, fault: Fault) -> None:
-    site.later_fault = fault
-
-    with pytest.raises(PipelineError, match=r"raise .source. largest_file_mb"):
-        fetch(replace(SHORTEST_WAITS, largest_file=9_000))
-
-
-def test_download_above_the_time_limit_fails_and_the_next_run_resumes_it(site: HttpSource, fetch: Fetch) -> None:
-    site.later_fault = Fault(trickle_body=0.01)
-    with pytest.raises(
-        TransientError, match=r"not done after 1 s; run again .* raise .source. longest_download"
-    ) as slow:
-        fetch(replace(SHORTEST_WAITS, retries=0, longest_download=0.6))
-    assert "\n" not in str(slow.value)
-
-    site.later_fault = Fault()
-    assert fetch() == CONTENT
-    assert re.fullmatch(r"bytes=[1-9]\d*-", site.ranges[-1] or "")
-
-
-def test_slow_download_writes_progress_to_the_log(
-    site: HttpSource, part: PartialDownload, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(base, "_LOG_SECONDS", 0.05)
-    monkeypatch.setattr(sys, "stderr", io.StringIO())  # which is not a terminal
-    caplog.set_level(logging.INFO, "luigi-interface")
-    site.files["/file"], site.later_fault = CONTENT[:60], Fault(trickle_body=0.005)
-
-    with ExtractTripdata(taxi="green", month=JANUARY).progress("extract", "B", "verifying") as progress:
-        download(f"{site.url}/file", part, SHORTEST_WAITS, progress)
-
-    lines = [line for line in caplog.messages if "extract: 0.0 MB of 0.0 MB" in line]
-    assert len(lines) > 1
-    assert all(line.startswith("ExtractTripdata(taxi=green, month=2019-01") for line in lines)
-
-
-@pytest.mark.parametrize("value", ["Fri, 31 Feb 2026 10:00:00 GMT", "Fri, 01 Jan 99999999 10:00:00 GMT", "-1", "1e9"])
-def test_invalid_retry_after_is_ignored(site: HttpSource, fetch: Fetch, value: str) -> None:
-    site.faults = [Fault(status=503, headers={"Retry-After": value})]
-
-    assert fetch(replace(SHORTEST_WAITS, longest_wait=0.01))
-
-
-@pytest.mark.parametrize("location", ["http://[::1", "http://\u00e9\u20ac:x/", "http://a:b:c/", "//", "http:///x"])
-def test_redirect_to_an_invalid_url_is_reported_in_one_line(site: HttpSource, fetch: Fetch, location: str) -> None:
-    site.later_fault = Fault(status=302, headers={"Location": location.encode().decode("latin-1")})
-
-    with pytest.raises(PipelineError) as refused:
-        fetch(replace(SHORTEST_WAITS, retries=0))
-    assert "\n" not in str(refused.value)
-
-
 def test_credentials_are_not_in_messages_or_facts(site: HttpSource, tmp_path: Path) -> None:
     publish(site, tmp_path / "generated", "2024-07")
     site.files = {f"{path}?token=s3cret": content for path, content in site.files.items()}
@@ -342,7 +268,6 @@ def test_job_records_the_source_of_its_file(tmp_path: Path) -> None:
     write_month(dataset_named("green"), parse_month("2019-01"), 50, tmp_path / "mirror", "tlc")
     job = job_for(dataset_named("green"), tmp_path / "mirror", tmp_path)
     assert job.source and (job.source.name, job.source.format) == ("tlc", "parquet")
-    assert SHORT_WAITS.minimum_rate == 0
 
 
 def test_loaded_month_is_loaded_from_another_source_only_if_forced(

@@ -165,7 +165,7 @@ def damaged_file(world: World) -> list[str]:
     return violations + _recover(world, month, "--force")
 
 
-def hurt_storage(world: World) -> list[str]:
+def damaged_storage(world: World) -> list[str]:
     """Files below the storage root are removed, truncated or replaced between two runs."""
     month, chance = _begin(world), world.chance
     files = [file for file in (world.root / "raw").rglob("*") if file.is_file()]
@@ -182,7 +182,7 @@ def hurt_storage(world: World) -> list[str]:
     )
 
 
-def hurt_server(world: World) -> list[str]:
+def damaged_server(world: World) -> list[str]:
     """The embedded server's files are removed, moved or copied while it runs, sometimes during a load."""
     month, chance = _begin(world), world.chance
     folder = world.root / "postgres"
@@ -244,11 +244,11 @@ TRIALS: dict[str, Trial] = {
     "at once": at_once,
     "hostile site": hostile_site,
     "damaged file": damaged_file,
-    "hurt storage": hurt_storage,
-    "hurt server": hurt_server,
+    "damaged storage": damaged_storage,
+    "damaged server": damaged_server,
     "models killed": models_killed,
     "cloud killed": google_trials.killed,
     "cloud answers": google_trials.lost_answers,
     "cloud at once": google_trials.at_once,
 }
-WEIGHTS = {"models killed": 0.2, "hurt storage": 0.5}  # the others have 1
+WEIGHTS = {"models killed": 0.2, "damaged storage": 0.5}  # the others have 1
