@@ -16,7 +16,7 @@ from pipeline.datasets.spec import MIRROR, TLC
 from pipeline.errors import PipelineError
 from pipeline.extract import VerificationOptions
 from pipeline.extract.download import HttpOptions
-from pipeline.extract.locations import RELEASE_MIRROR, TLC_SITE, Location, locations
+from pipeline.extract.locations import RELEASE_MIRROR, TLC_SITE, Location, is_site, locations
 from pipeline.files import data_home
 from pipeline.parameters import (
     CountParameter,
@@ -88,7 +88,9 @@ class SourceSettings(Section, section="source"):
 
     def are_publishers(self) -> bool:
         """Returns whether all sources are the publishers' sites, whose months are known."""
-        return self.base_url == RELEASE_MIRROR and self.tlc_base_url in ("", TLC_SITE)
+        return is_site(self.base_url, RELEASE_MIRROR) and (
+            not self.tlc_base_url or is_site(self.tlc_base_url, TLC_SITE)
+        )
 
     def locations(self, release: Release, source: str = "") -> tuple[Location, ...]:
         """Returns the locations of a release in the order to try them; `source` is the task's parameter."""

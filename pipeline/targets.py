@@ -26,7 +26,7 @@ class LoadMarker(luigi.Target):
         self.release = release
 
     def __str__(self) -> str:
-        return warehouse_named(self.warehouse).marker_address(self.task_family, self.release)
+        return f"marker of {self.task_family} {self.release.key} in {self.warehouse}"
 
     def entry(self) -> LedgerEntry | None:
         """Looks up the marker of the finished load."""
@@ -43,7 +43,7 @@ class StoredObject(luigi.Target):
         self.release = release
 
     def __str__(self) -> str:
-        return object_store().object_address(self.release)
+        return f"{self.release.filename} in the bucket"
 
     def found(self) -> ReleaseObject | None:
         """Looks up the object and its metadata."""

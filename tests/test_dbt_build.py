@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from conftest import Run, execute, run_copy, settings, start_command
 
+from pipeline.datasets import dataset_named
 from pipeline.errors import PipelineError
-from pipeline.transform import dbt_process
+from pipeline.transform import dbt_process, project
 from pipeline.transform.project import modelled_datasets
 from pipeline.transform.sources import FILE, sources_yaml
 from pipeline.warehouses import DbtProfile
@@ -161,3 +162,12 @@ def test_traceback_in_dbts_log_is_left_out_of_the_error(monkeypatch: pytest.Monk
 def test_sources_file_agrees_with_the_dataset_specs() -> None:
     assert [spec.name for spec in modelled_datasets()] == ["fhv", "fhvhv", "green", "yellow", "zones"]
     assert FILE.read_text() == sources_yaml(), "run: make sources"
+
+
+def test_models_refuse_a_dataset_whose_files_are_not_named_like_its_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    green = dataset_named("green")
+    renamed = replace(green, sources=(replace(green.sources[0], path="green/taxi-trips-{month}.csv.gz"),))
+    monkeypatch.setattr(project, "all_datasets", lambda: {"green": renamed})
+
+    with pytest.raises(PipelineError, match=r"named like taxi-trips-2019-01\.csv, not like its table green_tripdata"):
+        modelled_datasets()

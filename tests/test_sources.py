@@ -51,6 +51,7 @@ def test_mirror_is_used_for_the_months_that_it_has_and_tlc_for_the_others() -> N
     mirror = f"{RELEASE_MIRROR}/green/green_tripdata_2020-04.csv.gz"
     assert urls("green", "2020-04") == [mirror, f"{TLC_SITE}/green_tripdata_2020-04.parquet"]
     assert urls("green", "2024-07") == [f"{TLC_SITE}/green_tripdata_2024-07.parquet"]
+    assert urls("green", "2024-07", f"{RELEASE_MIRROR}/") == urls("green", "2024-07")
     assert urls("green", "2014-01") == [f"{TLC_SITE}/green_tripdata_2014-01.parquet"]
     assert urls("fhvhv", "2020-04") == [f"{TLC_SITE}/fhvhv_tripdata_2020-04.parquet"]
     assert urls("green", "2020-04", source="tlc") == [f"{TLC_SITE}/green_tripdata_2020-04.parquet"]

@@ -34,7 +34,7 @@ class Location:
     @property
     def is_official(self) -> bool:
         """Whether this is a publisher's site, whose months are known, and not a private mirror."""
-        return self.base_url in (RELEASE_MIRROR, TLC_SITE)
+        return is_site(self.base_url, RELEASE_MIRROR) or is_site(self.base_url, TLC_SITE)
 
     def folder(self) -> Path | None:
         """Returns the local folder of the base URL, or None if it is an HTTP URL."""
@@ -49,7 +49,7 @@ def locations(release: Release, base_url: str, tlc_base_url: str = "", source: s
 
     :raises PipelineError: if the dataset has no such source, or its files of that month cannot be loaded.
     """
-    is_private = base_url != RELEASE_MIRROR
+    is_private = not is_site(base_url, RELEASE_MIRROR)
     bases = {MIRROR: base_url, TLC: tlc_base_url or (base_url if is_private else TLC_SITE)}
     sources = (release.source_named(source),) if source else release.sources()
     known = [each for each in sources if each.has(release.month)]
@@ -57,6 +57,11 @@ def locations(release: Release, base_url: str, tlc_base_url: str = "", source: s
         _check_first_month(release)
     possible = [each for each in sources if each not in known and (is_private or source or not known)]
     return tuple(Location(each, bases[each.name]) for each in (*known, *possible))
+
+
+def is_site(base_url: str, site: str) -> bool:
+    """Returns whether a base URL is that of a publisher's site, with or without a slash at its end."""
+    return base_url.rstrip("/") == site
 
 
 def source_url(base_url: str, path: str) -> str:

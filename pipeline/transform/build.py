@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -46,14 +46,14 @@ class DbtCommand:
         return [self.name, *select, *(["--full-refresh"] if self.full_refresh and self.writes else [])]
 
 
-def wanted_build(warehouse: Warehouse, variables: Mapping[str, object]) -> Build:
+def wanted_build(loaded: Sequence[LedgerEntry], variables: Mapping[str, object]) -> Build:
     """Returns the record of a build that starts now: the digests of the models and of what is loaded."""
     is_monthly = {spec.table: spec.is_monthly for spec in modelled_datasets()}
-    loaded = [entry for entry in warehouse.loaded() if entry.target_table in is_monthly]
+    read = [entry for entry in loaded if entry.target_table in is_monthly]
     return Build(
         models_digest=models_digest(variables),
-        loads_digest=_digest(loaded),
-        lookups_digest=_digest(entry for entry in loaded if not is_monthly[entry.target_table]),
+        loads_digest=_digest(read),
+        lookups_digest=_digest(entry for entry in read if not is_monthly[entry.target_table]),
         started_at=datetime.datetime.now(datetime.UTC),
     )
 
@@ -66,9 +66,12 @@ def _digest(loaded: Iterable[LedgerEntry]) -> str:
 def current_build(warehouse: Warehouse, variables: Mapping[str, object]) -> Build | None:
     """Returns the last build if the models reflect exactly their own sources and what is loaded, otherwise None."""
     last = warehouse.last_build()
-    if last is None or not last.reflects(wanted_build(warehouse, variables)):
+    if last is None:
         return None
-    return None if last.is_marked and warehouse.foreign_relations(model_names()) else last
+    loaded = warehouse.loaded()
+    if not last.reflects(wanted_build(loaded, variables)):
+        return None
+    return None if last.is_marked and _foreign_relations(warehouse, loaded) else last
 
 
 def build(
@@ -112,11 +115,11 @@ def build_with(
     with warehouse.build_lock():
         last = warehouse.last_build()
         is_marked = last is None or last.is_marked
+        loaded = warehouse.loaded()  # before dbt runs, so that files loaded meanwhile count as not built yet
         if is_marked:
-            _check_relations(warehouse)
+            _check_relations(warehouse, loaded)
         warehouse.prepare_build(modelled_datasets())
-        # Taken first, so that files loaded while dbt runs count as not built yet.
-        wanted = wanted_build(warehouse, variables)
+        wanted = wanted_build(loaded, variables)
         if once and command.builds_everything and not command.full_refresh and last and last.reflects(wanted):
             return
         if last is None or last.models_digest != wanted.models_digest:
@@ -130,9 +133,13 @@ def build_with(
             warehouse.record_build(replace(wanted, finished_at=datetime.datetime.now(datetime.UTC), is_marked=True))
 
 
-def _check_relations(warehouse: Warehouse) -> None:
+def _foreign_relations(warehouse: Warehouse, loaded: Iterable[LedgerEntry]) -> list[str]:
+    return warehouse.foreign_relations(model_names(), {entry.target_table for entry in loaded})
+
+
+def _check_relations(warehouse: Warehouse, loaded: Iterable[LedgerEntry]) -> None:
     """:raises PipelineError: if a table or view of another program has a name that the models need."""
-    if others := warehouse.foreign_relations(model_names()):
+    if others := _foreign_relations(warehouse, loaded):
         raise PipelineError(
             f"not made by this pipeline, but named like a model or a loaded table: {', '.join(others)}; nothing was"
             " built. Rename or drop it, or set [dbt] schema to a schema for the models alone; a model comes again by"

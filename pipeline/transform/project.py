@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import json
 from collections.abc import Mapping
 
-from pipeline.datasets import Dataset, all_datasets
+from pipeline.datasets import Dataset, Release, all_datasets, format_month
+from pipeline.errors import PipelineError
 from pipeline.files import SHIPPED
 
 PROJECT = SHIPPED / "dbt"
+_ANY_MONTH = datetime.date(2019, 1, 1)
 _PARTS = {".sql", ".yml", ".csv"}
 _WRITTEN_BY_DBT = {"target", "logs", "dbt_packages", ".user.yml"}  # if somebody runs dbt in the folder
 
 
 def modelled_datasets() -> list[Dataset]:
-    """Returns the datasets that the models read: the zones, and each dataset whose table has a staging model."""
+    """Returns the datasets that the models read: the zones, and each dataset whose table has a staging model.
+
+    :raises PipelineError: if the files of one of them are not named after its table, by which the models know them.
+    """
     staging = PROJECT / "models" / "staging"
-    return [
+    found = [
         spec for spec in all_datasets().values() if spec.name == "zones" or (staging / f"stg_{spec.table}.sql").exists()
     ]
+    for spec in filter(lambda spec: spec.is_monthly, found):
+        filename = Release(spec, _ANY_MONTH).filename
+        if filename != f"{spec.table}_{format_month(_ANY_MONTH)}.csv":
+            raise PipelineError(
+                f"the models cannot read {spec.name}: its files are named like {filename}, not like its table"
+                f" {spec.table}; name the table (and its staging model) after the files, which must end in the month"
+            )
+    return found
 
 
 def model_names() -> list[str]:

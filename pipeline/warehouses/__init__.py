@@ -118,9 +118,6 @@ class Warehouse(Protocol):
     def loaded(self) -> Sequence[LedgerEntry]:
         """Returns the markers of all loaded releases, ordered by table and month."""
 
-    def marker_address(self, task_family: str, release: Release) -> str:
-        """Returns the marker's location as shown in messages."""
-
     def checksums(self, release: Release) -> FileChecksums:
         """Returns a loaded release's row counts and checksums of ids and columns, by day."""
 
@@ -139,8 +136,8 @@ class Warehouse(Protocol):
     def last_build(self) -> Build | None:
         """Returns the record of the last build of the models, or None if there is none."""
 
-    def foreign_relations(self, models: Collection[str]) -> list[str]:
-        """Returns tables and views named like a model or a loaded table that the pipeline did not create.
+    def foreign_relations(self, models: Collection[str], loaded: Collection[str]) -> list[str]:
+        """Returns those tables and views with the name of a model or of a loaded table that others have created.
 
         The pipeline marks what it creates.
         """
@@ -166,9 +163,6 @@ class ObjectStore(Protocol):
 
     def find_object(self, release: Release) -> ReleaseObject | None:
         """Returns the object that the release was uploaded to, or None."""
-
-    def object_address(self, release: Release) -> str:
-        """Returns the URI of the release's object, whether or not it exists."""
 
     def upload(self, job: LoadJob, progress: Progress) -> ReleaseObject:
         """Returns the object once it exists with the checksum of the uncompressed extracted file."""

@@ -58,9 +58,6 @@ class MemoryWarehouse:
     def loaded(self) -> Sequence[LedgerEntry]:
         return list(self.ledger.values())
 
-    def marker_address(self, task_family: str, release: Release) -> str:
-        return f"memory({task_family}, {release.key})"
-
     def checksums(self, release: Release) -> FileChecksums:
         return {}
 
@@ -80,7 +77,7 @@ class MemoryWarehouse:
     def last_build(self) -> Build | None:
         return self.build
 
-    def foreign_relations(self, models: Collection[str]) -> list[str]:
+    def foreign_relations(self, models: Collection[str], loaded: Collection[str]) -> list[str]:
         return []
 
     def has_relations(self, names: Collection[str]) -> bool:

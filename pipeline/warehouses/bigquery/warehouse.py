@@ -19,7 +19,7 @@ from pipeline.warehouses.bigquery.file_rows import FileRows
 from pipeline.warehouses.bigquery.jobs import job_labels, query_config, run_query
 from pipeline.warehouses.bigquery.ledger import ensure_ledger, read_loaded, read_snapshot
 from pipeline.warehouses.bigquery.loading import forget, load
-from pipeline.warehouses.bigquery.markers import find_build, marker_name, read_marker, record_build
+from pipeline.warehouses.bigquery.markers import find_build, read_marker, record_build
 from pipeline.warehouses.bigquery.objects import ReleaseObject, find_object, upload
 from pipeline.warehouses.bigquery.resources import LABELS, create_resources, missing_resources
 from pipeline.warehouses.bigquery.sql_text import quoted
@@ -96,9 +96,6 @@ class BigQueryWarehouse:
         with self.project.connect_bigquery("what is loaded") as client:
             return read_loaded(client, self.project)
 
-    def marker_address(self, task_family: str, release: Release) -> str:
-        return f"gs://{self.project.bucket}/{marker_name(task_family, release.key)}"
-
     def checksums(self, release: Release) -> FileChecksums:
         spec, filename = release.dataset, release.filename
         with self.project.connect_bigquery(f"{release.key} was not compared") as client:
@@ -143,10 +140,9 @@ class BigQueryWarehouse:
     def last_build(self) -> Build | None:
         return find_build(self.project, self.marts_dataset)
 
-    def foreign_relations(self, models: Collection[str]) -> list[str]:
+    def foreign_relations(self, models: Collection[str], loaded: Collection[str]) -> list[str]:
         loads, marts = self.project.dataset, self.marts_dataset
-        loaded = {(loads, entry.target_table) for entry in self.loaded()}
-        expected = loaded | {(marts, name) for name in models}
+        expected = {(loads, name) for name in loaded} | {(marts, name) for name in models}
         with self.project.connect_bigquery("the models' tables") as client:
             return [
                 f"{dataset}.{table.table_id}"
@@ -170,9 +166,6 @@ class BigQueryWarehouse:
 
     def find_object(self, release: Release) -> ReleaseObject | None:
         return find_object(self.project, release)
-
-    def object_address(self, release: Release) -> str:
-        return f"gs://{self.project.bucket}/{release.filename}"
 
     def upload(self, job: LoadJob, progress: Progress) -> ReleaseObject:
         return upload(self.project, job, progress)

@@ -92,9 +92,6 @@ class PostgresWarehouse:
         with self._connection("the ledger cannot be read") as connection:
             return all_loads(connection, self.database.schema)
 
-    def marker_address(self, task_family: str, release: Release) -> str:
-        return f"{self.database.schema}.load_ledger({task_family}, {release.key})"
-
     def checksums(self, release: Release) -> FileChecksums:
         with self._connection(f"{release.key} was not compared") as connection:
             return file_checksums(connection, self.database.schema, release)
@@ -144,10 +141,9 @@ class PostgresWarehouse:
         with self._connection("the models' marker cannot be read") as connection:
             return find_build(connection, self.marts_schema)
 
-    def foreign_relations(self, models: Collection[str]) -> list[str]:
+    def foreign_relations(self, models: Collection[str], loaded: Collection[str]) -> list[str]:
         found = list[str]()
         with self._connection("the models' relations cannot be listed") as connection, connection.cursor() as cursor:
-            loaded = {entry.target_table for entry in all_loads(connection, self.database.schema)}
             for schema, names, mark in (
                 (self.database.schema, loaded, _MARK_OF_LOADED),
                 (self.marts_schema, models, _MARK_OF_MODELS),
