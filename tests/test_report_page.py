@@ -182,11 +182,19 @@ def test_services_without_fares_have_no_figures_on_fares() -> None:
 
     assert "For-hire taxis: trips a month" in text and "For-hire taxis: revenue" not in text
     assert [row[1:] for row in chart("without fares", "payments").tables[1].rows] == [
-        ["$930.00", "$186.00", "20.0\u202f%"]
+        ["$930.00", "$186.00", "11.1\u202f%"]
     ]
     charts = [found.name for section in make_sections(CASES["for-hire alone"]) for found in section.charts]
     assert charts == ["months", "map", "boroughs", "zones", "week-for-hire"]
     assert "$" not in Page(html_of("for-hire alone")).text.partition("How to read this")[0]
+
+
+def test_tips_of_card_payments_leave_out_the_tips_of_trips_whose_payment_is_not_recorded() -> None:
+    payments = chart("one month", "payments")
+
+    # Of $1,240 charged to cards, $124 are tips; the other trips, whose payment is not recorded, have $62 of tips.
+    assert "Tips add 11.1\u202f% to card payments; cash tips are not recorded." in payments.sentence
+    assert [row[1:] for row in payments.tables[1].rows] == [["$930.00", "$186.00", "11.1\u202f%"]]
 
 
 def test_unknown_zones_are_shown_as_one_place() -> None:

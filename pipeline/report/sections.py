@@ -104,7 +104,6 @@ class Month:
     revenue: float | None
     fares: float | None
     tips: float | None
-    paid_by_card: float | None
 
     @property
     def is_complete(self) -> bool:
@@ -192,6 +191,6 @@ def _month(row: Mapping[str, Any]) -> Month:
     whole = ("days", "trips", "trips_with_distance", "trips_with_duration")
     figures: dict[str, Any] = {name: int(row[name] or 0) for name in whole}
     figures |= {name: float(row[name] or 0) for name in ("distance", "minutes")}
-    for name in ("revenue", "fares", "tips", "paid_by_card"):
+    for name in ("revenue", "fares", "tips"):
         figures[name] = None if row[name] is None else float(row[name])
     return Month(row["service"], row["month"], **figures)
