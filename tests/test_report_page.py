@@ -197,6 +197,21 @@ def test_tips_of_card_payments_leave_out_the_tips_of_trips_whose_payment_is_not_
     assert [row[1:] for row in payments.tables[1].rows] == [["$930.00", "$186.00", "11.1\u202f%"]]
 
 
+def test_most_common_way_to_pay_is_one_that_is_recorded() -> None:
+    data = report_data({"Green": ["2019-01"]})
+    payments = data.warehouse.rows["select_payments"]  # type: ignore[attr-defined]
+    payments[1]["trips"] = 9 * payments[0]["trips"]
+
+    def sentence() -> str:
+        [found] = [chart for section in make_sections(data) for chart in section.charts if chart.name == "payments"]
+        return found.sentence.replace("\u202f", "")
+
+    unrecorded = "Of 90.0% of trips it is not recorded how they were paid for."
+    assert sentence().startswith(f"Credit card is the most common way to pay: 10.0% of trips. {unrecorded}")
+    del payments[0]
+    assert sentence() == unrecorded.replace("90.0", "100.0")
+
+
 def test_unknown_zones_are_shown_as_one_place() -> None:
     [table] = chart("unknown zones", "zones").tables
 

@@ -9,7 +9,8 @@ from pipeline.report.formatting import NONE, dollars, percent, short
 from pipeline.report.sections import Chart, ReportData, Section, Table
 from pipeline.report.svg import ranking, services_in
 
-_UNNAMED = {"EMPTY": "Not recorded"}
+_NOT_RECORDED = "Not recorded"
+_UNNAMED = {"EMPTY": _NOT_RECORDED}
 _CARD = "Credit card"
 
 _Key = tuple[str, str]  # a service and a month
@@ -56,14 +57,17 @@ def _chart(
         rows.append([payment, *chain.from_iterable(cells)])
     head = ["Payment", *(f"{service} {what}" for service in services for what in ("trips", "revenue"))]
     table = Table("Trips and revenue by way of payment", head, rows)
-    first = ranked[0]
-    sentence = f"{first} is the most common way to pay: {percent(totals[first], everything)} of trips."
+    shares = {payment: percent(totals[payment], everything) for payment in ranked}
+    recorded = [payment for payment in ranked if payment != _NOT_RECORDED]
+    sentence = f"{recorded[0]} is the most common way to pay: {shares[recorded[0]]} of trips." if recorded else ""
+    if _NOT_RECORDED in shares:
+        sentence += f" Of {shares[_NOT_RECORDED]} of trips it is not recorded how they were paid for."
     complete = [by_card[key] for key in data.complete if key in by_card]
     if complete:
         tips, without_tips = map(sum, zip(*complete, strict=True))
         sentence += f" Tips add {percent(tips, without_tips)} to card payments; cash tips are not recorded."
     tables = [table, _tips(data, by_card)]
-    return Chart("payments", lambda width: ranking(width, ranked, trips, label, describe), sentence, tables)
+    return Chart("payments", lambda width: ranking(width, ranked, trips, label, describe), sentence.strip(), tables)
 
 
 def _tips(data: ReportData, by_card: dict[_Key, tuple[float, float]]) -> Table:
