@@ -14,6 +14,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from browser import CHROMIUM, browser
 from report_rows import ASTORIA, HARLEM, report_data
 
 from pipeline.report.formatting import average, change, dollars, months_between, percent, period, short, spans
@@ -95,7 +96,7 @@ def test_browser_shows_the_page_without_errors(case: str, tmp_path: Path) -> Non
 
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
     options += [f"--user-data-dir={tmp_path}/profile", "--enable-logging=stderr"]
-    browser = subprocess.run(
+    shown = subprocess.run(
         [chromium, *options, "--dump-dom", file.as_uri()],
         capture_output=True,
         text=True,
@@ -103,8 +104,8 @@ def test_browser_shows_the_page_without_errors(case: str, tmp_path: Path) -> Non
         check=True,
     )
 
-    assert "New York taxi trips" in browser.stdout
-    assert [line for line in browser.stderr.splitlines() if "CONSOLE" in line] == []
+    assert "New York taxi trips" in shown.stdout
+    assert [line for line in shown.stderr.splitlines() if "CONSOLE" in line] == []
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -224,6 +225,45 @@ def test_map_has_every_zone_of_the_shape_file_and_adds_the_others_to_the_zone_of
     data = report_data({"Green": ["2019-01"]}, [(56, "Corona", "Queens"), (57, "Corona", "Queens"), HARLEM])
     [drawing] = [found for section in make_sections(data) for found in section.charts if found.name == "map"]
     assert "<title>Corona, Queens: 1,550 pick-ups</title>" in drawing.draw(WIDE).markup()
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed (.ci/run installs it)")
+def test_map_says_which_months_it_lacks_or_has_in_part_and_adds_before_it_rounds(tmp_path: Path) -> None:
+    data = report_data({"Green": YEARS, "Yellow": YEARS[:1]}, [HARLEM, ASTORIA])
+    rows = data.warehouse.rows  # type: ignore[attr-defined]
+    for row in rows["select_months"]:
+        if row["service"] == "Yellow":
+            row["days"] = 3
+    for row in rows["select_zones"]:
+        row["revenue"] += 0.4 if row["zone"] == "Astoria" else -10_000
+    file = tmp_path / "page.html"
+    file.write_text(render(data, make_sections(data), "PostgreSQL", "build-1", NOON))
+    astoria = sum(row["revenue"] for row in rows["select_zones"] if (row["service"], row["zone_id"]) == ("Green", 7))
+
+    def choose(name: str, value: str) -> None:
+        page.fill(f"select[name={name}]", value)
+        page.run("document.forms[0].dispatchEvent(new Event('change'))")
+
+    def zone(number: int) -> str:
+        return str(page.run(f"document.querySelector('path[data-zone=\"{number}\"] title').textContent"))
+
+    with browser() as page:
+        page.go(file.as_uri())
+        assert f", ${astoria:,.0f}" in zone(7)
+        assert ", -$" in zone(74)
+        choose("month", YEARS[0])
+        assert "The map has no figures of this month for this service." in page.text()
+        assert zone(7) == "Astoria, Queens: no figures"
+        assert "incomplete" not in page.run("document.forms[0].month.selectedOptions[0].textContent")
+        choose("service", "Yellow")
+        assert page.run("document.forms[0].month.selectedOptions[0].textContent") == "January 2014 (incomplete)"
+        assert page.errors == []
+
+
+def test_map_of_trips_in_unknown_zones_names_no_zone() -> None:
+    data = report_data({"For-hire": ["2019-01"]}, [None], without_fares=["For-hire"])
+    [found] = [found for section in make_sections(data) for found in section.charts if found.name == "map"]
+    assert found.sentence == "No trip is known to begin in a zone of the map."
 
 
 def test_markup_in_names_is_escaped() -> None:

@@ -11,7 +11,7 @@
 
   function short(value) {
     for (const [unit, name] of [[1e9, "B"], [1e6, "M"], [1e3, "k"]]) {
-      if (value >= unit) return (value / unit).toFixed(value < 10 * unit ? 1 : 0).replace(/\.0$/, "") + name;
+      if (value >= unit * 0.9995) return (value / unit).toFixed(value < 9.95 * unit ? 1 : 0).replace(/\.0$/, "") + name;
     }
     return String(value);
   }
@@ -24,9 +24,9 @@
   function says(at) {
     const found = chosen();
     const name = data.names[data.zones[at]];
-    if (!found) return name + ": not loaded";
+    if (!found) return name + ": no figures";
     const trips = found[0][at], revenue = found[1][at];
-    const money = found[1].some(Boolean) ? ", $" + revenue.toLocaleString("en-US") : "";
+    const money = found[1].some(Boolean) ? (revenue < 0 ? ", -$" : ", $") + Math.abs(revenue).toLocaleString("en-US") : "";
     return name + ": " + trips.toLocaleString("en-US") + " pick-ups" + money;
   }
 
@@ -48,7 +48,11 @@
       box.firstChild.style.background = colour;
       box.lastChild.textContent = limits.length ? sign + short(limits[at]) : "";
     });
-    line.textContent = found ? hint : "This month is not loaded for this service.";
+    for (const option of form.month.options) {
+      const incomplete = data.incomplete[form.service.value].includes(option.value);
+      option.textContent = option.textContent.replace(" (incomplete)", "") + (incomplete ? " (incomplete)" : "");
+    }
+    line.textContent = found ? hint : "The map has no figures of this month for this service.";
   }
 
   function point(event) {
