@@ -214,9 +214,29 @@ def test_most_common_way_to_pay_is_one_that_is_recorded() -> None:
 
 
 def test_unknown_zones_are_shown_as_one_place() -> None:
-    [table] = chart("unknown zones", "zones").tables
+    zones = chart("unknown zones", "zones")
+    [table] = zones.tables
 
     assert table.rows == [["Unknown", "1,550"], ["Astoria, Queens", "310"]]
+    assert zones.sentence.replace("\u202f", "") == (
+        "Most trips begin in Astoria, Queens (310, 16.7%). The zone of 1,550 trips (83.3%) is unknown."
+    )
+
+
+def test_busiest_zone_is_a_known_one() -> None:
+    assert re.search(r"Busiest zone\s+Astoria\s+16.7\u202f% of pick-ups", Page(html_of("unknown zones")).text)
+    data = report_data({"For-hire": ["2019-01"]}, [None], without_fares=["For-hire"])
+    assert "Busiest zone" not in render(data, make_sections(data), "PostgreSQL", "build-1", NOON)
+
+
+def test_busiest_hour_is_that_of_any_service() -> None:
+    data = report_data({"Green": ["2019-01"], "Yellow": ["2019-01"]})
+    for row in data.warehouse.rows["select_week"]:  # type: ignore[attr-defined]
+        if row["service"] == "Yellow":  # as many trips in fewer hours
+            row["trips"] = 58 * row["trips"] // 40 if row["hour"] == 8 else 0
+    text = Page(render(data, make_sections(data), "PostgreSQL", "build-1", NOON)).text
+
+    assert re.search(r"Busiest hour\s+\w{3} 08:00\s+58 trips on average, Yellow", text)
 
 
 def test_map_has_every_zone_of_the_shape_file_and_adds_the_others_to_the_zone_of_the_same_name() -> None:

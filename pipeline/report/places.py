@@ -79,9 +79,10 @@ def _headlines(data: ReportData, pickups: list[Pickups]) -> list[Headline]:
     for found in pickups:
         if (found.service, found.month) in data.complete:
             trips[found.place] += found.trips
-    if not trips:
+    known = trips.keys() - {_UNKNOWN}
+    if not known:
         return []
-    place = max(trips, key=lambda place: (trips[place], place))
+    place = max(known, key=lambda place: (trips[place], place))
     return [Headline("Busiest zone", place.split(",")[0], f"{percent(trips[place], sum(trips.values()))} of pick-ups")]
 
 
@@ -110,10 +111,14 @@ def _ranking(pickups: list[Pickups], name: str, title: str, head: str, *, by_rev
         [place, *(full(amounts[place][service]) for service in services), *([full(totals[place])] * len(several))]
         for place in top
     ]
-    leaders = [f"{place} ({full(totals[place])}, {percent(totals[place], everything)})" for place in ranked[:3]]
-    sentence = f"{'Most revenue comes from' if by_revenue else 'Most trips begin in'} {listed(leaders)}."
+    shares = {place: percent(totals[place], everything) for place in ranked}
+    leaders = [f"{place} ({full(totals[place])}, {shares[place]})" for place in ranked if place != _UNKNOWN][:3]
+    most = "Most revenue comes from" if by_revenue else "Most trips begin in"
+    sentence = f"{most} {listed(leaders)}." if leaders else ""
+    if _UNKNOWN in totals and not by_revenue:
+        sentence += f" The {head.lower()} of {full(totals[_UNKNOWN])} trips ({shares[_UNKNOWN]}) is unknown."
     table = Table(title, [head, *services, *several], rows)
-    return Chart(name, lambda width: ranking(width, top, amounts, label, describe), sentence, [table])
+    return Chart(name, lambda width: ranking(width, top, amounts, label, describe), sentence.strip(), [table])
 
 
 def _map(data: ReportData, pickups: list[Pickups]) -> Chart:
