@@ -137,6 +137,7 @@ def _quality(service: str, trips: int, with_fares: bool) -> dict[str, Any]:
     others = ("unknown_amounts", "zero_distances", "no_durations")
     return {
         **dict.fromkeys((*checks, *others), 0),
+        "unknown_pickup_zones": 5,
         "service": service,
         "has_fares": with_fares,
         "trips": trips + 5,

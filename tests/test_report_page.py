@@ -223,6 +223,19 @@ def test_unknown_zones_are_shown_as_one_place() -> None:
     )
 
 
+def test_trips_without_a_vendor_are_said_to_be_left_out_only_if_they_are() -> None:
+    data = report_data({"Green": ["2019-01"]})
+
+    def text() -> str:
+        return render(data, make_sections(data), "PostgreSQL", "build-1", NOON)
+
+    counted = "Such rows are counted like all others. "
+    assert counted in text() and "known_vendors_only" not in text()
+    for file in data.files:
+        file.quality["reported"] -= file.quality["unknown_vendors"]  # type: ignore[index]
+    assert counted not in text() and ", or as their vendor is unknown (known_vendors_only is set);" in text()
+
+
 def test_busiest_zone_is_a_known_one() -> None:
     assert re.search(r"Busiest zone\s+Astoria\s+16.7\u202f% of pick-ups", Page(html_of("unknown zones")).text)
     data = report_data({"For-hire": ["2019-01"]}, [None], without_fares=["For-hire"])

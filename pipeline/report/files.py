@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from pipeline.report.formatting import NONE, dollars, listed, month_name, months_between, percent, short, spans
 from pipeline.report.sections import Headline, LoadedFile, ReportData, Section, Table
 
 _BECAME = (
     "Every row of a file is in one of the columns. Duplicate and malformed rows are not loaded but kept, whole, in"
     " load_quarantine. Left out are the loaded trips that the marts exclude, as they begin or end in an unknown zone or"
-    " at no readable time; excluded_trips has each with its reason."
+    " begin at no readable time{or_vendors}; excluded_trips has each trip of taxis with its reason."
 )
+_OR_VENDORS = ", or as their vendor is unknown (known_vendors_only is set)"
 _IMPLAUSIBLE = (
-    "Such rows are counted like all others. Other month: the pick-up is dated outside the file's month, by a clock gone"
-    " wrong or around midnight. Negative fare: a charge that was taken back. No amount: no fare or total that can be"
-    " read. No time: the trip ends when it begins, or before."
+    "Such rows are counted like all others{but_vendors}. Other month: the pick-up is dated outside the file's month, by"
+    " a clock gone wrong or around midnight. Negative fare: a charge that was taken back. No amount: no fare or total"
+    " that can be read. No distance: zero miles. No time: the trip ends when it begins, or before."
 )
+_BUT_VENDORS = ", but for those without a vendor, which are left out"
 _CHECKS = {
     "Vendor unknown": "unknown_vendors",
     "Other month": "outside_month",
@@ -87,8 +92,17 @@ def _headlines(data: ReportData) -> list[Headline]:
 def rows(data: ReportData) -> Section:
     """Returns a section with two tables of row counts, with a row per file."""
     files = [file for file in data.files if file.quality]
-    tables = [(_BECAME, _became(files)), (_IMPLAUSIBLE, _implausible(files))] if files else []
-    return Section("The files and their rows", tables=tables)
+    if not files:
+        return Section("The files and their rows")
+    needs_vendors = any(_left_out_for_vendors(file.quality or {}) for file in files)
+    became = _BECAME.format(or_vendors=_OR_VENDORS if needs_vendors else "")
+    implausible = _IMPLAUSIBLE.format(but_vendors=_BUT_VENDORS if needs_vendors else "")
+    return Section("The files and their rows", tables=[(became, _became(files)), (implausible, _implausible(files))])
+
+
+def _left_out_for_vendors(quality: Mapping[str, Any]) -> int:
+    reasons = ("unknown_pickup_times", "unknown_pickup_zones", "unknown_dropoff_zones")
+    return int(quality["trips"]) - int(quality["reported"]) - sum(int(quality[reason]) for reason in reasons)
 
 
 def _became(files: list[LoadedFile]) -> Table:
