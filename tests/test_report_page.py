@@ -185,6 +185,12 @@ def test_services_without_fares_have_no_figures_on_fares() -> None:
     assert [row[1:] for row in chart("without fares", "payments").tables[1].rows] == [
         ["$930.00", "$186.00", "11.1\u202f%"]
     ]
+    for service, distances in (("For-hire", "-"), ("High-volume", "0")):
+        data = report_data({service: ["2019-01"]}, without_fares=["For-hire", "High-volume"])
+        if service == "For-hire":
+            data.warehouse.rows["select_months"][0].update(distance=None, trips_with_distance=0)  # type: ignore[attr-defined]
+        [*_, (_, implausible)] = make_sections(data)[-1].tables
+        assert implausible.rows[0][6:] == [distances, "0"]
     charts = [found.name for section in make_sections(CASES["for-hire alone"]) for found in section.charts]
     assert charts == ["months", "map", "boroughs", "zones", "week-for-hire"]
     assert "$" not in Page(html_of("for-hire alone")).text.partition("How to read this")[0]

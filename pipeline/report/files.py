@@ -29,6 +29,7 @@ _CHECKS = {
     "No time": "no_durations",
 }
 _OF_FARES = {"unknown_vendors", "negative_fares", "unknown_amounts"}
+_OF_DISTANCES = {"zero_distances"}
 
 
 def coverage(data: ReportData) -> Section:
@@ -97,7 +98,9 @@ def rows(data: ReportData) -> Section:
     needs_vendors = any(_left_out_for_vendors(file.quality or {}) for file in files)
     became = _BECAME.format(or_vendors=_OR_VENDORS if needs_vendors else "")
     implausible = _IMPLAUSIBLE.format(but_vendors=_BUT_VENDORS if needs_vendors else "")
-    return Section("The files and their rows", tables=[(became, _became(files)), (implausible, _implausible(files))])
+    return Section(
+        "The files and their rows", tables=[(became, _became(files)), (implausible, _implausible(data, files))]
+    )
 
 
 def _left_out_for_vendors(quality: Mapping[str, Any]) -> int:
@@ -116,17 +119,23 @@ def _became(files: list[LoadedFile]) -> Table:
     return Table("What became of the rows", head, _named(files, cells))
 
 
-def _implausible(files: list[LoadedFile]) -> Table:
+def _implausible(data: ReportData, files: list[LoadedFile]) -> Table:
     quality = [file.quality or {} for file in files]
     counts = [[int(row["trips"]), *(int(row[name]) for name in _CHECKS.values())] for row in quality]
-    fares = [bool(row["has_fares"]) for row in quality]
+    with_distances = {month.service for month in data.all_months if month.trips_with_distance}
+    unrecorded = [
+        (set() if row["has_fares"] else _OF_FARES) | (set() if row["service"] in with_distances else _OF_DISTANCES)
+        for row in quality
+    ]
     cells = [
         [f"{loaded:,}"]
         + [
-            f"{count:,} ({percent(count, loaded)})" if count else "0" if has_fares or name not in _OF_FARES else NONE
+            f"{count:,} ({percent(count, loaded)})" if count else NONE if name in missing else "0"
             for name, count in zip(_CHECKS.values(), implausible, strict=True)
         ]
-        for (loaded, *implausible), has_fares in zip(_with_totals(counts), [*fares, any(fares)], strict=False)
+        for (loaded, *implausible), missing in zip(
+            _with_totals(counts), [*unrecorded, set.intersection(*unrecorded)], strict=False
+        )
     ]
     return Table("Implausible values in the loaded rows", ["File", "Rows loaded", *_CHECKS], _named(files, cells))
 
