@@ -165,9 +165,20 @@ def test_incomplete_months_are_marked_and_left_out_of_averages_comparisons_and_r
     page = Page(html_of("incomplete month"))
 
     assert "Green Jan\u00a02019 (incomplete, 3 days)" in page.text
+    for table in (*chart("incomplete month", "months").tables, chart("incomplete month", "payments").tables[1]):
+        assert [row[0] for row in table.rows] == ["Green Jan\u00a02019 (incomplete, 3 days)"]
     assert "Busiest" not in page.text and "busiest on" not in page.text
     assert "stroke-dasharray" in chart("incomplete month", "months").draw(WIDE).markup()
     assert "stroke-dasharray" not in chart("one month", "months").draw(WIDE).markup()
+
+
+def test_loaded_month_without_trips_is_incomplete() -> None:
+    data = report_data({"Green": ["2019-01", "2019-02"]})
+    del data.warehouse.rows["select_months"][1]  # type: ignore[attr-defined]
+    [(sentence, table), *_] = make_sections(data)[0].tables
+
+    assert table.rows[0][1:4] == ["January to February 2019", "none", "February 2019"]
+    assert "Incomplete months have trips on few of their days, or on none" in sentence
 
 
 def test_trips_with_wrong_dates_are_counted_and_left_out_of_the_charts_by_time() -> None:

@@ -43,7 +43,7 @@ def _services(data: ReportData) -> Table:
         files = [file for file in data.files if file.service == service]
         months = sorted(file.month for file in files)
         missing = sorted(set(months_between(months[0], months[-1])) - set(months))
-        incomplete = [month.month for month in data.months if month.service == service and not month.is_complete]
+        incomplete = [month for month in months if (service, month) not in data.complete]
         trips = sum(month.trips for month in data.all_months if month.service == service)
         rows.append(
             [
@@ -63,10 +63,10 @@ def _sentence(data: ReportData) -> str:
     sentences = [f"The newest month is {month_name(newest)}."]
     if data.built_at:
         sentences.append(f"The marts were built on {data.built_at:%d %B %Y at %H:%M} UTC.".replace(" on 0", " on "))
-    if any(not month.is_complete for month in data.months):
+    if any((file.service, file.month) not in data.complete for file in data.files):
         sentences.append(
-            "Incomplete months have trips on few of their days, as samples and months in progress do: they are marked,"
-            " and kept out of averages, comparisons and what is called busiest."
+            "Incomplete months have trips on few of their days, or on none, as samples and months in progress do: they"
+            " are marked, and kept out of averages, comparisons and what is called busiest."
         )
     return " ".join(sentences)
 

@@ -73,7 +73,7 @@ def _chart(
 def _tips(data: ReportData, by_card: dict[_Key, tuple[float, float]]) -> Table:
     rows = [
         [
-            month.name,
+            month.marked_name,
             dollars(month.fares),
             dollars(month.tips),
             percent(*by_card[month.service, month.month]) if (month.service, month.month) in by_card else NONE,

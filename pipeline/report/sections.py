@@ -115,6 +115,13 @@ class Month:
     def name(self) -> str:
         return f"{self.service} {month_abbreviation(self.month)}"
 
+    @property
+    def marked_name(self) -> str:
+        """The name, with the number of days that have trips if the month is incomplete."""
+        if self.is_complete:
+            return self.name
+        return f"{self.name} (incomplete, {self.days} {'day' if self.days == 1 else 'days'})"
+
 
 @dataclass(frozen=True)
 class ReportData:
