@@ -301,19 +301,27 @@ def test_map_says_which_months_it_lacks_or_has_in_part_and_adds_before_it_rounds
         page.go(file.as_uri())
         assert f", ${astoria:,.0f}" in zone(7)
         assert ", -$" in zone(74)
+        [first] = [chart for section in make_sections(data) for chart in section.charts if chart.name == "map"]
+        assert first.sentence == page.run("document.getElementById('map').textContent")
         choose("month", YEARS[0])
         assert "The map has no figures of this month for this service." in page.text()
         assert zone(7) == "Astoria, Queens: no figures"
         assert "incomplete" not in page.run("document.forms[0].month.selectedOptions[0].textContent")
         choose("service", "Yellow")
         assert page.run("document.forms[0].month.selectedOptions[0].textContent") == "January 2014 (incomplete)"
+        caption = (
+            "The stronger the colour of a zone, the more yellow taxis were taken there in January 2014 (incomplete)"
+        )
+        assert f"{caption}: most in East Harlem North, Manhattan." in page.text()
+        choose("measure", "1")
+        assert "the more revenue yellow taxis had there in January 2014 (incomplete): most in Astoria" in page.text()
         assert page.errors == []
 
 
 def test_map_of_trips_in_unknown_zones_names_no_zone() -> None:
     data = report_data({"For-hire": ["2019-01"]}, [None], without_fares=["For-hire"])
     [found] = [found for section in make_sections(data) for found in section.charts if found.name == "map"]
-    assert found.sentence == "No trip is known to begin in a zone of the map."
+    assert found.sentence == "No trip of for-hire taxis is known to come from a zone of the map."
 
 
 def test_markup_in_names_is_escaped() -> None:

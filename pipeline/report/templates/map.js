@@ -5,7 +5,8 @@
   const figure = element.closest("figure");
   const form = figure.querySelector("form"), line = figure.querySelector(".zone"), hint = line.textContent;
   const group = figure.querySelector(".zones"), boxes = figure.querySelectorAll(".legend span");
-  const shades = data.shades;
+  const shades = data.shades, caption = figure.querySelector("figcaption");
+  const none = "The map has no figures of this month for this service.";
   const paths = new Map();
   group.querySelectorAll("path").forEach((path) => paths.set(path.dataset.zone, path));
 
@@ -30,6 +31,17 @@
     return name + ": " + trips.toLocaleString("en-US") + " pick-ups" + money;
   }
 
+  // As in places.py, for what is chosen; it is also what is printed, without the form.
+  function sentence(values) {
+    const most = Math.max(...values), revenue = form.measure.value === "1";
+    const taxis = form.service.value.toLowerCase() + " taxis";
+    const month = form.month.value === "all" ? "" : " in " + form.month.selectedOptions[0].textContent;
+    if (most <= 0) return `No ${revenue ? "revenue" : "trip"} of ${taxis}${month} is known to come from a zone of the map.`;
+    const more = revenue ? `revenue ${taxis} had there` : `${taxis} were taken there`;
+    const zone = data.names[data.zones[values.indexOf(most)]];
+    return `The stronger the colour of a zone, the more ${more}${month}: most in ${zone}.`;
+  }
+
   function paint() {
     const found = chosen(), colour = data.colours[form.service.value];
     const values = found ? found[form.measure.value] : data.zones.map(() => 0);
@@ -52,7 +64,8 @@
       const incomplete = data.incomplete[form.service.value].includes(option.value);
       option.textContent = option.textContent.replace(" (incomplete)", "") + (incomplete ? " (incomplete)" : "");
     }
-    line.textContent = found ? hint : "The map has no figures of this month for this service.";
+    caption.textContent = found ? sentence(values) : none;
+    line.textContent = found ? hint : none;
   }
 
   function point(event) {
