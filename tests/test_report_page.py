@@ -140,6 +140,7 @@ def test_headlines_and_tables_contain_the_figures() -> None:
     assert "https://releases.example/green" in page.text
     assert "2 January 2026 at 12:00 UTC from PostgreSQL" in page.text
     assert "The marts were built on 1 January 2026 at 09:00 UTC." in page.text
+    assert re.search(r"Miles a trip\s+leaves\s+out nothing", page.text)
 
 
 def test_months_that_are_not_loaded_are_shown_as_gaps_and_not_as_zero() -> None:
