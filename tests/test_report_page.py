@@ -325,6 +325,18 @@ def test_map_of_trips_in_unknown_zones_names_no_zone() -> None:
     assert found.sentence == "No trip of for-hire taxis is known to come from a zone of the map."
 
 
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed (.ci/run installs it)")
+def test_long_names_do_not_make_the_page_wider_than_a_phone(tmp_path: Path) -> None:
+    data = report_data({"Green": ["2019-01"]}, [(7, "Z" * 120, "Queens"), HARLEM])
+    file = tmp_path / "page.html"
+    file.write_text(render(data, make_sections(data), "PostgreSQL", "build-1", NOON))
+
+    with browser() as page:
+        page.set_screen(390, 900)
+        page.go(file.as_uri())
+        assert page.run("document.documentElement.scrollWidth") == 390
+
+
 def test_markup_in_names_is_escaped() -> None:
     html = html_of("special characters")
 
