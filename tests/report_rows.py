@@ -82,7 +82,7 @@ def _add_month(
     ]
     if with_fares:
         marts.rows["select_payments"] += [
-            {**_when(service, month), "payment": payment, "trips": trips, "revenue": trips}
+            {**_when(service, month), "payment": payment, "trips": trips, "revenue": trips, "tips": trips / 10}
             for payment, trips in (("Credit card", 40 * days), ("EMPTY", 20 * days))
         ]
 
@@ -99,7 +99,6 @@ def _month(service: str, day: datetime.date, days: int, trips: int, with_fares: 
         "revenue": trips if with_fares else None,
         "fares": trips / 2 if with_fares else None,
         "tips": trips / 10 if with_fares else None,
-        "paid_by_card": trips / 2 if with_fares else None,
         "distance": trips,
         "trips_with_distance": trips,
         "minutes": 10 * trips,
@@ -138,6 +137,7 @@ def _quality(service: str, trips: int, with_fares: bool) -> dict[str, Any]:
     others = ("unknown_amounts", "zero_distances", "no_durations")
     return {
         **dict.fromkeys((*checks, *others), 0),
+        "unknown_pickup_zones": 5,
         "service": service,
         "has_fares": with_fares,
         "trips": trips + 5,

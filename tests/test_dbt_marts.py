@@ -18,6 +18,11 @@ from pipeline.warehouses.postgres.warehouse import PostgresWarehouse
 pytestmark = pytest.mark.models
 GREEN_2020 = [datetime.date(2020, month, 1) for month in range(3, 8)]
 
+WITHOUT_COMMENT = """
+    SELECT attrelid::regclass, attname FROM pg_attribute
+    WHERE attrelid = ANY(%s::regclass[]) AND attnum > 0 AND col_description(attrelid, attnum) IS NULL
+"""
+
 
 @pytest.fixture
 def golden(database: PostgresDatabase, golden_mirror: Path, tmp_path: Path) -> PostgresDatabase:
@@ -34,6 +39,8 @@ def test_marts_contain_the_golden_rows_and_the_filter_of_the_course_excludes_som
 
     for name in MARTS:
         assert [columns(golden, name), *as_text(mart_rows(golden, name))] == golden_mart(name)
+    described = [*MARTS, "excluded_trips", "int_zone_revenue_by_file"]
+    assert execute(golden, WITHOUT_COMMENT, described) == []
     excluded = "SELECT exclusion_reason, count(*) FROM excluded_trips GROUP BY 1 ORDER BY 1"
     assert execute(golden, excluded) == [("unknown dropoff zone", 1), ("unknown pickup zone", 1)]
     assert execute(golden, "SELECT count(*) FROM fact_trips WHERE vendorid IS NULL") == [(1,)]

@@ -14,6 +14,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from browser import CHROMIUM, browser
 from report_rows import ASTORIA, HARLEM, report_data
 
 from pipeline.report.formatting import average, change, dollars, months_between, percent, period, short, spans
@@ -95,7 +96,7 @@ def test_browser_shows_the_page_without_errors(case: str, tmp_path: Path) -> Non
 
     options = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
     options += [f"--user-data-dir={tmp_path}/profile", "--enable-logging=stderr"]
-    browser = subprocess.run(
+    shown = subprocess.run(
         [chromium, *options, "--dump-dom", file.as_uri()],
         capture_output=True,
         text=True,
@@ -103,8 +104,8 @@ def test_browser_shows_the_page_without_errors(case: str, tmp_path: Path) -> Non
         check=True,
     )
 
-    assert "New York taxi trips" in browser.stdout
-    assert [line for line in browser.stderr.splitlines() if "CONSOLE" in line] == []
+    assert "New York taxi trips" in shown.stdout
+    assert [line for line in shown.stderr.splitlines() if "CONSOLE" in line] == []
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -139,6 +140,7 @@ def test_headlines_and_tables_contain_the_figures() -> None:
     assert "https://releases.example/green" in page.text
     assert "2 January 2026 at 12:00 UTC from PostgreSQL" in page.text
     assert "The marts were built on 1 January 2026 at 09:00 UTC." in page.text
+    assert re.search(r"Miles a trip\s+leaves\s+out nothing", page.text)
 
 
 def test_months_that_are_not_loaded_are_shown_as_gaps_and_not_as_zero() -> None:
@@ -164,9 +166,20 @@ def test_incomplete_months_are_marked_and_left_out_of_averages_comparisons_and_r
     page = Page(html_of("incomplete month"))
 
     assert "Green Jan\u00a02019 (incomplete, 3 days)" in page.text
+    for table in (*chart("incomplete month", "months").tables, chart("incomplete month", "payments").tables[1]):
+        assert [row[0] for row in table.rows] == ["Green Jan\u00a02019 (incomplete, 3 days)"]
     assert "Busiest" not in page.text and "busiest on" not in page.text
     assert "stroke-dasharray" in chart("incomplete month", "months").draw(WIDE).markup()
     assert "stroke-dasharray" not in chart("one month", "months").draw(WIDE).markup()
+
+
+def test_loaded_month_without_trips_is_incomplete() -> None:
+    data = report_data({"Green": ["2019-01", "2019-02"]})
+    del data.warehouse.rows["select_months"][1]  # type: ignore[attr-defined]
+    [(sentence, table), *_] = make_sections(data)[0].tables
+
+    assert table.rows[0][1:4] == ["January to February 2019", "none", "February 2019"]
+    assert "Incomplete months have trips on few of their days, or on none" in sentence
 
 
 def test_trips_with_wrong_dates_are_counted_and_left_out_of_the_charts_by_time() -> None:
@@ -182,17 +195,79 @@ def test_services_without_fares_have_no_figures_on_fares() -> None:
 
     assert "For-hire taxis: trips a month" in text and "For-hire taxis: revenue" not in text
     assert [row[1:] for row in chart("without fares", "payments").tables[1].rows] == [
-        ["$930.00", "$186.00", "20.0\u202f%"]
+        ["$930.00", "$186.00", "11.1\u202f%"]
     ]
+    for service, distances in (("For-hire", "-"), ("High-volume", "0")):
+        data = report_data({service: ["2019-01"]}, without_fares=["For-hire", "High-volume"])
+        if service == "For-hire":
+            data.warehouse.rows["select_months"][0].update(distance=None, trips_with_distance=0)  # type: ignore[attr-defined]
+        [*_, (_, implausible)] = make_sections(data)[-1].tables
+        assert implausible.rows[0][6:] == [distances, "0"]
     charts = [found.name for section in make_sections(CASES["for-hire alone"]) for found in section.charts]
     assert charts == ["months", "map", "boroughs", "zones", "week-for-hire"]
     assert "$" not in Page(html_of("for-hire alone")).text.partition("How to read this")[0]
 
 
+def test_tips_of_card_payments_leave_out_the_tips_of_trips_whose_payment_is_not_recorded() -> None:
+    payments = chart("one month", "payments")
+
+    # Of $1,240 charged to cards, $124 are tips; the other trips, whose payment is not recorded, have $62 of tips.
+    assert "Tips add 11.1\u202f% to card payments; cash tips are not recorded." in payments.sentence
+    assert [row[1:] for row in payments.tables[1].rows] == [["$930.00", "$186.00", "11.1\u202f%"]]
+
+
+def test_most_common_way_to_pay_is_one_that_is_recorded() -> None:
+    data = report_data({"Green": ["2019-01"]})
+    payments = data.warehouse.rows["select_payments"]  # type: ignore[attr-defined]
+    payments[1]["trips"] = 9 * payments[0]["trips"]
+
+    def sentence() -> str:
+        [found] = [chart for section in make_sections(data) for chart in section.charts if chart.name == "payments"]
+        return found.sentence.replace("\u202f", "")
+
+    unrecorded = "Of 90.0% of trips it is not recorded how they were paid for."
+    assert sentence().startswith(f"Credit card is the most common way to pay: 10.0% of trips. {unrecorded}")
+    del payments[0]
+    assert sentence() == unrecorded.replace("90.0", "100.0")
+
+
 def test_unknown_zones_are_shown_as_one_place() -> None:
-    [table] = chart("unknown zones", "zones").tables
+    zones = chart("unknown zones", "zones")
+    [table] = zones.tables
 
     assert table.rows == [["Unknown", "1,550"], ["Astoria, Queens", "310"]]
+    assert zones.sentence.replace("\u202f", "") == (
+        "Most trips begin in Astoria, Queens (310, 16.7%). The zone of 1,550 trips (83.3%) is unknown."
+    )
+
+
+def test_trips_without_a_vendor_are_said_to_be_left_out_only_if_they_are() -> None:
+    data = report_data({"Green": ["2019-01"]})
+
+    def text() -> str:
+        return render(data, make_sections(data), "PostgreSQL", "build-1", NOON)
+
+    counted = "Such rows are counted like all others. "
+    assert counted in text() and "known_vendors_only" not in text()
+    for file in data.files:
+        file.quality["reported"] -= file.quality["unknown_vendors"]  # type: ignore[index]
+    assert counted not in text() and ", or as their vendor is unknown (known_vendors_only is set);" in text()
+
+
+def test_busiest_zone_is_a_known_one() -> None:
+    assert re.search(r"Busiest zone\s+Astoria\s+16.7\u202f% of pick-ups", Page(html_of("unknown zones")).text)
+    data = report_data({"For-hire": ["2019-01"]}, [None], without_fares=["For-hire"])
+    assert "Busiest zone" not in render(data, make_sections(data), "PostgreSQL", "build-1", NOON)
+
+
+def test_busiest_hour_is_that_of_any_service() -> None:
+    data = report_data({"Green": ["2019-01"], "Yellow": ["2019-01"]})
+    for row in data.warehouse.rows["select_week"]:  # type: ignore[attr-defined]
+        if row["service"] == "Yellow":  # as many trips in fewer hours
+            row["trips"] = 58 * row["trips"] // 40 if row["hour"] == 8 else 0
+    text = Page(render(data, make_sections(data), "PostgreSQL", "build-1", NOON)).text
+
+    assert re.search(r"Busiest hour\s+\w{3} 08:00\s+58 trips on average, Yellow", text)
 
 
 def test_map_has_every_zone_of_the_shape_file_and_adds_the_others_to_the_zone_of_the_same_name() -> None:
@@ -201,6 +276,65 @@ def test_map_has_every_zone_of_the_shape_file_and_adds_the_others_to_the_zone_of
     data = report_data({"Green": ["2019-01"]}, [(56, "Corona", "Queens"), (57, "Corona", "Queens"), HARLEM])
     [drawing] = [found for section in make_sections(data) for found in section.charts if found.name == "map"]
     assert "<title>Corona, Queens: 1,550 pick-ups</title>" in drawing.draw(WIDE).markup()
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed (.ci/run installs it)")
+def test_map_says_which_months_it_lacks_or_has_in_part_and_adds_before_it_rounds(tmp_path: Path) -> None:
+    data = report_data({"Green": YEARS, "Yellow": YEARS[:1]}, [HARLEM, ASTORIA])
+    rows = data.warehouse.rows  # type: ignore[attr-defined]
+    for row in rows["select_months"]:
+        if row["service"] == "Yellow":
+            row["days"] = 3
+    for row in rows["select_zones"]:
+        row["revenue"] += 0.4 if row["zone"] == "Astoria" else -10_000
+    file = tmp_path / "page.html"
+    file.write_text(render(data, make_sections(data), "PostgreSQL", "build-1", NOON))
+    astoria = sum(row["revenue"] for row in rows["select_zones"] if (row["service"], row["zone_id"]) == ("Green", 7))
+
+    def choose(name: str, value: str) -> None:
+        page.fill(f"select[name={name}]", value)
+        page.run("document.forms[0].dispatchEvent(new Event('change'))")
+
+    def zone(number: int) -> str:
+        return str(page.run(f"document.querySelector('path[data-zone=\"{number}\"] title').textContent"))
+
+    with browser() as page:
+        page.go(file.as_uri())
+        assert f", ${astoria:,.0f}" in zone(7)
+        assert ", -$" in zone(74)
+        [first] = [chart for section in make_sections(data) for chart in section.charts if chart.name == "map"]
+        assert first.sentence == page.run("document.getElementById('map').textContent")
+        choose("month", YEARS[0])
+        assert "The map has no figures of this month for this service." in page.text()
+        assert zone(7) == "Astoria, Queens: no figures"
+        assert "incomplete" not in page.run("document.forms[0].month.selectedOptions[0].textContent")
+        choose("service", "Yellow")
+        assert page.run("document.forms[0].month.selectedOptions[0].textContent") == "January 2014 (incomplete)"
+        caption = (
+            "The stronger the colour of a zone, the more yellow taxis were taken there in January 2014 (incomplete)"
+        )
+        assert f"{caption}: most in East Harlem North, Manhattan." in page.text()
+        choose("measure", "1")
+        assert "the more revenue yellow taxis had there in January 2014 (incomplete): most in Astoria" in page.text()
+        assert page.errors == []
+
+
+def test_map_of_trips_in_unknown_zones_names_no_zone() -> None:
+    data = report_data({"For-hire": ["2019-01"]}, [None], without_fares=["For-hire"])
+    [found] = [found for section in make_sections(data) for found in section.charts if found.name == "map"]
+    assert found.sentence == "No trip of for-hire taxis is known to come from a zone of the map."
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed (.ci/run installs it)")
+def test_long_names_do_not_make_the_page_wider_than_a_phone(tmp_path: Path) -> None:
+    data = report_data({"Green": ["2019-01"]}, [(7, "Z" * 120, "Queens"), HARLEM])
+    file = tmp_path / "page.html"
+    file.write_text(render(data, make_sections(data), "PostgreSQL", "build-1", NOON))
+
+    with browser() as page:
+        page.set_screen(390, 900)
+        page.go(file.as_uri())
+        assert page.run("document.documentElement.scrollWidth") == 390
 
 
 def test_markup_in_names_is_escaped() -> None:

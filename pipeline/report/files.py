@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from pipeline.report.formatting import NONE, dollars, listed, month_name, months_between, percent, short, spans
 from pipeline.report.sections import Headline, LoadedFile, ReportData, Section, Table
 
 _BECAME = (
     "Every row of a file is in one of the columns. Duplicate and malformed rows are not loaded but kept, whole, in"
     " load_quarantine. Left out are the loaded trips that the marts exclude, as they begin or end in an unknown zone or"
-    " at no readable time; excluded_trips has each with its reason."
+    " begin at no readable time{or_vendors}; excluded_trips has each trip of taxis with its reason."
 )
+_OR_VENDORS = ", or as their vendor is unknown (known_vendors_only is set)"
 _IMPLAUSIBLE = (
-    "Such rows are counted like all others. Other month: the pick-up is dated outside the file's month, by a clock gone"
-    " wrong or around midnight. Negative fare: a charge that was taken back. No amount: no fare or total that can be"
-    " read. No time: the trip ends when it begins, or before."
+    "Such rows are counted like all others{but_vendors}. Other month: the pick-up is dated outside the file's month, by"
+    " a clock gone wrong or around midnight. Negative fare: a charge that was taken back. No amount: no fare or total"
+    " that can be read. No distance: zero miles. No time: the trip ends when it begins, or before."
 )
+_BUT_VENDORS = ", but for those without a vendor, which are left out"
 _CHECKS = {
     "Vendor unknown": "unknown_vendors",
     "Other month": "outside_month",
@@ -24,6 +29,7 @@ _CHECKS = {
     "No time": "no_durations",
 }
 _OF_FARES = {"unknown_vendors", "negative_fares", "unknown_amounts"}
+_OF_DISTANCES = {"zero_distances"}
 
 
 def coverage(data: ReportData) -> Section:
@@ -37,7 +43,7 @@ def _services(data: ReportData) -> Table:
         files = [file for file in data.files if file.service == service]
         months = sorted(file.month for file in files)
         missing = sorted(set(months_between(months[0], months[-1])) - set(months))
-        incomplete = [month.month for month in data.months if month.service == service and not month.is_complete]
+        incomplete = [month for month in months if (service, month) not in data.complete]
         trips = sum(month.trips for month in data.all_months if month.service == service)
         rows.append(
             [
@@ -57,10 +63,10 @@ def _sentence(data: ReportData) -> str:
     sentences = [f"The newest month is {month_name(newest)}."]
     if data.built_at:
         sentences.append(f"The marts were built on {data.built_at:%d %B %Y at %H:%M} UTC.".replace(" on 0", " on "))
-    if any(not month.is_complete for month in data.months):
+    if any((file.service, file.month) not in data.complete for file in data.files):
         sentences.append(
-            "Incomplete months have trips on few of their days, as samples and months in progress do: they are marked,"
-            " and kept out of averages, comparisons and what is called busiest."
+            "Incomplete months have trips on few of their days, or on none, as samples and months in progress do: they"
+            " are marked, and kept out of averages, comparisons and what is called busiest."
         )
     return " ".join(sentences)
 
@@ -87,8 +93,19 @@ def _headlines(data: ReportData) -> list[Headline]:
 def rows(data: ReportData) -> Section:
     """Returns a section with two tables of row counts, with a row per file."""
     files = [file for file in data.files if file.quality]
-    tables = [(_BECAME, _became(files)), (_IMPLAUSIBLE, _implausible(files))] if files else []
-    return Section("The files and their rows", tables=tables)
+    if not files:
+        return Section("The files and their rows")
+    needs_vendors = any(_left_out_for_vendors(file.quality or {}) for file in files)
+    became = _BECAME.format(or_vendors=_OR_VENDORS if needs_vendors else "")
+    implausible = _IMPLAUSIBLE.format(but_vendors=_BUT_VENDORS if needs_vendors else "")
+    return Section(
+        "The files and their rows", tables=[(became, _became(files)), (implausible, _implausible(data, files))]
+    )
+
+
+def _left_out_for_vendors(quality: Mapping[str, Any]) -> int:
+    reasons = ("unknown_pickup_times", "unknown_pickup_zones", "unknown_dropoff_zones")
+    return int(quality["trips"]) - int(quality["reported"]) - sum(int(quality[reason]) for reason in reasons)
 
 
 def _became(files: list[LoadedFile]) -> Table:
@@ -102,17 +119,23 @@ def _became(files: list[LoadedFile]) -> Table:
     return Table("What became of the rows", head, _named(files, cells))
 
 
-def _implausible(files: list[LoadedFile]) -> Table:
+def _implausible(data: ReportData, files: list[LoadedFile]) -> Table:
     quality = [file.quality or {} for file in files]
     counts = [[int(row["trips"]), *(int(row[name]) for name in _CHECKS.values())] for row in quality]
-    fares = [bool(row["has_fares"]) for row in quality]
+    with_distances = {month.service for month in data.all_months if month.trips_with_distance}
+    unrecorded = [
+        (set() if row["has_fares"] else _OF_FARES) | (set() if row["service"] in with_distances else _OF_DISTANCES)
+        for row in quality
+    ]
     cells = [
         [f"{loaded:,}"]
         + [
-            f"{count:,} ({percent(count, loaded)})" if count else "0" if has_fares or name not in _OF_FARES else NONE
+            f"{count:,} ({percent(count, loaded)})" if count else NONE if name in missing else "0"
             for name, count in zip(_CHECKS.values(), implausible, strict=True)
         ]
-        for (loaded, *implausible), has_fares in zip(_with_totals(counts), [*fares, any(fares)], strict=False)
+        for (loaded, *implausible), missing in zip(
+            _with_totals(counts), [*unrecorded, set.intersection(*unrecorded)], strict=False
+        )
     ]
     return Table("Implausible values in the loaded rows", ["File", "Rows loaded", *_CHECKS], _named(files, cells))
 

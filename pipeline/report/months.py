@@ -57,7 +57,7 @@ def _changes(data: ReportData) -> Table:
         earlier = before if month.is_complete else [None, None]
         trips = (change(month.trips, other.trips if other else None) for other in earlier)
         revenue = (change(month.revenue, other.revenue if other else None) for other in earlier)
-        rows.append([_name(month), f"{month.trips:,}", *trips, dollars(month.revenue), *revenue])
+        rows.append([month.marked_name, f"{month.trips:,}", *trips, dollars(month.revenue), *revenue])
     head = ["Month", "Trips", "Month before", "Year before", "Revenue", "Month before", "Year before"]
     return Table("Trips and revenue, and their change", head, rows)
 
@@ -65,7 +65,7 @@ def _changes(data: ReportData) -> Table:
 def _trip(months: Sequence[Month]) -> Table:
     rows = [
         [
-            _name(month),
+            month.marked_name,
             f"{month.trips / month.days:,.0f}",
             dollars(month.revenue / month.trips if month.revenue is not None else None),
             average(_mean(month.distance, month.trips_with_distance)),
@@ -79,11 +79,6 @@ def _trip(months: Sequence[Month]) -> Table:
 
 def _mean(total: float, count: int) -> float | None:
     return total / count if count else None
-
-
-def _name(month: Month) -> str:
-    mark = "" if month.is_complete else f" (incomplete, {month.days} days)"
-    return f"{month.name}{mark}"
 
 
 def _draw(months: Sequence[Month], every: Sequence[str], width: int) -> Svg:
@@ -123,7 +118,7 @@ def _bars(svg: Svg, left: float, top: float, width: float, months: Sequence[Mont
         if month is None:
             continue
         x, thickness, colour = left + slot * (place + 0.12), slot * 0.76, colour_of(month.service)
-        title = f"{_name(month)}: {dollars(amount) if sign else f'{amount:,.0f} trips'}"
+        title = f"{month.marked_name}: {dollars(amount) if sign else f'{amount:,.0f} trips'}"
         opacity = 1.0 if month.is_complete else 0.2
         svg.rect(x, y(0), thickness, y(amount) - y(0), colour, title, opacity=opacity, dashed=not month.is_complete)
         if slot >= _SLOT_OF_LABEL:

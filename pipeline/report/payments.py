@@ -9,23 +9,37 @@ from pipeline.report.formatting import NONE, dollars, percent, short
 from pipeline.report.sections import Chart, ReportData, Section, Table
 from pipeline.report.svg import ranking, services_in
 
-_UNNAMED = {"EMPTY": "Not recorded"}
+_NOT_RECORDED = "Not recorded"
+_UNNAMED = {"EMPTY": _NOT_RECORDED}
+_CARD = "Credit card"
+
+_Key = tuple[str, str]  # a service and a month
 
 
 def section(data: ReportData) -> Section:
     """Returns the chart of ways of paying, with a table of tips by month."""
     trips: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     revenue: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+    by_card: dict[_Key, tuple[float, float]] = {}  # the tips of the trips paid by card, and their revenue without tips
     loaded = {(month.service, month.month) for month in data.months}
     for row in data.rows("select_payments", "int_zone_revenue_by_file"):
-        if (row["service"], row["month"]) in loaded:
+        key = row["service"], row["month"]
+        if key in loaded:
             payment = str(_UNNAMED.get(row["payment"], row["payment"]))
             trips[payment][row["service"]] += int(row["trips"])
             revenue[payment][row["service"]] += float(row["revenue"] or 0)
-    return Section("How trips are paid for", [_chart(data, trips, revenue)] if trips else [])
+            if payment == _CARD:
+                tips = float(row["tips"] or 0)
+                by_card[key] = tips, float(row["revenue"] or 0) - tips
+    return Section("How trips are paid for", [_chart(data, trips, revenue, by_card)] if trips else [])
 
 
-def _chart(data: ReportData, trips: dict[str, dict[str, int]], revenue: dict[str, dict[str, float]]) -> Chart:
+def _chart(
+    data: ReportData,
+    trips: dict[str, dict[str, int]],
+    revenue: dict[str, dict[str, float]],
+    by_card: dict[_Key, tuple[float, float]],
+) -> Chart:
     totals = {payment: sum(of.values()) for payment, of in trips.items()}
     ranked = sorted(totals, key=lambda payment: (-totals[payment], payment))
     everything = sum(totals.values())
@@ -43,26 +57,28 @@ def _chart(data: ReportData, trips: dict[str, dict[str, int]], revenue: dict[str
         rows.append([payment, *chain.from_iterable(cells)])
     head = ["Payment", *(f"{service} {what}" for service in services for what in ("trips", "revenue"))]
     table = Table("Trips and revenue by way of payment", head, rows)
-    first = ranked[0]
-    sentence = f"{first} is the most common way to pay: {percent(totals[first], everything)} of trips."
-    card = [m for m in data.months if m.is_complete and m.paid_by_card and m.tips is not None]
-    if card:
-        tips = sum(m.tips or 0 for m in card), sum(m.paid_by_card or 0 for m in card)
-        sentence += f" Tips are {percent(*tips)} of what is charged to cards; cash tips are not recorded."
-    return Chart(
-        "payments", lambda width: ranking(width, ranked, trips, label, describe), sentence, [table, _tips(data)]
-    )
+    shares = {payment: percent(totals[payment], everything) for payment in ranked}
+    recorded = [payment for payment in ranked if payment != _NOT_RECORDED]
+    sentence = f"{recorded[0]} is the most common way to pay: {shares[recorded[0]]} of trips." if recorded else ""
+    if _NOT_RECORDED in shares:
+        sentence += f" Of {shares[_NOT_RECORDED]} of trips it is not recorded how they were paid for."
+    complete = [by_card[key] for key in data.complete if key in by_card]
+    if complete:
+        tips, without_tips = map(sum, zip(*complete, strict=True))
+        sentence += f" Tips add {percent(tips, without_tips)} to card payments; cash tips are not recorded."
+    tables = [table, _tips(data, by_card)]
+    return Chart("payments", lambda width: ranking(width, ranked, trips, label, describe), sentence.strip(), tables)
 
 
-def _tips(data: ReportData) -> Table:
+def _tips(data: ReportData, by_card: dict[_Key, tuple[float, float]]) -> Table:
     rows = [
         [
-            month.name,
+            month.marked_name,
             dollars(month.fares),
             dollars(month.tips),
-            percent(month.tips or 0, month.paid_by_card or 0) if month.paid_by_card else NONE,
+            percent(*by_card[month.service, month.month]) if (month.service, month.month) in by_card else NONE,
         ]
         for month in data.months
         if month.revenue is not None
     ]
-    return Table("Fares and tips a month", ["Month", "Fares", "Tips", "Tips of card payments"], rows)
+    return Table("Fares and tips a month", ["Month", "Fares", "Tips", "Added to card payments"], rows)

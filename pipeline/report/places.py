@@ -79,9 +79,10 @@ def _headlines(data: ReportData, pickups: list[Pickups]) -> list[Headline]:
     for found in pickups:
         if (found.service, found.month) in data.complete:
             trips[found.place] += found.trips
-    if not trips:
+    known = trips.keys() - {_UNKNOWN}
+    if not known:
         return []
-    place = max(trips, key=lambda place: (trips[place], place))
+    place = max(known, key=lambda place: (trips[place], place))
     return [Headline("Busiest zone", place.split(",")[0], f"{percent(trips[place], sum(trips.values()))} of pick-ups")]
 
 
@@ -110,10 +111,14 @@ def _ranking(pickups: list[Pickups], name: str, title: str, head: str, *, by_rev
         [place, *(full(amounts[place][service]) for service in services), *([full(totals[place])] * len(several))]
         for place in top
     ]
-    leaders = [f"{place} ({full(totals[place])}, {percent(totals[place], everything)})" for place in ranked[:3]]
-    sentence = f"{'Most revenue comes from' if by_revenue else 'Most trips begin in'} {listed(leaders)}."
+    shares = {place: percent(totals[place], everything) for place in ranked}
+    leaders = [f"{place} ({full(totals[place])}, {shares[place]})" for place in ranked if place != _UNKNOWN][:3]
+    most = "Most revenue comes from" if by_revenue else "Most trips begin in"
+    sentence = f"{most} {listed(leaders)}." if leaders else ""
+    if _UNKNOWN in totals and not by_revenue:
+        sentence += f" The {head.lower()} of {full(totals[_UNKNOWN])} trips ({shares[_UNKNOWN]}) is unknown."
     table = Table(title, [head, *services, *several], rows)
-    return Chart(name, lambda width: ranking(width, top, amounts, label, describe), sentence, [table])
+    return Chart(name, lambda width: ranking(width, top, amounts, label, describe), sentence.strip(), [table])
 
 
 def _map(data: ReportData, pickups: list[Pickups]) -> Chart:
@@ -129,22 +134,30 @@ def _map(data: ReportData, pickups: list[Pickups]) -> Chart:
     names = {zone: named.get(int(zone), f"Zone {zone}") for zone in zones}
 
     months = sorted({month for of in values.values() for month in of if month != _ALL}, reverse=True)
-    complete = {month for _, month in data.complete}
+    incomplete = {
+        service: [month.month for month in data.months if month.service == service and not month.is_complete]
+        for service in services
+    }
     form = {
         "services": services,
-        "months": {month: month_name(month) + ("" if month in complete else " (incomplete)") for month in months},
+        "months": {month: month_name(month) for month in months},
         "colour": colour_of(shown),
         "legend": list(zip_longest(_SHADES, map(short, limits), fillvalue="")),
         "data": {
             "names": names,
             "zones": zones,
             "values": values,
+            "incomplete": incomplete,
             "colours": {service: colour_of(service) for service in services},
             "shades": _SHADES,
         },
     }
-    most = names[max(trips, key=lambda zone: trips[zone])]
-    sentence = f"The darker a zone, the more {shown.lower()} taxis were taken there: most in {most}."
+    most = max(trips, key=lambda zone: trips[zone])
+    sentence = (
+        f"The stronger the colour of a zone, the more {shown.lower()} taxis were taken there: most in {names[most]}."
+    )
+    if not trips[most]:
+        sentence = f"No trip of {shown.lower()} taxis is known to come from a zone of the map."
     return Chart("map", lambda _: _draw_map(names, trips, limits, colour_of(shown)), sentence, map_form=form)
 
 
@@ -163,19 +176,22 @@ def _draw_map(names: Mapping[str, str], trips: Mapping[str, int], limits: list[i
 def _map_values(data: ReportData, pickups: list[Pickups]) -> dict[str, dict[str, list[list[int]]]]:
     """Returns trips and revenue of each zone on the map, by service and by month or `_ALL`."""
     places = {int(zone): place for place, zone in enumerate(zone_outlines()["zones"])}
-    values: dict[str, dict[str, list[list[int]]]] = {}
+    sums: dict[str, dict[str, list[list[float]]]] = {}
     for service in sorted({found.service for found in pickups}):
         newest = sorted({month.month for month in data.months if month.service == service})[-_MONTHS_ON_MAP:]
-        values[service] = {key: [[0] * len(places), [0] * len(places)] for key in (_ALL, *reversed(newest))}
+        sums[service] = {key: [[0.0] * len(places), [0.0] * len(places)] for key in (_ALL, *reversed(newest))}
     for found in pickups:
         place = places.get(_SAME_OUTLINE.get(found.zone_id or 0, found.zone_id or 0))
         if place is None:
             continue
-        for key in {_ALL, found.month} & values[found.service].keys():
-            trips, revenue = values[found.service][key]
+        for key in {_ALL, found.month} & sums[found.service].keys():
+            trips, revenue = sums[found.service][key]
             trips[place] += found.trips
-            revenue[place] += round(found.revenue or 0.0)
-    return values
+            revenue[place] += found.revenue or 0.0
+    return {
+        service: {key: [[round(value) for value in of] for of in both] for key, both in months.items()}
+        for service, months in sums.items()
+    }
 
 
 @lru_cache

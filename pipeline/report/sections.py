@@ -104,7 +104,6 @@ class Month:
     revenue: float | None
     fares: float | None
     tips: float | None
-    paid_by_card: float | None
 
     @property
     def is_complete(self) -> bool:
@@ -115,6 +114,13 @@ class Month:
     @property
     def name(self) -> str:
         return f"{self.service} {month_abbreviation(self.month)}"
+
+    @property
+    def marked_name(self) -> str:
+        """The name, with the number of days that have trips if the month is incomplete."""
+        if self.is_complete:
+            return self.name
+        return f"{self.name} (incomplete, {self.days} {'day' if self.days == 1 else 'days'})"
 
 
 @dataclass(frozen=True)
@@ -192,6 +198,6 @@ def _month(row: Mapping[str, Any]) -> Month:
     whole = ("days", "trips", "trips_with_distance", "trips_with_duration")
     figures: dict[str, Any] = {name: int(row[name] or 0) for name in whole}
     figures |= {name: float(row[name] or 0) for name in ("distance", "minutes")}
-    for name in ("revenue", "fares", "tips", "paid_by_card"):
+    for name in ("revenue", "fares", "tips"):
         figures[name] = None if row[name] is None else float(row[name])
     return Month(row["service"], row["month"], **figures)

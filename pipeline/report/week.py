@@ -60,7 +60,7 @@ def _average(service: str, months: dict[str, dict[tuple[int, int], float]]) -> W
 def _headlines(weeks: list[Week]) -> list[Headline]:
     if not weeks:
         return []
-    week = max(weeks, key=lambda week: sum(map(sum, week.trips)))
+    week = max(weeks, key=lambda week: week.hours[0][0])
     trips, day, hour = week.hours[0]
     note = f"{average(trips)} trips on average" + (f", {week.service}" if len(weeks) > 1 else "")
     return [Headline("Busiest hour", f"{calendar.day_abbr[day]} {hour:02}:00", note)]

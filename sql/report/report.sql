@@ -10,7 +10,6 @@ SELECT
     SUM(total_amount) AS revenue,
     SUM(fare_amount) AS fares,
     SUM(tip_amount) AS tips,
-    SUM(paid_by_card) AS paid_by_card,
     SUM(trip_distance) AS distance,
     SUM(trips_with_distance) AS trips_with_distance,
     SUM(trip_duration_minutes) AS minutes,
@@ -53,7 +52,8 @@ SELECT
     EXTRACT(MONTH FROM revenue_month) AS month,
     payment_type_description AS payment,
     SUM(trips) AS trips,
-    SUM(total_amount) AS revenue
+    SUM(total_amount) AS revenue,
+    SUM(tip_amount) AS tips
 FROM {int_zone_revenue_by_file}
 WHERE payment_type_description IS NOT NULL
 GROUP BY 1, 2, 3, 4;

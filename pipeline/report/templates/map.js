@@ -5,13 +5,14 @@
   const figure = element.closest("figure");
   const form = figure.querySelector("form"), line = figure.querySelector(".zone"), hint = line.textContent;
   const group = figure.querySelector(".zones"), boxes = figure.querySelectorAll(".legend span");
-  const shades = data.shades;
+  const shades = data.shades, caption = figure.querySelector("figcaption");
+  const none = "The map has no figures of this month for this service.";
   const paths = new Map();
   group.querySelectorAll("path").forEach((path) => paths.set(path.dataset.zone, path));
 
   function short(value) {
     for (const [unit, name] of [[1e9, "B"], [1e6, "M"], [1e3, "k"]]) {
-      if (value >= unit) return (value / unit).toFixed(value < 10 * unit ? 1 : 0).replace(/\.0$/, "") + name;
+      if (value >= unit * 0.9995) return (value / unit).toFixed(value < 9.95 * unit ? 1 : 0).replace(/\.0$/, "") + name;
     }
     return String(value);
   }
@@ -24,10 +25,21 @@
   function says(at) {
     const found = chosen();
     const name = data.names[data.zones[at]];
-    if (!found) return name + ": not loaded";
+    if (!found) return name + ": no figures";
     const trips = found[0][at], revenue = found[1][at];
-    const money = found[1].some(Boolean) ? ", $" + revenue.toLocaleString("en-US") : "";
+    const money = found[1].some(Boolean) ? (revenue < 0 ? ", -$" : ", $") + Math.abs(revenue).toLocaleString("en-US") : "";
     return name + ": " + trips.toLocaleString("en-US") + " pick-ups" + money;
+  }
+
+  // As in places.py, for what is chosen; it is also what is printed, without the form.
+  function sentence(values) {
+    const most = Math.max(...values), revenue = form.measure.value === "1";
+    const taxis = form.service.value.toLowerCase() + " taxis";
+    const month = form.month.value === "all" ? "" : " in " + form.month.selectedOptions[0].textContent;
+    if (most <= 0) return `No ${revenue ? "revenue" : "trip"} of ${taxis}${month} is known to come from a zone of the map.`;
+    const more = revenue ? `revenue ${taxis} had there` : `${taxis} were taken there`;
+    const zone = data.names[data.zones[values.indexOf(most)]];
+    return `The stronger the colour of a zone, the more ${more}${month}: most in ${zone}.`;
   }
 
   function paint() {
@@ -48,7 +60,12 @@
       box.firstChild.style.background = colour;
       box.lastChild.textContent = limits.length ? sign + short(limits[at]) : "";
     });
-    line.textContent = found ? hint : "This month is not loaded for this service.";
+    for (const option of form.month.options) {
+      const incomplete = data.incomplete[form.service.value].includes(option.value);
+      option.textContent = option.textContent.replace(" (incomplete)", "") + (incomplete ? " (incomplete)" : "");
+    }
+    caption.textContent = found ? sentence(values) : none;
+    line.textContent = found ? hint : none;
   }
 
   function point(event) {
