@@ -214,10 +214,15 @@ def test_documented_command_generates_passwords_and_keeps_existing_ones(tmp_path
     shutil.copy(CHECKOUT / ".env.example", tmp_path)
     generated = []
     for _ in range(2):
-        subprocess.run(["bash", "-e"], input=block, text=True, cwd=tmp_path, check=True)
+        script = f"umask 027\n{block}\ntouch later"
+        subprocess.run(["bash", "-e"], input=script, text=True, cwd=tmp_path, check=True)
         generated.append(dict(re.findall(r"^(\w+)=(\w+)$", (tmp_path / ".env").read_text(), re.MULTILINE)))
 
     assert set(generated[0]) == set(PASSWORDS)
     assert len(set(generated[0].values())) == len(PASSWORDS)
     assert generated[1] == generated[0], "existing passwords are kept"
-    assert stat.S_IMODE((tmp_path / ".env").stat().st_mode) == 0o600
+    modes = {path: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / ".env", tmp_path / "later", mounted)}
+    assert list(modes.values()) == [0o600, 0o640, 0o644], "only .env is private, and what is mounted can be read"
+    shutil.copytree(CHECKOUT / "deploy", tmp_path / "deploy")
+    mounted = tmp_path / "deploy" / "postgres" / "create_database.sql"
+    mounted.chmod(0o600)
