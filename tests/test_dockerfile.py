@@ -68,6 +68,10 @@ def test_image_does_not_run_as_root() -> None:
     assert re.findall(r"^USER (\d+)$", DOCKERFILE, re.MULTILINE)[-1] != "0"
 
 
+def test_files_of_a_private_checkout_can_be_read_in_the_image() -> None:
+    assert re.search(r"^COPY \. \./\n(?:#.*\n)*RUN chmod -R a\+rX \.", DOCKERFILE, re.MULTILINE)
+
+
 @pytest.fixture
 def app(tmp_path: Path) -> Path:
     """A read-only folder with the files that .dockerignore lets into the image."""

@@ -344,6 +344,21 @@ def test_failed_run_without_a_failed_task_has_a_reason(script: str, reason: str)
         assert (run.status, run.failure) == ("failed", reason)
 
 
+def test_runs_of_containers_with_the_same_process_id_are_all_listed(
+    ui: CentralScheduler, token: dict[str, str], tmp_path: Path
+) -> None:
+    run = call(ui, "runs", "POST", json=JANUARY, headers=token).json()["id"]
+    own = completed_run(ui, run)
+    pid, logs = own["pid"], tmp_path / "data" / "logs"
+    for second, host in enumerate(("first", "second"), start=1):
+        event = {"time": f"2099-01-01T00:00:0{second}.000+00:00", "host": host, "event": "running", "task": "LoadZones"}
+        (logs / f"20990101T00000{second}-{pid}.jsonl").write_text(json.dumps(event | {"parameters": {}}) + "\n")
+
+    found = {each["id"]: each for each in call(ui, "runs").json()}
+    assert set(found) == {run, f"20990101T000001-{pid}", f"20990101T000002-{pid}"}
+    assert found[run] == {name: value for name, value in own.items() if name in found[run]}
+
+
 def test_unrelated_process_with_the_process_id_of_a_run_is_not_its_writer(tmp_path: Path) -> None:
     with subprocess.Popen(["sleep", "60"]) as other:
         run = RunSummary(f"20190101T000000-{other.pid}", host=socket.gethostname())

@@ -16,7 +16,7 @@ from dateutil.relativedelta import relativedelta
 
 from pipeline.datasets import Dataset, Schedule, all_datasets, format_month, parse_month
 from pipeline.errors import PipelineError
-from pipeline.files import replace_file
+from pipeline.files import replace_file, storage_errors
 from pipeline.schedule.triggers import cron_trigger
 from pipeline.settings import ScheduleSettings
 
@@ -58,7 +58,7 @@ class CatchUp:
     def save_success(self, started_at: datetime.datetime) -> None:
         """Records a successful catch-up, atomically: after a crash the file contains the old or the new time.
 
-        :raises OSError: if the file cannot be written.
+        :raises PipelineError: if the file cannot be written.
         """
         _write_time(self.folder / self.name, started_at)
 
@@ -69,7 +69,7 @@ class CatchUp:
     def save_first_start(self, started_at: datetime.datetime) -> None:
         """Records that the schedule was started, as firings before that are not missed.
 
-        :raises OSError: if the file cannot be written.
+        :raises PipelineError: if the file cannot be written.
         """
         _write_time(self._first_start_file(), started_at)
 
@@ -81,10 +81,14 @@ class CatchUp:
         """Yields the locked file, or None if another process holds the lock.
 
         A child process that inherits the file holds the lock until it ends, even if this process is killed.
+
+        :raises PipelineError: if the file cannot be opened.
         """
         lock = self.folder / ".locks" / self.name  # a separate file, because the record is replaced
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        with lock.open("a") as file:
+        with storage_errors(lock):
+            lock.parent.mkdir(parents=True, exist_ok=True)
+            opened = lock.open("a")
+        with opened as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -118,8 +122,9 @@ def _read_time(file: Path) -> datetime.datetime | None:
 
 
 def _write_time(file: Path, time: datetime.datetime) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(file, time.isoformat().encode())
+    with storage_errors(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(file, time.isoformat().encode())
 
 
 def _catch_up(spec: Dataset, settings: ScheduleSettings) -> CatchUp:

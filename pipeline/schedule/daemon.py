@@ -16,12 +16,14 @@ from types import FrameType
 from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.schedulers.background import BackgroundScheduler
 
+from pipeline.errors import PipelineError
 from pipeline.schedule import CatchUp
 from pipeline.schedule.triggers import firings, format_time
 
 logger = logging.getLogger("pipeline.schedule")
 
 _ALREADY_RUNNING, _NOT_RUN = 10, 25  # as in luigi.cfg
+_NOT_RECORDED = 1  # as of a command that fails
 
 
 def run_forever(catch_ups: list[CatchUp], runner: Runner, retry_minutes: float) -> None:
@@ -37,7 +39,11 @@ def run_forever(catch_ups: list[CatchUp], runner: Runner, retry_minutes: float) 
     )
 
     def fire(catch_up: CatchUp) -> None:
-        code = runner.run(catch_up)
+        try:
+            code = runner.run(catch_up)
+        except PipelineError as error:
+            logger.error("%s: %s", catch_up.name, error)
+            code = _NOT_RECORDED
         if code not in (0, _ALREADY_RUNNING) and retry_minutes > 0 and not runner.stopping:
             retry_at = datetime.datetime.now().astimezone() + datetime.timedelta(minutes=retry_minutes)
             logger.info("%s: trying again at %s", catch_up.name, format_time(retry_at))
@@ -90,7 +96,10 @@ class Runner:
         self._stop_requests.get()
 
     def run(self, catch_up: CatchUp) -> int:
-        """Returns luigi's exit code, 10 if another process is catching up with the dataset, or 25 if stopped."""
+        """Returns luigi's exit code, 10 if another process is catching up with the dataset, or 25 if stopped.
+
+        :raises PipelineError: if the lock or the record of success cannot be written.
+        """
         if self.stopping:
             return _NOT_RUN
         started_at = datetime.datetime.now(datetime.UTC)

@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from enum import Enum
 from pathlib import Path
@@ -51,14 +51,12 @@ class Runs:
 
     def all(self) -> list[dict[str, Any]]:
         """Returns the newest runs, newest first, including those that were not started by this server."""
-        logs = {summary.pid: summary for summary in reversed(self.logs.summaries())}
+        logs = {summary.id: summary for summary in self.logs.summaries()}
         found = []
         for run in self._started:
-            summary = logs.get(run.process.pid)
-            if summary and summary.started < run.started:
-                summary = None  # of an earlier process with the same id
-            else:
-                logs.pop(run.process.pid, None)
+            summary = _log_of(run, logs.values())
+            if summary:
+                del logs[summary.id]
             found.append(_row_of_started(run, summary))
         found += [self._row_from_log(summary) for summary in logs.values()]
         return sorted(found, key=lambda run: str(run["started"]), reverse=True)
@@ -127,6 +125,22 @@ def _may_run(summary: RunSummary) -> bool:
         return False
     latest = datetime.datetime.fromisoformat(summary.latest)
     return (datetime.datetime.now(datetime.UTC) - latest).total_seconds() < _QUIET_SECONDS
+
+
+def _log_of(run: StartedRun, summaries: Iterable[RunSummary]) -> RunSummary | None:
+    """Returns the log of a run that this server started, or None if it has none.
+
+    Process ids are reused, and in containers most processes have one of a few, so host and time must fit, too.
+    """
+    host = socket.gethostname()
+    fitting = [
+        summary
+        for summary in summaries
+        if (summary.pid, summary.host) == (run.process.pid, host)
+        and run.started <= summary.started
+        and (run.is_running or summary.started <= run.ended)
+    ]
+    return min(fitting, key=lambda summary: summary.started, default=None)
 
 
 def _row_of_started(run: StartedRun, summary: RunSummary | None) -> dict[str, Any]:
