@@ -25,6 +25,8 @@ _SESSION = {
     "DateStyle": "ISO, MDY",
     "extra_float_digits": "1",
     "client_encoding": "UTF8",
+    # A load that has waited for another one must then see the rows that the other one has committed.
+    "default_transaction_isolation": "read committed",
     "statement_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
     # The server then detects within a minute that the client's machine is gone, and releases its locks.
