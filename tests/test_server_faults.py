@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -105,6 +106,14 @@ def test_connection_lost_in_the_middle_of_a_block_is_reported_as_lost(
         load(named, write_load_job(trips(60_000), tmp_path), once(kill))
 
     assert "SystemError" not in capfd.readouterr().err
+
+
+def test_timeouts_of_the_role_do_not_apply(database: PostgresDatabase, tmp_path: Path) -> None:
+    timeouts = ("statement", "transaction", "idle_in_transaction_session", "idle_session")
+    options = quote(" ".join(f"-c {name}_timeout=800ms" for name in timeouts))
+    hasty = replace(database, dsn=f"{database.dsn}&options={options}")
+
+    assert load(hasty, write_load_job(LINES, tmp_path), once(lambda: time.sleep(1.2))).rows_loaded == 3000
 
 
 def test_load_is_not_retried_after_a_cancelled_statement(database: PostgresDatabase, tmp_path: Path) -> None:

@@ -28,7 +28,9 @@ _SESSION = {
     # A load that has waited for another one must then see the rows that the other one has committed.
     "default_transaction_isolation": "read committed",
     "statement_timeout": "0",
+    "transaction_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
+    "idle_session_timeout": "0",
     # The server then detects within a minute that the client's machine is gone, and releases its locks.
     "tcp_keepalives_idle": "30",
     "tcp_keepalives_interval": "10",
