@@ -24,7 +24,6 @@ NOT_A_DSN = "[postgres] dsn is not a libpq URL or key=value string"
 _SESSION = {
     "DateStyle": "ISO, MDY",
     "extra_float_digits": "1",
-    "client_encoding": "UTF8",
     # A load that has waited for another one must then see the rows that the other one has committed.
     "default_transaction_isolation": "read committed",
     "statement_timeout": "0",
@@ -38,6 +37,8 @@ _SESSION = {
 }
 # The client detects a lost server likewise: https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
 _KEEPALIVES = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
+# Not in the session settings, because psycopg2 encodes texts by what the connection began with.
+_ENCODING: dict[str, Any] = {"client_encoding": "UTF8"}
 _MAX_NAME_BYTES = 63  # PostgreSQL truncates longer names without an error
 _environment_lock = threading.Lock()
 
@@ -98,7 +99,7 @@ class PostgresDatabase:
         dsn = self.resolved_dsn()
         try:
             with _libpq_environment_hidden() if self.is_embedded else contextlib.nullcontext():
-                connection: Connection = psycopg2.connect(dsn, **self._options(dsn))
+                connection: Connection = psycopg2.connect(dsn, **self._options(dsn), **_ENCODING)
         except psycopg2.OperationalError as error:
             reason = " ".join(str(error).split())
             raise ConnectionLost(f"no connection to PostgreSQL: {reason}; check [postgres] dsn") from error
