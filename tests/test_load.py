@@ -133,7 +133,7 @@ def test_row_id_is_the_md5_of_the_key_values(database: PostgresDatabase, tmp_pat
 
 def test_row_ids_do_not_depend_on_session_settings(database: PostgresDatabase, tmp_path: Path) -> None:
     separator = "&" if "?" in database.dsn else "?"
-    options = quote("-c DateStyle=German -c extra_float_digits=-3 -c client_encoding=LATIN1")
+    options = quote("-c DateStyle=German -c extra_float_digits=-3 -c quote_all_identifiers=on")
     with_options = PostgresDatabase(f"{database.dsn}{separator}options={options}", database.schema)
 
     load(with_options, write_load_job([trip(0, trip_distance="0.1234567890123"), *trips(5)[1:]], tmp_path), silent)

@@ -24,6 +24,7 @@ NOT_A_DSN = "[postgres] dsn is not a libpq URL or key=value string"
 _SESSION = {
     "DateStyle": "ISO, MDY",
     "extra_float_digits": "1",
+    "quote_all_identifiers": "off",  # quotes types in the catalogue, which are compared with those of the spec
     # A load that has waited for another one must then see the rows that the other one has committed.
     "default_transaction_isolation": "read committed",
     "statement_timeout": "0",
