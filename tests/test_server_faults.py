@@ -302,6 +302,14 @@ def test_missing_rights_on_the_schema_are_reported(
     assert execute(database, "SELECT count(*) FROM pg_tables WHERE schemaname = current_schema()") == [(0,)]
 
 
+def test_read_only_database_is_reported_with_the_remedy(database: PostgresDatabase, tmp_path: Path) -> None:
+    option = quote("-c default_transaction_read_only=on")
+    read_only = replace(database, dsn=f"{database.dsn}&options={option}")
+
+    with pytest.raises(PipelineError, match=r"in a read-only transaction; connect to the primary server if .* standby"):
+        load(read_only, write_load_job(LINES, tmp_path), silent)
+
+
 def test_role_that_owns_its_schema_can_load_replace_and_forget(
     database: PostgresDatabase, plain_role: PostgresDatabase, green: Dataset, tmp_path: Path
 ) -> None:

@@ -56,6 +56,11 @@ class ConnectionLost(TransientError):
 _MEANINGS: dict[type[psycopg2.Error], tuple[type[PipelineError], str]] = {
     psycopg2.errors.DiskFull: (PipelineError, "the database server's disk is full ({}); make room"),
     psycopg2.errors.InsufficientPrivilege: (PipelineError, "{}; grant it, or choose another [postgres] schema"),
+    psycopg2.errors.ReadOnlySqlTransaction: (
+        PipelineError,
+        "{}; connect to the primary server if this is a standby, or else set default_transaction_read_only to off for"
+        " the role and the database",
+    ),
     psycopg2.errors.LockNotAvailable: (
         LockTimeout,
         "another session held a lock for longer than [postgres] lock_timeout; end it, or run again later",
