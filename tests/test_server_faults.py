@@ -21,11 +21,11 @@ import loading_process
 import psutil
 import psycopg2
 import pytest
-from conftest import Run, execute, settings, start_command
+from conftest import JANUARY, Run, execute, settings, start_command
 from trips import FEBRUARY, loading_tables, row_count, schema_contents, trip, trips, write_load_job
 from waiting import INSERT_JANUARY_MARKER, eventually, lock_held, wait_for_sessions_to_end, wait_until_blocked
 
-from pipeline.datasets import Dataset
+from pipeline.datasets import Dataset, Release
 from pipeline.errors import PipelineError
 from pipeline.progress import Progress, silent
 from pipeline.releases import csv_file
@@ -415,6 +415,17 @@ def test_load_reports_a_vanished_session_that_holds_its_lock(
     wait_for_sessions_to_end(database, database.schema)
     assert only_february_is_loaded(database)
     assert_load_completes(database, tmp_path)
+
+
+def test_schema_name_may_have_any_characters(database: PostgresDatabase, green: Dataset, tmp_path: Path) -> None:
+    odd = replace(database, schema=f"{database.schema} 100% %s {{x}} ' \"")
+
+    assert load(odd, write_load_job([*trips(9), trip(3)], tmp_path), silent).rows_loaded == 9
+    assert load(odd, write_load_job(trips(8), tmp_path, replace=True), silent).rows_loaded == 8
+    assert forget(odd, Release(green, JANUARY))
+
+    quoted = odd.schema.replace('"', '""')
+    execute(database, f'DROP SCHEMA "{quoted}" CASCADE')
 
 
 def test_schema_name_that_postgresql_would_truncate_is_refused() -> None:

@@ -169,6 +169,8 @@ def statement(name: str, /, **parts: sql.Composable) -> sql.Composed:
 
 def execute(cursor: Cursor, name: str, values: Mapping[str, Any] | None = None, /, **parts: sql.Composable) -> None:
     """Executes a statement of `sql/postgres/` with its `{placeholders}` replaced by `parts`."""
+    if values:  # psycopg2 then takes each % for a placeholder, those in identifiers too
+        parts = {key: sql.SQL(part.as_string(cursor).replace("%", "%%")) for key, part in parts.items()}
     cursor.execute(statement(name, **parts), values)
 
 
