@@ -8,6 +8,7 @@ import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from conftest import execute
@@ -68,6 +69,18 @@ def test_bad_row_fails_the_load_and_nothing_changes(
     assert "--LoadTripdata-max-bad-rows" in error
     assert len(error.splitlines()) == 1
     assert schema_contents(database) == before
+
+
+@pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])
+def test_quarantined_text_does_not_depend_on_the_roles_encoding(
+    database: PostgresDatabase, tmp_path: Path, encoding: str
+) -> None:
+    other = replace(database, dsn=f"{database.dsn}&options={quote(f'-c client_encoding={encoding}')}")
+    rows = [trip(50, fare_amount=text).decode() for text in ("Ã©", "€")]
+
+    load(other, write_load_job([*trips(3), *(row.encode() for row in rows)], tmp_path, max_bad_rows=2), silent)
+
+    assert execute(database, "SELECT line FROM load_quarantine ORDER BY line_number") == [(row,) for row in rows]
 
 
 @bad_rows

@@ -5,12 +5,15 @@ from __future__ import annotations
 import datetime
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
+from urllib.parse import quote
 
+import pytest
 from conftest import JANUARY, execute
 from loading_process import start
 from trips import FEBRUARY, loading_tables, partitions, row_count, trip, trips, write_load_job
-from waiting import INSERT_JANUARY_MARKER, eventually, lock_held
+from waiting import INSERT_JANUARY_MARKER, eventually, lock_held, wait_until_blocked
 
 from pipeline.progress import silent
 from pipeline.warehouses import LoadJob
@@ -100,3 +103,24 @@ def test_load_waits_for_another_month_that_is_about_to_commit(database: Postgres
 
     assert (first.result().rows_duplicate, second.result().rows_duplicate) == (0, 2)
     assert execute(database, "SELECT count(DISTINCT unique_row_id), count(*) FROM green_tripdata") == [(27, 27)]
+
+
+@pytest.mark.parametrize("level", ["repeatable read", "serializable"])
+def test_load_sees_a_month_that_was_loaded_while_it_waited(
+    database: PostgresDatabase, tmp_path: Path, level: str
+) -> None:
+    """Whatever isolation the role's transactions have by default."""
+    option = quote(f"-c default_transaction_isolation={level.replace(' ', chr(92) + ' ')}")
+    with_option = replace(database, dsn=f"{database.dsn}&options={option}")
+    january = write_load_job([*trips(9), trip(7, FEBRUARY)], tmp_path)
+    load(database, write_load_job(trips(7, FEBRUARY), tmp_path, FEBRUARY), silent)
+    february = write_load_job([*trips(7, FEBRUARY), trip(7, FEBRUARY)], tmp_path, FEBRUARY, replace=True)
+
+    with ThreadPoolExecutor(1) as pool:
+        with lock_held(database, "SELECT FROM load_ledger WHERE partition_key = 'green/2019-02' FOR UPDATE"):
+            replaced = pool.submit(load, with_option, february, silent)
+            wait_until_blocked(database, "DELETE FROM")
+            load(with_option, january, silent)
+        assert replaced.result().rows_duplicate == 1
+
+    assert execute(database, "SELECT count(DISTINCT unique_row_id), count(*) FROM green_tripdata") == [(17, 17)]

@@ -54,6 +54,14 @@ def test_incremental_builds_give_the_same_marts_as_a_full_refresh(
     assert row_versions(built, "green_tripdata_2019-02.csv") != untouched
 
 
+def test_incremental_build_in_a_publication(built: PostgresDatabase, mirror: Path, tmp_path: Path) -> None:
+    """Rows of a published table can be deleted only if the table says what identifies them."""
+    execute(built, "CREATE PUBLICATION everything FOR ALL TABLES")
+    load_release(built, mirror, tmp_path, "yellow")
+
+    assert set(build_models(built, tmp_path / "dbt")) == NODES_BY_FILE
+
+
 def test_next_build_completes_a_failed_build(built: PostgresDatabase, mirror: Path, tmp_path: Path) -> None:
     load_release(built, mirror, tmp_path, "yellow")
     execute(built, "ALTER TABLE trips_by_hour ADD CHECK (service_type = 'Green')")

@@ -133,12 +133,29 @@ def test_row_id_is_the_md5_of_the_key_values(database: PostgresDatabase, tmp_pat
 
 def test_row_ids_do_not_depend_on_session_settings(database: PostgresDatabase, tmp_path: Path) -> None:
     separator = "&" if "?" in database.dsn else "?"
-    options = quote("-c DateStyle=German -c extra_float_digits=-3 -c client_encoding=LATIN1")
+    options = quote("-c DateStyle=German -c extra_float_digits=-3 -c quote_all_identifiers=on")
     with_options = PostgresDatabase(f"{database.dsn}{separator}options={options}", database.schema)
 
     load(with_options, write_load_job([trip(0, trip_distance="0.1234567890123"), *trips(5)[1:]], tmp_path), silent)
 
     assert count_rows_with_other_ids(database, dataset_named("green")) == 0
+
+
+def test_months_can_be_loaded_and_forgotten_in_a_publication(
+    database: PostgresDatabase, green: Dataset, tmp_path: Path
+) -> None:
+    """Rows of a published table can be deleted and changed only if the table says what identifies them."""
+    load(database, write_load_job(trips(9, FEBRUARY), tmp_path, FEBRUARY), silent)
+    execute(database, "ALTER TABLE load_quarantine REPLICA IDENTITY DEFAULT")  # as earlier versions created it
+    execute(database, f"CREATE PUBLICATION {database.schema} FOR TABLES IN SCHEMA {database.schema}")
+    lines = [*trips(9), trip(0), trip(1, extra="7"), trip(7, FEBRUARY)]
+
+    for _ in range(2):
+        entry = load(database, write_load_job(lines, tmp_path, replace=True), silent)
+        assert (entry.rows_loaded, entry.rows_duplicate) == (10, 2)
+    assert forget(database, Release(green, JANUARY))
+
+    execute(database, f"DROP PUBLICATION {database.schema}")
 
 
 def test_blank_value_is_null_and_quoted_blank_is_an_empty_text(database: PostgresDatabase, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -20,11 +21,11 @@ import loading_process
 import psutil
 import psycopg2
 import pytest
-from conftest import Run, execute, settings, start_command
+from conftest import JANUARY, Run, execute, settings, start_command
 from trips import FEBRUARY, loading_tables, row_count, schema_contents, trip, trips, write_load_job
 from waiting import INSERT_JANUARY_MARKER, eventually, lock_held, wait_for_sessions_to_end, wait_until_blocked
 
-from pipeline.datasets import Dataset
+from pipeline.datasets import Dataset, Release
 from pipeline.errors import PipelineError
 from pipeline.progress import Progress, silent
 from pipeline.releases import csv_file
@@ -105,6 +106,14 @@ def test_connection_lost_in_the_middle_of_a_block_is_reported_as_lost(
         load(named, write_load_job(trips(60_000), tmp_path), once(kill))
 
     assert "SystemError" not in capfd.readouterr().err
+
+
+def test_timeouts_of_the_role_do_not_apply(database: PostgresDatabase, tmp_path: Path) -> None:
+    timeouts = ("statement", "transaction", "idle_in_transaction_session", "idle_session")
+    options = quote(" ".join(f"-c {name}_timeout=800ms" for name in timeouts))
+    hasty = replace(database, dsn=f"{database.dsn}&options={options}")
+
+    assert load(hasty, write_load_job(LINES, tmp_path), once(lambda: time.sleep(1.2))).rows_loaded == 3000
 
 
 def test_load_is_not_retried_after_a_cancelled_statement(database: PostgresDatabase, tmp_path: Path) -> None:
@@ -293,6 +302,14 @@ def test_missing_rights_on_the_schema_are_reported(
     assert execute(database, "SELECT count(*) FROM pg_tables WHERE schemaname = current_schema()") == [(0,)]
 
 
+def test_read_only_database_is_reported_with_the_remedy(database: PostgresDatabase, tmp_path: Path) -> None:
+    option = quote("-c default_transaction_read_only=on")
+    read_only = replace(database, dsn=f"{database.dsn}&options={option}")
+
+    with pytest.raises(PipelineError, match=r"in a read-only transaction; connect to the primary server if .* standby"):
+        load(read_only, write_load_job(LINES, tmp_path), silent)
+
+
 def test_role_that_owns_its_schema_can_load_replace_and_forget(
     database: PostgresDatabase, plain_role: PostgresDatabase, green: Dataset, tmp_path: Path
 ) -> None:
@@ -398,6 +415,17 @@ def test_load_reports_a_vanished_session_that_holds_its_lock(
     wait_for_sessions_to_end(database, database.schema)
     assert only_february_is_loaded(database)
     assert_load_completes(database, tmp_path)
+
+
+def test_schema_name_may_have_any_characters(database: PostgresDatabase, green: Dataset, tmp_path: Path) -> None:
+    odd = replace(database, schema=f"{database.schema} 100% %s {{x}} ' \"")
+
+    assert load(odd, write_load_job([*trips(9), trip(3)], tmp_path), silent).rows_loaded == 9
+    assert load(odd, write_load_job(trips(8), tmp_path, replace=True), silent).rows_loaded == 8
+    assert forget(odd, Release(green, JANUARY))
+
+    quoted = odd.schema.replace('"', '""')
+    execute(database, f'DROP SCHEMA "{quoted}" CASCADE')
 
 
 def test_schema_name_that_postgresql_would_truncate_is_refused() -> None:

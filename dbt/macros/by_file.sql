@@ -38,6 +38,8 @@
         {%- if existing is not none %} drop {{ existing.type }} {{ existing }} cascade; {%- endif %}
         create table {{ target_relation }} as select * from {{ new_rows.include(schema=false, database=false) }};
         alter table {{ target_relation }} {{ constraints() }};
+        {# Otherwise rows cannot be deleted once a publication has the table. #}
+        alter table {{ target_relation }} replica identity full;
         {%- else -%}
         {%- set columns = get_quoted_csv(adapter.get_columns_in_relation(target_relation) | map(attribute='name') | list) %}
         delete from {{ target_relation }} where {{ is_in_changed_files('filename') }};

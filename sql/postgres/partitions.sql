@@ -56,6 +56,10 @@ CREATE TABLE {loading} (
     {columns}
 );
 
+-- name: identify_loading_rows
+-- By all their values: in a publication for all tables, repeated rows could not be moved to the quarantine otherwise.
+ALTER TABLE {loading} REPLICA IDENTITY FULL;
+
 -- name: copy_rows
 COPY {table} ({columns}) FROM STDIN WITH (FORMAT csv, ENCODING 'UTF8');
 

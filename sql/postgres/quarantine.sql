@@ -12,6 +12,10 @@ CREATE TABLE IF NOT EXISTS {quarantine} (
     quarantined_at   timestamptz NOT NULL DEFAULT now()
 );
 
+-- name: identify_quarantined_rows
+-- By all their values, as they have no key: rows of a table in a publication cannot be deleted otherwise.
+ALTER TABLE {quarantine} REPLICA IDENTITY FULL;
+
 -- name: create_quarantine_index
 CREATE INDEX IF NOT EXISTS {index} ON {quarantine} (target_table, filename);
 

@@ -1,5 +1,7 @@
 -- name: set_settings
-SELECT set_config(name, value, false) FROM unnest(%(names)s, %(values)s) AS setting (name, value);
+-- Leaves out settings that the server's version does not have.
+SELECT set_config(name, value, false) FROM unnest(%(names)s, %(values)s) AS setting (name, value)
+WHERE current_setting(name, true) IS NOT NULL;
 
 -- name: read_clock
 -- Both times of a ledger entry are the server's, as its clock may differ from the client's.

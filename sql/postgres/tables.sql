@@ -31,7 +31,7 @@ ORDER BY attribute.attnum;
 -- name: select_setup
 -- Whether all tables exist and were created or migrated by this version of the spec.
 SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass(%(ledger)s) AND attname = 'last_modified')
-   AND to_regclass(%(quarantine)s) IS NOT NULL
+   AND (SELECT relreplident = 'f' FROM pg_class WHERE oid = to_regclass(%(quarantine)s))
    AND obj_description(to_regclass(%(table)s), 'pg_class') = %(comment)s;
 
 -- name: comment_on_table

@@ -24,9 +24,13 @@ NOT_A_DSN = "[postgres] dsn is not a libpq URL or key=value string"
 _SESSION = {
     "DateStyle": "ISO, MDY",
     "extra_float_digits": "1",
-    "client_encoding": "UTF8",
+    "quote_all_identifiers": "off",  # quotes types in the catalogue, which are compared with those of the spec
+    # A load that has waited for another one must then see the rows that the other one has committed.
+    "default_transaction_isolation": "read committed",
     "statement_timeout": "0",
+    "transaction_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
+    "idle_session_timeout": "0",
     # The server then detects within a minute that the client's machine is gone, and releases its locks.
     "tcp_keepalives_idle": "30",
     "tcp_keepalives_interval": "10",
@@ -34,6 +38,8 @@ _SESSION = {
 }
 # The client detects a lost server likewise: https://www.postgresql.org/docs/current/libpq-connect.html#LIBPQ-PARAMKEYWORDS
 _KEEPALIVES = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
+# Not in the session settings, because psycopg2 encodes texts by what the connection began with.
+_ENCODING: dict[str, Any] = {"client_encoding": "UTF8"}
 _MAX_NAME_BYTES = 63  # PostgreSQL truncates longer names without an error
 _environment_lock = threading.Lock()
 
@@ -50,6 +56,11 @@ class ConnectionLost(TransientError):
 _MEANINGS: dict[type[psycopg2.Error], tuple[type[PipelineError], str]] = {
     psycopg2.errors.DiskFull: (PipelineError, "the database server's disk is full ({}); make room"),
     psycopg2.errors.InsufficientPrivilege: (PipelineError, "{}; grant it, or choose another [postgres] schema"),
+    psycopg2.errors.ReadOnlySqlTransaction: (
+        PipelineError,
+        "{}; connect to the primary server if this is a standby, or else set default_transaction_read_only to off for"
+        " the role and the database",
+    ),
     psycopg2.errors.LockNotAvailable: (
         LockTimeout,
         "another session held a lock for longer than [postgres] lock_timeout; end it, or run again later",
@@ -94,7 +105,7 @@ class PostgresDatabase:
         dsn = self.resolved_dsn()
         try:
             with _libpq_environment_hidden() if self.is_embedded else contextlib.nullcontext():
-                connection: Connection = psycopg2.connect(dsn, **self._options(dsn))
+                connection: Connection = psycopg2.connect(dsn, **self._options(dsn), **_ENCODING)
         except psycopg2.OperationalError as error:
             reason = " ".join(str(error).split())
             raise ConnectionLost(f"no connection to PostgreSQL: {reason}; check [postgres] dsn") from error
@@ -158,6 +169,8 @@ def statement(name: str, /, **parts: sql.Composable) -> sql.Composed:
 
 def execute(cursor: Cursor, name: str, values: Mapping[str, Any] | None = None, /, **parts: sql.Composable) -> None:
     """Executes a statement of `sql/postgres/` with its `{placeholders}` replaced by `parts`."""
+    if values:  # psycopg2 then takes each % for a placeholder, those in identifiers too
+        parts = {key: sql.SQL(part.as_string(cursor).replace("%", "%%")) for key, part in parts.items()}
     cursor.execute(statement(name, **parts), values)
 
 

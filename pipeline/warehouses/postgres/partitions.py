@@ -24,6 +24,7 @@ def create_loading_table(cursor: Cursor, tables: ReleaseTables) -> None:
     lock_setup(cursor)
     tables.execute(cursor, "declare_row_id_immutable")
     tables.execute(cursor, "create_loading_table")
+    tables.execute(cursor, "identify_loading_rows")
     tables.execute(cursor, "declare_row_id_stable")
 
 

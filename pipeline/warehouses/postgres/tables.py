@@ -200,6 +200,7 @@ def create_tables(cursor: Cursor, tables: Tables) -> None:
     tables.execute(cursor, "create_load_ledger")
     tables.execute(cursor, "add_ledger_columns")
     tables.execute(cursor, "create_load_quarantine")
+    tables.execute(cursor, "identify_quarantined_rows")
     tables.execute(cursor, "create_quarantine_index", index=sql.Identifier(f"{QUARANTINE}_file"))
     if tables.dataset.is_monthly:
         tables.execute(cursor, "create_row_id_function")
