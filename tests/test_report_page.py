@@ -193,7 +193,7 @@ def test_trips_with_wrong_dates_are_counted_and_left_out_of_the_charts_by_time()
 def test_services_without_fares_have_no_figures_on_fares() -> None:
     text = Page(html_of("without fares")).text
 
-    assert "For-hire taxis: trips a month" in text and "For-hire taxis: revenue" not in text
+    assert "For-hire: trips a month" in text and "For-hire: revenue" not in text
     assert [row[1:] for row in chart("without fares", "payments").tables[1].rows] == [
         ["$930.00", "$186.00", "11.1\u202f%"]
     ]
@@ -311,18 +311,18 @@ def test_map_says_which_months_it_lacks_or_has_in_part_and_adds_before_it_rounds
         choose("service", "Yellow")
         assert page.run("document.forms[0].month.selectedOptions[0].textContent") == "January 2014 (incomplete)"
         caption = (
-            "The stronger the colour of a zone, the more yellow taxis were taken there in January 2014 (incomplete)"
+            "The stronger the colour of a zone, the more yellow trips began there in January 2014 (incomplete)"
         )
         assert f"{caption}: most in East Harlem North, Manhattan." in page.text()
         choose("measure", "1")
-        assert "the more revenue yellow taxis had there in January 2014 (incomplete): most in Astoria" in page.text()
+        assert "the more revenue yellow trips had there in January 2014 (incomplete): most in Astoria" in page.text()
         assert page.errors == []
 
 
 def test_map_of_trips_in_unknown_zones_names_no_zone() -> None:
     data = report_data({"For-hire": ["2019-01"]}, [None], without_fares=["For-hire"])
     [found] = [found for section in make_sections(data) for found in section.charts if found.name == "map"]
-    assert found.sentence == "No trip of for-hire taxis is known to come from a zone of the map."
+    assert found.sentence == "No for-hire trip is known to begin in a zone of the map."
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed (.ci/run installs it)")

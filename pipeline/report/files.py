@@ -75,7 +75,7 @@ def _headlines(data: ReportData) -> list[Headline]:
     trips = sum(month.trips for month in data.all_months)
     if not trips:
         return []
-    headlines = [Headline("Trips", f"{trips:,}", f"by {listed(data.services)} taxis")]
+    headlines = [Headline("Trips", f"{trips:,}", listed(data.services))]
     paying = [month for month in data.all_months if month.revenue is not None]
     if paying:
         revenue = sum(month.revenue or 0.0 for month in paying)

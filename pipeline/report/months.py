@@ -44,7 +44,7 @@ def _most_and_fewest(data: ReportData, service: str) -> str:
     if not months:
         return ""
     most, fewest = max(months, key=lambda m: m.trips), min(months, key=lambda m: m.trips)
-    sentence = f"{service} taxis made {most.trips:,} trips in {month_name(most.month)}"
+    sentence = f"{service}: {most.trips:,} trips in {month_name(most.month)}"
     if most is fewest:
         return f"{sentence}."
     return f"{sentence}, the most, and {fewest.trips:,} in {month_name(fewest.month)}, the fewest."
@@ -95,7 +95,7 @@ def _draw(months: Sequence[Month], every: Sequence[str], width: int) -> Svg:
     for row, panels in enumerate(rows):
         for column, (service, measure) in enumerate(panels):
             left, top = column * (panel + _GAP), row * height + _TITLE
-            svg.text(left, top - 24, f"{service} taxis: {measure} a month", size=13, bold=True)
+            svg.text(left, top - 24, f"{service}: {measure} a month", size=13, bold=True)
             of_service = {month.month: month for month in months if month.service == service}
             _bars(svg, left + _LABELS, top, panel - _LABELS, [of_service.get(m) for m in every], measure)
             _name_months(svg, left + _LABELS, top + _PANEL, panel - _LABELS, every)

@@ -69,12 +69,12 @@ def _headlines(weeks: list[Week]) -> list[Headline]:
 def _chart(week: Week) -> Chart:
     busiest, quietest = week.hours[0], week.hours[-1]
     table = Table(
-        f"{week.service} taxis: trips in an average hour",
+        f"{week.service}: trips in an average hour",
         ["Hour", *calendar.day_abbr],
         [[f"{hour:02}:00", *(average(week.trips[day][hour]) for day in range(7))] for hour in _HOURS],
     )
     sentence = (
-        f"{week.service} taxis are busiest on {_when(busiest)} and quietest on {_when(quietest)},"
+        f"{week.service} trips are most frequent on {_when(busiest)} and least on {_when(quietest)},"
         f" in {period(week.months)} on average."
     )
     return Chart(f"week-{week.service.lower()}", lambda width: _draw(week, width), sentence, [table])
@@ -107,7 +107,7 @@ def _draw(week: Week, width: int) -> Svg:
     for column in range(across):
         name = names[not narrow][column]
         svg.text(left + cell * (column + 0.5), top - 6, name, size=11, colour="muted", anchor="middle")
-    svg.text(0, 14, f"{week.service} taxis, {period(week.months)}", size=13, bold=True)
+    svg.text(0, 14, f"{week.service}, {period(week.months)}", size=13, bold=True)
     _scale(svg, 0 if narrow else width - 264, 34 if narrow else 14, colour, most)
     return svg
 

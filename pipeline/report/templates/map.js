@@ -34,10 +34,11 @@
   // As in places.py, for what is chosen; it is also what is printed, without the form.
   function sentence(values) {
     const most = Math.max(...values), revenue = form.measure.value === "1";
-    const taxis = form.service.value.toLowerCase() + " taxis";
+    const service = form.service.value.toLowerCase();
     const month = form.month.value === "all" ? "" : " in " + form.month.selectedOptions[0].textContent;
-    if (most <= 0) return `No ${revenue ? "revenue" : "trip"} of ${taxis}${month} is known to come from a zone of the map.`;
-    const more = revenue ? `revenue ${taxis} had there` : `${taxis} were taken there`;
+    const none = revenue ? `revenue of ${service} trips${month} is known to come from` : `${service} trip${month} is known to begin in`;
+    if (most <= 0) return `No ${none} a zone of the map.`;
+    const more = revenue ? `revenue ${service} trips had there` : `${service} trips began there`;
     const zone = data.names[data.zones[values.indexOf(most)]];
     return `The stronger the colour of a zone, the more ${more}${month}: most in ${zone}.`;
   }
