@@ -28,7 +28,7 @@ from pipeline.warehouses.bigquery.jobs import query_config, run_job, run_query
 from pipeline.warehouses.bigquery.markers import COLUMNS, BigQueryEntry, entry_of, read_markers
 from pipeline.warehouses.bigquery.resources import LABELS, check_location
 from pipeline.warehouses.bigquery.sql_text import quoted, statement
-from pipeline.warehouses.bigquery.tables import ensure_table, find_table
+from pipeline.warehouses.bigquery.tables import ensure_table, find_table, list_tables
 
 LOCK = "load_lock"
 _LABELS = {"pipeline": "tlc", "step": "ledger"}
@@ -61,13 +61,14 @@ def ledger_fields() -> list[SchemaField]:
 def ensure_ledger(client: Client, project: GoogleProject) -> None:
     """Creates the ledger if it is missing; idempotent and safe to run concurrently.
 
-    A new ledger imports the markers in the bucket, which were the ledger of earlier versions.
+    A new ledger imports the dataset's markers in the bucket, which were the ledger of earlier versions; so does one
+    that replaces a deleted table.
 
     :raises PipelineError: if the dataset is missing or not in the configured location.
     """
     dataset = client.get_dataset(f"{project.project}.{project.dataset}", retry=short_retry(), timeout=REQUEST_SECONDS)
     check_location(project, f"dataset {project.dataset}", dataset.location)
-    if find_table(client, project, project.table_id(LOCK)):
+    if is_there(client, project):
         ensure_table(client, project, Table(project.table_id(LEDGER), ledger_fields()))
         return
     _import_markers(client, project, f"{dataset.created:%Y%m%d%H%M%S%f}" if dataset.created else "")
@@ -81,7 +82,7 @@ def _import_markers(client: Client, project: GoogleProject, created: str) -> Non
     The job's name is derived from the dataset's name and creation time.
     """
     text = io.StringIO()
-    csv.writer(text).writerows(map(_column_values, read_markers(project)))
+    csv.writer(text).writerows(map(_column_values, read_dataset_markers(client, project)))
     config = LoadJobConfig(
         schema=ledger_fields(), write_disposition="WRITE_TRUNCATE", source_format="CSV", labels=LABELS
     )
@@ -103,6 +104,23 @@ def _column_values(entry: BigQueryEntry) -> list[Any]:
     values = {name: getattr(entry, name) for name in COLUMNS}
     values |= {name: json.dumps(values[name], default=str) for name in ("days", "jobs")}
     return list(values.values())
+
+
+def is_there(client: Client, project: GoogleProject) -> bool:
+    """Returns whether the dataset has a ledger. If it has none, its markers in the bucket say what is loaded.
+
+    :raises PipelineError: if the ledger is not in the configured location.
+    """
+    return all(find_table(client, project, project.table_id(name)) for name in (LOCK, LEDGER))
+
+
+def read_dataset_markers(client: Client, project: GoogleProject) -> list[BigQueryEntry]:
+    """Returns the markers in the bucket, without those of tables that the dataset does not have.
+
+    The bucket also has the markers of datasets that were deleted, and of other datasets that use it.
+    """
+    tables = {table.table_id for table in list_tables(client, project, project.dataset)}
+    return [entry for entry in read_markers(project) if entry.target_table in tables]
 
 
 def read_snapshot(client: Client, project: GoogleProject, release: Release) -> LedgerSnapshot | None:
@@ -131,9 +149,9 @@ def read_loaded(client: Client, project: GoogleProject) -> list[BigQueryEntry]:
     :raises PipelineError: if the ledger is not in the configured location.
     """
     query = statement("select_loaded", ledger=quoted(project.table_id(LEDGER)), columns=", ".join(COLUMNS))
-    rows = _rows(client, project, query) if find_table(client, project, project.table_id(LOCK)) else None
+    rows = _rows(client, project, query) if is_there(client, project) else None
     if rows is None:  # an earlier version loaded the files
-        found = [entry for entry in read_markers(project) if entry.finished_at]
+        found = [entry for entry in read_dataset_markers(client, project) if entry.finished_at]
         return sorted(found, key=lambda entry: (entry.target_table, entry.partition_key))
     return [entry_of(row) for row in rows]
 
@@ -142,7 +160,7 @@ def _rows(client: Client, project: GoogleProject, query: str, **values: str) -> 
     try:
         return [dict(row) for row in run_query(client, query, query_config(project, _LABELS, **values))]
     except exceptions.NotFound:
-        lock = project.table_id(LOCK)
-        if find_table(client, project, lock):
-            raise TransientError(f"BigQuery did not find {lock}, although it exists; run again") from None
+        if is_there(client, project):
+            ledger = project.table_id(LEDGER)
+            raise TransientError(f"BigQuery did not find {ledger}, although it exists; run again") from None
         return None
