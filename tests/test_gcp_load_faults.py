@@ -26,7 +26,7 @@ from gcp_trips import (
 from trips import trip, trips
 
 from pipeline.datasets import Release, dataset_named
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, TransientError
 from pipeline.warehouses.bigquery import jobs
 from pipeline.warehouses.bigquery.warehouse import BigQueryWarehouse
 
@@ -125,6 +125,47 @@ def test_month_whose_marker_was_not_written_gets_it_without_being_loaded_again(u
     assert_loaded(uploaded)
     assert warehouse(uploaded).find_load(FAMILY, Release(dataset_named("green"), JANUARY))
     assert count_jobs(uploaded) == Counter(stage=1, days=1, load=1)
+
+
+@pytest.mark.parametrize("request_of", [STAGE, "^GET .*/datasets/tlc[?]", "^GET .*/tables/green_tripdata[?]"])
+def test_request_that_exceeds_a_rate_limit_is_sent_again(uploaded: GoogleCloud, request_of: str) -> None:
+    """BigQuery refuses it with 403, like a request that is not permitted."""
+    uploaded.wire.inject(request_of, status=403, reason="rateLimitExceeded")
+
+    load_uploaded(uploaded)
+
+    assert_loaded(uploaded)
+
+
+@pytest.mark.parametrize(
+    ("reason", "remedy"),
+    [
+        ("rateLimitExceeded", "run again"),
+        ("quotaExceeded", "run again when the project has quota left, or raise it in Google's console"),
+        ("billingNotEnabled", "link the project to a billing account (docs/google-cloud.md)"),
+        ("accessNotConfigured", "enable the API in the project (docs/google-cloud.md)"),
+        ("accessDenied", "grant what is missing (docs/google-cloud.md lists the roles)"),
+    ],
+)
+def test_refused_request_is_reported_with_the_remedy_for_its_reason(
+    uploaded: GoogleCloud, monkeypatch: pytest.MonkeyPatch, reason: str, remedy: str
+) -> None:
+    monkeypatch.setattr("pipeline.warehouses.bigquery.client._RETRY_SECONDS", 0.1)
+    uploaded.wire.inject("^GET .*/datasets/tlc[?]", status=403, reason=reason, message="Refused: no.", times=100)
+
+    with pytest.raises(PipelineError) as failure:
+        load_uploaded(uploaded)
+    uploaded.wire.incidents.clear()
+
+    assert str(failure.value) == f"green/2019-01 was not loaded into BigQuery: Refused: no; {remedy}"
+    assert isinstance(failure.value, TransientError) == (reason == "rateLimitExceeded")
+
+
+def test_job_without_quota_is_reported_with_the_remedy(uploaded: GoogleCloud) -> None:
+    uploaded.wire.inject(RUN_LOAD, status=403, reason="quotaExceeded", message="Quota exceeded: no.")
+
+    with pytest.raises(PipelineError, match="BigQuery says: Quota exceeded: no; run again when the project has quota"):
+        load_uploaded(uploaded)
 
 
 def test_staging_job_that_is_denied_does_not_blame_the_file(uploaded: GoogleCloud) -> None:

@@ -23,7 +23,7 @@ from pipeline.datasets import Release
 from pipeline.datasets.spec import LEDGER
 from pipeline.errors import TransientError
 from pipeline.warehouses import LoadObserver
-from pipeline.warehouses.bigquery.client import REQUEST_SECONDS, GoogleProject, short_retry
+from pipeline.warehouses.bigquery.client import REQUEST_SECONDS, GoogleProject, short_bigquery_retry
 from pipeline.warehouses.bigquery.jobs import query_config, run_job, run_query
 from pipeline.warehouses.bigquery.markers import COLUMNS, BigQueryEntry, entry_of, read_markers
 from pipeline.warehouses.bigquery.resources import LABELS, check_location
@@ -66,7 +66,9 @@ def ensure_ledger(client: Client, project: GoogleProject) -> None:
 
     :raises PipelineError: if the dataset is missing or not in the configured location.
     """
-    dataset = client.get_dataset(f"{project.project}.{project.dataset}", retry=short_retry(), timeout=REQUEST_SECONDS)
+    dataset = client.get_dataset(
+        f"{project.project}.{project.dataset}", retry=short_bigquery_retry(), timeout=REQUEST_SECONDS
+    )
     check_location(project, f"dataset {project.dataset}", dataset.location)
     if is_there(client, project):
         ensure_table(client, project, Table(project.table_id(LEDGER), ledger_fields()))

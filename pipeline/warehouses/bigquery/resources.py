@@ -10,7 +10,13 @@ from google.api_core import exceptions
 from google.cloud import bigquery
 
 from pipeline.errors import PipelineError
-from pipeline.warehouses.bigquery.client import REQUEST_SECONDS, GoogleProject, message_of, short_retry
+from pipeline.warehouses.bigquery.client import (
+    REQUEST_SECONDS,
+    GoogleProject,
+    message_of,
+    short_bigquery_retry,
+    short_retry,
+)
 
 LABELS = {"managed-by": "tlc-pipeline"}
 STAGING_DAYS = 2
@@ -91,7 +97,9 @@ def _create_bucket(project: GoogleProject) -> None:
 def _dataset_exists(project: GoogleProject, name: str) -> bool:
     with project.connect_bigquery(f"dataset {name}") as client:
         try:
-            dataset = client.get_dataset(f"{project.project}.{name}", retry=short_retry(), timeout=REQUEST_SECONDS)
+            dataset = client.get_dataset(
+                f"{project.project}.{name}", retry=short_bigquery_retry(), timeout=REQUEST_SECONDS
+            )
         except exceptions.NotFound:
             return False
     check_location(project, f"dataset {name}", dataset.location)
