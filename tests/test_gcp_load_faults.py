@@ -127,6 +127,32 @@ def test_month_whose_marker_was_not_written_gets_it_without_being_loaded_again(u
     assert count_jobs(uploaded) == Counter(stage=1, days=1, load=1)
 
 
+def test_job_that_bigquery_does_not_find_yet_is_waited_for(uploaded: GoogleCloud) -> None:
+    uploaded.wire.inject(STAGE, response_lost=True)
+    uploaded.wire.inject("^GET .*/jobs/tlc_stage", status=404, reason="notFound", message="Not found: Job")
+
+    load_uploaded(uploaded)
+
+    assert_loaded(uploaded)
+    assert count_jobs(uploaded)["stage"] == 1
+
+
+def test_lock_created_by_another_worker_at_the_same_time_is_used(uploaded: GoogleCloud) -> None:
+    lock = f"{uploaded.project.dataset}.load_lock"
+    create = f"CREATE TABLE {lock} AS SELECT 'load_ledger' AS ledger, 'a token' AS token"
+    uploaded.wire.inject(
+        "^POST .*CREATE TABLE IF NOT EXISTS.*load_lock",
+        status=409,
+        reason="duplicate",
+        message=f"Already Exists: Table {uploaded.project.project}:{lock}",
+        action=lambda: uploaded.rows(create),
+    )
+
+    load_uploaded(uploaded)
+
+    assert_loaded(uploaded)
+
+
 @pytest.mark.parametrize("request_of", [STAGE, "^GET .*/datasets/tlc[?]", "^GET .*/tables/green_tripdata[?]"])
 def test_request_that_exceeds_a_rate_limit_is_sent_again(uploaded: GoogleCloud, request_of: str) -> None:
     """BigQuery refuses it with 403, like a request that is not permitted."""

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from google.api_core import exceptions
+from google.api_core.retry import Retry, if_exception_type
 from google.cloud.bigquery import Client, Row, ScalarQueryParameter
 from google.cloud.bigquery.job import LoadJob, QueryJob, QueryJobConfig
 
@@ -97,7 +98,7 @@ def run_job(
         try:
             job = submit(job_id)
         except exceptions.Conflict:
-            job, joined = client.get_job(job_id, timeout=REQUEST_SECONDS), True
+            job, joined = _existing_job(client, job_id), True
         if joined and job.state == "DONE" and (job.error_result or not is_result_usable()):
             continue
         _wait(client, job, description, observer)
@@ -120,6 +121,12 @@ def run_job(
 def run_query(client: Client, query: str, config: QueryJobConfig) -> list[Row]:
     """Returns the rows of a query that may run more than once; the library repeats it after transient failures."""
     return [*client.query_and_wait(query, job_config=config, api_timeout=REQUEST_SECONDS)]
+
+
+def _existing_job(client: Client, job_id: str) -> Any:
+    """Returns a job whose id is taken. BigQuery may not find it yet: googleapis/python-bigquery issue 2134."""
+    until_found = Retry(predicate=if_exception_type(exceptions.NotFound), timeout=REQUEST_SECONDS)
+    return until_found(client.get_job)(job_id, timeout=REQUEST_SECONDS)
 
 
 def _wait(client: Client, job: LoadJob | QueryJob, description: str, observer: LoadObserver) -> None:

@@ -7,6 +7,7 @@ concurrent transactions conflict, and a transaction fails if another was committ
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import datetime
 import hashlib
@@ -75,7 +76,8 @@ def ensure_ledger(client: Client, project: GoogleProject) -> None:
         return
     _import_markers(client, project, f"{dataset.created:%Y%m%d%H%M%S%f}" if dataset.created else "")
     create = statement("create_lock", lock=quoted(project.table_id(LOCK)), name=LEDGER)
-    run_query(client, create, query_config(project, _LABELS))
+    with contextlib.suppress(exceptions.Conflict):  # created by another worker since IF NOT EXISTS was checked
+        run_query(client, create, query_config(project, _LABELS))
 
 
 def _import_markers(client: Client, project: GoogleProject, created: str) -> None:
