@@ -148,6 +148,15 @@ def missing_key(folder: Path) -> dict[str, str]:
     return {"GOOGLE_APPLICATION_CREDENTIALS": str(folder / "none.json")}
 
 
+def key_that_is_a_list(folder: Path) -> dict[str, str]:
+    (folder / "key.json").write_text(json.dumps([SECRET]))
+    return {"GOOGLE_APPLICATION_CREDENTIALS": str(folder / "key.json")}
+
+
+def key_that_is_a_folder(folder: Path) -> dict[str, str]:
+    return {"GOOGLE_APPLICATION_CREDENTIALS": str(folder)}
+
+
 def no_credentials(folder: Path) -> dict[str, str]:
     return {}
 
@@ -174,7 +183,17 @@ BASE64 = "SECRET_GCP_SERVICE_ACCOUNT is not the base64 of a service account's JS
 
 @pytest.mark.parametrize(
     ("environment", "message"),
-    [(make, APPLICATION_DEFAULT) for make in (no_credentials, missing_key, key_that_is_not_json, malformed_key)]
+    [
+        (make, APPLICATION_DEFAULT)
+        for make in (
+            no_credentials,
+            missing_key,
+            key_that_is_not_json,
+            key_that_is_a_list,
+            key_that_is_a_folder,
+            malformed_key,
+        )
+    ]
     + [
         (make, BASE64)
         for make in (secret_that_is_not_json, secret_malformed_key, secret_incomplete_key, secret_not_encoded)

@@ -134,8 +134,13 @@ def credentials(emulated: bool) -> google.auth.credentials.Credentials:
         found, _ = google.auth.default(scopes=[_SCOPE])
     except google.auth.exceptions.GoogleAuthError as error:
         reason = str(error.args[0]).split(". ")[0].strip().splitlines()[0].rstrip(".")
-        raise PipelineError(f"no Google Cloud credentials ({reason}); {_REMEDY}") from None
-    return found
+    except OSError as error:
+        reason = f"{error.filename}: {error.strerror}"
+    except AttributeError:  # the file is JSON, but not an object
+        reason = f"{os.environ.get('GOOGLE_APPLICATION_CREDENTIALS', 'what gcloud has stored')} is not a key"
+    else:
+        return found
+    raise PipelineError(f"no Google Cloud credentials ({reason}); {_REMEDY}")
 
 
 def service_account_key() -> dict[str, str] | None:
