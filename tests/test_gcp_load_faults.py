@@ -274,6 +274,28 @@ def test_object_removed_while_it_is_staged_is_reported(uploaded: GoogleCloud) ->
     assert_not_loaded(uploaded)
 
 
+def change_metadata(cloud: GoogleCloud, **changes: str) -> None:
+    with contextlib.closing(cloud.project.storage()) as client:
+        blob = client.bucket(cloud.project.bucket).get_blob(FILE)
+        blob.metadata = blob.metadata | changes
+        blob.patch()
+
+
+def test_object_uploaded_for_other_columns_is_reported(uploaded: GoogleCloud) -> None:
+    change_metadata(uploaded, columns="vendorid,surge")
+
+    with pytest.raises(PipelineError, match=r"green\.yaml does not declare: surge; run again with --force"):
+        load_uploaded(uploaded)
+    assert_not_loaded(uploaded)
+
+
+def test_object_whose_metadata_was_edited_is_reported(uploaded: GoogleCloud) -> None:
+    change_metadata(uploaded, rows="many")
+
+    with pytest.raises(PipelineError, match="was not uploaded by this pipeline; remove it"):
+        load_uploaded(uploaded)
+
+
 def test_two_loads_of_a_month_at_the_same_time_load_it_once(uploaded: GoogleCloud) -> None:
     at_once = threading.Barrier(2)
     for _ in range(2):
