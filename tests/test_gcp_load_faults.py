@@ -115,6 +115,18 @@ def test_failed_transaction_changes_nothing_and_the_next_load_reuses_the_staged_
     assert count_jobs(uploaded) == Counter(stage=1, days=2, load=2)
 
 
+def test_load_that_has_failed_often_is_still_tried(uploaded: GoogleCloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "_ATTEMPTS", 2)
+    uploaded.wire.inject(RUN_LOAD, status=403, reason="quotaExceeded", message="Quota exceeded: no", times=3)
+    for _ in range(3):
+        with pytest.raises(PipelineError, match="Quota exceeded: no"):
+            load_uploaded(uploaded)
+
+    load_uploaded(uploaded)
+
+    assert_loaded(uploaded)
+
+
 def test_month_whose_marker_was_not_written_gets_it_without_being_loaded_again(uploaded: GoogleCloud) -> None:
     uploaded.wire.inject(WRITE_MARKER, status=403, reason="forbidden")
     with pytest.raises(PipelineError, match="grant what is missing"):

@@ -91,8 +91,9 @@ def run_job(
 
     :raises JobFailed: with BigQuery's own message.
     """
-    failures = conflicts = 0
-    for attempt in range(1, _ATTEMPTS + 1):
+    failures = conflicts = attempt = 0
+    while failures + conflicts < _ATTEMPTS:  # of this call: a month may have failed on many days before
+        attempt += 1
         job_id = f"{name}_{attempt}"
         joined = False
         try:
