@@ -95,6 +95,13 @@ def test_rows_of_an_unfinished_load_are_replaced_on_all_days(old_ledger: GoogleC
     assert [(file, time[:7]) for _, file, time in trips_in(old_ledger)] == [(FILE, "2019-02")] * 3
 
 
+def test_first_ledger_is_not_an_empty_upload(prepared_cloud: GoogleCloud, tmp_path: Path) -> None:
+    load_lines(prepared_cloud, trips(4), tmp_path)
+
+    (content,) = prepared_cloud.wire.seen("^PUT /upload/bigquery")
+    assert "task_family,partition_key" in content
+
+
 def test_ledger_that_was_deleted_is_restored_from_the_bucket(prepared_cloud: GoogleCloud, tmp_path: Path) -> None:
     loaded = load_lines(prepared_cloud, trips(4), tmp_path)
     prepared_cloud.rows("DROP TABLE load_ledger")

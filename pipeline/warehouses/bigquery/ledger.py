@@ -86,9 +86,14 @@ def _import_markers(client: Client, project: GoogleProject, created: str) -> Non
     The job's name is derived from the dataset's name and creation time.
     """
     text = io.StringIO()
-    csv.writer(text).writerows(map(_column_values, read_dataset_markers(client, project)))
+    header = list(COLUMNS)  # so that the file is never empty: BigQuery's endpoint for uploads may reject no bytes
+    csv.writer(text).writerows([header, *map(_column_values, read_dataset_markers(client, project))])
     config = LoadJobConfig(
-        schema=ledger_fields(), write_disposition="WRITE_TRUNCATE", source_format="CSV", labels=LABELS
+        schema=ledger_fields(),
+        write_disposition="WRITE_TRUNCATE",
+        source_format="CSV",
+        skip_leading_rows=1,
+        labels=LABELS,
     )
     name = hashlib.sha256(f"{project.dataset} {created}".encode()).hexdigest()[:16]
     table_id = project.table_id(LEDGER)
