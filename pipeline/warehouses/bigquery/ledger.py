@@ -27,7 +27,7 @@ from pipeline.warehouses import LoadObserver
 from pipeline.warehouses.bigquery.client import REQUEST_SECONDS, GoogleProject, short_bigquery_retry
 from pipeline.warehouses.bigquery.jobs import query_config, run_job, run_query
 from pipeline.warehouses.bigquery.markers import COLUMNS, BigQueryEntry, entry_of, read_markers
-from pipeline.warehouses.bigquery.resources import LABELS, check_location
+from pipeline.warehouses.bigquery.resources import LABELS, check_dataset
 from pipeline.warehouses.bigquery.sql_text import quoted, statement
 from pipeline.warehouses.bigquery.tables import ensure_table, find_table, list_tables
 
@@ -70,7 +70,7 @@ def ensure_ledger(client: Client, project: GoogleProject) -> None:
     dataset = client.get_dataset(
         f"{project.project}.{project.dataset}", retry=short_bigquery_retry(), timeout=REQUEST_SECONDS
     )
-    check_location(project, f"dataset {project.dataset}", dataset.location)
+    check_dataset(project, dataset)
     if is_there(client, project):
         ensure_table(client, project, Table(project.table_id(LEDGER), ledger_fields()))
         return

@@ -56,6 +56,23 @@ def check_location(project: GoogleProject, what: str, location: str | None) -> N
         )
 
 
+def check_dataset(project: GoogleProject, dataset: bigquery.Dataset) -> None:
+    """Checks that a dataset is in the configured location and does not delete what is loaded into it.
+
+    BigQuery drops a partition as soon as its day is longer ago than the expiration, which is at once for old months.
+
+    :raises PipelineError: if one of its defaults would make the tables or their partitions expire, or it is elsewhere.
+    """
+    check_location(project, f"dataset {dataset.dataset_id}", dataset.location)
+    expires = dataset.default_table_expiration_ms or dataset.default_partition_expiration_ms
+    if expires and dataset.dataset_id != project.staging_dataset:
+        raise PipelineError(
+            f"dataset {dataset.dataset_id} deletes new tables or their partitions after a time, so that rows would be"
+            " lost; run `bq update --default_table_expiration 0 --default_partition_expiration 0"
+            f" {dataset.project}:{dataset.dataset_id}`, or choose another [gcp] dataset"
+        )
+
+
 def _missing(project: GoogleProject) -> Iterator[tuple[str, Callable[[], None]]]:
     """Yields each missing resource and the function that creates it."""
     if not _bucket_exists(project):
@@ -102,7 +119,7 @@ def _dataset_exists(project: GoogleProject, name: str) -> bool:
             )
         except exceptions.NotFound:
             return False
-    check_location(project, f"dataset {name}", dataset.location)
+    check_dataset(project, dataset)
     return True
 
 

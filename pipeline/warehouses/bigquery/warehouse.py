@@ -112,7 +112,8 @@ class BigQueryWarehouse:
             return checksums_from_rows(spec, [row.values() for row in run_query(client, query, config)])
 
     def count_command(self, table: str) -> str:
-        return f"bq query --use_legacy_sql=false 'select count(*) from {self.project.dataset}.{table}'"
+        query = f"select count(*) from {self.project.dataset}.{table}"
+        return f"bq --project_id={self.project.project} query --use_legacy_sql=false '{query}'"
 
     def dbt_profile(self) -> DbtProfile:
         key = service_account_key()
