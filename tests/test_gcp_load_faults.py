@@ -199,6 +199,16 @@ def test_refused_request_is_reported_with_the_remedy_for_its_reason(
     assert isinstance(failure.value, TransientError) == (reason == "rateLimitExceeded")
 
 
+def test_query_over_the_limit_is_not_repeated_if_the_library_takes_it_for_a_server_error(uploaded: GoogleCloud) -> None:
+    """It gives a failed job status 500 if it does not know the reason."""
+    message = "Query exceeded limit for bytes billed: 500. 10485760 or higher required."
+    uploaded.wire.inject(DAYS, status=500, reason="bytesBilledLimitExceeded", message=message)
+
+    with pytest.raises(PipelineError, match=r"or higher required; raise \[gcp\] maximum_bytes_billed") as failure:
+        load_uploaded(uploaded)
+    assert not isinstance(failure.value, TransientError)
+
+
 def test_job_without_quota_is_reported_with_the_remedy(uploaded: GoogleCloud) -> None:
     uploaded.wire.inject(RUN_LOAD, status=403, reason="quotaExceeded", message="Quota exceeded: no.")
 

@@ -184,8 +184,7 @@ def translate_errors(failure: str) -> Iterator[None]:
         reason = _connection_failure(error.cause)
         raise TransientError(f"{failure}: Google Cloud did not answer ({reason}); run again") from error
     except GoogleAPICallError as error:
-        is_transient = isinstance(error, exceptions.ServerError | exceptions.TooManyRequests)
-        if is_transient or not _TRANSIENT_REASONS.isdisjoint(_reasons(error)):
+        if _is_transient(error):
             raise TransientError(f"{failure}: {message_of(error)}; run again") from error
         raise PipelineError(f"{failure}: {message_of(error)}; {_remedy(error)}") from error
     except (requests.ConnectionError, requests.Timeout, google.auth.exceptions.TransportError) as error:
@@ -241,6 +240,14 @@ def _response_error(error: GoogleAPICallError) -> dict[str, Any]:
 def _reasons(error: GoogleAPICallError) -> list[str]:
     details = error.errors or _response_error(error).get("errors") or []
     return [str(detail.get("reason")) for detail in details]
+
+
+def _is_transient(error: GoogleAPICallError) -> bool:
+    reasons = _reasons(error)
+    if any(map(remedy_for, reasons)):  # the library gives a failed job status 500 if it does not know the reason
+        return False
+    is_server_error = isinstance(error, exceptions.ServerError | exceptions.TooManyRequests)
+    return is_server_error or not _TRANSIENT_REASONS.isdisjoint(reasons)
 
 
 def _remedy(error: GoogleAPICallError) -> str:
