@@ -1,10 +1,14 @@
-"""Months loaded by a version that kept its ledger only in the bucket: taken over once, and not loaded again."""
+"""Months of which only the bucket has the ledger: taken over once, and not loaded again.
+
+An earlier version kept its ledger there. Copies of rows of a dataset that was deleted, or of another one, do not count.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +18,7 @@ from gcp_trips import FAMILY, FILE, forget_month, ledger_entry, load_lines, load
 from trips import FEBRUARY, trip, trips
 
 from pipeline.datasets import Release, dataset_named
+from pipeline.warehouses.bigquery.resources import create_resources
 from pipeline.warehouses.bigquery.warehouse import BigQueryWarehouse
 
 MARKER = f"_ledger/{FAMILY}/green/2019-01.json"
@@ -88,3 +93,43 @@ def test_rows_of_an_unfinished_load_are_replaced_on_all_days(old_ledger: GoogleC
     load_lines(old_ledger, [trip(number, FEBRUARY) for number in range(3)], tmp_path)
 
     assert [(file, time[:7]) for _, file, time in trips_in(old_ledger)] == [(FILE, "2019-02")] * 3
+
+
+def test_first_ledger_is_not_an_empty_upload(prepared_cloud: GoogleCloud, tmp_path: Path) -> None:
+    load_lines(prepared_cloud, trips(4), tmp_path)
+
+    (content,) = prepared_cloud.wire.seen("^PUT /upload/bigquery")
+    assert "task_family,partition_key" in content
+
+
+def test_ledger_that_was_deleted_is_restored_from_the_bucket(prepared_cloud: GoogleCloud, tmp_path: Path) -> None:
+    loaded = load_lines(prepared_cloud, trips(4), tmp_path)
+    prepared_cloud.rows("DROP TABLE load_ledger")
+    assert warehouse(prepared_cloud).find_load(FAMILY, Release(dataset_named("green"), JANUARY)) == loaded
+
+    load_lines(prepared_cloud, trips(2, FEBRUARY), tmp_path, FEBRUARY)
+
+    found = [(entry.partition_key, entry.rows_loaded) for entry in warehouse(prepared_cloud).loaded()]
+    assert found == [("green/2019-01", 4), ("green/2019-02", 2)]
+
+
+@pytest.mark.parametrize("is_deleted", [True, False])
+def test_copies_of_the_rows_of_another_dataset_do_not_count(
+    prepared_cloud: GoogleCloud, tmp_path: Path, is_deleted: bool
+) -> None:
+    load_lines(prepared_cloud, trips(4), tmp_path)
+    load_lines(prepared_cloud, trips(2, FEBRUARY), tmp_path, FEBRUARY)
+    if is_deleted:
+        for table in prepared_cloud.tables():
+            prepared_cloud.rows(f"DROP TABLE {table}")
+        other = prepared_cloud
+    else:
+        other = replace(prepared_cloud, project=replace(prepared_cloud.project, dataset="other"))
+        create_resources(other.project)
+
+    assert not warehouse(other).find_load(FAMILY, Release(dataset_named("green"), JANUARY))
+    assert warehouse(other).loaded() == []
+
+    assert load_uploaded(other).rows_loaded == 4
+    assert len(trips_in(other)) == 4
+    assert [entry.partition_key for entry in warehouse(other).loaded()] == ["green/2019-01"]

@@ -26,7 +26,7 @@ from gcp_trips import (
 from trips import trip, trips
 
 from pipeline.datasets import Release, dataset_named
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, TransientError
 from pipeline.warehouses.bigquery import jobs
 from pipeline.warehouses.bigquery.warehouse import BigQueryWarehouse
 
@@ -115,6 +115,18 @@ def test_failed_transaction_changes_nothing_and_the_next_load_reuses_the_staged_
     assert count_jobs(uploaded) == Counter(stage=1, days=2, load=2)
 
 
+def test_load_that_has_failed_often_is_still_tried(uploaded: GoogleCloud, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(jobs, "_ATTEMPTS", 2)
+    uploaded.wire.inject(RUN_LOAD, status=403, reason="quotaExceeded", message="Quota exceeded: no", times=3)
+    for _ in range(3):
+        with pytest.raises(PipelineError, match="Quota exceeded: no"):
+            load_uploaded(uploaded)
+
+    load_uploaded(uploaded)
+
+    assert_loaded(uploaded)
+
+
 def test_month_whose_marker_was_not_written_gets_it_without_being_loaded_again(uploaded: GoogleCloud) -> None:
     uploaded.wire.inject(WRITE_MARKER, status=403, reason="forbidden")
     with pytest.raises(PipelineError, match="grant what is missing"):
@@ -125,6 +137,83 @@ def test_month_whose_marker_was_not_written_gets_it_without_being_loaded_again(u
     assert_loaded(uploaded)
     assert warehouse(uploaded).find_load(FAMILY, Release(dataset_named("green"), JANUARY))
     assert count_jobs(uploaded) == Counter(stage=1, days=1, load=1)
+
+
+def test_job_that_bigquery_does_not_find_yet_is_waited_for(uploaded: GoogleCloud) -> None:
+    uploaded.wire.inject(STAGE, response_lost=True)
+    uploaded.wire.inject("^GET .*/jobs/tlc_stage", status=404, reason="notFound", message="Not found: Job")
+
+    load_uploaded(uploaded)
+
+    assert_loaded(uploaded)
+    assert count_jobs(uploaded)["stage"] == 1
+
+
+def test_lock_created_by_another_worker_at_the_same_time_is_used(uploaded: GoogleCloud) -> None:
+    lock = f"{uploaded.project.dataset}.load_lock"
+    create = f"CREATE TABLE {lock} AS SELECT 'load_ledger' AS ledger, 'a token' AS token"
+    uploaded.wire.inject(
+        "^POST .*CREATE TABLE IF NOT EXISTS.*load_lock",
+        status=409,
+        reason="duplicate",
+        message=f"Already Exists: Table {uploaded.project.project}:{lock}",
+        action=lambda: uploaded.rows(create),
+    )
+
+    load_uploaded(uploaded)
+
+    assert_loaded(uploaded)
+
+
+@pytest.mark.parametrize("request_of", [STAGE, "^GET .*/datasets/tlc[?]", "^GET .*/tables/green_tripdata[?]"])
+def test_request_that_exceeds_a_rate_limit_is_sent_again(uploaded: GoogleCloud, request_of: str) -> None:
+    """BigQuery refuses it with 403, like a request that is not permitted."""
+    uploaded.wire.inject(request_of, status=403, reason="rateLimitExceeded")
+
+    load_uploaded(uploaded)
+
+    assert_loaded(uploaded)
+
+
+@pytest.mark.parametrize(
+    ("reason", "remedy"),
+    [
+        ("rateLimitExceeded", "run again"),
+        ("quotaExceeded", "run again when the project has quota left, or raise it in Google's console"),
+        ("billingNotEnabled", "link the project to a billing account (docs/google-cloud.md)"),
+        ("accessNotConfigured", "enable the API in the project (docs/google-cloud.md)"),
+        ("accessDenied", "grant what is missing (docs/google-cloud.md lists the roles)"),
+    ],
+)
+def test_refused_request_is_reported_with_the_remedy_for_its_reason(
+    uploaded: GoogleCloud, monkeypatch: pytest.MonkeyPatch, reason: str, remedy: str
+) -> None:
+    monkeypatch.setattr("pipeline.warehouses.bigquery.client._RETRY_SECONDS", 0.1)
+    uploaded.wire.inject("^GET .*/datasets/tlc[?]", status=403, reason=reason, message="Refused: no.", times=100)
+
+    with pytest.raises(PipelineError) as failure:
+        load_uploaded(uploaded)
+    uploaded.wire.incidents.clear()
+
+    assert str(failure.value) == f"green/2019-01 was not loaded into BigQuery: Refused: no; {remedy}"
+    assert isinstance(failure.value, TransientError) == (reason == "rateLimitExceeded")
+
+
+def test_query_over_the_limit_is_not_repeated_if_the_library_takes_it_for_a_server_error(uploaded: GoogleCloud) -> None:
+    """It gives a failed job status 500 if it does not know the reason."""
+    message = "Query exceeded limit for bytes billed: 500. 10485760 or higher required."
+    uploaded.wire.inject(DAYS, status=500, reason="bytesBilledLimitExceeded", message=message)
+
+    with pytest.raises(PipelineError, match=r"or higher required; raise \[gcp\] maximum_bytes_billed") as failure:
+        load_uploaded(uploaded)
+    assert not isinstance(failure.value, TransientError)
+
+
+def test_job_without_quota_is_reported_with_the_remedy(uploaded: GoogleCloud) -> None:
+    uploaded.wire.inject(RUN_LOAD, status=403, reason="quotaExceeded", message="Quota exceeded: no.")
+
+    with pytest.raises(PipelineError, match="BigQuery says: Quota exceeded: no; run again when the project has quota"):
+        load_uploaded(uploaded)
 
 
 def test_staging_job_that_is_denied_does_not_blame_the_file(uploaded: GoogleCloud) -> None:
@@ -205,6 +294,28 @@ def test_object_removed_while_it_is_staged_is_reported(uploaded: GoogleCloud) ->
     with pytest.raises(PipelineError, match="was removed before it was loaded; run again"):
         load_uploaded(uploaded)
     assert_not_loaded(uploaded)
+
+
+def change_metadata(cloud: GoogleCloud, **changes: str) -> None:
+    with contextlib.closing(cloud.project.storage()) as client:
+        blob = client.bucket(cloud.project.bucket).get_blob(FILE)
+        blob.metadata = blob.metadata | changes
+        blob.patch()
+
+
+def test_object_uploaded_for_other_columns_is_reported(uploaded: GoogleCloud) -> None:
+    change_metadata(uploaded, columns="vendorid,surge")
+
+    with pytest.raises(PipelineError, match=r"green\.yaml does not declare: surge; run again with --force"):
+        load_uploaded(uploaded)
+    assert_not_loaded(uploaded)
+
+
+def test_object_whose_metadata_was_edited_is_reported(uploaded: GoogleCloud) -> None:
+    change_metadata(uploaded, rows="many")
+
+    with pytest.raises(PipelineError, match="was not uploaded by this pipeline; remove it"):
+        load_uploaded(uploaded)
 
 
 def test_two_loads_of_a_month_at_the_same_time_load_it_once(uploaded: GoogleCloud) -> None:

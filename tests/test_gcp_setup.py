@@ -18,6 +18,7 @@ from pipeline.errors import PipelineError
 from pipeline.warehouses.bigquery import client as gcp_client
 from pipeline.warehouses.bigquery.markers import read_marker
 from pipeline.warehouses.bigquery.resources import create_resources, missing_resources
+from pipeline.warehouses.bigquery.warehouse import BigQueryWarehouse
 
 SECRET = "0ne-t1me-s3cret"
 KEY = {
@@ -110,6 +111,28 @@ def test_missing_permission_is_reported(google_cloud: GoogleCloud, path: str) ->
         create_resources(google_cloud.project)
 
 
+@pytest.mark.parametrize("default", ["table", "partition"])
+def test_dataset_that_deletes_what_is_loaded_is_refused(google_cloud: GoogleCloud, default: str) -> None:
+    create_resources(google_cloud.project)
+    key = f"default_{default}_expiration_ms"
+    with contextlib.closing(google_cloud.project.bigquery()) as client:
+        dataset = client.get_dataset(google_cloud.project.dataset)
+        setattr(dataset, key, 60 * 24 * 3600 * 1000)
+        client.update_dataset(dataset, [key])
+
+    with pytest.raises(PipelineError, match=r"dataset tlc deletes new tables .*; run `bq update --default_table_exp"):
+        missing_resources(google_cloud.project)
+
+
+def test_command_that_counts_rows_names_the_project(google_cloud: GoogleCloud) -> None:
+    warehouse = BigQueryWarehouse(google_cloud.project, "tlc", 1, Path())
+
+    assert warehouse.count_command("green_tripdata") == (
+        f"bq --project_id={google_cloud.project.project} query --use_legacy_sql=false"
+        " 'select count(*) from tlc.green_tripdata'"
+    )
+
+
 def test_unset_project_is_reported(google_cloud: GoogleCloud, luigi: Run) -> None:
     failed = luigi("SetupGcp", PIPELINE__GCP__PROJECT="")
 
@@ -148,6 +171,15 @@ def missing_key(folder: Path) -> dict[str, str]:
     return {"GOOGLE_APPLICATION_CREDENTIALS": str(folder / "none.json")}
 
 
+def key_that_is_a_list(folder: Path) -> dict[str, str]:
+    (folder / "key.json").write_text(json.dumps([SECRET]))
+    return {"GOOGLE_APPLICATION_CREDENTIALS": str(folder / "key.json")}
+
+
+def key_that_is_a_folder(folder: Path) -> dict[str, str]:
+    return {"GOOGLE_APPLICATION_CREDENTIALS": str(folder)}
+
+
 def no_credentials(folder: Path) -> dict[str, str]:
     return {}
 
@@ -174,7 +206,17 @@ BASE64 = "SECRET_GCP_SERVICE_ACCOUNT is not the base64 of a service account's JS
 
 @pytest.mark.parametrize(
     ("environment", "message"),
-    [(make, APPLICATION_DEFAULT) for make in (no_credentials, missing_key, key_that_is_not_json, malformed_key)]
+    [
+        (make, APPLICATION_DEFAULT)
+        for make in (
+            no_credentials,
+            missing_key,
+            key_that_is_not_json,
+            key_that_is_a_list,
+            key_that_is_a_folder,
+            malformed_key,
+        )
+    ]
     + [
         (make, BASE64)
         for make in (secret_that_is_not_json, secret_malformed_key, secret_incomplete_key, secret_not_encoded)

@@ -110,6 +110,20 @@ def test_transient_failure_does_not_stop_the_upload(
     assert prepared_cloud.content(FILE) == content
 
 
+def test_refused_upload_is_reported_with_googles_message_and_a_remedy(
+    prepared_cloud: GoogleCloud, tmp_path: Path
+) -> None:
+    prepared_cloud.wire.inject(START, status=403, reason="retentionPolicyNotMet", message="Object may not be replaced.")
+
+    with pytest.raises(PipelineError) as failure:
+        upload(prepared_cloud.project, release_job(tmp_path, content_of(1000)), silent)
+
+    assert str(failure.value) == (
+        f"gs://{prepared_cloud.project.bucket}/{FILE} was not uploaded: Object may not be replaced; choose a [gcp]"
+        " bucket without retention and holds, as objects are replaced"
+    )
+
+
 def test_same_file_uploaded_by_another_process_at_the_same_time_is_reused(
     prepared_cloud: GoogleCloud, tmp_path: Path
 ) -> None:

@@ -18,6 +18,7 @@ import requests
 from google.api_core import exceptions
 from google.api_core.exceptions import GoogleAPICallError
 from google.api_core.retry import Retry
+from google.cloud.bigquery import DEFAULT_RETRY as BIGQUERY_RETRY
 from google.cloud.bigquery import Client as BigQueryClient
 from google.cloud.storage import Bucket
 from google.cloud.storage import Client as StorageClient
@@ -41,6 +42,19 @@ _REMEDIES: dict[type[GoogleAPICallError], str] = {
     exceptions.Unauthorized: "renew the credentials",
     exceptions.Forbidden: "grant what is missing (docs/google-cloud.md lists the roles)",
     exceptions.NotFound: "run SetupGcp, and check the names in [gcp]",
+}
+# https://cloud.google.com/bigquery/docs/error-messages, https://cloud.google.com/storage/docs/json_api/v1/status-codes.
+# Google refuses most of these requests with 403, like those that lack a permission.
+_TRANSIENT_REASONS = {"rateLimitExceeded", "userRateLimitExceeded"}
+_KEPT_BY_BUCKET = "choose a [gcp] bucket without retention and holds, as objects are replaced"
+_REMEDIES_BY_REASON = {
+    "accessNotConfigured": "enable the API in the project (docs/google-cloud.md)",
+    "accountDisabled": "link the project to a billing account (docs/google-cloud.md)",
+    "billingNotEnabled": "link the project to a billing account (docs/google-cloud.md)",
+    "bytesBilledLimitExceeded": "raise [gcp] maximum_bytes_billed if this is intended",
+    "objectUnderActiveHold": _KEPT_BY_BUCKET,
+    "quotaExceeded": "run again when the project has quota left, or raise it in Google's console",
+    "retentionPolicyNotMet": _KEPT_BY_BUCKET,
 }
 
 
@@ -120,8 +134,13 @@ def credentials(emulated: bool) -> google.auth.credentials.Credentials:
         found, _ = google.auth.default(scopes=[_SCOPE])
     except google.auth.exceptions.GoogleAuthError as error:
         reason = str(error.args[0]).split(". ")[0].strip().splitlines()[0].rstrip(".")
-        raise PipelineError(f"no Google Cloud credentials ({reason}); {_REMEDY}") from None
-    return found
+    except OSError as error:
+        reason = f"{error.filename}: {error.strerror}"
+    except AttributeError:  # the file is JSON, but not an object
+        reason = f"{os.environ.get('GOOGLE_APPLICATION_CREDENTIALS', 'what gcloud has stored')} is not a key"
+    else:
+        return found
+    raise PipelineError(f"no Google Cloud credentials ({reason}); {_REMEDY}")
 
 
 def service_account_key() -> dict[str, str] | None:
@@ -160,10 +179,12 @@ def translate_errors(failure: str) -> Iterator[None]:
             " them with `gcloud auth application-default login`, or use another key"
         ) from None
     except exceptions.RetryError as error:
+        if isinstance(error.cause, GoogleAPICallError):
+            raise TransientError(f"{failure}: {message_of(error.cause)}; run again") from error
         reason = _connection_failure(error.cause)
         raise TransientError(f"{failure}: Google Cloud did not answer ({reason}); run again") from error
     except GoogleAPICallError as error:
-        if isinstance(error, exceptions.ServerError | exceptions.TooManyRequests):
+        if _is_transient(error):
             raise TransientError(f"{failure}: {message_of(error)}; run again") from error
         raise PipelineError(f"{failure}: {message_of(error)}; {_remedy(error)}") from error
     except (requests.ConnectionError, requests.Timeout, google.auth.exceptions.TransportError) as error:
@@ -172,15 +193,27 @@ def translate_errors(failure: str) -> Iterator[None]:
 
 
 def short_retry() -> Retry:
-    """Returns the retry policy for calls that are the first to detect a network or service failure: 30 seconds."""
+    """Returns the retry policy for calls to Cloud Storage that are the first to detect a failure: 30 seconds."""
     retry: Retry = DEFAULT_RETRY.with_timeout(_RETRY_SECONDS)
+    return retry
+
+
+def short_bigquery_retry() -> Retry:
+    """Returns the same for calls to BigQuery, which also refuses too many requests with status 403."""
+    retry: Retry = BIGQUERY_RETRY.with_timeout(_RETRY_SECONDS)
     return retry
 
 
 def message_of(error: GoogleAPICallError) -> str:
     """Returns Google's error message without the request's URL and without details."""
-    # Cloud Storage's client prepends "GET https://…: ".
-    return first_line(error.message.split("prettyPrint=false: ")[-1]).rstrip(".")
+    # Cloud Storage's client prepends "GET https://…: ", and for uploads its message contains the whole response.
+    text = _response_error(error).get("message") or error.message.split("prettyPrint=false: ")[-1]
+    return first_line(text).rstrip(".")
+
+
+def remedy_for(reason: str) -> str:
+    """Returns what to do about an error with this reason; empty if the reason does not say."""
+    return _REMEDIES_BY_REASON.get(reason, "")
 
 
 def first_line(error: Any) -> str:
@@ -196,7 +229,27 @@ def _connection_failure(error: Any) -> str:
     return first_line(str(reason).split(": ", 1)[-1] if reason else error)
 
 
+def _response_error(error: GoogleAPICallError) -> dict[str, Any]:
+    """Returns the error object in the response, or an empty dictionary if there is none."""
+    try:
+        return dict(error.response.json()["error"])
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return {}
+
+
+def _reasons(error: GoogleAPICallError) -> list[str]:
+    details = error.errors or _response_error(error).get("errors") or []
+    return [str(detail.get("reason")) for detail in details]
+
+
+def _is_transient(error: GoogleAPICallError) -> bool:
+    reasons = _reasons(error)
+    if any(map(remedy_for, reasons)):  # the library gives a failed job status 500 if it does not know the reason
+        return False
+    is_server_error = isinstance(error, exceptions.ServerError | exceptions.TooManyRequests)
+    return is_server_error or not _TRANSIENT_REASONS.isdisjoint(reasons)
+
+
 def _remedy(error: GoogleAPICallError) -> str:
-    if any(detail.get("reason") == "bytesBilledLimitExceeded" for detail in error.errors):
-        return "raise [gcp] maximum_bytes_billed if this is intended"
-    return _REMEDIES.get(type(error), "see docs/google-cloud.md")
+    found = filter(None, map(remedy_for, _reasons(error)))
+    return next(found, _REMEDIES.get(type(error), "see docs/google-cloud.md"))

@@ -11,13 +11,14 @@ from collections.abc import Callable
 from typing import Any
 
 from google.api_core import exceptions
+from google.api_core.retry import Retry, if_exception_type
 from google.cloud.bigquery import Client, Row, ScalarQueryParameter
 from google.cloud.bigquery.job import LoadJob, QueryJob, QueryJobConfig
 
 from pipeline.datasets import Dataset
 from pipeline.errors import PipelineError
 from pipeline.warehouses import LoadObserver
-from pipeline.warehouses.bigquery.client import REQUEST_SECONDS, GoogleProject, first_line
+from pipeline.warehouses.bigquery.client import REQUEST_SECONDS, GoogleProject, first_line, remedy_for
 
 logger = logging.getLogger("luigi-interface")
 
@@ -30,6 +31,7 @@ _TRANSIENT_REASONS = {
     "internalError",
     "jobBackendError",
     "jobInternalError",
+    "jobRateLimitExceeded",
     "rateLimitExceeded",
     "stopped",
 }
@@ -89,14 +91,15 @@ def run_job(
 
     :raises JobFailed: with BigQuery's own message.
     """
-    failures = conflicts = 0
-    for attempt in range(1, _ATTEMPTS + 1):
+    failures = conflicts = attempt = 0
+    while failures + conflicts < _ATTEMPTS:  # of this call: a month may have failed on many days before
+        attempt += 1
         job_id = f"{name}_{attempt}"
         joined = False
         try:
             job = submit(job_id)
         except exceptions.Conflict:
-            job, joined = client.get_job(job_id, timeout=REQUEST_SECONDS), True
+            job, joined = _existing_job(client, job_id), True
         if joined and job.state == "DONE" and (job.error_result or not is_result_usable()):
             continue
         _wait(client, job, description, observer)
@@ -121,6 +124,12 @@ def run_query(client: Client, query: str, config: QueryJobConfig) -> list[Row]:
     return [*client.query_and_wait(query, job_config=config, api_timeout=REQUEST_SECONDS)]
 
 
+def _existing_job(client: Client, job_id: str) -> Any:
+    """Returns a job whose id is taken. BigQuery may not find it yet: googleapis/python-bigquery issue 2134."""
+    until_found = Retry(predicate=if_exception_type(exceptions.NotFound), timeout=REQUEST_SECONDS)
+    return until_found(client.get_job)(job_id, timeout=REQUEST_SECONDS)
+
+
 def _wait(client: Client, job: LoadJob | QueryJob, description: str, observer: LoadObserver) -> None:
     started, wait = time.monotonic(), 0.1
     observer.set_tracking_url(_console_url(client, job.job_id))
@@ -140,12 +149,8 @@ def _message(job: LoadJob | QueryJob) -> str:
     # The details contain the rows; the result often only says that there are details.
     messages = [error.get("message", "") for error in (job.errors or [job.error_result])]
     shown = list(dict.fromkeys(first_line(message).rstrip(".") for message in messages if message))[:3]
-    remedy = (
-        "; raise [gcp] maximum_bytes_billed if this is intended"
-        if job.error_result.get("reason") == "bytesBilledLimitExceeded"
-        else ""
-    )
-    return f"BigQuery says: {'; '.join(shown)}{remedy}"
+    remedy = remedy_for(str(job.error_result.get("reason")))
+    return f"BigQuery says: {'; '.join([*shown, *filter(None, [remedy])])}"
 
 
 def _console_url(client: Client, job_id: str | None) -> str:

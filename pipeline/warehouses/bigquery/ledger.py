@@ -7,6 +7,7 @@ concurrent transactions conflict, and a transaction fails if another was committ
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import datetime
 import hashlib
@@ -23,12 +24,12 @@ from pipeline.datasets import Release
 from pipeline.datasets.spec import LEDGER
 from pipeline.errors import TransientError
 from pipeline.warehouses import LoadObserver
-from pipeline.warehouses.bigquery.client import REQUEST_SECONDS, GoogleProject, short_retry
+from pipeline.warehouses.bigquery.client import REQUEST_SECONDS, GoogleProject, short_bigquery_retry
 from pipeline.warehouses.bigquery.jobs import query_config, run_job, run_query
 from pipeline.warehouses.bigquery.markers import COLUMNS, BigQueryEntry, entry_of, read_markers
-from pipeline.warehouses.bigquery.resources import LABELS, check_location
+from pipeline.warehouses.bigquery.resources import LABELS, check_dataset
 from pipeline.warehouses.bigquery.sql_text import quoted, statement
-from pipeline.warehouses.bigquery.tables import ensure_table, find_table
+from pipeline.warehouses.bigquery.tables import ensure_table, find_table, list_tables
 
 LOCK = "load_lock"
 _LABELS = {"pipeline": "tlc", "step": "ledger"}
@@ -61,18 +62,22 @@ def ledger_fields() -> list[SchemaField]:
 def ensure_ledger(client: Client, project: GoogleProject) -> None:
     """Creates the ledger if it is missing; idempotent and safe to run concurrently.
 
-    A new ledger imports the markers in the bucket, which were the ledger of earlier versions.
+    A new ledger imports the dataset's markers in the bucket, which were the ledger of earlier versions; so does one
+    that replaces a deleted table.
 
     :raises PipelineError: if the dataset is missing or not in the configured location.
     """
-    dataset = client.get_dataset(f"{project.project}.{project.dataset}", retry=short_retry(), timeout=REQUEST_SECONDS)
-    check_location(project, f"dataset {project.dataset}", dataset.location)
-    if find_table(client, project, project.table_id(LOCK)):
+    dataset = client.get_dataset(
+        f"{project.project}.{project.dataset}", retry=short_bigquery_retry(), timeout=REQUEST_SECONDS
+    )
+    check_dataset(project, dataset)
+    if is_there(client, project):
         ensure_table(client, project, Table(project.table_id(LEDGER), ledger_fields()))
         return
     _import_markers(client, project, f"{dataset.created:%Y%m%d%H%M%S%f}" if dataset.created else "")
     create = statement("create_lock", lock=quoted(project.table_id(LOCK)), name=LEDGER)
-    run_query(client, create, query_config(project, _LABELS))
+    with contextlib.suppress(exceptions.Conflict):  # created by another worker since IF NOT EXISTS was checked
+        run_query(client, create, query_config(project, _LABELS))
 
 
 def _import_markers(client: Client, project: GoogleProject, created: str) -> None:
@@ -81,9 +86,14 @@ def _import_markers(client: Client, project: GoogleProject, created: str) -> Non
     The job's name is derived from the dataset's name and creation time.
     """
     text = io.StringIO()
-    csv.writer(text).writerows(map(_column_values, read_markers(project)))
+    header = list(COLUMNS)  # so that the file is never empty: BigQuery's endpoint for uploads may reject no bytes
+    csv.writer(text).writerows([header, *map(_column_values, read_dataset_markers(client, project))])
     config = LoadJobConfig(
-        schema=ledger_fields(), write_disposition="WRITE_TRUNCATE", source_format="CSV", labels=LABELS
+        schema=ledger_fields(),
+        write_disposition="WRITE_TRUNCATE",
+        source_format="CSV",
+        skip_leading_rows=1,
+        labels=LABELS,
     )
     name = hashlib.sha256(f"{project.dataset} {created}".encode()).hexdigest()[:16]
     table_id = project.table_id(LEDGER)
@@ -103,6 +113,23 @@ def _column_values(entry: BigQueryEntry) -> list[Any]:
     values = {name: getattr(entry, name) for name in COLUMNS}
     values |= {name: json.dumps(values[name], default=str) for name in ("days", "jobs")}
     return list(values.values())
+
+
+def is_there(client: Client, project: GoogleProject) -> bool:
+    """Returns whether the dataset has a ledger. If it has none, its markers in the bucket say what is loaded.
+
+    :raises PipelineError: if the ledger is not in the configured location.
+    """
+    return all(find_table(client, project, project.table_id(name)) for name in (LOCK, LEDGER))
+
+
+def read_dataset_markers(client: Client, project: GoogleProject) -> list[BigQueryEntry]:
+    """Returns the markers in the bucket, without those of tables that the dataset does not have.
+
+    The bucket also has the markers of datasets that were deleted, and of other datasets that use it.
+    """
+    tables = {table.table_id for table in list_tables(client, project, project.dataset)}
+    return [entry for entry in read_markers(project) if entry.target_table in tables]
 
 
 def read_snapshot(client: Client, project: GoogleProject, release: Release) -> LedgerSnapshot | None:
@@ -131,9 +158,9 @@ def read_loaded(client: Client, project: GoogleProject) -> list[BigQueryEntry]:
     :raises PipelineError: if the ledger is not in the configured location.
     """
     query = statement("select_loaded", ledger=quoted(project.table_id(LEDGER)), columns=", ".join(COLUMNS))
-    rows = _rows(client, project, query) if find_table(client, project, project.table_id(LOCK)) else None
+    rows = _rows(client, project, query) if is_there(client, project) else None
     if rows is None:  # an earlier version loaded the files
-        found = [entry for entry in read_markers(project) if entry.finished_at]
+        found = [entry for entry in read_dataset_markers(client, project) if entry.finished_at]
         return sorted(found, key=lambda entry: (entry.target_table, entry.partition_key))
     return [entry_of(row) for row in rows]
 
@@ -142,7 +169,7 @@ def _rows(client: Client, project: GoogleProject, query: str, **values: str) -> 
     try:
         return [dict(row) for row in run_query(client, query, query_config(project, _LABELS, **values))]
     except exceptions.NotFound:
-        lock = project.table_id(LOCK)
-        if find_table(client, project, lock):
-            raise TransientError(f"BigQuery did not find {lock}, although it exists; run again") from None
+        if is_there(client, project):
+            ledger = project.table_id(LEDGER)
+            raise TransientError(f"BigQuery did not find {ledger}, although it exists; run again") from None
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import datetime
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -183,7 +184,11 @@ def _scan_file(job: LoadJob) -> tuple[dict[str, str], str, int]:
 
 def _release_object(blob: Blob) -> ReleaseObject:
     metadata = blob.metadata or {}
-    if not {*_METADATA} <= metadata.keys():
+    rows, source_bytes = metadata.get("rows", ""), metadata.get("source_bytes", "")
+    is_complete = (
+        {*_METADATA} <= metadata.keys() and re.fullmatch("[0-9]*", rows) and re.fullmatch("[0-9]+", source_bytes)
+    )
+    if not is_complete:
         raise PipelineError(
             f"gs://{blob.bucket.name}/{blob.name} was not uploaded by this pipeline; remove it, or choose another"
             " [gcp] bucket"
@@ -194,9 +199,9 @@ def _release_object(blob: Blob) -> ReleaseObject:
         bytes=int(blob.size),
         crc32c=str(blob.crc32c),
         source_url=metadata["source_url"],
-        source_bytes=int(metadata["source_bytes"]),
+        source_bytes=int(source_bytes),
         source_sha256=metadata["source_sha256"],
-        rows=int(metadata["rows"]) if metadata["rows"] else None,
+        rows=int(rows) if rows else None,
         columns=tuple(metadata["columns"].split(",")),
         run_id=metadata["run_id"],
         **{key: metadata.get(key, "") for key in _LATER_METADATA},

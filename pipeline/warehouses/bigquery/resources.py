@@ -10,7 +10,13 @@ from google.api_core import exceptions
 from google.cloud import bigquery
 
 from pipeline.errors import PipelineError
-from pipeline.warehouses.bigquery.client import REQUEST_SECONDS, GoogleProject, message_of, short_retry
+from pipeline.warehouses.bigquery.client import (
+    REQUEST_SECONDS,
+    GoogleProject,
+    message_of,
+    short_bigquery_retry,
+    short_retry,
+)
 
 LABELS = {"managed-by": "tlc-pipeline"}
 STAGING_DAYS = 2
@@ -47,6 +53,23 @@ def check_location(project: GoogleProject, what: str, location: str | None) -> N
         raise PipelineError(
             f"{what} is in {location} and [gcp] location is {project.location}; a bucket and the datasets loaded from"
             " it must be in one location and cannot move: change [gcp] location, or choose another name"
+        )
+
+
+def check_dataset(project: GoogleProject, dataset: bigquery.Dataset) -> None:
+    """Checks that a dataset is in the configured location and does not delete what is loaded into it.
+
+    BigQuery drops a partition as soon as its day is longer ago than the expiration, which is at once for old months.
+
+    :raises PipelineError: if one of its defaults would make the tables or their partitions expire, or it is elsewhere.
+    """
+    check_location(project, f"dataset {dataset.dataset_id}", dataset.location)
+    expires = dataset.default_table_expiration_ms or dataset.default_partition_expiration_ms
+    if expires and dataset.dataset_id != project.staging_dataset:
+        raise PipelineError(
+            f"dataset {dataset.dataset_id} deletes new tables or their partitions after a time, so that rows would be"
+            " lost; run `bq update --default_table_expiration 0 --default_partition_expiration 0"
+            f" {dataset.project}:{dataset.dataset_id}`, or choose another [gcp] dataset"
         )
 
 
@@ -91,10 +114,12 @@ def _create_bucket(project: GoogleProject) -> None:
 def _dataset_exists(project: GoogleProject, name: str) -> bool:
     with project.connect_bigquery(f"dataset {name}") as client:
         try:
-            dataset = client.get_dataset(f"{project.project}.{name}", retry=short_retry(), timeout=REQUEST_SECONDS)
+            dataset = client.get_dataset(
+                f"{project.project}.{name}", retry=short_bigquery_retry(), timeout=REQUEST_SECONDS
+            )
         except exceptions.NotFound:
             return False
-    check_location(project, f"dataset {name}", dataset.location)
+    check_dataset(project, dataset)
     return True
 
 

@@ -39,11 +39,16 @@ def stage(
 ) -> StagedFile:
     """Returns a staging table with exactly the object's rows, in the types of the spec.
 
-    :raises PipelineError: with BigQuery's message if a row does not match the spec, or if the number of rows differs
-        from the file's.
+    :raises PipelineError: with BigQuery's message if a row does not match the spec, if the number of rows differs from
+        the file's, or if the object was uploaded for a spec with other columns.
     :raises ConcurrentUpdate: if the object or the table was replaced meanwhile.
     """
     spec, filename = release.dataset, release.filename
+    if unknown := [name for name in source.columns if name not in spec.column_names]:
+        raise PipelineError(
+            f"{source.uri} has columns that pipeline/datasets/{spec.name}.yaml does not declare: {', '.join(unknown)};"
+            " run again with --force, which uploads the file again"
+        )
     identity = f"{project.dataset} {source.uri} {source.generation} {spec.version}"
     name = f"{spec.table}_{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
     table_id = project.staging_table_id(name)

@@ -11,7 +11,7 @@ from google.cloud.bigquery.table import TableListItem
 from pipeline.datasets import Dataset
 from pipeline.datasets.spec import QUARANTINE
 from pipeline.errors import PipelineError
-from pipeline.warehouses.bigquery.client import REQUEST_SECONDS, GoogleProject, short_retry
+from pipeline.warehouses.bigquery.client import REQUEST_SECONDS, GoogleProject, short_bigquery_retry
 from pipeline.warehouses.bigquery.resources import LABELS, check_location
 
 # https://cloud.google.com/bigquery/quotas#partitioned_tables: 10,000 partitions per table. Some are reserved for rows
@@ -110,7 +110,7 @@ def find_table(client: Client, project: GoogleProject, table_id: str) -> Table |
     :raises PipelineError: if it is not in the configured location.
     """
     try:
-        table = client.get_table(table_id, retry=short_retry(), timeout=REQUEST_SECONDS)
+        table = client.get_table(table_id, retry=short_bigquery_retry(), timeout=REQUEST_SECONDS)
     except exceptions.NotFound:
         return None
     check_location(project, f"table {table_id}", table.location)

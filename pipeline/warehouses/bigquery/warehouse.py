@@ -23,7 +23,7 @@ from pipeline.warehouses.bigquery.markers import find_build, read_marker, record
 from pipeline.warehouses.bigquery.objects import ReleaseObject, find_object, upload
 from pipeline.warehouses.bigquery.resources import LABELS, create_resources, missing_resources
 from pipeline.warehouses.bigquery.sql_text import quoted
-from pipeline.warehouses.bigquery.tables import ensure_tables, list_tables
+from pipeline.warehouses.bigquery.tables import ensure_tables, find_table, list_tables
 from pipeline.warehouses.checksums import FileChecksums, checksums_from_rows
 from pipeline.warehouses.ledger import Build, LedgerEntry
 
@@ -87,8 +87,9 @@ class BigQueryWarehouse:
             return None
         with self.project.connect_bigquery(release.key) as client:
             snapshot = read_snapshot(client, self.project, release)
-        if snapshot is None:  # an earlier version wrote the marker, when there was no ledger table
-            return marker
+            if snapshot is None:  # an earlier version wrote the marker, when there was no ledger table
+                table = find_table(client, self.project, self.project.table_id(release.table))
+                return marker if table else None  # without the table, it is the marker of another dataset
         entry = snapshot.entry(task_family)
         return entry if entry and entry.finished_at and entry.load_id == marker.load_id else None
 
@@ -108,7 +109,8 @@ class BigQueryWarehouse:
             return checksums_from_rows(spec, [row.values() for row in run_query(client, query, config)])
 
     def count_command(self, table: str) -> str:
-        return f"bq query --use_legacy_sql=false 'select count(*) from {self.project.dataset}.{table}'"
+        query = f"select count(*) from {self.project.dataset}.{table}"
+        return f"bq --project_id={self.project.project} query --use_legacy_sql=false '{query}'"
 
     def dbt_profile(self) -> DbtProfile:
         key = service_account_key()
