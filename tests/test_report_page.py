@@ -310,9 +310,7 @@ def test_map_says_which_months_it_lacks_or_has_in_part_and_adds_before_it_rounds
         assert "incomplete" not in page.run("document.forms[0].month.selectedOptions[0].textContent")
         choose("service", "Yellow")
         assert page.run("document.forms[0].month.selectedOptions[0].textContent") == "January 2014 (incomplete)"
-        caption = (
-            "The stronger the colour of a zone, the more yellow trips began there in January 2014 (incomplete)"
-        )
+        caption = "The stronger the colour of a zone, the more yellow trips began there in January 2014 (incomplete)"
         assert f"{caption}: most in East Harlem North, Manhattan." in page.text()
         choose("measure", "1")
         assert "the more revenue yellow trips had there in January 2014 (incomplete): most in Astoria" in page.text()
