@@ -11,7 +11,7 @@ from pipeline.datasets import Dataset, Release, all_datasets, format_month, pars
 from pipeline.datasets.month_range import Months
 from pipeline.errors import PipelineError
 from pipeline.extract.availability import NewEditions
-from pipeline.monitoring.run_logs import failed_releases
+from pipeline.monitoring.run_logs import RunLogs, last_attempts
 from pipeline.settings import ScheduleSettings, StorageSettings
 from pipeline.targets import ModelsMarker, ReportPage
 from pipeline.warehouses import configured_warehouses, warehouse_info, warehouse_named
@@ -60,12 +60,14 @@ def loads(entries: Entries) -> list[dict[str, object]]:
 
 def overview(entries: Entries, dataset: Dataset | None, wanted: Months | None) -> dict[str, Any]:
     """Returns the loads, the states of months, models and reports, and the number of rows in quarantine."""
-    failed = failed_releases(StorageSettings().folder("logs"))
+    attempts = last_attempts(RunLogs(StorageSettings().folder("logs")).summaries(), entries)
+    failed = {of_warehouse for of_warehouse, (_, task) in attempts.items() if task.status == "failed"}
     datasets = [spec for spec in ([dataset] if dataset else all_datasets().values()) if spec.is_monthly]
     months: dict[str, dict[str, dict[str, State]]] = {}
     for name, found in entries.items():
         loaded, republished = {entry.partition_key for entry in found}, _republished(found)
-        states = {spec.name: _month_states(spec, loaded, republished, failed, wanted) for spec in datasets}
+        failed_here = {key for warehouse, key in failed if warehouse == name}
+        states = {spec.name: _month_states(spec, loaded, republished, failed_here, wanted) for spec in datasets}
         months[name] = {dataset: of_months for dataset, of_months in states.items() if of_months}
     used = [name for name, found in entries.items() if found]
     current = {name: ModelsMarker(name).exists() for name in used}
@@ -98,8 +100,7 @@ def _month_states(
 ) -> dict[str, State]:
     """Returns the states of the wanted months, of those from the first to the last with a state, in order."""
     keys = [key for key in {*loaded, *failed} if key.startswith(f"{dataset.name}/")]
-    months = {key: parse_month(key.partition("/")[2]) for key in keys}
-    known = [month for key, month in months.items() if key in loaded or dataset.may_have(month)]
+    known = [parse_month(key.partition("/")[2]) for key in keys]
     states: dict[str, State] = {}
     for month in Months(min(known), max(known)) if known else []:
         if wanted is None or month in wanted:
