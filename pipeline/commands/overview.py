@@ -14,7 +14,7 @@ from pipeline.extract.availability import NewEditions
 from pipeline.monitoring.run_logs import RunLogs, last_attempts
 from pipeline.settings import ScheduleSettings, StorageSettings
 from pipeline.targets import ModelsMarker, ReportPage
-from pipeline.warehouses import configured_warehouses, warehouse_info, warehouse_named
+from pipeline.warehouses import configured_warehouses, existing_warehouse, warehouse_named
 from pipeline.warehouses.ledger import LedgerEntry
 
 Entries = dict[str, list[LedgerEntry]]  # by warehouse
@@ -38,7 +38,8 @@ def read_ledgers() -> tuple[Entries, PipelineError | None]:
     problem = None
     for name in configured_warehouses():
         try:
-            ledgers[name] = list(warehouse_named(name).loaded()) if warehouse_info(name).exists() else []
+            warehouse = existing_warehouse(name)
+            ledgers[name] = list(warehouse.loaded()) if warehouse else []
         except PipelineError as error:
             problem = error
     if problem and not ledgers:

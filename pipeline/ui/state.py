@@ -17,7 +17,7 @@ from pipeline.monitoring.run_logs import last_attempts
 from pipeline.schedule import catch_ups
 from pipeline.settings import StorageSettings
 from pipeline.ui.runs import ACTIVE, Runs
-from pipeline.warehouses import configured_warehouses, warehouse_info, warehouse_named
+from pipeline.warehouses import configured_warehouses, existing_warehouse, warehouse_info
 from pipeline.warehouses.ledger import LedgerEntry
 
 _LEDGER_SECONDS = 2.0  # how long a ledger is cached, unless a run logs something
@@ -75,7 +75,8 @@ class State:
             read_at, last_line, entries, problem = self._ledgers.get(warehouse, (-_LEDGER_SECONDS, "", [], ""))
             if time.monotonic() - read_at > _LEDGER_SECONDS or last_line != logged:
                 try:
-                    entries, problem = list(warehouse_named(warehouse).loaded()), ""
+                    adapter = existing_warehouse(warehouse)
+                    entries, problem = list(adapter.loaded()) if adapter else [], ""
                 except PipelineError as error:
                     entries, problem = [], str(error)
                 self._ledgers[warehouse] = (time.monotonic(), logged, entries, problem)
