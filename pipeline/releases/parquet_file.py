@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.datasets import Column, format_month
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, shortened
 from pipeline.releases.parquet_values import TYPES, BadValue, WrongType, convert, csv_lines, kind_of_type
 from pipeline.releases.release_file import ReleaseFile, Survey, dropped_column_note, listed, shown_name
 
@@ -239,7 +239,7 @@ class ParquetRelease(ReleaseFile):
             shown = str(array[bad - 1])
         except (OverflowError, ValueError):  # a time that Python cannot represent
             shown = str(array[bad - 1].value)
-        shown = shown if len(shown) <= _MAX_SHOWN_CHARACTERS else shown[:_MAX_SHOWN_CHARACTERS] + "…"
+        shown = shortened(shown, _MAX_SHOWN_CHARACTERS)
         return PipelineError(
             f"{self.label}, row {first_row + bad - 1:,}, column {mapped.column.source_name}: {reason}: {shown!r};"
             " nothing was loaded. Correct the file at its source and run again with --force"
@@ -248,5 +248,4 @@ class ParquetRelease(ReleaseFile):
 
 def _shown_type(type_: pa.DataType) -> str:
     """Returns a type on one line, whatever the names of nested fields, and not too long."""
-    text = repr(str(type_))[1:-1]
-    return text if len(text) <= _MAX_SHOWN_CHARACTERS else text[:_MAX_SHOWN_CHARACTERS] + "…"
+    return shortened(repr(str(type_))[1:-1], _MAX_SHOWN_CHARACTERS)
