@@ -49,7 +49,7 @@ class ParquetRelease(ReleaseFile):
     def _open(self) -> None:
         self.columns = self.dataset.column_names
         self._check_magic()
-        with self._translate_errors("its footer"):
+        with self._translate_errors("its footer cannot be read"):
             self._file = pq.ParquetFile(
                 self._raw,
                 buffer_size=_BUFFER_BYTES,
@@ -198,7 +198,7 @@ class ParquetRelease(ReleaseFile):
         rows = 0
         batches = self._file.iter_batches(BATCH_ROWS, columns=names, use_threads=False)
         while True:
-            with self._translate_errors(f"row {rows + 1:,} or one soon after"):
+            with self._translate_errors(f"it cannot be read near row {rows + 1:,}"):
                 batch = next(batches, None)
             if batch is None:
                 return
@@ -206,12 +206,12 @@ class ParquetRelease(ReleaseFile):
             yield batch
 
     @contextlib.contextmanager
-    def _translate_errors(self, what: str) -> Iterator[None]:
+    def _translate_errors(self, problem: str) -> Iterator[None]:
         try:
             yield
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             reason = " ".join(str(error).split())[:_MAX_SHOWN_CHARACTERS].rstrip(".")
-            raise self._error(f"the Parquet file is damaged, {what} cannot be read ({reason})") from error
+            raise self._error(f"the Parquet file is damaged, {problem} ({reason})") from error
 
     def _cast(self, batch: pa.RecordBatch, mapped: _MappedColumn, first_row: int) -> pa.Array:
         if mapped.name is None:
