@@ -29,3 +29,8 @@ def nearest(word: str, known: Iterable[str], phrase: str, start: str = "") -> st
     spellings = {name.lower().replace("-", "_"): name for name in known}
     found = difflib.get_close_matches(word.lower().replace("-", "_"), spellings, n=1, cutoff=_MIN_SIMILARITY)
     return start + phrase.format(spellings[found[0]]) if found else ""
+
+
+def shortened(text: str, limit: int) -> str:
+    """Returns the text, or if it is longer than `limit`, its first `limit` characters and an ellipsis."""
+    return text if len(text) <= limit else f"{text[:limit]}…"

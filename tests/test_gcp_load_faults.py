@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import Counter
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -379,6 +380,24 @@ def test_request_that_bigquery_does_not_answer_is_sent_again(
             answer.may_continue.set()
 
     assert_loaded(uploaded)
+
+
+@pytest.mark.parametrize(
+    ("request_", "use", "problem"),
+    [
+        ("^GET .*/tables/", lambda adapter: adapter.loaded(), "the ledger cannot be read"),
+        ("^GET .*/tables", lambda adapter: adapter.foreign_relations([], []), "the models' relations cannot be listed"),
+        ("^GET .*/tables", lambda adapter: adapter.has_relations([]), "the models' relations cannot be looked at"),
+        ("^POST ", lambda adapter: adapter.select("SELECT 1"), "the report cannot be made"),
+    ],
+)
+def test_refused_request_is_reported_with_what_could_not_be_done(
+    prepared_cloud: GoogleCloud, request_: str, use: Callable[[BigQueryWarehouse], object], problem: str
+) -> None:
+    prepared_cloud.wire.inject(request_, status=403, reason="accessDenied", message="Access Denied")
+
+    with pytest.raises(PipelineError, match=f"^{problem}: Access Denied; "):
+        use(warehouse(prepared_cloud))
 
 
 def drop_staging(cloud: GoogleCloud) -> None:

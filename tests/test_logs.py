@@ -15,10 +15,11 @@ from typing import Any
 
 import pytest
 from conftest import BIN, CHECKOUT, Run, publish, settings
+from gcp import GoogleCloud
 from http_source import Fault, HttpSource
 from waiting import eventually
 
-from pipeline.monitoring.run_logs import RunLogs
+from pipeline.monitoring.run_logs import RunLogs, last_attempts
 from pipeline.warehouses.postgres.connection import PostgresDatabase
 
 LOAD = ("LoadTripdata", "--taxi", "green", "--month", "2019-01")
@@ -31,6 +32,16 @@ def logs_of(tmp_path: Path) -> list[Path]:
 
 def lines_of(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in file.read_text().splitlines()]
+
+
+def write_attempts(folder: Path, attempts: list[str]) -> None:
+    """Writes the log of a run for each attempt at green 2019-01: a task's name and its status."""
+    folder.mkdir(parents=True, exist_ok=True)
+    month = {"dataset": "green", "month": "2019-01", "parameters": {"taxi": "green", "month": "2019-01"}}
+    for day, attempt in enumerate(attempts, start=1):
+        task, status = attempt.split()
+        line = {"time": f"2020-01-0{day}T00:00:00.000+00:00", "task": task, "event": status, **month}
+        (folder / f"2020010{day}T000000-1.jsonl").write_text(json.dumps(line) + "\n")
 
 
 def test_log_records_completed_tasks_as_fields(luigi: Run, tmp_path: Path) -> None:
@@ -184,3 +195,43 @@ def test_task_started_again_after_it_yielded_others_is_one_attempt(tmp_path: Pat
         ("Report", "5", "6", "failed"),
         ("Report", "7", "", "running"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("attempts", "failed"),
+    [
+        (["ExtractTripdata failed"], ["postgres", "bigquery"]),
+        (["LoadTripdata failed"], ["postgres"]),
+        (["UploadTripdata failed"], ["bigquery"]),
+        (["LoadTripdataToBigQuery failed"], ["bigquery"]),
+        (["LoadTripdata failed", "ExtractTripdata done", "UploadTripdata done"], ["postgres"]),
+        (["LoadTripdata failed", "LoadTripdataToBigQuery done"], ["postgres"]),
+        (["ExtractTripdata failed", "ExtractTripdata done", "LoadTripdata done"], ["bigquery"]),
+        (["LoadTripdata failed", "ReconcileTripdata done"], ["postgres"]),
+    ],
+)
+def test_last_attempt_at_a_month_is_that_of_a_warehouse(tmp_path: Path, attempts: list[str], failed: list[str]) -> None:
+    write_attempts(tmp_path, attempts)
+
+    found = last_attempts(RunLogs(tmp_path).summaries(), ["postgres", "bigquery"])
+    assert {key for _, key in found} == {"green/2019-01"}
+    assert [warehouse for (warehouse, _), (_, task) in found.items() if task.status == "failed"] == failed
+
+
+def test_attempt_without_an_end_counts_if_its_run_is_active(tmp_path: Path) -> None:
+    write_attempts(tmp_path, ["LoadTripdata failed", "LoadTripdata running"])
+
+    newest, oldest = runs = RunLogs(tmp_path).summaries()
+    for active, expected in (([], (oldest.id, "failed")), ([newest.id], (newest.id, "running"))):
+        ((run, task),) = last_attempts(runs, ["postgres"], active).values()
+        assert (run, task.status) == expected
+
+
+def test_status_marks_a_failed_month_in_its_warehouse_only(
+    pipeline: Run, prepared_cloud: GoogleCloud, tmp_path: Path
+) -> None:
+    write_attempts(tmp_path / "data" / "logs", ["LoadTripdata done", "LoadTripdataToBigQuery failed"])
+
+    shown = pipeline("status", "--grid", "--json")
+    assert shown.returncode == 0, shown.stderr
+    assert json.loads(shown.stdout)["months"] == {"postgres": {}, "bigquery": {"green": {"2019-01": "failed"}}}

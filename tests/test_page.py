@@ -210,6 +210,15 @@ def test_exposed_server_accepts_addresses_plain_names_and_configured_hosts(
         assert all(token not in answer.text for answer in answers.values())
 
 
+def test_page_creates_no_database(tmp_path: Path) -> None:
+    with central_scheduler({"PIPELINE__STORAGE__ROOT": str(tmp_path / "data")}) as ui:
+        grid, month = call(ui, "grid").json(), call(ui, "months/postgres/green/2019-01").json()
+
+    assert (grid["warehouses"], grid["loaded"], grid["problems"]) == ({"postgres": "PostgreSQL"}, {"postgres": []}, {})
+    assert (month["entry"], month["problem"]) == (None, "")
+    assert not (tmp_path / "data" / "postgres").exists()
+
+
 def test_run_is_started_followed_and_read_with_the_api(ui: CentralScheduler, token: dict[str, str]) -> None:
     started = call(ui, "runs", "POST", json=JANUARY, headers=token)
     assert started.status_code == 201, started.text

@@ -11,7 +11,7 @@ from pipeline.datasets import Release
 from pipeline.extract import remove_extracted
 from pipeline.settings import StorageSettings
 from pipeline.transform.project import modelled_datasets
-from pipeline.warehouses import Warehouse, configured_warehouses, warehouse_info, warehouse_named
+from pipeline.warehouses import Warehouse, configured_warehouses, existing_warehouse, warehouse_info
 
 
 def add_commands(commands: Commands) -> None:
@@ -28,7 +28,7 @@ def _run(arguments: argparse.Namespace) -> int:
         raise WrongCommandLine("which dataset, and which months? For example: pipeline forget green 2020-04")
     check_months("pipeline forget", dataset, months)
     releases = [Release(dataset, month) for month in months] if months else [Release(dataset)]
-    warehouses = {name: warehouse_named(name) for name in configured_warehouses() if warehouse_info(name).exists()}
+    warehouses = {name: each for name in configured_warehouses() if (each := existing_warehouse(name))}
     found = _show(releases, warehouses) if dry_run else _forget(releases, warehouses)
     if len(releases) > 1:
         print(f"{'Would remove' if dry_run else 'Removed'} {found} of the {len(releases)} months {months}")

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from dataclasses import asdict
 from enum import StrEnum
 from typing import Any
 
-from pipeline.datasets import Dataset, Release, all_datasets, format_month, parse_month
+from pipeline.datasets import Dataset, all_datasets, format_month, parse_month
 from pipeline.datasets.month_range import Months
 from pipeline.errors import PipelineError
 from pipeline.extract.availability import NewEditions
-from pipeline.monitoring.run_logs import failed_releases
+from pipeline.monitoring.run_logs import RunLogs, TaskRun, last_attempts
 from pipeline.settings import ScheduleSettings, StorageSettings
 from pipeline.targets import ModelsMarker, ReportPage
-from pipeline.warehouses import configured_warehouses, warehouse_info, warehouse_named
+from pipeline.warehouses import configured_warehouses, existing_warehouse, warehouse_named
 from pipeline.warehouses.ledger import LedgerEntry
 
 Entries = dict[str, list[LedgerEntry]]  # by warehouse
@@ -38,7 +37,8 @@ def read_ledgers() -> tuple[Entries, PipelineError | None]:
     problem = None
     for name in configured_warehouses():
         try:
-            ledgers[name] = list(warehouse_named(name).loaded()) if warehouse_info(name).exists() else []
+            warehouse = existing_warehouse(name)
+            ledgers[name] = list(warehouse.loaded()) if warehouse else []
         except PipelineError as error:
             problem = error
     if problem and not ledgers:
@@ -60,12 +60,13 @@ def loads(entries: Entries) -> list[dict[str, object]]:
 
 def overview(entries: Entries, dataset: Dataset | None, wanted: Months | None) -> dict[str, Any]:
     """Returns the loads, the states of months, models and reports, and the number of rows in quarantine."""
-    failed = failed_releases(StorageSettings().folder("logs"))
+    attempts = last_attempts(RunLogs(StorageSettings().folder("logs")).summaries(), entries)
     datasets = [spec for spec in ([dataset] if dataset else all_datasets().values()) if spec.is_monthly]
     months: dict[str, dict[str, dict[str, State]]] = {}
     for name, found in entries.items():
-        loaded, republished = {entry.partition_key for entry in found}, _republished(found)
-        states = {spec.name: _month_states(spec, loaded, republished, failed, wanted) for spec in datasets}
+        failed = [task for (of, _), (_, task) in attempts.items() if of == name and task.status == "failed"]
+        republished = _republished(found)
+        states = {spec.name: _month_states(spec, found, republished, failed, wanted) for spec in datasets}
         months[name] = {dataset: of_months for dataset, of_months in states.items() if of_months}
     used = [name for name, found in entries.items() if found]
     current = {name: ModelsMarker(name).exists() for name in used}
@@ -90,25 +91,12 @@ def _republished(entries: list[LedgerEntry]) -> set[str]:
 
 
 def _month_states(
-    dataset: Dataset,
-    loaded: Collection[str],
-    republished: Collection[str],
-    failed: Collection[str],
-    wanted: Months | None,
+    dataset: Dataset, entries: list[LedgerEntry], republished: set[str], failed: list[TaskRun], wanted: Months | None
 ) -> dict[str, State]:
     """Returns the states of the wanted months, of those from the first to the last with a state, in order."""
-    keys = [key for key in {*loaded, *failed} if key.startswith(f"{dataset.name}/")]
-    months = {key: parse_month(key.partition("/")[2]) for key in keys}
-    known = [month for key, month in months.items() if key in loaded or dataset.may_have(month)]
-    states: dict[str, State] = {}
-    for month in Months(min(known), max(known)) if known else []:
-        if wanted is None or month in wanted:
-            key = Release(dataset, month).key
-            if key in republished:
-                state = State.REPUBLISHED
-            elif key in loaded:
-                state = State.LOADED
-            else:
-                state = State.FAILED if key in failed else State.MISSING
-            states[format_month(month)] = state
-    return states
+    states = {parse_month(task.month): State.FAILED for task in failed if task.dataset == dataset.name}
+    for entry in entries:
+        if entry.month and entry.dataset_name == dataset.name:
+            states[entry.month] = State.REPUBLISHED if entry.partition_key in republished else State.LOADED
+    every = list(Months(min(states), max(states))) if states else []
+    return {format_month(m): states.get(m, State.MISSING) for m in every if wanted is None or m in wanted}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.commands import Commands, add_command, add_files, chosen_files, own_command
 from pipeline.commands.overview import Entries, State, loads, overview, read_ledgers
-from pipeline.datasets import Dataset, format_month, parse_month
+from pipeline.datasets import Dataset, format_month
 from pipeline.datasets.month_range import Months
 from pipeline.warehouses import warehouse_info, warehouse_named
 from pipeline.warehouses.ledger import LedgerEntry
@@ -88,10 +88,9 @@ def _nothing_loaded(dataset: Dataset | None, months: Months | None) -> str:
 
 
 def _is_wanted(entry: LedgerEntry, dataset: Dataset | None, months: Months | None) -> bool:
-    name, _, month = entry.partition_key.partition("/")
-    if dataset is not None and name != dataset.name:
+    if dataset is not None and entry.dataset_name != dataset.name:
         return False
-    return months is None or (bool(month) and parse_month(month) in months)
+    return months is None or (entry.month is not None and entry.month in months)
 
 
 def _print_table(entries: Entries) -> None:

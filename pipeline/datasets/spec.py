@@ -50,9 +50,7 @@ class Column:
         """Returns whether a month's file must have the column, for the given source or for any."""
         if source and self.sources and source.name not in self.sources:
             return False
-        if month is None:
-            return True
-        return (self.since is None or self.since <= month) and (self.until is None or month <= self.until)
+        return month is None or _is_within(month, self.since, self.until)
 
 
 @dataclass(frozen=True)
@@ -72,10 +70,7 @@ class Source:
 
     def has(self, month: datetime.date | None) -> bool:
         """Returns whether the source offers that month, or will when it is published."""
-        if month is None:
-            return True
-        has_begun = self.first_month is None or self.first_month <= month
-        return has_begun and (self.last_month is None or month <= self.last_month)
+        return month is None or _is_within(month, self.first_month, self.last_month)
 
 
 @dataclass(frozen=True)
@@ -139,7 +134,7 @@ class Dataset:
 
     def may_have(self, month: datetime.date) -> bool:
         """Returns whether a publisher may have the month: it is not before the first one, and has begun."""
-        return (self.first_month or month) <= month <= datetime.datetime.now(datetime.UTC).date()
+        return _is_within(month, self.first_month, datetime.datetime.now(datetime.UTC).date())
 
     def published_months(self) -> str:
         """Returns the months that the publisher offers, as text for messages."""
@@ -218,3 +213,8 @@ def parse_month(text: str) -> datetime.date:
     if not found:
         raise ValueError(f"'{text}' is not a month such as 2019-01")
     return datetime.date(int(found[1]), int(found[2]), 1)
+
+
+def _is_within(month: datetime.date, first: datetime.date | None, last: datetime.date | None) -> bool:
+    """Returns whether the month is between the two, which count as well; None means that there is no limit."""
+    return (first is None or first <= month) and (last is None or month <= last)

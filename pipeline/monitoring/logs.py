@@ -20,7 +20,7 @@ import luigi.parameter
 import luigi.rpc
 
 from pipeline.datasets import format_month
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, shortened
 from pipeline.settings import LogSettings
 from pipeline.tasks.base import ReleaseTask
 
@@ -194,7 +194,7 @@ def error_summary(error: BaseException | str) -> str:
         line = "".join(traceback.format_exception_only(error)).strip().splitlines()[0]
     else:
         line = explained_error(error) or error.strip().splitlines()[-1]
-    return line if len(line) <= _MAX_ERROR_CHARACTERS else f"{line[:_MAX_ERROR_CHARACTERS]}…"
+    return shortened(line, _MAX_ERROR_CHARACTERS)
 
 
 def _is_logged_by_luigi(record: logging.LogRecord) -> bool:

@@ -6,14 +6,16 @@ import datetime
 import json
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from pipeline.datasets import all_datasets, parse_month
+from pipeline.tasks.load import tripdata_steps
+
 _NAME = re.compile(r"\d{8}T\d{6}-\d+")
 _EVENTS = ("running", "done", "failed")
-_LOAD_PREFIXES = ("Extract", "Upload", "Load")  # of the tasks without which a month is not loaded
 
 
 @dataclass
@@ -122,14 +124,27 @@ class RunLogs:
                 _add_event(summary, line)
 
 
-def failed_releases(folder: Path) -> set[str]:
-    """Returns the keys of the releases whose last attempt failed, according to the logs of runs in a folder."""
-    last: dict[str, str] = {}
-    for run in reversed(RunLogs(folder).summaries()):
-        for task in run.tasks:
-            if task.month and task.ended and task.task.startswith(_LOAD_PREFIXES):
-                last[task.key] = task.status
-    return {key for key, status in last.items() if status == "failed"}
+def last_attempts(
+    runs: Sequence[RunSummary], warehouses: Iterable[str], active: Collection[str] = ()
+) -> dict[tuple[str, str], tuple[str, TaskRun]]:
+    """Returns the last attempt at each month in each warehouse, with the id of its run, by warehouse and key.
+
+    An attempt ends when one of its tasks fails or the load is done; one without an end counts if its run is active.
+    Leaves out months that no publisher can have, such as mistyped ones. The runs are given newest first.
+    """
+    last: dict[tuple[str, str], tuple[str, TaskRun]] = {}
+    steps = {name: tripdata_steps(name) for name in warehouses}
+    for run_id, task in ((run.id, task) for run in reversed(runs) for task in run.tasks):
+        if (task.ended or run_id in active) and _may_exist(task):
+            for name, (*before, load) in steps.items():
+                if task.task == load or (task.task in before and task.status != "done"):
+                    last[name, task.key] = (run_id, task)
+    return last
+
+
+def _may_exist(task: TaskRun) -> bool:
+    dataset = all_datasets().get(task.dataset)
+    return bool(task.month and dataset and dataset.may_have(parse_month(task.month)))
 
 
 def _add_event(summary: RunSummary, line: dict[str, Any]) -> None:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 import re2
 
 from pipeline.datasets import Column, Dataset
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, shortened
 
 _QUOTED = re.compile(rb'"[^"]*"')
 _TIME = r"(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d{1,6})?"
@@ -120,7 +120,7 @@ class InvalidRecord:
     def detail(self) -> str:
         """The column, the message and the value in one line; long values are truncated."""
         where = f"column {self.column}: " if self.column else ""
-        shown = self.value if len(self.value) <= _MAX_SHOWN_CHARACTERS else self.value[:_MAX_SHOWN_CHARACTERS] + "…"
+        shown = shortened(self.value, _MAX_SHOWN_CHARACTERS)
         detail = f"{where}{self.message}" + (f": {shown}" if shown and shown not in self.message else "")
         return detail.replace("\r", "\\r").replace("\n", "\\n")
 

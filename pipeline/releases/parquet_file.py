@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.datasets import Column, format_month
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, shortened
 from pipeline.releases.parquet_values import TYPES, BadValue, WrongType, convert, csv_lines, kind_of_type
 from pipeline.releases.release_file import ReleaseFile, Survey, dropped_column_note, listed, shown_name
 
@@ -49,7 +49,7 @@ class ParquetRelease(ReleaseFile):
     def _open(self) -> None:
         self.columns = self.dataset.column_names
         self._check_magic()
-        with self._translate_errors("its footer"):
+        with self._translate_errors("its footer cannot be read"):
             self._file = pq.ParquetFile(
                 self._raw,
                 buffer_size=_BUFFER_BYTES,
@@ -198,7 +198,7 @@ class ParquetRelease(ReleaseFile):
         rows = 0
         batches = self._file.iter_batches(BATCH_ROWS, columns=names, use_threads=False)
         while True:
-            with self._translate_errors(f"row {rows + 1:,} or one soon after"):
+            with self._translate_errors(f"it cannot be read near row {rows + 1:,}"):
                 batch = next(batches, None)
             if batch is None:
                 return
@@ -206,12 +206,12 @@ class ParquetRelease(ReleaseFile):
             yield batch
 
     @contextlib.contextmanager
-    def _translate_errors(self, what: str) -> Iterator[None]:
+    def _translate_errors(self, problem: str) -> Iterator[None]:
         try:
             yield
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             reason = " ".join(str(error).split())[:_MAX_SHOWN_CHARACTERS].rstrip(".")
-            raise self._error(f"the Parquet file is damaged, {what} cannot be read ({reason})") from error
+            raise self._error(f"the Parquet file is damaged, {problem} ({reason})") from error
 
     def _cast(self, batch: pa.RecordBatch, mapped: _MappedColumn, first_row: int) -> pa.Array:
         if mapped.name is None:
@@ -239,7 +239,7 @@ class ParquetRelease(ReleaseFile):
             shown = str(array[bad - 1])
         except (OverflowError, ValueError):  # a time that Python cannot represent
             shown = str(array[bad - 1].value)
-        shown = shown if len(shown) <= _MAX_SHOWN_CHARACTERS else shown[:_MAX_SHOWN_CHARACTERS] + "…"
+        shown = shortened(shown, _MAX_SHOWN_CHARACTERS)
         return PipelineError(
             f"{self.label}, row {first_row + bad - 1:,}, column {mapped.column.source_name}: {reason}: {shown!r};"
             " nothing was loaded. Correct the file at its source and run again with --force"
@@ -248,5 +248,4 @@ class ParquetRelease(ReleaseFile):
 
 def _shown_type(type_: pa.DataType) -> str:
     """Returns a type on one line, whatever the names of nested fields, and not too long."""
-    text = repr(str(type_))[1:-1]
-    return text if len(text) <= _MAX_SHOWN_CHARACTERS else text[:_MAX_SHOWN_CHARACTERS] + "…"
+    return shortened(repr(str(type_))[1:-1], _MAX_SHOWN_CHARACTERS)

@@ -13,7 +13,7 @@ from typing import ClassVar, Self
 
 from pipeline.datasets import Release, Source, format_month
 from pipeline.datasets.spec import COLUMN_NAME, RESERVED_COLUMNS
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, shortened
 
 # The PostgreSQL and BigQuery types to declare for each kind of values.
 TYPES = {
@@ -142,7 +142,7 @@ def listed(problems: list[str]) -> str:
 
 def shown_name(name: str) -> str:
     """Returns a column's name as messages quote it: on one line, whatever is in it, and not too long."""
-    return repr(name if len(name) <= _SHOWN_CHARACTERS else name[:_SHOWN_CHARACTERS] + "…")
+    return repr(shortened(name, _SHOWN_CHARACTERS))
 
 
 def dropped_column_note(name: str, values: int) -> str:

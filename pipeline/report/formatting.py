@@ -8,6 +8,7 @@ from collections.abc import Iterable, Sequence
 from dateutil.relativedelta import relativedelta
 
 from pipeline.datasets import format_month, parse_month
+from pipeline.datasets.month_range import Months
 
 NONE = "-"
 _MOST_SPANS = 2
@@ -72,10 +73,7 @@ def month_after(month: str, by: int = 1) -> str:
 
 def months_between(first: str, last: str) -> list[str]:
     """Returns every month from the first to the last."""
-    found = [first]
-    while found[-1] < last:
-        found.append(month_after(found[-1]))
-    return found
+    return [format_month(month) for month in Months(parse_month(first), parse_month(last))]
 
 
 def spans(months: Iterable[str]) -> str:

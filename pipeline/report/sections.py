@@ -11,7 +11,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from pipeline.datasets import Release, parse_month
+from pipeline.datasets import Release, format_month
 from pipeline.files import named_statements
 from pipeline.report.formatting import month_abbreviation
 from pipeline.report.svg import NARROW, WIDE, Svg
@@ -175,7 +175,7 @@ def read_report_data(warehouse: Warehouse) -> ReportData:
     quality = {row["filename"]: row for row in rows}
     modelled = {spec.table: spec for spec in modelled_datasets() if spec.is_monthly}
     loads = {
-        Release(modelled[entry.target_table], parse_month(entry.partition_key.rpartition("/")[2])): entry
+        Release(modelled[entry.target_table], entry.month): entry
         for entry in warehouse.loaded()
         if entry.target_table in modelled
     }
@@ -183,11 +183,12 @@ def read_report_data(warehouse: Warehouse) -> ReportData:
     files = [
         LoadedFile(
             service=named.get(release.table, release.dataset.name.capitalize()),
-            month=entry.partition_key.rpartition("/")[2],
+            month=format_month(entry.month),
             load=entry,
             quality=quality.get(release.filename),
         )
         for release, entry in loads.items()
+        if entry.month
     ]
     build = warehouse.last_build()
     files.sort(key=lambda file: (file.service, file.month))

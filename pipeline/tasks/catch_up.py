@@ -9,7 +9,7 @@ from typing import Any
 import luigi
 from luigi.tools.range import RangeMonthly
 
-from pipeline.datasets import Dataset, Release, dataset_named, format_month, parse_month
+from pipeline.datasets import Dataset, Release, dataset_named, format_month
 from pipeline.errors import PipelineError
 from pipeline.extract.availability import Edition, NewEditions, find_edition, published_months
 from pipeline.settings import ScheduleSettings, SourceSettings
@@ -81,14 +81,15 @@ class CatchUpMonthly(RangeMonthly):
     def _log_republished(self, complete: list[datetime.date]) -> None:
         editions = self._find_new_editions(complete)
         newly_found = {key for key, _ in NewEditions(ScheduleSettings().folder()).record(editions)}
-        found = sorted({key for (key, _), edition in editions.items() if edition})
-        months = [parse_month(key.partition("/")[2]) for key in found]
+        found = {key for (key, _), edition in editions.items() if edition}
+        months = [month for month in complete if Release(self._dataset, month).key in found]
         reloads = ScheduleSettings().reload == "always" and "force" in dict(self.of_cls.get_params())
         action = "it is loaded again" if reloads else "load it again with --force, or set [schedule] reload = always"
-        for key, month in zip(found, months, strict=True):
-            message = f"{Release(self._dataset, month)} was published again since it was loaded; {action}"
+        for month in months:
+            release = Release(self._dataset, month)
+            message = f"{release} was published again since it was loaded; {action}"
             logger.warning(message)
-            if key in newly_found:
+            if release.key in newly_found:
                 task = self.of_cls(**self._task_parameters(month))
                 task.trigger_event(REPUBLISHED, task, message)
         self._to_reload = months if reloads else []

@@ -156,6 +156,13 @@ def load_task(warehouse: str, dataset: Dataset) -> str:
     return str((_TRIPDATA if dataset.is_monthly else _ZONES)[warehouse].get_task_family())
 
 
+def tripdata_steps(warehouse: str) -> list[str]:
+    """Returns the names of the tasks that bring a month into a warehouse, in order; the load is the last."""
+    load = _TRIPDATA[warehouse]
+    tasks = [getattr(load.requirement, "requirement", None), load.requirement, load]
+    return [task.get_task_family() for task in tasks if task]
+
+
 def load_tripdata(warehouse: str, taxi: str, month: datetime.date) -> Load:
     """Returns the task that loads a month of trip records into a warehouse."""
     return _TRIPDATA[warehouse](taxi=taxi, month=month)

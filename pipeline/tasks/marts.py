@@ -103,7 +103,7 @@ class ModelTripdata(TripdataTask, ModelsTask):
 
 
 class Report(PipelineTask):
-    """A page and its charts on what the marts of a warehouse hold; complete when they reflect the marts of now."""
+    """A page and its charts on what the marts of a warehouse hold; complete when they reflect the current marts."""
 
     warehouse = OneOfParameter(choices=list(WAREHOUSES), description="which warehouse to report on")
 

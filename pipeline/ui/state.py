@@ -11,13 +11,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from pipeline.datasets import all_datasets, monthly_names, parse_month
+from pipeline.datasets import monthly_names
 from pipeline.errors import PipelineError
-from pipeline.monitoring.run_logs import TaskRun
+from pipeline.monitoring.run_logs import last_attempts
 from pipeline.schedule import catch_ups
 from pipeline.settings import StorageSettings
 from pipeline.ui.runs import ACTIVE, Runs
-from pipeline.warehouses import configured_warehouses, warehouse_info, warehouse_named
+from pipeline.warehouses import configured_warehouses, existing_warehouse, warehouse_info
 from pipeline.warehouses.ledger import LedgerEntry
 
 _LEDGER_SECONDS = 2.0  # how long a ledger is cached, unless a run logs something
@@ -75,25 +75,17 @@ class State:
             read_at, last_line, entries, problem = self._ledgers.get(warehouse, (-_LEDGER_SECONDS, "", [], ""))
             if time.monotonic() - read_at > _LEDGER_SECONDS or last_line != logged:
                 try:
-                    entries, problem = list(warehouse_named(warehouse).loaded()), ""
+                    adapter = existing_warehouse(warehouse)
+                    entries, problem = list(adapter.loaded()) if adapter else [], ""
                 except PipelineError as error:
                     entries, problem = [], str(error)
                 self._ledgers[warehouse] = (time.monotonic(), logged, entries, problem)
             return entries, problem
 
     def _tries(self) -> list[dict[str, str]]:
-        """Returns the last attempt at each month in each warehouse, according to the logs.
-
-        Leaves out months that no publisher can have, such as mistyped ones.
-        """
-        last: dict[tuple[str, str], tuple[str, TaskRun]] = {}
+        """Returns the last attempt at each month in each warehouse, according to the logs."""
         active = {run["log"] for run in self.runs.all() if run["status"] in ACTIVE}
-        families = {name: _load_families(name) for name in configured_warehouses()}
-        for run in reversed(self.runs.logs.summaries()):
-            for task in run.tasks:
-                for warehouse in (name for name, names in families.items() if task.task in names):
-                    if _may_exist(task) and (task.status != "running" or run.id in active):
-                        last[warehouse, task.key] = (run.id, task)
+        attempts = last_attempts(self.runs.logs.summaries(), configured_warehouses(), active)
         return [
             {
                 "warehouse": warehouse,
@@ -103,13 +95,8 @@ class State:
                 "run": run_id,
                 "error": task.error,
             }
-            for (warehouse, key), (run_id, task) in last.items()
+            for (warehouse, key), (run_id, task) in attempts.items()
         ]
-
-
-def _may_exist(task: TaskRun) -> bool:
-    dataset = all_datasets().get(task.dataset)
-    return bool(task.month and dataset and dataset.may_have(parse_month(task.month)))
 
 
 def _schedules() -> list[dict[str, str]]:
@@ -143,11 +130,3 @@ def _cell(entry: LedgerEntry) -> list[object]:
     """Returns key, rows, rows in quarantine and finish time of a month; a list is shorter than an object in JSON."""
     finished = entry.finished_at.isoformat() if entry.finished_at else ""
     return [entry.partition_key, entry.rows_loaded, entry.rows_duplicate + entry.rows_rejected, finished]
-
-
-def _load_families(warehouse: str) -> set[str]:
-    """Returns the names of the tasks that load a month into a warehouse, including those that prepare it."""
-    info = warehouse_info(warehouse)
-    return {f"LoadTripdata{info.load_suffix}", "ExtractTripdata"} | (
-        {"UploadTripdata"} if info.loads_objects else set()
-    )

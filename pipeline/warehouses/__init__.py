@@ -183,6 +183,14 @@ def warehouse_named(name: str) -> Warehouse:
     return warehouse
 
 
+def existing_warehouse(name: str) -> Warehouse | None:
+    """Returns the adapter of a registered warehouse, or None if there is none yet and connecting would create it.
+
+    :raises PipelineError: like `warehouse_named`.
+    """
+    return warehouse_named(name) if warehouse_info(name).exists() else None
+
+
 def object_store() -> ObjectStore:
     """Returns the configured bucket.
 

@@ -6,6 +6,8 @@ import datetime
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pipeline.datasets import parse_month
+
 if TYPE_CHECKING:
     from pipeline.extract.availability import Edition
 
@@ -40,6 +42,17 @@ class LedgerEntry:
     format: str = ""
     etag: str = ""
     last_modified: str = ""
+
+    @property
+    def dataset_name(self) -> str:
+        """The name of the release's dataset, which need not be declared any more."""
+        return self.partition_key.partition("/")[0]
+
+    @property
+    def month(self) -> datetime.date | None:
+        """The release's month, or None if its dataset has no months."""
+        _, is_monthly, month = self.partition_key.partition("/")
+        return parse_month(month) if is_monthly else None
 
     @property
     def seconds(self) -> float:

@@ -85,7 +85,7 @@ class BigQueryWarehouse:
         marker = read_marker(self.project, task_family, release.key)
         if marker is None or not marker.finished_at:
             return None
-        with self.project.connect_bigquery(release.key) as client:
+        with self.project.connect_bigquery("the ledger cannot be read") as client:
             snapshot = read_snapshot(client, self.project, release)
             if snapshot is None:  # an earlier version wrote the marker, when there was no ledger table
                 table = find_table(client, self.project, self.project.table_id(release.table))
@@ -94,7 +94,7 @@ class BigQueryWarehouse:
         return entry if entry and entry.finished_at and entry.load_id == marker.load_id else None
 
     def loaded(self) -> Sequence[LedgerEntry]:
-        with self.project.connect_bigquery("what is loaded") as client:
+        with self.project.connect_bigquery("the ledger cannot be read") as client:
             return read_loaded(client, self.project)
 
     def checksums(self, release: Release) -> FileChecksums:
@@ -145,7 +145,7 @@ class BigQueryWarehouse:
     def foreign_relations(self, models: Collection[str], loaded: Collection[str]) -> list[str]:
         loads, marts = self.project.dataset, self.marts_dataset
         expected = {(loads, name) for name in loaded} | {(marts, name) for name in models}
-        with self.project.connect_bigquery("the models' tables") as client:
+        with self.project.connect_bigquery("the models' relations cannot be listed") as client:
             return [
                 f"{dataset}.{table.table_id}"
                 for dataset in sorted({loads, marts})
@@ -154,7 +154,7 @@ class BigQueryWarehouse:
             ]
 
     def has_relations(self, names: Collection[str]) -> bool:
-        with self.project.connect_bigquery("the models' tables") as client:
+        with self.project.connect_bigquery("the models' relations cannot be looked at") as client:
             return {*names} <= {table.table_id for table in list_tables(client, self.project, self.marts_dataset)}
 
     def record_build(self, build: Build) -> None:
@@ -175,5 +175,5 @@ class BigQueryWarehouse:
     def select(self, query: str, marts: Iterable[str] = ()) -> Rows:
         names = {mart: quoted(f"{self.project.project}.{self.marts_dataset}.{mart}") for mart in marts}
         config = query_config(self.project, {"pipeline": "tlc", "step": "report"})
-        with self.project.connect_bigquery("the report") as client:
+        with self.project.connect_bigquery("the report cannot be made") as client:
             return [dict(row) for row in run_query(client, query.format(**names), config)]
