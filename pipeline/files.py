@@ -8,6 +8,7 @@ import fcntl
 import functools
 import os
 import re
+import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -74,7 +75,7 @@ def replace_file(file: Path, content: bytes) -> None:
 
     :raises OSError: if it cannot be written; the file is unchanged.
     """
-    part = file.with_name(f".{file.name}.{os.getpid()}")
+    part = file.with_name(f".{file.name}.{uuid.uuid4().hex}")
     try:
         part.write_bytes(content)
         part.replace(file)

@@ -75,7 +75,8 @@ class RunLog(logging.Handler):
     def __init__(self) -> None:
         super().__init__()
         self.setFormatter(JsonFormatter())
-        self.file_name = f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S}-{os.getpid()}.jsonl"
+        # In microseconds, because containers that start together share a folder and have the same process ids.
+        self.file_name = f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S%f}-{os.getpid()}.jsonl"
         self.is_open = False
         self._buffer = collections.deque[logging.LogRecord](maxlen=_MAX_BUFFERED)
         self._descriptor: int | None = None

@@ -14,7 +14,7 @@ from typing import Any
 from pipeline.datasets import all_datasets, parse_month
 from pipeline.tasks.load import tripdata_steps
 
-_NAME = re.compile(r"\d{8}T\d{6}-\d+")
+_NAME = re.compile(r"\d{8}T\d{6,12}-\d+")
 _EVENTS = ("running", "done", "failed")
 
 
