@@ -9,12 +9,33 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import luigi
+from luigi.parameter import ParameterException
+from luigi.task_register import TaskClassException
 
 from pipeline.datasets import monthly_names, parse_month
 from pipeline.datasets.spec import MIRROR, TLC
 from pipeline.errors import PipelineError
 
+# What the values of Luigi's types are, which its error messages do not say.
+_KINDS = {
+    luigi.IntParameter: "a whole number",
+    luigi.FloatParameter: "a number",
+    luigi.MonthParameter: "a month such as 2019-01",
+    luigi.TaskParameter: "a task",
+}
 _HTTP_URL = re.compile(r"https?://[^/?#\s:]", re.IGNORECASE)
+
+
+def parsed(parameter: luigi.Parameter[Any], text: str) -> Any:
+    """Returns the value of a text from the command line or a configuration file.
+
+    :raises ValueError: for an invalid text, with what is expected; PipelineError from parameters that raise it.
+    """
+    try:
+        return parameter.normalize(parameter.parse(text))
+    except (ValueError, ParameterException, TaskClassException) as error:
+        kind = _KINDS.get(type(parameter))
+        raise ValueError(f"'{text}' is not {kind}" if kind else str(error)) from None
 
 
 class CountParameter(luigi.IntParameter):
@@ -127,16 +148,16 @@ class TaxiParameter(OneOfParameter):
 
 
 class MonthParameter(luigi.MonthParameter):
-    """A month, such as 2019-01."""
+    """A month, such as 2019-01.
+
+    :raises ValueError: for any other text.
+    """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(description="which month, such as 2019-01", **options)
 
     def parse(self, x: str) -> datetime.date:
-        try:
-            return parse_month(x)
-        except ValueError:
-            raise PipelineError(f"--month {x}: not a month such as 2019-01") from None
+        return parse_month(x)
 
 
 class SourceParameter(OneOfParameter):

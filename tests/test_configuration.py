@@ -185,6 +185,10 @@ def test_relative_folders_are_resolved_against_their_configuration_file(
             """[schedule] parameters: not a JSON object such as '{"warehouse": "postgres"}'""",
         ),
         ("LOADTRIPDATA__MAX_BAD_ROWS", "-5", "[LoadTripdata] max_bad_rows: '-5' is not a whole number from 0 on"),
+        ("LOADTRIPDATA__MONTH", "spring", "[LoadTripdata] month: 'spring' is not a month such as 2019-01"),
+        ("RANGEMONTHLY__MONTHS_BACK", "x", "[RangeMonthly] months_back: 'x' is not a whole number"),
+        ("RANGEMONTHLY__OF", "x", "[RangeMonthly] of: 'x' is not a task"),
+        ("WORKER__KEEP_ALIVE", "yes", "[worker] keep_alive: cannot interpret 'yes' as boolean"),
     ],
 )
 def test_invalid_value_is_refused_before_anything_runs(
