@@ -21,8 +21,9 @@ from luigi.task_register import Register
 
 from pipeline.errors import PipelineError, nearest
 from pipeline.parameters import CountParameter, parsed
+from pipeline.settings import exit_codes
 
-UNKNOWN_ARGUMENT, BAD_VALUE, EMPTY_RANGE = 2, 40, 35  # the last two are those of luigi.cfg
+_WRONG_ARGUMENT = 2  # as argparse's; the others are those of [retcode]
 # Luigi's options that are whole numbers, and their minimum.
 _LUIGI_COUNTS = {"workers": 1, "scheduler-port": 1, "lock-size": 1, "parallel-scheduling-processes": 0}
 _RANGES = ("RangeMonthly", "CatchUpMonthly")
@@ -34,9 +35,16 @@ Options: TypeAlias = Mapping[str, luigi.Parameter[Any]]
 class WrongCommandLine(Exception):
     """An invalid command line, with its exit code."""
 
-    def __init__(self, message: str, code: int = UNKNOWN_ARGUMENT):
+    def __init__(self, message: str, code: int = _WRONG_ARGUMENT):
         super().__init__(message)
         self.code = code
+
+
+class WrongValue(WrongCommandLine):
+    """A value that Luigi would not accept, or one that is missing; the exit code is the one that Luigi would have."""
+
+    def __init__(self, message: str):
+        super().__init__(message, exit_codes().unhandled_exception)
 
 
 def is_luigi() -> bool:
@@ -158,9 +166,9 @@ def _value(name: str, text: str, parameter: luigi.Parameter[Any]) -> Any:
     try:
         return parsed(parameter, text)
     except ValueError as error:
-        raise WrongCommandLine(f"--{name}: {error}", BAD_VALUE) from None
+        raise WrongValue(f"--{name}: {error}") from None
     except PipelineError as error:
-        raise WrongCommandLine(str(error), BAD_VALUE) from None
+        raise WrongValue(str(error)) from None
 
 
 def _check_required(task: str, given: Container[str]) -> None:
@@ -172,7 +180,7 @@ def _check_required(task: str, given: Container[str]) -> None:
         and not parameter.has_task_value(task, name)
     ]
     if missing:
-        raise WrongCommandLine(f"{task} needs {' and '.join(missing)}; `pipeline tasks` has an example", BAD_VALUE)
+        raise WrongValue(f"{task} needs {' and '.join(missing)}; `pipeline tasks` has an example")
 
 
 def _check_task_of_range(given: Mapping[str, str], tasks: list[str]) -> None:
@@ -186,18 +194,18 @@ def _check_task_of_range(given: Mapping[str, str], tasks: list[str]) -> None:
 def _check_span(given: Mapping[str, str], values: Mapping[str, Any]) -> None:
     if {"start", "stop"} <= values.keys() and values["start"] >= values["stop"]:
         span = f"--start {given['start']} --stop {given['stop']}"
-        raise WrongCommandLine(f"{span}: no month at all, as --stop is the month after the last", EMPTY_RANGE)
+        raise WrongCommandLine(
+            f"{span}: no month at all, as --stop is the month after the last", exit_codes().scheduling_error
+        )
 
 
 def _check_of_params(of: str, text: str) -> None:
     try:
         values = json.loads(text)
     except ValueError as error:
-        raise WrongCommandLine(
-            f"""--of-params {text}: not JSON such as '{{"taxi":"green"}}': {error}""", BAD_VALUE
-        ) from None
+        raise WrongValue(f"""--of-params {text}: not JSON such as '{{"taxi":"green"}}': {error}""") from None
     if not isinstance(values, dict):
-        raise WrongCommandLine(f"""--of-params {text}: not a JSON object such as '{{"taxi":"green"}}'""", BAD_VALUE)
+        raise WrongValue(f"""--of-params {text}: not a JSON object such as '{{"taxi":"green"}}'""")
     known = [name for name, _ in Register.get_task_cls(of).get_params()]
     for name in values:
         if name not in known:

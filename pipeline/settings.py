@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import luigi
+from luigi.retcodes import retcode
 
 from pipeline.datasets import Release
 from pipeline.datasets.spec import MIRROR, TLC
@@ -34,6 +35,11 @@ class Section(luigi.Config):
     def __init_subclass__(cls, section: str, **options: Any) -> None:
         super().__init_subclass__(**options)
         cls.__name__ = section  # Luigi uses the class name
+
+
+def exit_codes() -> retcode:
+    """Returns the exit codes of `luigi`: the section `[retcode]`."""
+    return retcode()
 
 
 class SourceSettings(Section, section="source"):

@@ -95,6 +95,13 @@ def test_arguments_that_luigi_accepts_are_passed_on_to_it(tmp_path: Path, argume
     assert "luigi: " not in run.stderr
 
 
+def test_exit_codes_are_the_configured_ones(tmp_path: Path) -> None:
+    codes = {"PIPELINE__RETCODE__UNHANDLED_EXCEPTION": "70", "PIPELINE__RETCODE__SCHEDULING_ERROR": "71"}
+    for stop, code in (("x", 70), ("2019-01", 71)):
+        line = ("luigi", "--module", "pipeline", *RANGE, "--start", "2019-01", "--stop", stop)
+        assert run_command(*line, PIPELINE__STORAGE__ROOT=str(tmp_path), **codes).returncode == code
+
+
 def test_required_parameter_may_be_configured(tmp_path: Path) -> None:
     environment = {"PIPELINE__STORAGE__ROOT": str(tmp_path), "PIPELINE__POSTGRES__DSN": "host=127.0.0.1 port=1"}
     line = ("luigi", "--module", "pipeline", "LoadTripdata", "--taxi", "green")

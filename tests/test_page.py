@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import luigi.configuration
 import pytest
 import requests
 from browser import CHROMIUM, Browser, browser
@@ -342,6 +343,20 @@ def test_failed_run_without_a_failed_task_has_a_reason(script: str, reason: str)
         run = StartedRun("", [], subprocess.Popen(["sh", "-c", f"{script}; exit 1"], stdout=output), output)
         run.wait(20)
         assert (run.status, run.failure) == ("failed", reason)
+
+
+@pytest.mark.parametrize("name", ["already_running", "not_run"])
+def test_failed_run_is_understood_by_the_configured_exit_codes(name: str) -> None:
+    config = luigi.configuration.get_config()
+    usual = config.get("retcode", name)
+    config.set("retcode", name, "71")
+    try:
+        with tempfile.TemporaryFile() as output:
+            run = StartedRun("", [], subprocess.Popen(["sh", "-c", "exit 71"]), output)
+            run.wait(20)
+            assert run.failure.startswith("another run has, or had, some of its tasks")
+    finally:
+        config.set("retcode", name, usual)
 
 
 def test_unrelated_process_with_the_process_id_of_a_run_is_not_its_writer(tmp_path: Path) -> None:
