@@ -96,7 +96,7 @@ class CatchUp:
 def catch_ups(names: list[str] | None = None) -> list[CatchUp]:
     """Returns a catch-up for each of the named datasets, or for each dataset with a schedule.
 
-    :raises PipelineError: if a dataset has no schedule, or its schedule is invalid.
+    :raises PipelineError: if a dataset has no schedule, or this machine does not have its time zone.
     """
     settings, specs = ScheduleSettings(), all_datasets()
     if settings.start:
@@ -128,8 +128,8 @@ def _catch_up(spec: Dataset, settings: ScheduleSettings) -> CatchUp:
         raise PipelineError(f"{spec.name} has no schedule: add one to pipeline/datasets/{spec.name}.yaml")
     try:
         trigger = cron_trigger(schedule)
-    except ValueError as error:
-        raise PipelineError(f"pipeline/datasets/{spec.name}.yaml: schedule: {error}") from None
+    except ValueError as error:  # reading the file refused what is wrong on every machine
+        raise PipelineError(f"pipeline/datasets/{spec.name}.yaml: schedule: {error}; install tzdata") from None
     start = settings.start or format_month(schedule.start or spec.first_month)
     return CatchUp(
         spec, schedule, trigger, settings.task, settings.parameters, start, settings.workers, settings.folder()
