@@ -160,6 +160,19 @@ class MonthParameter(luigi.MonthParameter):
         return parse_month(x)
 
 
+class OptionalMonthParameter(luigi.MonthParameter):
+    """A month, such as 2019-01; None, the default, if it is empty.
+
+    :raises ValueError: for any other text.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(default=None, **options)  # type: ignore[arg-type]  # Luigi accepts it
+
+    def parse(self, x: str) -> datetime.date | None:
+        return parse_month(x) if x else None
+
+
 class SourceParameter(OneOfParameter):
     """The source of a file."""
 

@@ -5,6 +5,7 @@ Reading a setting has no side effects: it starts no server and creates no client
 
 from __future__ import annotations
 
+import datetime
 import sys
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from pipeline.parameters import (
     HttpUrlParameter,
     ObjectParameter,
     OneOfParameter,
+    OptionalMonthParameter,
 )
 
 
@@ -217,8 +219,8 @@ class ScheduleSettings(Section, section="schedule"):
 
     task: str = luigi.Parameter(default="LoadTripdata", description="the task to run for each month of a dataset")
     parameters: dict[str, Any] = ObjectParameter(default={}, description="more parameters of that task, as JSON")
-    start: str = luigi.Parameter(
-        default="", description="the first month of catch-ups, such as 2019-01; empty: that of the dataset's schedule"
+    start: datetime.date | None = OptionalMonthParameter(
+        description="the first month of catch-ups, such as 2019-01; empty: that of the dataset's schedule"
     )
     workers: int = CountParameter(least=1, default=1, description="how many months to process in parallel")
     reload: str = OneOfParameter(

@@ -56,6 +56,7 @@ RANGE = ("RangeMonthly", "--of", "LoadTripdata", "--of-params", '{"taxi":"green"
         (("LoadTripdata", *GREEN, "--storage-keep-raw=maybe"), "--storage-keep-raw: cannot interpret 'maybe'", 40),
         (("LoadTripdata", *GREEN, "--logs-format", "xml"), "'xml' is not one of plain, json, auto", 40),
         (("LoadTripdata", *GREEN, "--alerts-webhook-url", "s3cret"), "--alerts-webhook-url: not an http(s) URL\n", 40),
+        (("LoadTripdata", *GREEN, "--schedule-start", "x"), "--schedule-start: 'x' is not a month such as 2019-01", 40),
         (("LoadTripdata", *GREEN, "--schedule-parameters", "[1]"), "--schedule-parameters: not a JSON object such", 40),
         (("RangeMonthly", "--of", "LoadTripdat"), "--of LoadTripdat: there is no task LoadTripdat; did you mean", 2),
         ((*RANGE[:-1], '{"taxii":"green"}'), "LoadTripdata has no parameter taxii; did you mean taxi?", 2),

@@ -184,6 +184,7 @@ def test_relative_folders_are_resolved_against_their_configuration_file(
             "[1]",
             """[schedule] parameters: not a JSON object such as '{"warehouse": "postgres"}'""",
         ),
+        ("SCHEDULE__START", "spring", "[schedule] start: 'spring' is not a month such as 2019-01"),
         ("LOADTRIPDATA__MAX_BAD_ROWS", "-5", "[LoadTripdata] max_bad_rows: '-5' is not a whole number from 0 on"),
         ("LOADTRIPDATA__MONTH", "spring", "[LoadTripdata] month: 'spring' is not a month such as 2019-01"),
         ("RANGEMONTHLY__MONTHS_BACK", "x", "[RangeMonthly] months_back: 'x' is not a whole number"),
