@@ -173,6 +173,7 @@ def test_relative_folders_are_resolved_against_their_configuration_file(
         ("DBT__THREADS", "0", "[dbt] threads: '0' is not a whole number from 1 on"),
         ("STORAGE__KEEP_RAW", "maybe", "[storage] keep_raw: cannot interpret 'maybe' as boolean"),
         ("SOURCE__RETRIES", "-1", "[source] retries: '-1' is not a whole number from 0 on"),
+        ("GCP__MAXIMUM_BYTES_BILLED", "-1", "[gcp] maximum_bytes_billed: '-1' is not a whole number from 0 on"),
         ("LOGS__FORMAT", "xml", "[logs] format: 'xml' is not one of plain, json, auto"),
         ("LOGS__KEEP_DAYS", "-3", "[logs] keep_days: '-3' is not a whole number from 0 on"),
         ("ALERTS__GATHER_MINUTES", "abc", "[alerts] gather_minutes: 'abc' is not a number from 0 on"),

@@ -42,6 +42,8 @@ _REMEDIES: dict[type[GoogleAPICallError], str] = {
     exceptions.Forbidden: "grant what is missing (docs/google-cloud.md lists the roles)",
     exceptions.NotFound: "run SetupGcp, and check the names in [gcp]",
 }
+# Remedies for the reasons that BigQuery gives, of refused requests and of failed jobs.
+REASON_REMEDIES = {"bytesBilledLimitExceeded": "raise [gcp] maximum_bytes_billed if this is intended"}
 
 
 @dataclass(frozen=True)
@@ -197,6 +199,5 @@ def _connection_failure(error: Any) -> str:
 
 
 def _remedy(error: GoogleAPICallError) -> str:
-    if any(detail.get("reason") == "bytesBilledLimitExceeded" for detail in error.errors):
-        return "raise [gcp] maximum_bytes_billed if this is intended"
-    return _REMEDIES.get(type(error), "see docs/google-cloud.md")
+    known = [REASON_REMEDIES[detail["reason"]] for detail in error.errors if detail.get("reason") in REASON_REMEDIES]
+    return known[0] if known else _REMEDIES.get(type(error), "see docs/google-cloud.md")

@@ -17,7 +17,7 @@ from google.cloud.bigquery.job import LoadJob, QueryJob, QueryJobConfig
 from pipeline.datasets import Dataset
 from pipeline.errors import PipelineError
 from pipeline.warehouses import LoadObserver
-from pipeline.warehouses.bigquery.client import REQUEST_SECONDS, GoogleProject, first_line
+from pipeline.warehouses.bigquery.client import REASON_REMEDIES, REQUEST_SECONDS, GoogleProject, first_line
 
 logger = logging.getLogger("luigi-interface")
 
@@ -140,12 +140,8 @@ def _message(job: LoadJob | QueryJob) -> str:
     # The details contain the rows; the result often only says that there are details.
     messages = [error.get("message", "") for error in (job.errors or [job.error_result])]
     shown = list(dict.fromkeys(first_line(message).rstrip(".") for message in messages if message))[:3]
-    remedy = (
-        "; raise [gcp] maximum_bytes_billed if this is intended"
-        if job.error_result.get("reason") == "bytesBilledLimitExceeded"
-        else ""
-    )
-    return f"BigQuery says: {'; '.join(shown)}{remedy}"
+    remedy = REASON_REMEDIES.get(job.error_result.get("reason", ""))
+    return f"BigQuery says: {'; '.join([*shown, remedy] if remedy else shown)}"
 
 
 def _console_url(client: Client, job_id: str | None) -> str:
