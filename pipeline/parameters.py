@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from luigi.task_register import TaskClassException
 from pipeline.datasets import monthly_names, parse_month
 from pipeline.datasets.spec import MIRROR, TLC
 from pipeline.errors import PipelineError
+from pipeline.extract.locations import HTTP_URL
 
 # What the values of Luigi's types are, which its error messages do not say.
 _KINDS = {
@@ -23,7 +23,6 @@ _KINDS = {
     luigi.MonthParameter: "a month such as 2019-01",
     luigi.TaskParameter: "a task",
 }
-_HTTP_URL = re.compile(r"https?://[^/?#\s:]", re.IGNORECASE)
 
 
 def parsed(parameter: luigi.Parameter[Any], text: str) -> Any:
@@ -104,7 +103,7 @@ class HttpUrlParameter(luigi.Parameter[str]):
     """
 
     def parse(self, x: str) -> str:
-        if x and not _HTTP_URL.match(x):
+        if x and not HTTP_URL.match(x):
             raise ValueError("not an http(s) URL")
         return x
 
