@@ -58,8 +58,8 @@ class CountParameter(luigi.IntParameter):
         return x
 
 
-class DurationParameter(luigi.FloatParameter):
-    """A non-negative number of seconds, minutes or hours.
+class NonNegativeFloatParameter(luigi.FloatParameter):
+    """A number from 0 on: of seconds, minutes or hours, of bytes per second or of megabytes.
 
     :raises ValueError: for an invalid text.
     """
