@@ -6,44 +6,53 @@ can be checked first.
 
 from __future__ import annotations
 
-import contextlib
-import io
+import itertools
 import json
+import re
 import sys
 from argparse import ArgumentParser
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import luigi
 from luigi.cmdline_parser import CmdlineParser
 from luigi.task_register import Register
 
-from pipeline.datasets import parse_month
 from pipeline.errors import PipelineError, nearest
-from pipeline.parameters import CountParameter, OneOfParameter
-from pipeline.settings import Section
+from pipeline.parameters import CountParameter, parsed
+from pipeline.settings import exit_codes
 
-UNKNOWN_ARGUMENT, BAD_VALUE, EMPTY_RANGE = 2, 40, 35  # the last two are those of luigi.cfg
+_WRONG_ARGUMENT = 2  # as argparse's; the others are those of [retcode]
 # Luigi's options that are whole numbers, and their minimum.
 _LUIGI_COUNTS = {"workers": 1, "scheduler-port": 1, "lock-size": 1, "parallel-scheduling-processes": 0}
 _RANGES = ("RangeMonthly", "CatchUpMonthly")
+_OPTION = re.compile(r"-\D")  # rather than a negative number
+
+Options: TypeAlias = Mapping[str, luigi.Parameter[Any]]
 
 
 class WrongCommandLine(Exception):
     """An invalid command line, with its exit code."""
 
-    def __init__(self, message: str, code: int = UNKNOWN_ARGUMENT):
+    def __init__(self, message: str, code: int = _WRONG_ARGUMENT):
         super().__init__(message)
         self.code = code
 
 
+class WrongValue(WrongCommandLine):
+    """A value that Luigi would not accept, or one that is missing; the exit code is the one that Luigi would have."""
+
+    def __init__(self, message: str):
+        super().__init__(message, exit_codes().unhandled_exception)
+
+
 def is_luigi() -> bool:
     """Returns whether this process is `luigi` or `python -m luigi` with `--module pipeline` or `--module=pipeline`."""
-    program = Path(sys.argv[0])
+    program, words = Path(sys.argv[0]), sys.argv[1:]
     if "luigi" not in (program.stem, program.parent.name):
         return False
-    return any(values[:1] == ["pipeline"] for name, values in _options(sys.argv[1:]) if name == "module")
+    return "--module=pipeline" in words or ("--module", "pipeline") in itertools.pairwise(words)
 
 
 def disable_abbreviations() -> None:
@@ -65,120 +74,138 @@ def check_command_line(argv: Sequence[str]) -> None:
     """
     if {"--help", "--help-all"} & set(argv):
         return
-    tasks = Register.task_names()
-    given = list(_options(argv))
-    task = _root_task(argv, tasks)
-    known = _known_options(task)
-    if any(name not in known for name, _ in given) or _has_extra_argument(argv, task):
-        _check_options(argv, task, known)
-    checked = _checked_parameters(task)
-    for name, values in given:
-        if name in checked and values:
-            _check_value(name, values[0], checked[name])
+    tasks, options = Register.task_names(), _options()
+    task = _root_task(argv, options, tasks)
+    own = {_option(name): parameter for name, parameter in Register.get_task_cls(task).get_params()}
+    given = _given(argv, task, options, own)
     if task in _RANGES:
-        _check_range({name: values[0] for name, values in given if values}, tasks)
+        _check_task_of_range(given, tasks)
+    values = {name: _value(name, text, own.get(name) or options[name]) for name, text in given.items()}
+    if task in _RANGES:
+        _check_span(given, values)
+    _check_required(task, given)
 
 
-def _options(argv: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
-    """Yields each option's name, without dashes, with a list of its value, or an empty list."""
-    for at, word in enumerate(argv):
-        if word.startswith("--"):
-            name, equals, value = word[2:].partition("=")
-            yield name, [value] if equals else list(argv[at + 1 : at + 2])
+def _option(name: str) -> str:
+    return name.replace("_", "-")
 
 
-def _known_options(task: str) -> set[str]:
-    known = set()
-    for family, is_without_section, name, _ in Register.get_all_params():
-        known.add((name if is_without_section else f"{family}_{name}").replace("_", "-"))
-        if family == task:
-            known.add(name.replace("_", "-"))
-    return known
+def _options() -> Options:
+    """Returns the parameters that are options of every command: all but the root task's under their short names."""
+    found: dict[str, luigi.Parameter[Any]] = {}
+    for family, is_without_section, name, parameter in Register.get_all_params():
+        found[_option(name if is_without_section else f"{family}_{name}")] = parameter
+    return found | {name: CountParameter(least=least) for name, least in _LUIGI_COUNTS.items()}
 
 
-def _root_task(argv: Sequence[str], tasks: list[str]) -> str:
-    for word in argv:
-        if word in tasks:
-            return word
-    word = CmdlineParser._build_parser().parse_known_args(list(argv))[0].root_task
+def _arguments(argv: Sequence[str], options: Options) -> Iterator[tuple[str | None, str | None]]:
+    """Yields each option's name, without dashes, with its value or None, and None with each other argument."""
+    rest = list(reversed(argv))
+    while rest:
+        word = rest.pop()
+        name, equals, value = word.removeprefix("--").partition("=")
+        if not word.startswith("--"):
+            yield None, word
+        elif equals:
+            yield name, value
+        elif _is_flag(options.get(name)) or not rest or _OPTION.match(rest[-1]):
+            yield name, None
+        else:
+            yield name, rest.pop()
+
+
+def _is_flag(parameter: luigi.Parameter[Any] | None) -> bool:
+    """Returns whether the parameter's option has no value."""
+    return isinstance(parameter, luigi.BoolParameter) and parameter.parsing == luigi.BoolParameter.IMPLICIT_PARSING
+
+
+def _root_task(argv: Sequence[str], options: Options, tasks: list[str]) -> str:
+    word = next((value for name, value in _arguments(argv, options) if name is None), None)
     if word is None:
         raise WrongCommandLine("which task? `pipeline tasks` lists them, each with an example")
-    raise WrongCommandLine(_no_task(word, tasks))
-
-
-def _has_extra_argument(argv: Sequence[str], task: str) -> bool:
-    """Returns whether there is an argument that is neither the task nor an option nor the value of one."""
-    pairs = zip(("", *argv), argv, strict=False)
-    return any(not word.startswith("--") and not before.startswith("--") and word != task for before, word in pairs)
+    if word not in tasks:
+        raise WrongCommandLine(_no_task(word, tasks))
+    return word
 
 
 def _no_task(word: str, tasks: list[str]) -> str:
     return f"there is no task {word}; {nearest(word, tasks, 'did you mean {}? ')}`pipeline tasks` lists them"
 
 
-def _check_options(argv: Sequence[str], task: str, known: set[str]) -> None:
-    """Rejects the arguments that Luigi's own parser does not recognize."""
-    output = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(output):
-            _, unknown = CmdlineParser._build_parser(root_task=task).parse_known_args(list(argv))
-    except SystemExit:
-        raise WrongCommandLine(output.getvalue().strip().rpartition("error: ")[2]) from None
-    for word in unknown:
-        if word.startswith("--"):
-            name = word[2:].partition("=")[0]
-            own = [option.replace("_", "-") for option, _ in Register.get_task_cls(task).get_params()]
+def _given(argv: Sequence[str], task: str, options: Options, own: Options) -> dict[str, str]:
+    """Returns the values of the options that have one; of a repeated option the last, as Luigi does.
+
+    :raises WrongCommandLine: if Luigi's parser would reject an argument.
+    """
+    known, given = {**options, **own}, dict[str, str]()
+    is_after_task, flag = False, ""
+    for name, value in _arguments(argv, known):
+        if name is None:
+            if is_after_task or value != task:
+                of_value = "An option's value follows it, in quotes if it has spaces"
+                hint = f"--{flag} takes no value" if flag else of_value
+                raise WrongCommandLine(f"what is '{value}' for? {hint}")
+            is_after_task, flag = True, ""
+            continue
+        if name not in known:
             hint = nearest(name, own, "did you mean --{}?") or nearest(name, known, "did you mean --{}?")
             raise WrongCommandLine(f"{task} has no option --{name}; {hint or 'it has: --' + ', --'.join(own)}")
-    if unknown:
-        raise WrongCommandLine(f"what is '{unknown[0]}' for? An option's value follows it, in quotes if it has spaces")
+        if name not in options and not is_after_task:
+            raise WrongCommandLine(f"--{name} is an option of {task} and follows it: {task} --{name} …")
+        flag = name if _is_flag(known[name]) else ""
+        if flag and value is not None:
+            raise WrongCommandLine(f"--{name}={value}: --{name} takes no value")
+        if value is not None:
+            given[name] = value
+        elif not isinstance(known[name], luigi.BoolParameter):
+            raise WrongCommandLine(f"--{name} needs a value")
+    return given
 
 
-def _checked_parameters(task: str) -> dict[str, luigi.Parameter[Any]]:
-    """Returns the parameters of options whose values Luigi parses only when something runs, or not at all."""
-    found: dict[str, luigi.Parameter[Any]] = {
-        name: CountParameter(least=least) for name, least in _LUIGI_COUNTS.items()
-    }
-    for family, _, name, parameter in Register.get_all_params():
-        if isinstance(parameter, CountParameter | OneOfParameter) or issubclass(Register.get_task_cls(family), Section):
-            found[f"{family}_{name}".replace("_", "-")] = parameter
-            if family == task:
-                found[name.replace("_", "-")] = parameter
-    return found
-
-
-def _check_value(name: str, value: str, parameter: luigi.Parameter[Any]) -> None:
-    if value.startswith("--"):
-        return  # the next option, after a flag without a value
+def _value(name: str, text: str, parameter: luigi.Parameter[Any]) -> Any:
     try:
-        parameter.normalize(parameter.parse(value))
+        return parsed(parameter, text)
     except ValueError as error:
-        raise WrongCommandLine(f"--{name}: {error}", BAD_VALUE) from None
+        raise WrongValue(f"--{name}: {error}") from None
     except PipelineError as error:
-        raise WrongCommandLine(str(error), BAD_VALUE) from None
+        raise WrongValue(str(error)) from None
 
 
-def _check_range(given: dict[str, str], tasks: list[str]) -> None:
+def _check_required(task: str, given: Container[str]) -> None:
+    missing = [
+        f"--{_option(name)} ({parameter.description})"
+        for name, parameter in Register.get_task_cls(task).get_params()
+        if _option(name) not in given
+        and f"{task}-{_option(name)}" not in given
+        and not parameter.has_task_value(task, name)
+    ]
+    if missing:
+        raise WrongValue(f"{task} needs {' and '.join(missing)}; `pipeline tasks` has an example")
+
+
+def _check_task_of_range(given: Mapping[str, str], tasks: list[str]) -> None:
     of = given.get("of", "")
     if of and of not in tasks:
         raise WrongCommandLine(f"--of {of}: {_no_task(of, tasks)}")
     if of and "of-params" in given:
         _check_of_params(of, given["of-params"])
-    with contextlib.suppress(KeyError, ValueError):  # Luigi reports what is not a month
-        if parse_month(given["start"]) >= parse_month(given["stop"]):
-            span = f"--start {given['start']} --stop {given['stop']}"
-            raise WrongCommandLine(f"{span}: no month at all, as --stop is the month after the last", EMPTY_RANGE)
+
+
+def _check_span(given: Mapping[str, str], values: Mapping[str, Any]) -> None:
+    if {"start", "stop"} <= values.keys() and values["start"] >= values["stop"]:
+        span = f"--start {given['start']} --stop {given['stop']}"
+        raise WrongCommandLine(
+            f"{span}: no month at all, as --stop is the month after the last", exit_codes().scheduling_error
+        )
 
 
 def _check_of_params(of: str, text: str) -> None:
     try:
         values = json.loads(text)
     except ValueError as error:
-        raise WrongCommandLine(
-            f"""--of-params {text}: not JSON such as '{{"taxi":"green"}}': {error}""", BAD_VALUE
-        ) from None
+        raise WrongValue(f"""--of-params {text}: not JSON such as '{{"taxi":"green"}}': {error}""") from None
     if not isinstance(values, dict):
-        raise WrongCommandLine(f"""--of-params {text}: not a JSON object such as '{{"taxi":"green"}}'""", BAD_VALUE)
+        raise WrongValue(f"""--of-params {text}: not a JSON object such as '{{"taxi":"green"}}'""")
     known = [name for name, _ in Register.get_task_cls(of).get_params()]
     for name in values:
         if name not in known:

@@ -20,7 +20,7 @@ from luigi.task_register import Register
 from pipeline.errors import PipelineError, nearest
 from pipeline.files import SHIPPED, data_home
 from pipeline.monitoring import register_events
-from pipeline.parameters import CountParameter
+from pipeline.parameters import CountParameter, parsed
 from pipeline.worker import register_worker
 
 SHIPPED_CONFIGURATION = SHIPPED / "luigi.cfg"
@@ -150,7 +150,7 @@ def _check_misspelled(name: str, families: Mapping[str, str]) -> None:
 def check_sections() -> None:
     """Rejects unknown sections that resemble a known one, and unknown keys and invalid values of settings and of tasks.
 
-    Ignores other unknown sections, because a file may also be used by other projects.
+    Ignores other unknown sections, because a file may also be used by other projects, and unknown keys in Luigi's.
 
     :raises PipelineError: with a suggestion, or with the reason why a value is invalid.
     """
@@ -163,13 +163,15 @@ def check_sections() -> None:
             if section == "resources":
                 counts = set(config.options(section)) - config.defaults().keys()
                 _check_values(section, {name: CountParameter(least=1) for name in counts})
-        elif _is_pipeline_section(section):
+            continue
+        if _is_pipeline_section(section):
             known = _setting_names(section)
             for key in config.options(section):
                 if key.replace("-", "_") not in known and key not in config.defaults():
                     kind = "setting" if issubclass(Register.get_task_cls(section), luigi.Config) else "parameter"
                     hint = nearest(key, known, "did you mean {}?") or f"it has: {', '.join(known)}"
                     raise PipelineError(f"[{section}] has no {kind} '{key}'; {hint}")
+        if _is_pipeline_section(section) or _package(section) == luigi.__name__:
             _check_values(section, dict(Register.get_task_cls(section).get_params()))
 
 
@@ -179,7 +181,7 @@ def _check_values(section: str, parameters: Mapping[str, luigi.Parameter[Any]]) 
     for name, parameter in parameters.items():
         try:
             if config.has_option(section, name):
-                parameter.normalize(parameter.parse(config.get(section, name)))
+                parsed(parameter, config.get(section, name))
         except configparser.InterpolationError as error:
             remedy = "write %% for %, and use only variables that are set in ${...}"
             raise PipelineError(f"[{section}] {error.option}: {remedy}") from None
@@ -188,8 +190,12 @@ def _check_values(section: str, parameters: Mapping[str, luigi.Parameter[Any]]) 
 
 
 def _is_pipeline_section(family: str) -> bool:
+    return _package(family) == __name__.partition(".")[0]
+
+
+def _package(family: str) -> str:
     module: str = Register.get_task_cls(family).__module__
-    return module.partition(".")[0] == __name__.partition(".")[0]
+    return module.partition(".")[0]
 
 
 def _setting_names(family: str) -> list[str]:

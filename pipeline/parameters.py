@@ -4,17 +4,37 @@ from __future__ import annotations
 
 import datetime
 import math
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import luigi
+from luigi.parameter import ParameterException
+from luigi.task_register import TaskClassException
 
 from pipeline.datasets import monthly_names, parse_month
 from pipeline.datasets.spec import MIRROR, TLC
 from pipeline.errors import PipelineError
+from pipeline.extract.locations import HTTP_URL
 
-_HTTP_URL = re.compile(r"https?://[^/?#\s:]", re.IGNORECASE)
+# What the values of Luigi's types are, which its error messages do not say.
+_KINDS = {
+    luigi.IntParameter: "a whole number",
+    luigi.FloatParameter: "a number",
+    luigi.MonthParameter: "a month such as 2019-01",
+    luigi.TaskParameter: "a task",
+}
+
+
+def parsed(parameter: luigi.Parameter[Any], text: str) -> Any:
+    """Returns the value of a text from the command line or a configuration file.
+
+    :raises ValueError: for an invalid text, with what is expected; PipelineError from parameters that raise it.
+    """
+    try:
+        return parameter.normalize(parameter.parse(text))
+    except (ValueError, ParameterException, TaskClassException) as error:
+        kind = _KINDS.get(type(parameter))
+        raise ValueError(f"'{text}' is not {kind}" if kind else str(error)) from None
 
 
 class CountParameter(luigi.IntParameter):
@@ -38,8 +58,8 @@ class CountParameter(luigi.IntParameter):
         return x
 
 
-class DurationParameter(luigi.FloatParameter):
-    """A non-negative number of seconds, minutes or hours.
+class NonNegativeFloatParameter(luigi.FloatParameter):
+    """A number from 0 on: of seconds, minutes or hours, of bytes per second or of megabytes.
 
     :raises ValueError: for an invalid text.
     """
@@ -83,7 +103,7 @@ class HttpUrlParameter(luigi.Parameter[str]):
     """
 
     def parse(self, x: str) -> str:
-        if x and not _HTTP_URL.match(x):
+        if x and not HTTP_URL.match(x):
             raise ValueError("not an http(s) URL")
         return x
 
@@ -127,16 +147,29 @@ class TaxiParameter(OneOfParameter):
 
 
 class MonthParameter(luigi.MonthParameter):
-    """A month, such as 2019-01."""
+    """A month, such as 2019-01.
+
+    :raises ValueError: for any other text.
+    """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(description="which month, such as 2019-01", **options)
 
     def parse(self, x: str) -> datetime.date:
-        try:
-            return parse_month(x)
-        except ValueError:
-            raise PipelineError(f"--month {x}: not a month such as 2019-01") from None
+        return parse_month(x)
+
+
+class OptionalMonthParameter(luigi.MonthParameter):
+    """A month, such as 2019-01; None, the default, if it is empty.
+
+    :raises ValueError: for any other text.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(default=None, **options)  # type: ignore[arg-type]  # Luigi accepts it
+
+    def parse(self, x: str) -> datetime.date | None:
+        return parse_month(x) if x else None
 
 
 class SourceParameter(OneOfParameter):

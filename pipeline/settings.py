@@ -5,11 +5,13 @@ Reading a setting has no side effects: it starts no server and creates no client
 
 from __future__ import annotations
 
+import datetime
 import sys
 from pathlib import Path
 from typing import Any
 
 import luigi
+from luigi.retcodes import retcode
 
 from pipeline.datasets import Release
 from pipeline.datasets.spec import MIRROR, TLC
@@ -20,11 +22,12 @@ from pipeline.extract.locations import RELEASE_MIRROR, TLC_SITE, Location, is_si
 from pipeline.files import data_home
 from pipeline.parameters import (
     CountParameter,
-    DurationParameter,
     FlagParameter,
     HttpUrlParameter,
+    NonNegativeFloatParameter,
     ObjectParameter,
     OneOfParameter,
+    OptionalMonthParameter,
 )
 
 
@@ -34,6 +37,11 @@ class Section(luigi.Config):
     def __init_subclass__(cls, section: str, **options: Any) -> None:
         super().__init_subclass__(**options)
         cls.__name__ = section  # Luigi uses the class name
+
+
+def exit_codes() -> retcode:
+    """Returns the exit codes of `luigi`: the section `[retcode]`."""
+    return retcode()
 
 
 class SourceSettings(Section, section="source"):
@@ -60,15 +68,17 @@ class SourceSettings(Section, section="source"):
         default=False,
         description="leave out columns that the dataset does not declare, even if they have values",
     )
-    connect_timeout: float = DurationParameter(default=10, description="seconds to wait for a connection")
-    read_timeout: float = DurationParameter(default=60, description="seconds to wait for the next bytes")
+    connect_timeout: float = NonNegativeFloatParameter(default=10, description="seconds to wait for a connection")
+    read_timeout: float = NonNegativeFloatParameter(default=60, description="seconds to wait for the next bytes")
     retries: int = CountParameter(default=4, description="how many consecutive retries without progress")
-    longest_wait: float = DurationParameter(default=60, description="maximum number of seconds between two tries")
-    minimum_rate: float = DurationParameter(
+    longest_wait: float = NonNegativeFloatParameter(
+        default=60, description="maximum number of seconds between two tries"
+    )
+    minimum_rate: float = NonNegativeFloatParameter(
         default=2000, description="minimum bytes per second, over read_timeout, of a connection; 0: no limit"
     )
-    largest_file_mb: float = DurationParameter(default=4000, description="maximum size of a file in megabytes")
-    longest_download: float = DurationParameter(
+    largest_file_mb: float = NonNegativeFloatParameter(default=4000, description="maximum size of a file in megabytes")
+    longest_download: float = NonNegativeFloatParameter(
         default=6 * 3600, description="maximum number of seconds of a download; the next run resumes it"
     )
 
@@ -163,14 +173,14 @@ class PostgresSettings(Section, section="postgres"):
     schema: str = luigi.Parameter(default="public", description="the schema of the tables; created if missing")
     copy_streams: int = CountParameter(least=1, default=2, description="how many COPY streams a load uses")
     connect_timeout: int = CountParameter(least=1, default=15, description="seconds to wait for a connection")
-    lock_timeout: float = DurationParameter(
+    lock_timeout: float = NonNegativeFloatParameter(
         default=600, description="seconds to wait for a lock that another session holds; 0: no limit"
     )
-    answer_timeout: float = DurationParameter(
+    answer_timeout: float = NonNegativeFloatParameter(
         default=120,
         description="seconds to wait for a server, or one of its processes, that does not answer; 0: no limit",
     )
-    idle_minutes: float = DurationParameter(
+    idle_minutes: float = NonNegativeFloatParameter(
         default=15, description="minutes after its last use until the embedded server is stopped; 0: never"
     )
 
@@ -213,8 +223,8 @@ class ScheduleSettings(Section, section="schedule"):
 
     task: str = luigi.Parameter(default="LoadTripdata", description="the task to run for each month of a dataset")
     parameters: dict[str, Any] = ObjectParameter(default={}, description="more parameters of that task, as JSON")
-    start: str = luigi.Parameter(
-        default="", description="the first month of catch-ups, such as 2019-01; empty: that of the dataset's schedule"
+    start: datetime.date | None = OptionalMonthParameter(
+        description="the first month of catch-ups, such as 2019-01; empty: that of the dataset's schedule"
     )
     workers: int = CountParameter(least=1, default=1, description="how many months to process in parallel")
     reload: str = OneOfParameter(
@@ -222,7 +232,7 @@ class ScheduleSettings(Section, section="schedule"):
         default="never",
         description="whether a catch-up reloads a month that was published again, besides logging a warning",
     )
-    retry_minutes: float = DurationParameter(
+    retry_minutes: float = NonNegativeFloatParameter(
         default=60, description="minutes until a failed catch-up is retried; 0: at the next scheduled time"
     )
 
@@ -283,9 +293,9 @@ class AlertSettings(Section, section="alerts"):
     link: str = luigi.Parameter(
         default="", description="the link in alerts; empty: the task's page in the central scheduler"
     )
-    gather_minutes: float = DurationParameter(
+    gather_minutes: float = NonNegativeFloatParameter(
         default=5, description="minutes after which a run sends alerts before it ends, and retries failed deliveries"
     )
-    burst_hours: float = DurationParameter(
+    burst_hours: float = NonNegativeFloatParameter(
         default=48, description="hours without a failure after which the next failure causes a new alert"
     )

@@ -32,7 +32,7 @@ ALLOWED = {
     "sample": {"datasets"},
     "releases": {"datasets"},
     "extract": {"releases", "datasets"},
-    "parameters": {"datasets"},
+    "parameters": {"extract", "datasets"},
     "settings": {"extract", "datasets", "parameters"},
     "warehouses": {"settings", "releases", "extract", "datasets"},
     "transform": {"warehouses", "datasets"},

@@ -22,6 +22,29 @@ RANGE = ("RangeMonthly", "--of", "LoadTripdata", "--of-params", '{"taxi":"green"
         (("LoadTripdata", *GREEN, "--wrkers", "2"), "no option --wrkers; did you mean --workers?", 2),
         (("LoadTripdata", *GREEN, "--postgres-dns", "x"), "no option --postgres-dns; did you mean --postgres-dsn?", 2),
         (("LoadTripdata", *GREEN, "2019-02"), "what is '2019-02' for?", 2),
+        (("Reprt", "--warehouse", "postgres"), "there is no task Reprt; did you mean Report?", 2),
+        (
+            ("--taxi", "green", "LoadTripdata"),
+            "--taxi is an option of LoadTripdata and follows it: LoadTripdata --tax",
+            2,
+        ),
+        (("LoadTripdata", "LoadTripdata", *GREEN), "what is 'LoadTripdata' for?", 2),
+        (("LoadTripdata", *GREEN, "--force=maybe"), "--force=maybe: --force takes no value\n", 2),
+        (("LoadTripdata", *GREEN, "--force", "maybe"), "what is 'maybe' for? --force takes no value\n", 2),
+        (("LoadTripdata", *GREEN, "--LoadZones-force=1"), "--LoadZones-force takes no value\n", 2),
+        (("LoadTripdata", "--taxi", "green", "--month"), "--month needs a value\n", 2),
+        (("LoadTripdata", *GREEN, "--source", "--force"), "--source needs a value\n", 2),
+        (("LoadTripdata", *GREEN, "--postgres-dsn", "-x"), "--postgres-dsn needs a value\n", 2),
+        (
+            ("LoadTripdata", "--month", "2019-01"),
+            "LoadTripdata needs --taxi (which dataset: fhv, fhvhv, green, yellow)",
+            40,
+        ),
+        (("LoadTripdata",), "and --month (which month, such as 2019-01); `pipeline tasks` has an example\n", 40),
+        (("DbtBuild", "--full-refresh"), "DbtBuild needs --warehouse (which warehouse: postgres, bigquery)", 40),
+        (("RangeMonthly", "--start", "2019-01"), "RangeMonthly needs --of (task name", 40),
+        (("LoadTripdata", *GREEN, "--ExtractTripdata-month", "x"), "-month: 'x' is not a month such as 2019-01\n", 40),
+        (("LoadTripdata", *GREEN, "--worker-timeout", "x"), "--worker-timeout: 'x' is not a whole number\n", 40),
         (("LoadTripdata", *GREEN, "--workers", "abc"), "--workers: 'abc' is not a whole number from 1 on", 40),
         (("LoadTripdata", *GREEN, "--workers=0"), "--workers: '0' is not a whole number from 1 on", 40),
         (("LoadTripdata", *GREEN, "--max-bad-rows", "-1"), "--max-bad-rows: '-1' is not a whole number from 0 on", 40),
@@ -33,12 +56,16 @@ RANGE = ("RangeMonthly", "--of", "LoadTripdata", "--of-params", '{"taxi":"green"
         (("LoadTripdata", *GREEN, "--storage-keep-raw=maybe"), "--storage-keep-raw: cannot interpret 'maybe'", 40),
         (("LoadTripdata", *GREEN, "--logs-format", "xml"), "'xml' is not one of plain, json, auto", 40),
         (("LoadTripdata", *GREEN, "--alerts-webhook-url", "s3cret"), "--alerts-webhook-url: not an http(s) URL\n", 40),
+        (("LoadTripdata", *GREEN, "--schedule-start", "x"), "--schedule-start: 'x' is not a month such as 2019-01", 40),
         (("LoadTripdata", *GREEN, "--schedule-parameters", "[1]"), "--schedule-parameters: not a JSON object such", 40),
         (("RangeMonthly", "--of", "LoadTripdat"), "--of LoadTripdat: there is no task LoadTripdat; did you mean", 2),
         ((*RANGE[:-1], '{"taxii":"green"}'), "LoadTripdata has no parameter taxii; did you mean taxi?", 2),
         ((*RANGE[:-1], "{taxi:green}"), """--of-params {taxi:green}: not JSON such as '{"taxi":"green"}'""", 40),
         ((*RANGE[:-1], "[1]"), """--of-params [1]: not a JSON object such as '{"taxi":"green"}'\n""", 40),
         ((*RANGE[:-1], '"green"'), """--of-params "green": not a JSON object such as '{"taxi":"green"}'\n""", 40),
+        ((*RANGE, "--start", "foo", "--stop", "2019-02"), "--start: 'foo' is not a month such as 2019-01\n", 40),
+        ((*RANGE, "--stop=2019-13"), "--stop: '2019-13' is not a month such as 2019-01\n", 40),
+        ((*RANGE, "--start", "2019-01", "--months-back", "x"), "--months-back: 'x' is not a whole number\n", 40),
         ((*RANGE, "--start", "2019-01", "--stop", "2019-01"), "no month at all", 35),
         ((*RANGE, "--start", "2019-10", "--stop", "2019-09"), "no month at all", 35),
     ],
@@ -58,6 +85,7 @@ def test_mistake_is_reported_in_one_line(tmp_path: Path, arguments: tuple[str, .
     [
         ("--local-scheduler", "LoadTripdata", "--taxi", "green", "--month", "2031-05"),
         ("LoadTripdata", "--taxi", "green", "--month=2031-05", "--postgres-schema=x", "--log-level", "ERROR"),
+        ("LoadTripdata", "--storage-keep-raw", "--LoadTripdata-taxi", "green", "--month", "x", "--month", "2031-05"),
     ],
 )
 def test_arguments_that_luigi_accepts_are_passed_on_to_it(tmp_path: Path, arguments: tuple[str, ...]) -> None:
@@ -66,6 +94,21 @@ def test_arguments_that_luigi_accepts_are_passed_on_to_it(tmp_path: Path, argume
 
     assert run.returncode == 35, run.stderr
     assert "luigi: " not in run.stderr
+
+
+def test_exit_codes_are_the_configured_ones(tmp_path: Path) -> None:
+    codes = {"PIPELINE__RETCODE__UNHANDLED_EXCEPTION": "70", "PIPELINE__RETCODE__SCHEDULING_ERROR": "71"}
+    for stop, code in (("x", 70), ("2019-01", 71)):
+        line = ("luigi", "--module", "pipeline", *RANGE, "--start", "2019-01", "--stop", stop)
+        assert run_command(*line, PIPELINE__STORAGE__ROOT=str(tmp_path), **codes).returncode == code
+
+
+def test_required_parameter_may_be_configured(tmp_path: Path) -> None:
+    environment = {"PIPELINE__STORAGE__ROOT": str(tmp_path), "PIPELINE__POSTGRES__DSN": "host=127.0.0.1 port=1"}
+    line = ("luigi", "--module", "pipeline", "LoadTripdata", "--taxi", "green")
+    run = run_command(*line, **environment, PIPELINE__LOADTRIPDATA__MONTH="2031-05")
+
+    assert run.returncode == 35, run.stderr
 
 
 @pytest.mark.parametrize(

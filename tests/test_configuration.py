@@ -173,6 +173,7 @@ def test_relative_folders_are_resolved_against_their_configuration_file(
         ("DBT__THREADS", "0", "[dbt] threads: '0' is not a whole number from 1 on"),
         ("STORAGE__KEEP_RAW", "maybe", "[storage] keep_raw: cannot interpret 'maybe' as boolean"),
         ("SOURCE__RETRIES", "-1", "[source] retries: '-1' is not a whole number from 0 on"),
+        ("GCP__MAXIMUM_BYTES_BILLED", "-1", "[gcp] maximum_bytes_billed: '-1' is not a whole number from 0 on"),
         ("LOGS__FORMAT", "xml", "[logs] format: 'xml' is not one of plain, json, auto"),
         ("LOGS__KEEP_DAYS", "-3", "[logs] keep_days: '-3' is not a whole number from 0 on"),
         ("ALERTS__GATHER_MINUTES", "abc", "[alerts] gather_minutes: 'abc' is not a number from 0 on"),
@@ -184,7 +185,12 @@ def test_relative_folders_are_resolved_against_their_configuration_file(
             "[1]",
             """[schedule] parameters: not a JSON object such as '{"warehouse": "postgres"}'""",
         ),
+        ("SCHEDULE__START", "spring", "[schedule] start: 'spring' is not a month such as 2019-01"),
         ("LOADTRIPDATA__MAX_BAD_ROWS", "-5", "[LoadTripdata] max_bad_rows: '-5' is not a whole number from 0 on"),
+        ("LOADTRIPDATA__MONTH", "spring", "[LoadTripdata] month: 'spring' is not a month such as 2019-01"),
+        ("RANGEMONTHLY__MONTHS_BACK", "x", "[RangeMonthly] months_back: 'x' is not a whole number"),
+        ("RANGEMONTHLY__OF", "x", "[RangeMonthly] of: 'x' is not a task"),
+        ("WORKER__KEEP_ALIVE", "yes", "[worker] keep_alive: cannot interpret 'yes' as boolean"),
     ],
 )
 def test_invalid_value_is_refused_before_anything_runs(

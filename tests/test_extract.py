@@ -251,6 +251,7 @@ def test_error_for_an_unpublished_month_lists_the_published_months(
 
 def test_missing_source_folder_is_reported(extract: Extract, tmp_path: Path) -> None:
     assert "http://: names no host; check [source] base_url" in error_of(lambda: extract("http://"))
+    assert "names no host; check [source] base_url" in error_of(lambda: extract("http://:80"))
     expected = f"{tmp_path}/nowhere: there is no such folder; check [source] base_url and tlc_base_url"
 
     assert error_of(lambda: extract(tmp_path / "nowhere")) == expected

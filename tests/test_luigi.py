@@ -139,10 +139,10 @@ def test_month_that_does_not_exist_is_reported_in_one_line(luigi: Run) -> None:
     ("arguments", "message"),
     [
         (("--taxi", "geen", "--month", "2019-01"), "--taxi geen: no monthly dataset is called that; there are: fhv,"),
-        (("--taxi", "green", "--month", "2019-13"), "--month 2019-13: not a month such as 2019-01"),
-        (("--taxi", "green", "--month", "2019-1"), "--month 2019-1: not a month such as 2019-01"),
-        (("--taxi", "green", "--month", "9999-12"), "--month 9999-12: not a month such as 2019-01"),
-        (("--taxi", "green"), "requires the 'month' parameter"),
+        (("--taxi", "green", "--month", "2019-13"), "--month: '2019-13' is not a month such as 2019-01"),
+        (("--taxi", "green", "--month", "2019-1"), "--month: '2019-1' is not a month such as 2019-01"),
+        (("--taxi", "green", "--month", "9999-12"), "--month: '9999-12' is not a month such as 2019-01"),
+        (("--taxi", "green"), "LoadTripdata needs --month (which month, such as 2019-01)"),
     ],
 )
 def test_invalid_parameter_is_reported_and_exits_with_40(

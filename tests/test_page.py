@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import luigi.configuration
 import pytest
 import requests
 from browser import CHROMIUM, Browser, browser
@@ -366,6 +367,20 @@ def test_runs_of_containers_with_the_same_process_id_are_all_listed(
     found = {each["id"]: each for each in call(ui, "runs").json()}
     assert set(found) == {run, f"20990101T000001-{pid}", f"20990101T000002-{pid}"}
     assert found[run] == {name: value for name, value in own.items() if name in found[run]}
+
+
+@pytest.mark.parametrize("name", ["already_running", "not_run"])
+def test_failed_run_is_understood_by_the_configured_exit_codes(name: str) -> None:
+    config = luigi.configuration.get_config()
+    usual = config.get("retcode", name)
+    config.set("retcode", name, "71")
+    try:
+        with tempfile.TemporaryFile() as output:
+            run = StartedRun("", [], subprocess.Popen(["sh", "-c", "exit 71"]), output)
+            run.wait(20)
+            assert run.failure.startswith("another run has, or had, some of its tasks")
+    finally:
+        config.set("retcode", name, usual)
 
 
 def test_unrelated_process_with_the_process_id_of_a_run_is_not_its_writer(tmp_path: Path) -> None:

@@ -267,6 +267,7 @@ def test_catch_ups_do_not_overlap_even_if_the_process_of_the_first_was_killed(
         second = pipeline(*CATCH_UP_ONCE)
         assert second.returncode == 10
         assert "another process is catching up" in second.stderr
+        assert pipeline(*CATCH_UP_ONCE, PIPELINE__RETCODE__ALREADY_RUNNING="71").returncode == 71
     eventually(lambda: loaded_months(database) == ["green/2019-01", "green/2019-02"])
     first.communicate(timeout=20)
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import datetime
-from zoneinfo import ZoneInfo
+from typing import NoReturn
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import pytest
 from conftest import CHECKOUT, Run
 
+import pipeline.datasets.cron
 from pipeline.datasets import Schedule, all_datasets
+from pipeline.datasets.cron import check_cron
+from pipeline.errors import PipelineError
+from pipeline.schedule import catch_ups
 from pipeline.schedule.triggers import cron_trigger, firings
 
 NEW_YORK = ZoneInfo("America/New_York")
@@ -85,24 +90,34 @@ def test_skipped_hour_fires_once_and_repeated_hour_twice() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cron", "timezone", "message"),
+    ("cron", "message"),
     [
-        ("0 9 1 *", "America/New_York", "4 fields"),
-        ("61 9 1 * *", "America/New_York", r"'61 9 1 \* \*': the minute '61' is not from 0 to 59"),
-        ("0 25 1 * *", "America/New_York", "the hour '25' is not from 0 to 23"),
-        ("0 9 0 * *", "America/New_York", "the day '0' is not from 1 to 31"),
-        ("0 9 1 foo *", "America/New_York", "the month 'foo' is not from 1 to 12"),
-        ("*/0 9 1 * *", "America/New_York", r"the minute '\*/0' is not"),
-        ("0 9,,11 1 * *", "America/New_York", "the hour '' is not"),
-        ("0 9 * * 8", "America/New_York", "the weekday '8' is not from 0 to 7"),
-        ("0 9 * * someday", "America/New_York", "the weekday 'someday' is not from 0 to 7"),
-        ("0 9 * * 5-1", "America/New_York", "the weekday '5-1' is not from 0 to 7"),
-        ("0 9 1 * *", "New York", "'New York' is no time zone"),
+        ("0 9 1 *", "4 fields"),
+        ("61 9 1 * *", r"'61 9 1 \* \*': the minute '61' is not from 0 to 59"),
+        ("0 25 1 * *", "the hour '25' is not from 0 to 23"),
+        ("0 9 0 * *", "the day '0' is not from 1 to 31"),
+        ("0 9 1 foo *", "the month 'foo' is not from 1 to 12"),
+        ("*/0 9 1 * *", r"the minute '\*/0' is not"),
+        ("0 9,,11 1 * *", "the hour '' is not"),
+        ("0 9 * * 8", "the weekday '8' is not from 0 to 7"),
+        ("0 9 * * someday", "the weekday 'someday' is not from 0 to 7"),
+        ("0 9 * * 5-1", "the weekday '5-1' is not from 0 to 7"),
     ],
 )
-def test_invalid_schedule_is_refused(cron: str, timezone: str, message: str) -> None:
+def test_invalid_expression_is_refused(cron: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        cron_trigger(Schedule(cron, timezone))
+        check_cron(cron)
+
+
+def test_schedule_on_a_machine_without_its_time_zone_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_zone(name: str) -> NoReturn:
+        raise ZoneInfoNotFoundError(name)
+
+    monkeypatch.setattr(pipeline.datasets.cron, "ZoneInfo", no_zone)
+    with pytest.raises(
+        PipelineError, match=r"green.yaml: schedule: 'America/New_York' is no time zone .*; install tzdata"
+    ):
+        catch_ups(["green"])
 
 
 def test_dry_run_of_a_year_lists_the_firings_in_new_york_time(pipeline: Run) -> None:

@@ -161,6 +161,8 @@ def test_invalid_port_is_refused(pipeline: Run) -> None:
             1,
             f"pipeline: --port {port}: a port is a number from 1 to 65535\n",
         )
+    failed = pipeline("ui", PIPELINE__UI__PORT="99999")
+    assert (failed.returncode, failed.stderr) == (1, "pipeline: [ui] port 99999: a port is a number from 1 to 65535\n")
 
 
 def test_port_in_use_is_reported_with_a_remedy(pipeline: Run, ui: CentralScheduler) -> None:

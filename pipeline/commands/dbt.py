@@ -53,7 +53,7 @@ def _build(adapter: Warehouse, full_refresh: bool) -> int:
 
     def run_dbt(command: DbtCommand) -> bool:
         nonlocal code
-        words = [str(_DBT), *command.words, *_variables()]
+        words = [str(_DBT), *command.arguments, *_variables()]
         code = subprocess.run(words, env=_environment(adapter), check=False).returncode
         return not code
 

@@ -120,11 +120,11 @@ def _ui(arguments: argparse.Namespace) -> int:
 
     settings = UiSettings()
     address = arguments.address or settings.address
-    port = settings.port if arguments.port is None else arguments.port
+    option, port = ("[ui] port", settings.port) if arguments.port is None else ("--port", arguments.port)
     if not 0 < port < 65536:
-        raise PipelineError(f"--port {port}: a port is a number from 1 to 65535")
-    local = is_loopback(address)
-    if not local and not (arguments.expose or settings.expose):
+        raise PipelineError(f"{option} {port}: a port is a number from 1 to 65535")
+    exposed = not is_loopback(address)
+    if exposed and not (arguments.expose or settings.expose):
         raise PipelineError(
             f"{address} can be reached from other machines, and there is no password;"
             f" if the network is closed to strangers, add --expose"
@@ -133,9 +133,9 @@ def _ui(arguments: argparse.Namespace) -> int:
     def print_address() -> None:
         url = f"http://{f'[{address}]' if ':' in address else address}:{port}/"
         central = CENTRAL_SETTINGS.name if Path(CENTRAL_SETTINGS.name).is_file() else shlex.quote(str(CENTRAL_SETTINGS))
-        warning = "" if local else _EXPOSED
+        warning = _EXPOSED if exposed else ""
         message = _UI_MESSAGE.format(url=url, central=central, folder=settings.folder(), warning=warning)
         print(message, flush=True)
 
-    serve(address, port, settings, print_address)
+    serve(address, port, exposed, settings, print_address)
     return 0

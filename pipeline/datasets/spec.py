@@ -100,12 +100,9 @@ class Dataset:
     event_time: str | None
     sources: tuple[Source, ...]
     schedule: Schedule | None = None
-    key_blanks: Mapping[str, str] = field(default_factory=dict)
+    key_blanks: Mapping[str, str] = field(default_factory=dict, hash=False)  # a mapping has no hash
     lines_in_quotes: bool = False
     month_share: float = 0.5
-
-    def __hash__(self) -> int:
-        return hash((self.name, self.version, self.columns))
 
     @property
     def is_monthly(self) -> bool:

@@ -16,7 +16,7 @@ TLC_SITE = "https://d37ci6vzurychx.cloudfront.net/trip-data"
 
 # The second alternative matches passwords with an unescaped slash or similar, where the port is not a number.
 _USER = re.compile(r"(?<=://)(?:[^/?#\s]*@|[^/?#\s@\[]*:(?!\d*(?:[/?#\s'\"]|$))[^\s'\"]*@)")
-_HOST = re.compile(r"https?://[^/?#\s]", re.IGNORECASE)
+HTTP_URL = re.compile(r"https?://(?:[^/?#\s@]*@)?[^/?#\s:]", re.IGNORECASE)  # with a host
 _QUERY = re.compile(r"(?P<kept>\w+://[^\s?#'\"]*)[?#][^\s'\"]*")
 
 
@@ -82,7 +82,7 @@ def local_path(url: str) -> Path | None:
         return Path(url).expanduser()
     shown = without_credentials(url)
     if scheme.lower() in ("http", "https"):
-        if not _HOST.match(url):
+        if not HTTP_URL.match(url):
             raise PipelineError(f"{shown}: names no host; check [source] base_url and tlc_base_url")
         return None
     if scheme.lower() != "file":

@@ -121,9 +121,6 @@ class OneLineErrors(logging.Filter):
             hint = "; start it with `pipeline ui`" if isinstance(error, luigi.rpc.RPCError) else ""
             record.msg, record.args = f"{record.getMessage()}: {error}{hint}", ()
             record.exc_info = None
-        elif isinstance(error, ValueError | luigi.parameter.ParameterException) and _is_command_line_error(error):
-            record.msg, record.args = f"invalid command line: {error}; see --help", ()
-            record.exc_info = None
         return True
 
 
@@ -200,12 +197,6 @@ def error_summary(error: BaseException | str) -> str:
 
 def _is_logged_by_luigi(record: logging.LogRecord) -> bool:
     return record.pathname.startswith(_LUIGI)
-
-
-def _is_command_line_error(error: BaseException) -> bool:
-    """Returns whether Luigi raised the error while parsing the command line, before any code of a task ran."""
-    modules = [frame.f_globals.get("__name__", "") for frame, _ in traceback.walk_tb(error.__traceback__)]
-    return "luigi.cmdline_parser" in modules and not any(name.startswith("pipeline.") for name in modules)
 
 
 def _remove_old_files(folder: Path, oldest: float) -> None:

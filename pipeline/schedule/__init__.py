@@ -14,7 +14,7 @@ from typing import Any, TextIO
 from apscheduler.triggers.base import BaseTrigger
 from dateutil.relativedelta import relativedelta
 
-from pipeline.datasets import Dataset, Schedule, all_datasets, format_month, parse_month
+from pipeline.datasets import Dataset, Schedule, all_datasets, format_month
 from pipeline.errors import PipelineError
 from pipeline.files import replace_file, storage_errors
 from pipeline.schedule.triggers import cron_trigger
@@ -34,7 +34,7 @@ class CatchUp:
     trigger: BaseTrigger
     task: str
     parameters: Mapping[str, Any]
-    start: str
+    start: datetime.date
     workers: int
     folder: Path
 
@@ -49,7 +49,7 @@ class CatchUp:
             stop = ["--stop", format_month(self.spec.last_month + relativedelta(months=1))]
         of = ["--of", self.task, "--of-params", json.dumps({**self.parameters, "taxi": self.name})]
         workers = ["--workers", str(self.workers)]
-        return ["--module", "pipeline", "CatchUpMonthly", *of, "--start", self.start, *stop, *workers]
+        return ["--module", "pipeline", "CatchUpMonthly", *of, "--start", format_month(self.start), *stop, *workers]
 
     def last_success(self) -> datetime.datetime | None:
         """Returns when the last successful catch-up started, or None if there was none."""
@@ -100,14 +100,9 @@ class CatchUp:
 def catch_ups(names: list[str] | None = None) -> list[CatchUp]:
     """Returns a catch-up for each of the named datasets, or for each dataset with a schedule.
 
-    :raises PipelineError: if a dataset has no schedule, or its schedule is invalid.
+    :raises PipelineError: if a dataset has no schedule, or this machine does not have its time zone.
     """
     settings, specs = ScheduleSettings(), all_datasets()
-    if settings.start:
-        try:
-            parse_month(settings.start)
-        except ValueError as error:
-            raise PipelineError(f"[schedule] start: {error}") from None
     wanted = names or [name for name, spec in specs.items() if spec.schedule]
     if not wanted:
         raise PipelineError("no dataset has a schedule: add one to a file in pipeline/datasets")
@@ -133,9 +128,9 @@ def _catch_up(spec: Dataset, settings: ScheduleSettings) -> CatchUp:
         raise PipelineError(f"{spec.name} has no schedule: add one to pipeline/datasets/{spec.name}.yaml")
     try:
         trigger = cron_trigger(schedule)
-    except ValueError as error:
-        raise PipelineError(f"pipeline/datasets/{spec.name}.yaml: schedule: {error}") from None
-    start = settings.start or format_month(schedule.start or spec.first_month)
+    except ValueError as error:  # reading the file refused what is wrong on every machine
+        raise PipelineError(f"pipeline/datasets/{spec.name}.yaml: schedule: {error}; install tzdata") from None
+    start = settings.start or schedule.start or spec.first_month
     return CatchUp(
         spec, schedule, trigger, settings.task, settings.parameters, start, settings.workers, settings.folder()
     )

@@ -19,10 +19,10 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from pipeline.errors import PipelineError
 from pipeline.schedule import CatchUp
 from pipeline.schedule.triggers import firings, format_time
+from pipeline.settings import exit_codes
 
 logger = logging.getLogger("pipeline.schedule")
 
-_ALREADY_RUNNING, _NOT_RUN = 10, 25  # as in luigi.cfg
 _NOT_RECORDED = 1  # as of a command that fails
 
 
@@ -44,7 +44,7 @@ def run_forever(catch_ups: list[CatchUp], runner: Runner, retry_minutes: float) 
         except PipelineError as error:
             logger.error("%s: %s", catch_up.name, error)
             code = _NOT_RECORDED
-        if code not in (0, _ALREADY_RUNNING) and retry_minutes > 0 and not runner.stopping:
+        if code not in (0, exit_codes().already_running) and retry_minutes > 0 and not runner.stopping:
             retry_at = datetime.datetime.now().astimezone() + datetime.timedelta(minutes=retry_minutes)
             logger.info("%s: trying again at %s", catch_up.name, format_time(retry_at))
             retry = f"{catch_up.name} again"
@@ -96,17 +96,17 @@ class Runner:
         self._stop_requests.get()
 
     def run(self, catch_up: CatchUp) -> int:
-        """Returns luigi's exit code, 10 if another process is catching up with the dataset, or 25 if stopped.
+        """Returns luigi's exit code, or that of `[retcode]` for a run that is already running or was not run.
 
         :raises PipelineError: if the lock or the record of success cannot be written.
         """
         if self.stopping:
-            return _NOT_RUN
+            return exit_codes().not_run
         started_at = datetime.datetime.now(datetime.UTC)
         with catch_up.locked() as lock:
             if lock is None:
                 logger.warning("%s: skipped, as another process is catching up", catch_up.name)
-                return _ALREADY_RUNNING
+                return exit_codes().already_running
             arguments = catch_up.arguments()
             logger.info("%s: catching up: luigi %s", catch_up.name, shlex.join(arguments))
             command = [sys.executable, "-m", "luigi", *arguments]  # of this interpreter rather than in PATH
@@ -117,7 +117,7 @@ class Runner:
             code = self._luigi.wait()
             code = code if code >= 0 else 128 - code  # the exit code that a shell reports for a signal
             if self.stopping:
-                return code or _NOT_RUN
+                return code or exit_codes().not_run
             if code == 0:
                 catch_up.save_success(started_at)
         logger.log(logging.ERROR if code else logging.INFO, "%s: ended with exit code %d", catch_up.name, code)

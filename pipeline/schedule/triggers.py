@@ -10,7 +10,7 @@ from apscheduler.triggers.combining import OrTrigger
 from apscheduler.triggers.cron import CronTrigger
 
 from pipeline.datasets import Schedule
-from pipeline.datasets.cron import WEEKDAYS, check_cron, time_zone
+from pipeline.datasets.cron import WEEKDAYS, time_zone
 
 _INSTANT = datetime.timedelta(microseconds=1)
 
@@ -20,9 +20,8 @@ def cron_trigger(schedule: Schedule) -> BaseTrigger:
 
     A time that is skipped when daylight saving time begins fires an hour later; one that is repeated fires twice.
 
-    :raises ValueError: if the expression or the time zone is invalid.
+    :raises ValueError: if this machine does not have the time zone.
     """
-    check_cron(schedule.cron)
     minute, hour, day, month, weekday = schedule.cron.split()
     when = {"minute": minute, "hour": hour, "month": month, "timezone": time_zone(schedule.timezone)}
     weekdays = _weekdays(weekday)

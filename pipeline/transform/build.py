@@ -37,7 +37,7 @@ class DbtCommand:
         return self.name in ("build", "run")
 
     @property
-    def words(self) -> list[str]:
+    def arguments(self) -> list[str]:
         select = ["--select", self.select] if self.select else []
         if self.builds_everything and self.files_only:
             select = ["--select", "tag:files", "--indirect-selection", "empty"]  # only tests that have the tag
@@ -91,7 +91,7 @@ def build(
     results = list[NodeResult]()
 
     def run(command: DbtCommand) -> bool:
-        results.extend(invoke(command.words, warehouse.dbt_profile(), variables, folder, on_line))
+        results.extend(invoke(command.arguments, warehouse.dbt_profile(), variables, folder, on_line))
         return True
 
     if not command.writes:

@@ -27,11 +27,11 @@ def main() -> None:
     line = _read_line()
     if not line:
         return
-    order = json.loads(line)
+    request = json.loads(line)
     os.environ.clear()
-    os.environ.update(order["environment"])
+    os.environ.update(request["environment"])
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    cli(order["arguments"], prog_name="dbt")
+    cli(request["arguments"], prog_name="dbt")
 
 
 def _read_line() -> bytes:

@@ -66,18 +66,18 @@ def invoke(
     known = folder / f"{profile.target}.{_PARSED}"
     with contextlib.suppress(FileNotFoundError):
         shutil.copy(known, run / _PARSED)  # so that dbt does not parse unchanged files again
-    said: list[LogLine] = []
+    output: list[LogLine] = []
     options = ["--target", profile.target, "--vars", json.dumps(variables, sort_keys=True)]
     warehouse = profile.target.split("_")[0]  # the name of dbt's adapter
     with _started(warehouse, [*command, *options], {**profile.process_environment(), **dbt_folders(run)}) as process:
         for line in _log_lines(process):
             on_line(line)
-            said.append(line)
+            output.append(line)
     with contextlib.suppress(FileNotFoundError):
         (run / _PARSED).replace(known)
     results = _results(run / "run_results.json")
     if process.returncode:
-        raise PipelineError(_failure(command[0], results, said, run))
+        raise PipelineError(_failure(command[0], results, output, run))
     return results
 
 
@@ -125,12 +125,12 @@ def _new_process(warehouse: str) -> subprocess.Popen[str]:
 def _started(warehouse: str, arguments: list[str], environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
     # By process id: this process may be a fork of the one that started it.
     process = _waiting.pop((os.getpid(), warehouse), None) or _new_process(warehouse)
-    order = {"arguments": ["--log-format", "json", "--no-use-colors", *arguments], "environment": environment}
+    request = {"arguments": ["--log-format", "json", "--no-use-colors", *arguments], "environment": environment}
     with process:
         try:
             assert process.stdin
             with contextlib.suppress(BrokenPipeError):  # it has exited, and printed why
-                process.stdin.write(json.dumps(order) + "\n")
+                process.stdin.write(json.dumps(request) + "\n")
                 process.stdin.flush()
             yield process
         except BaseException:
@@ -169,11 +169,11 @@ def _results(file: Path) -> list[NodeResult]:
     ]
 
 
-def _failure(command: str, results: list[NodeResult], said: list[LogLine], run: Path) -> str:
+def _failure(command: str, results: list[NodeResult], output: list[LogLine], run: Path) -> str:
     failed = [result for result in results if result.has_failed]
     if failed:
         others = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
         return f"dbt {command}: {failed[0].message}{others}; its SQL and the log are in {run}"
-    lines = [line for line in said if line.level == "error"] or said[-1:]
+    lines = [line for line in output if line.level == "error"] or output[-1:]
     errors = [line.message.partition(_TRACEBACK)[0] for line in lines]
     return f"dbt {command}: {' '.join(errors) or 'exited without a message'}; the log is in {run}"

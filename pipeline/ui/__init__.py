@@ -67,17 +67,18 @@ class Refusal(tornado.web.RequestHandler):
         self.finish(self._refusal + "\n")
 
 
-def serve(address: str, port: int, settings: UiSettings, on_listening: Callable[[], None]) -> None:
+def serve(address: str, port: int, exposed: bool, settings: UiSettings, on_listening: Callable[[], None]) -> None:
     """Serves until SIGTERM or ctrl-C; calls `on_listening` once it listens.
 
-    The scheduler uses the settings of `[scheduler]` and `[resources]`, as luigid does.
+    `exposed` says whether other machines can reach the address. The scheduler uses the settings of `[scheduler]` and
+    `[resources]`, as luigid does.
 
-    :raises PipelineError: if the port is in use, the address is not local, or the history cannot be used.
+    :raises PipelineError: if the port is in use, or if the address or the history cannot be used.
     """
     scheduler = _load_scheduler(settings)
     # Suppresses a warning for each browser that requests a favicon.
     logging.getLogger("tornado.access").setLevel(logging.ERROR)
-    guard = new_guard(address, not is_loopback(address), settings.host_names(), settings.folder())
+    guard = new_guard(address, exposed, settings.host_names(), settings.folder())
     state = State(Runs(f"http://{_local_address(address)}:{port}/"))
     server = tornado.httpserver.HTTPServer(Application(scheduler, state, guard), max_body_size=50_000_000)
     try:

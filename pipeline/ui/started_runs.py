@@ -20,14 +20,13 @@ from pipeline.datasets.month_range import Months
 from pipeline.errors import PipelineError
 from pipeline.files import CENTRAL_SETTINGS
 from pipeline.monitoring.run_logs import now
-from pipeline.settings import SourceSettings
+from pipeline.settings import SourceSettings, exit_codes
 from pipeline.tasks.load_request import LoadRequest, months_at_source
 from pipeline.warehouses import WAREHOUSES, warehouse_info
 
 _MAX_OUTPUT_LENGTH = 200_000
 _MAX_ERROR_LENGTH = 500
 _MAX_WORKERS = 16
-_RUN_ELSEWHERE = (10, 25)  # the codes in luigi.cfg for tasks that another worker runs or has run
 _FIELDS = {"action", "dataset", "month", "start", "stop", "warehouse", "workers", "force"}
 
 
@@ -94,8 +93,8 @@ class StartedRun:
     @functools.cached_property
     def failure(self) -> str:
         """Why the process failed, in one line, for a run in which no task has failed. Call it after the end."""
-        code = self.process.returncode
-        if code in _RUN_ELSEWHERE:
+        code, codes = self.process.returncode, exit_codes()
+        if code in (codes.already_running, codes.not_run):
             return "another run has, or had, some of its tasks; start it again to see whether everything is done"
         if code < 0:
             return f"the process was ended by {signal.Signals(-code).name}"

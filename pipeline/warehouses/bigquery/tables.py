@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 
 from google.api_core import exceptions
-from google.cloud.bigquery import Client, SchemaField, Table, TimePartitioning, TimePartitioningType
+from google.cloud.bigquery import Client, SchemaField, Table, TimePartitioning
 from google.cloud.bigquery.table import TableListItem
 
 from pipeline.datasets import Dataset
@@ -65,8 +65,7 @@ def ensure_tables(client: Client, project: GoogleProject, spec: Dataset) -> None
     table = Table(project.table_id(spec.table), table_fields(spec))
     table.description = f"{spec.title} (pipeline/datasets/{spec.name}.yaml, version {spec.version})"
     if spec.is_monthly:
-        unit = getattr(TimePartitioningType, partitioning(spec))
-        table.time_partitioning = TimePartitioning(unit, spec.event_time)
+        table.time_partitioning = TimePartitioning(partitioning(spec), spec.event_time)
         table.clustering_fields = ["filename"]
         ensure_table(client, project, Table(project.table_id(QUARANTINE), quarantine_fields()))
     if not ensure_table(client, project, table):

@@ -59,10 +59,9 @@ def configured_project() -> GoogleProject:
             raise PipelineError(f"[gcp] {key} is not set; set it in luigi.cfg or as PIPELINE__GCP__{key.upper()}")
         if not pattern.fullmatch(value):
             raise PipelineError(f"[gcp] {key}: {value!r} is not a valid name of a {key}")
-    limit = settings.maximum_bytes_billed
-    if limit < 0:
-        raise PipelineError(f"[gcp] maximum_bytes_billed: {limit} is negative; 0 allows any number of bytes")
-    return GoogleProject(settings.project, settings.location, settings.bucket, settings.dataset, limit)
+    return GoogleProject(
+        settings.project, settings.location, settings.bucket, settings.dataset, settings.maximum_bytes_billed
+    )
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from pipeline.warehouses.postgres.connection import statement
 from pipeline.warehouses.postgres.tables import ReleaseTables
 
 # The errors that PostgreSQL raises for a row that it rejects; other errors are not caused by the row.
-RowError = (psycopg2.DataError, psycopg2.IntegrityError)
+ROW_ERRORS = (psycopg2.DataError, psycopg2.IntegrityError)
 
 # COPY's context is `COPY table, line 3, column fare_amount: "abc"`, in the server's language.
 _COPY_PLACE = re.compile(r"\S+ .*?, \D*(?P<line>\d+)(?:, \S+ (?P<column>\w+))?(?:: (?P<value>.*))?", re.DOTALL)

@@ -20,7 +20,7 @@ from pipeline.errors import PipelineError
 from pipeline.progress import Progress
 from pipeline.releases import Block, CsvRelease, Record
 from pipeline.releases.csv_records import CsvValues, InvalidRecord, bad_row_error
-from pipeline.warehouses.postgres.bad_rows import BadRows, RowError, find_bad_row, has_unclosed_quote, is_end_of_copy
+from pipeline.warehouses.postgres.bad_rows import ROW_ERRORS, BadRows, find_bad_row, has_unclosed_quote, is_end_of_copy
 from pipeline.warehouses.postgres.connection import statement
 
 if TYPE_CHECKING:
@@ -110,7 +110,7 @@ class RowCopier:
 
     def _copy_block(self, connection: Connection, block: Block) -> None:
         if self._values.match_plain_shape(block.data):
-            with contextlib.suppress(*RowError):  # an invalid date, for example; nothing of the block was copied
+            with contextlib.suppress(*ROW_ERRORS):  # an invalid date, for example; nothing of the block was copied
                 copied = self._send_csv(connection, block.data)
                 if copied != block.rows:
                     raise self._row_count_error(block.first_line, copied, block.rows)
@@ -132,7 +132,7 @@ class RowCopier:
         """Copies all rows, or collects the first bad one and returns the parts that remain, the last part first."""
         try:
             copied = self._send_csv(connection, b"".join(row.data for row in rows))
-        except RowError as error:
+        except ROW_ERRORS as error:
             index, invalid = find_bad_row(rows, error)
             self._add_bad_row(rows[index], invalid)
             return [part for part in (rows[index + 1 :], rows[:index]) if part]
