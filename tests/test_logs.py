@@ -19,7 +19,8 @@ from gcp import GoogleCloud
 from http_source import Fault, HttpSource
 from waiting import eventually
 
-from pipeline.monitoring.run_logs import RunLogs, last_attempts
+from pipeline.monitoring.run_logs import RunLogs, TaskRun, last_attempts
+from pipeline.warehouses import WAREHOUSES
 from pipeline.warehouses.postgres.connection import PostgresDatabase
 
 LOAD = ("LoadTripdata", "--taxi", "green", "--month", "2019-01")
@@ -235,3 +236,22 @@ def test_status_marks_a_failed_month_in_its_warehouse_only(
     shown = pipeline("status", "--grid", "--json")
     assert shown.returncode == 0, shown.stderr
     assert json.loads(shown.stdout)["months"] == {"postgres": {}, "bigquery": {"green": {"2019-01": "failed"}}}
+
+
+@pytest.mark.parametrize(
+    ("task", "chosen", "served"),
+    [
+        ("ExtractTripdata", {}, ["postgres", "bigquery"]),
+        ("LoadTripdata", {}, ["postgres"]),
+        ("UploadTripdata", {}, ["bigquery"]),
+        ("LoadTripdataToBigQuery", {}, ["bigquery"]),
+        ("ReconcileTripdata", {}, ["postgres", "bigquery"]),
+        ("ModelTripdata", {"warehouse": "bigquery"}, ["bigquery"]),
+        ("TripdataPipeline", {"warehouse": "both"}, ["postgres", "bigquery"]),
+    ],
+)
+def test_card_of_a_month_has_the_tasks_that_serve_its_warehouse(
+    task: str, chosen: dict[str, str], served: list[str]
+) -> None:
+    run = TaskRun(task, {"taxi": "green", **chosen}, "green", "2019-01", started="", pid=1)
+    assert [name for name in WAREHOUSES if run.serves(name)] == served

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.datasets import all_datasets, parse_month
-from pipeline.tasks.load import tripdata_steps
+from pipeline.tasks.base import WAREHOUSE_CHOICES
+from pipeline.tasks.load import tripdata_steps, warehouses_of_step
 
 _NAME = re.compile(r"\d{8}T\d{6,12}-\d+")
 _EVENTS = ("running", "done", "failed")
@@ -40,6 +41,13 @@ class TaskRun:
     def key(self) -> str:
         """The key of its release, such as `green/2019-01`, if it is a month."""
         return f"{self.dataset}/{self.month}"
+
+    def serves(self, warehouse: str) -> bool:
+        """Returns whether the task does something for a warehouse, and not only for others."""
+        if chosen := self.parameters.get("warehouse"):
+            return warehouse in WAREHOUSE_CHOICES.get(chosen, [])
+        served = warehouses_of_step(self.task)
+        return not served or warehouse in served
 
 
 @dataclass

@@ -163,6 +163,11 @@ def tripdata_steps(warehouse: str) -> list[str]:
     return [task.get_task_family() for task in tasks if task]
 
 
+def warehouses_of_step(task: str) -> list[str]:
+    """Returns the warehouses for which a task is one of `tripdata_steps`."""
+    return [name for name in _TRIPDATA if task in tripdata_steps(name)]
+
+
 def load_tripdata(warehouse: str, taxi: str, month: datetime.date) -> Load:
     """Returns the task that loads a month of trip records into a warehouse."""
     return _TRIPDATA[warehouse](taxi=taxi, month=month)

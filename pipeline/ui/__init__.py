@@ -24,6 +24,7 @@ from tornado.httputil import HTTPServerRequest
 from tornado.ioloop import IOLoop, PeriodicCallback
 
 from pipeline.errors import PipelineError
+from pipeline.files import storage_errors
 from pipeline.settings import UiSettings
 from pipeline.ui.guard import Guard, new_guard
 from pipeline.ui.pages import SchedulerApi, page_handlers
@@ -75,10 +76,11 @@ def serve(address: str, port: int, exposed: bool, settings: UiSettings, on_liste
 
     :raises PipelineError: if the port is in use, or if the address or the history cannot be used.
     """
-    scheduler = _load_scheduler(settings)
+    with storage_errors(settings.folder()):
+        scheduler = _load_scheduler(settings)
+        guard = new_guard(address, exposed, settings.host_names(), settings.folder())
     # Suppresses a warning for each browser that requests a favicon.
     logging.getLogger("tornado.access").setLevel(logging.ERROR)
-    guard = new_guard(address, exposed, settings.host_names(), settings.folder())
     state = State(Runs(f"http://{_local_address(address)}:{port}/"))
     server = tornado.httpserver.HTTPServer(Application(scheduler, state, guard), max_body_size=50_000_000)
     try:

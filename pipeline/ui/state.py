@@ -49,14 +49,14 @@ class State:
         }
 
     def month(self, warehouse: str, key: str) -> dict[str, Any]:
-        """Returns the ledger entry and the attempts of a release such as `green/2019-01` in a warehouse."""
+        """Returns the ledger entry of a release such as `green/2019-01` in a warehouse, and its attempts."""
         entries, problem = self._ledger(warehouse)
         entry = next((entry for entry in entries if entry.partition_key == key), None)
         tries = [
             {"run": run.id, **asdict(task)}
             for run in self.runs.logs.summaries()
             for task in run.tasks
-            if task.key == key
+            if task.key == key and task.serves(warehouse)
         ]
         loaded = {**asdict(entry), "seconds": entry.seconds} if entry else None
         return {"warehouse": warehouse, "key": key, "entry": loaded, "tries": tries, "problem": problem}
