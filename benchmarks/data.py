@@ -27,14 +27,14 @@ _PART_ROWS = 100_000
 class Releases:
     """Consecutive months of one dataset with the same number of rows, laid out like one of its sources."""
 
-    spec: Dataset
+    dataset: Dataset
     rows: int
     months: tuple[datetime.date, ...]
     mirror: Path
     source: str = MIRROR
 
     def file(self, month: datetime.date) -> Path:
-        release = Release(self.spec, month)
+        release = Release(self.dataset, month)
         return self.mirror / release.path_in(release.source_named(self.source))
 
     @property
@@ -49,9 +49,9 @@ class Releases:
 
 def releases(taxi: str, rows: int, months: int, cache: Path, source: str = MIRROR) -> Releases:
     """Returns the months after generating missing ones. Rows differ between months, not between sources of a month."""
-    spec = dataset_named(taxi)
+    dataset = dataset_named(taxi)
     wanted = Releases(
-        spec,
+        dataset,
         rows,
         tuple(_FIRST_MONTH + relativedelta(months=i) for i in range(months)),
         cache / "releases" / f"{_generator_version(taxi)}-{rows}{'-tlc' * (source == TLC)}",
@@ -73,7 +73,9 @@ def one_row_group(taxi: str, rows: int, cache: Path) -> Releases:
     In each repetition the times are a second later, so that no two rows are the same.
     """
     part = releases(taxi, min(rows, _PART_ROWS), 1, cache, TLC)
-    repeated = Releases(part.spec, rows, part.months, part.mirror.with_name(f"{part.mirror.name}-{rows}-at-once"), TLC)
+    repeated = Releases(
+        part.dataset, rows, part.months, part.mirror.with_name(f"{part.mirror.name}-{rows}-at-once"), TLC
+    )
     file = repeated.file(repeated.months[0])
     if not file.exists():
         log(f"generating a {taxi} month of {rows:,} rows for this and later runs")
@@ -106,7 +108,7 @@ def _write_repeated(part: Releases, repeated: Releases) -> None:
 def _write(wanted: Releases, month: datetime.date) -> None:
     # Written elsewhere first, so that a file under its final name is complete even after an interrupted run.
     scratch = wanted.mirror / f"making-{month:%Y-%m}"
-    sample = pipeline.sample.write_month(wanted.spec, month, wanted.rows, scratch, wanted.source)
+    sample = pipeline.sample.write_month(wanted.dataset, month, wanted.rows, scratch, wanted.source)
     wanted.file(month).parent.mkdir(parents=True, exist_ok=True)
     sample.replace(wanted.file(month))
     shutil.rmtree(scratch)

@@ -87,7 +87,7 @@ class Pipeline(Loader):
 
     def command(self, month: datetime.date) -> list[str]:
         luigi = [str(installed_command("luigi")), "--module", "pipeline", "LoadTripdata"]
-        return [*luigi, "--taxi", self.releases.spec.name, "--month", f"{month:%Y-%m}"]
+        return [*luigi, "--taxi", self.releases.dataset.name, "--month", f"{month:%Y-%m}"]
 
     def backfill(self, workers: int, task: str = "LoadTripdata", **parameters: str) -> Measurement:
         """Runs a task for every month by one command, whose workers take one month at a time each."""
@@ -97,7 +97,7 @@ class Pipeline(Loader):
 
     def backfill_command(self, workers: int, task: str = "LoadTripdata", **parameters: str) -> list[str]:
         months = ["--start", self.releases.start, "--stop", self.releases.stop, "--workers", str(workers)]
-        of = ["--of", task, "--of-params", json.dumps({"taxi": self.releases.spec.name, **parameters})]
+        of = ["--of", task, "--of-params", json.dumps({"taxi": self.releases.dataset.name, **parameters})]
         return [str(installed_command("luigi")), "--module", "pipeline", "RangeMonthly", *of, *months]
 
     def remove_raw_files(self) -> None:
@@ -106,7 +106,7 @@ class Pipeline(Loader):
 
     def rows_loaded(self) -> int:
         # Counted in the tables, because the ledger would only confirm itself; rows in the quarantine count as well.
-        table = f"{self.schema}.{self.releases.spec.table}"
+        table = f"{self.schema}.{self.releases.dataset.table}"
         counts = f"SELECT (SELECT count(*) FROM {table}) + (SELECT count(*) FROM {self.schema}.load_quarantine)"
         return int(self.server.execute(counts)[0][0])
 
@@ -122,5 +122,5 @@ def column_names(releases: Releases) -> list[str]:
 
 
 def _columns(releases: Releases) -> tuple[Column, ...]:
-    release = Release(releases.spec, releases.months[0])
-    return releases.spec.columns_of(release.month, release.source_named(releases.source))
+    release = Release(releases.dataset, releases.months[0])
+    return releases.dataset.columns_of(release.month, release.source_named(releases.source))

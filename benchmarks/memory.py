@@ -36,7 +36,7 @@ def _measure(server: Server, month: Releases, section: Section) -> None:
     if (rows := pipeline.rows_loaded()) != month.rows:
         raise BenchmarkError(f"{rows} rows loaded of {month.rows}")
     pipeline.reset()
-    name, peak = f"{month.spec.name}, {month.rows:,} rows", pipeline.peaks[0]
+    name, peak = f"{month.dataset.name}, {month.rows:,} rows", pipeline.peaks[0]
     log(f"memory: {name}: {peak / 1e6:.0f} MB")
     section.samples[f"{name} (bytes, seconds)"] = [float(peak), duration]
     section.add(name, f"{peak / 1e6:.0f}", seconds(duration), rows_per_second(month.rows, duration))

@@ -35,7 +35,7 @@ class OldFlow(Loader):
             self.server.execute(f"CREATE TABLE {_SCHEMA}.{table} ({columns})")
 
     def load(self, month: datetime.date) -> float:
-        csv = self.server.folder / Release(self.releases.spec, month).filename
+        csv = self.server.folder / Release(self.releases.dataset, month).filename
         self.server.wait_until_idle()
         started = time.perf_counter()
         run(["sh", "-c", 'gunzip -c "$1" > "$2"', "sh", self.releases.file(month), csv])
@@ -45,15 +45,15 @@ class OldFlow(Loader):
         return seconds
 
     def _statements(self, month: datetime.date, csv: str) -> list[str]:
-        spec = self.releases.spec
+        dataset = self.releases.dataset
         names = column_names(self.releases)
         file_columns = ", ".join(names)
-        key = " || ".join(f"COALESCE(CAST({name} AS text), '')" for name in spec.row_key)
+        key = " || ".join(f"COALESCE(CAST({name} AS text), '')" for name in dataset.row_key)
         columns = ("unique_row_id", "filename", *names)
         return [
             f"TRUNCATE TABLE {_SCHEMA}.staging",
             f"\\copy {_SCHEMA}.staging ({file_columns}) from '{csv}' csv header",
-            f"UPDATE {_SCHEMA}.staging SET unique_row_id = md5({key}), filename = '{Release(spec, month).filename}'",
+            f"UPDATE {_SCHEMA}.staging SET unique_row_id = md5({key}), filename = '{Release(dataset, month).filename}'",
             f"MERGE INTO {_SCHEMA}.trips AS T USING {_SCHEMA}.staging AS S ON T.unique_row_id = S.unique_row_id"
             f" WHEN NOT MATCHED THEN INSERT ({', '.join(columns)})"
             f" VALUES ({', '.join(f'S.{column}' for column in columns)})",

@@ -51,18 +51,18 @@ _VALUES: dict[str, Callable[[random.Random], str]] = {
 }
 
 
-def write_month(spec: Dataset, month: datetime.date, rows: int, folder: Path, source: str | None = None) -> Path:
+def write_month(dataset: Dataset, month: datetime.date, rows: int, folder: Path, source: str | None = None) -> Path:
     """Writes a generated release of a monthly dataset below `folder`; returns its path.
 
     The file has the format and the columns of `source`, by default of the CSV mirror if that has the dataset.
     """
-    release = Release(spec, month)
+    release = Release(dataset, month)
     chosen = release.source_named(source) if source else min(release.sources(), key=lambda each: each.format)
     path = folder / release.path_in(chosen)
     path.parent.mkdir(parents=True, exist_ok=True)
-    columns = spec.columns_of(month, chosen)
+    columns = dataset.columns_of(month, chosen)
     if chosen.format == "parquet":
-        _write_parquet(columns, _rows(spec, columns, month, rows), path)
+        _write_parquet(columns, _rows(dataset, columns, month, rows), path)
         return path
     with (
         path.open("wb") as raw,
@@ -70,7 +70,7 @@ def write_month(spec: Dataset, month: datetime.date, rows: int, folder: Path, so
         io.TextIOWrapper(packed, encoding="utf-8", newline="") as file,
     ):
         file.write(",".join(column.source_name for column in columns) + "\r\n")
-        file.writelines(",".join(values) + "\r\n" for values in _rows(spec, columns, month, rows))
+        file.writelines(",".join(values) + "\r\n" for values in _rows(dataset, columns, month, rows))
     return path
 
 
@@ -111,11 +111,11 @@ def write_zones(folder: Path) -> Path:
     return path
 
 
-def _rows(spec: Dataset, columns: tuple[Column, ...], month: datetime.date, rows: int) -> Iterator[list[str]]:
-    rng = random.Random(f"{spec.name} {month:%Y-%m} {rows}")
+def _rows(dataset: Dataset, columns: tuple[Column, ...], month: datetime.date, rows: int) -> Iterator[list[str]]:
+    rng = random.Random(f"{dataset.name} {month:%Y-%m} {rows}")
     generators = [_generator_of(column) for column in columns]
     blanks = [column.name in _BLANK_TOGETHER for column in columns]
-    event = [column.name for column in columns].index(spec.event_time or "")
+    event = [column.name for column in columns].index(dataset.event_time or "")
     start = datetime.datetime(month.year, month.month, 1)
     seconds = calendar.monthrange(month.year, month.month)[1] * 86_400
     outliers = {rng.randrange(rows) for _ in range(min(_OUTLIERS_PER_FILE, rows // 100))}

@@ -360,10 +360,10 @@ def start_command(
 
 
 def job_for(
-    spec: Dataset, source: Path, tmp_path: Path, month: datetime.date | None = JANUARY, **options: Any
+    dataset: Dataset, source: Path, tmp_path: Path, month: datetime.date | None = JANUARY, **options: Any
 ) -> LoadJob:
     """Extracts a month from a mirror and returns the job of loading it, as LoadTripdata makes it."""
-    release = Release(spec, month)
+    release = Release(dataset, month)
     facts = extract_release(
         release, locations(release, str(source)), tmp_path / "raw", SHORT_WAITS, silent, replace=True
     )

@@ -42,12 +42,12 @@ def upload_lines(
 
 
 def load_uploaded(
-    cloud: GoogleCloud, month: datetime.date | None = JANUARY, spec: Dataset | None = None, **options: Any
+    cloud: GoogleCloud, month: datetime.date | None = JANUARY, dataset: Dataset | None = None, **options: Any
 ) -> BigQueryEntry:
     """Loads the month's file that is in the bucket."""
     return load(
         cloud.project,
-        LoadJob(FAMILY, Release(spec or dataset_named("green"), month), uuid.uuid4().hex, **options),
+        LoadJob(FAMILY, Release(dataset or dataset_named("green"), month), uuid.uuid4().hex, **options),
         LoadObserver(),
     )
 
@@ -63,12 +63,12 @@ def load_lines(
     lines: Iterable[bytes],
     folder: Path,
     month: datetime.date = JANUARY,
-    spec: Dataset | None = None,
+    dataset: Dataset | None = None,
     **layout: Any,
 ) -> BigQueryEntry:
     """Uploads and loads a file of these lines, which replaces what was loaded of the month."""
-    upload_lines(cloud, lines, folder, month, force=True, spec=spec, **layout)
-    return load_uploaded(cloud, month, spec, replace=True)
+    upload_lines(cloud, lines, folder, month, force=True, dataset=dataset, **layout)
+    return load_uploaded(cloud, month, dataset, replace=True)
 
 
 def forget_month(cloud: GoogleCloud, month: datetime.date = JANUARY) -> bool:

@@ -29,12 +29,12 @@ VARIABLES = {"known_vendors_only": False}
 
 
 def load_release(
-    database: PostgresDatabase, mirror: Path, tmp_path: Path, dataset: str, month: datetime.date | None = JANUARY
+    database: PostgresDatabase, mirror: Path, tmp_path: Path, name: str, month: datetime.date | None = JANUARY
 ) -> None:
     """Loads a month, or the only file of the dataset, and replaces what is loaded of it."""
-    spec = dataset_named(dataset)
-    job = job_for(spec, mirror, tmp_path, month if spec.is_monthly else None, replace=True)
-    load(database, job if spec.is_monthly else replace(job, task_family="LoadZones"), silent)
+    dataset = dataset_named(name)
+    job = job_for(dataset, mirror, tmp_path, month if dataset.is_monthly else None, replace=True)
+    load(database, job if dataset.is_monthly else replace(job, task_family="LoadZones"), silent)
 
 
 def build_models(database: PostgresDatabase, folder: Path, **options: Any) -> dict[str, NodeResult]:

@@ -15,15 +15,17 @@ from pipeline.datasets import Dataset
 from pipeline.warehouses.postgres.connection import PostgresDatabase
 
 
-def count_rows_with_other_ids(database: PostgresDatabase, spec: Dataset) -> int:
+def count_rows_with_other_ids(database: PostgresDatabase, dataset: Dataset) -> int:
     """Counts the rows whose id is not the md5 of their key's texts, joined without separators, with NULL as ''.
 
     Values that count as blank by `key_blanks` are NULL here. Of different rows with the same key, all but the last
     are counted, because their ids include a number.
     """
-    values = {name: f"CASE WHEN {known} IS NULL THEN NULL ELSE {name} END" for name, known in spec.key_blanks.items()}
-    texts = " || ".join(f"coalesce(({values.get(name, name)})::text, '')" for name in spec.row_key)
-    return int(execute(database, f"SELECT count(*) FROM {spec.table} WHERE unique_row_id <> md5({texts})")[0][0])
+    values = {
+        name: f"CASE WHEN {known} IS NULL THEN NULL ELSE {name} END" for name, known in dataset.key_blanks.items()
+    }
+    texts = " || ".join(f"coalesce(({values.get(name, name)})::text, '')" for name in dataset.row_key)
+    return int(execute(database, f"SELECT count(*) FROM {dataset.table} WHERE unique_row_id <> md5({texts})")[0][0])
 
 
 def row_id(values: Iterable[object]) -> str:

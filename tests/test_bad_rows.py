@@ -168,10 +168,10 @@ def test_quote_closed_on_a_later_line_makes_one_bad_row_of_several_lines(
     with pytest.raises(PipelineError, match=", line 12: a quote that is not closed in its line"):
         load(database, write_load_job(lines, tmp_path), silent)
     with pytest.raises(PipelineError, match=", line 12, ") as failure:
-        load(database, write_load_job(lines, tmp_path, spec=LINES_IN_QUOTES), silent)
+        load(database, write_load_job(lines, tmp_path, dataset=LINES_IN_QUOTES), silent)
     assert len(str(failure.value).splitlines()) == 1
 
-    entry = load(database, write_load_job(lines, tmp_path, spec=LINES_IN_QUOTES, max_bad_rows=1), silent)
+    entry = load(database, write_load_job(lines, tmp_path, dataset=LINES_IN_QUOTES, max_bad_rows=1), silent)
     assert (entry.rows_read, entry.rows_loaded, entry.rows_rejected) == (28, 27, 1)
     [(line_number, line)] = execute(database, "SELECT line_number, line FROM load_quarantine")
     assert (line_number, line) == (12, b"\r\n".join(lines[10:13]).decode())
@@ -221,7 +221,7 @@ def test_quoted_text_keeps_its_quotes_commas_and_newlines(database: PostgresData
     quoted = '"' + text.replace('"', '""') + '"'
 
     lines = [trip(0), trip(1, store_and_fwd_flag=quoted), trip(2)]
-    load(database, write_load_job(lines, tmp_path, spec=LINES_IN_QUOTES), silent)
+    load(database, write_load_job(lines, tmp_path, dataset=LINES_IN_QUOTES), silent)
 
     assert execute(database, "SELECT store_and_fwd_flag FROM green_tripdata ORDER BY lpep_pickup_datetime") == [
         ("N",),
@@ -236,13 +236,13 @@ ZONES_HEADER = b'"LocationID","Borough","Zone","service_zone"'
 def test_bad_zone_file_leaves_the_loaded_zones_unchanged(database: PostgresDatabase, tmp_path: Path) -> None:
     zones = dataset_named("zones")
     lines = [b'1,"EWR","Newark ""Liberty"" Airport, NJ","EWR"', b'2,"Queens","Jamaica Bay","Boro Zone"']
-    load(database, write_load_job(lines, tmp_path, None, spec=zones, header=ZONES_HEADER), silent)
+    load(database, write_load_job(lines, tmp_path, None, dataset=zones, header=ZONES_HEADER), silent)
     rows = execute(database, "SELECT * FROM taxi_zone_lookup ORDER BY locationid")
     assert rows[0] == ("1", "EWR", 'Newark "Liberty" Airport, NJ', "EWR")
     markers = execute(database, "SELECT * FROM load_ledger")
 
     for bad in (b"3,too few", lines[0], b',"no key","x","y"'):
-        job = write_load_job([*lines, bad], tmp_path, None, spec=zones, header=ZONES_HEADER, replace=True)
+        job = write_load_job([*lines, bad], tmp_path, None, dataset=zones, header=ZONES_HEADER, replace=True)
         with pytest.raises(PipelineError, match=r"taxi_zone_lookup\.csv, line 4, "):
             load(database, job, silent)
 

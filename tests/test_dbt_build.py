@@ -160,7 +160,7 @@ def test_traceback_in_dbts_log_is_left_out_of_the_error(monkeypatch: pytest.Monk
 
 
 def test_sources_file_agrees_with_the_dataset_specs() -> None:
-    assert [spec.name for spec in modelled_datasets()] == ["fhv", "fhvhv", "green", "yellow", "zones"]
+    assert [dataset.name for dataset in modelled_datasets()] == ["fhv", "fhvhv", "green", "yellow", "zones"]
     assert FILE.read_text() == sources_yaml(), "run: make sources"
 
 

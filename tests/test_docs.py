@@ -54,9 +54,9 @@ def test_commands_of_page_succeed(
     releases = tmp_path / "releases"
     write_zones(releases)
     for taxi in ("green", "yellow"):
-        spec = dataset_named(taxi)
+        dataset = dataset_named(taxi)
         for month in range(1, 13):
-            write_month(spec, datetime.date(2019, month, 1), 50, releases)
+            write_month(dataset, datetime.date(2019, month, 1), 50, releases)
     write_month(dataset_named("green"), datetime.date(2024, 7, 1), 50, releases)
 
     done = subprocess.run(
@@ -82,9 +82,9 @@ def test_example_of_a_new_dataset_is_valid_and_not_an_existing_one(tmp_path: Pat
     page = (CHECKOUT / "docs" / "new-dataset.md").read_text()
     file = tmp_path / "shuttle.yaml"
     file.write_text(page.partition("```yaml\n")[2].partition("```")[0])
-    spec = read_spec(file)
-    assert spec.name not in all_datasets() and spec.table not in {each.table for each in all_datasets().values()}
-    assert write_month(spec, datetime.date(2021, 1, 1), 10, tmp_path).is_file()
+    dataset = read_spec(file)
+    assert dataset.name not in all_datasets() and dataset.table not in {each.table for each in all_datasets().values()}
+    assert write_month(dataset, datetime.date(2021, 1, 1), 10, tmp_path).is_file()
 
 
 def test_every_setting_is_documented() -> None:

@@ -182,7 +182,7 @@ def test_column_added_to_the_spec_is_added_to_the_table_without_reloading_months
 ) -> None:
     green = dataset_named("green")
     older = replace(green, columns=tuple(c for c in green.columns if c.since is None), version=green.version - 1)
-    load_lines(prepared_cloud, trips(3), tmp_path, spec=older)
+    load_lines(prepared_cloud, trips(3), tmp_path, dataset=older)
     before = trips_in(prepared_cloud)
 
     entry = load_lines(prepared_cloud, trips(2, FEBRUARY), tmp_path, FEBRUARY)
@@ -200,8 +200,8 @@ def test_datasets_with_the_same_file_name_do_not_share_an_object(prepared_cloud:
     other = replace(dataset_named("green"), name="lime", table="lime_tripdata")
 
     for attempt in (
-        lambda: load_uploaded(prepared_cloud, spec=other),
-        lambda: upload_lines(prepared_cloud, [], tmp_path, spec=other),
+        lambda: load_uploaded(prepared_cloud, dataset=other),
+        lambda: upload_lines(prepared_cloud, [], tmp_path, dataset=other),
     ):
         with pytest.raises(
             PipelineError, match="contains a file of the dataset green, and the file of lime has the same name"

@@ -73,17 +73,17 @@ EdgeCase = tuple[tuple[str, str], str | None]
 EDGE_CASES: list[EdgeCase] = [(types, value) for types, values in VALUES.items() for value in [*values, None]]
 
 
-def statements_for(spec: Dataset) -> Iterator[str]:
+def statements_for(dataset: Dataset) -> Iterator[str]:
     """Every statement that the pipeline runs for a dataset."""
     for days in (DAYS, ()):
-        rows = FileRows(PLACE, Release(spec, FEBRUARY if spec.is_monthly else None), days)
-        for columns in (spec.column_names, spec.column_names[:-1]):
+        rows = FileRows(PLACE, Release(dataset, FEBRUARY if dataset.is_monthly else None), days)
+        for columns in (dataset.column_names, dataset.column_names[:-1]):
             yield from statements_in(rows.load_script(StagedFile(STAGING, 3, days, columns, "job")))
-        yield from statements_in(rows.forget_script({spec.table, QUARANTINE}))
-        if spec.is_monthly:
+        yield from statements_in(rows.forget_script({dataset.table, QUARANTINE}))
+        if dataset.is_monthly:
             yield rows.checksums_query()
-    if spec.is_monthly:
-        yield statement("select_days", event_time=quoted(spec.event_time or ""), staging=quoted(STAGING))
+    if dataset.is_monthly:
+        yield statement("select_days", event_time=quoted(dataset.event_time or ""), staging=quoted(STAGING))
     lock, ledger, columns = quoted(PLACE.table_id(LOCK)), quoted(PLACE.table_id(LEDGER)), ", ".join(COLUMNS)
     yield statement("create_lock", lock=lock, name=LEDGER)
     yield statement("select_snapshot", lock=lock, ledger=ledger, name=LEDGER, columns=columns)
@@ -100,27 +100,27 @@ def statements_in(script: str) -> Iterator[str]:
         yield from [rest] if rest != "END IF" else []
 
 
-def tables_of(spec: Dataset) -> dict[str, list[dict[str, Any]]]:
+def tables_of(dataset: Dataset) -> dict[str, list[dict[str, Any]]]:
     """The schemas of the tables in the statements, as BigQuery's REST API writes them."""
     fields = {
-        PLACE.table_id(spec.table): table_fields(spec),
+        PLACE.table_id(dataset.table): table_fields(dataset),
         PLACE.table_id(QUARANTINE): quarantine_fields(),
         PLACE.table_id(LEDGER): ledger_fields(),
         PLACE.table_id(LOCK): [SchemaField("ledger", "STRING"), SchemaField("token", "STRING")],
-        STAGING: staging_fields(spec, tuple(reversed(spec.column_names))),
+        STAGING: staging_fields(dataset, tuple(reversed(dataset.column_names))),
     }
     return {table: [field.to_api_repr() for field in columns] for table, columns in fields.items()}
 
 
-@pytest.mark.parametrize("spec", SPECS, ids=lambda spec: spec.name)
-def test_googles_analyzer_accepts_every_statement(spec: Dataset) -> None:
+@pytest.mark.parametrize("dataset", SPECS, ids=lambda dataset: dataset.name)
+def test_googles_analyzer_accepts_every_statement(dataset: Dataset) -> None:
     from gcp_emulator import analyzer
 
     types = {"STRING": analyzer.STRING, "INT64": analyzer.INTEGER, "TIMESTAMP": analyzer.TIMESTAMP}
     parameters = {name: types[kind] for name, kind in COLUMNS.items()}
     parameters |= {"filename": analyzer.STRING, "expected_token": analyzer.STRING}
-    for sql in statements_for(spec):
-        analyzer.check(sql, tables_of(spec), parameters)
+    for sql in statements_for(dataset):
+        analyzer.check(sql, tables_of(dataset), parameters)
 
 
 def test_analyzer_checks_every_named_statement(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,8 +133,8 @@ def test_analyzer_checks_every_named_statement(monkeypatch: pytest.MonkeyPatch) 
 
     statements = Statements(named_statements("bigquery"))
     monkeypatch.setattr(sql_text, "named_statements", lambda _: statements)
-    for spec in SPECS:
-        list(statements_for(spec))
+    for dataset in SPECS:
+        list(statements_for(dataset))
     assert used == statements.keys()
 
 
@@ -149,7 +149,7 @@ def test_condition_on_days_compares_with_constants_so_that_partitions_are_pruned
 
 
 def test_every_pair_of_types_in_a_spec_has_edge_cases() -> None:
-    declared = {(c.postgres_type, c.bigquery_type) for spec in SPECS for c in spec.columns}
+    declared = {(c.postgres_type, c.bigquery_type) for dataset in SPECS for c in dataset.columns}
     assert declared <= VALUES.keys()
 
 
@@ -181,7 +181,10 @@ def test_row_ids_are_the_same_as_in_postgres_for_every_type(
     column_values = [VALUES[column.postgres_type, column.bigquery_type] for column in INVENTED.columns]
     lines = [csv_line(values[n % len(values)] for values in column_values) for n in range(max(map(len, column_values)))]
     blank_line = b"," * (len(column_values) - 1)
-    layout: dict[str, Any] = {"spec": INVENTED, "header": csv_line(column.source_name for column in INVENTED.columns)}
+    layout: dict[str, Any] = {
+        "dataset": INVENTED,
+        "header": csv_line(column.source_name for column in INVENTED.columns),
+    }
     load(database, write_load_job([*lines, blank_line], tmp_path, **layout), silent)
     load_lines(prepared_cloud, [*lines, blank_line], tmp_path, **layout)
 

@@ -81,15 +81,15 @@ YELLOW_COLUMNS = [
 def test_loaded_month_has_the_documented_columns_and_its_rows_are_accounted_for(
     database: PostgresDatabase, tmp_path: Path, taxi: str, columns: list[tuple[str, str]]
 ) -> None:
-    spec = dataset_named(taxi)
-    release = write_month(spec, JANUARY, 500, tmp_path / "mirror")
+    dataset = dataset_named(taxi)
+    release = write_month(dataset, JANUARY, 500, tmp_path / "mirror")
 
-    entry = load(database, job_for(spec, tmp_path / "mirror", tmp_path), silent)
+    entry = load(database, job_for(dataset, tmp_path / "mirror", tmp_path), silent)
 
     query = "SELECT column_name::text, data_type::text FROM information_schema.columns WHERE (table_schema, table_name)"
-    of_table = f"{query} = (current_schema(), '{spec.table}') ORDER BY ordinal_position"
+    of_table = f"{query} = (current_schema(), '{dataset.table}') ORDER BY ordinal_position"
     assert execute(database, of_table) == columns
-    assert execute(database, f"SELECT filename, count(*) FROM {spec.table} GROUP BY 1") == [
+    assert execute(database, f"SELECT filename, count(*) FROM {dataset.table} GROUP BY 1") == [
         (f"{taxi}_tripdata_2019-01.csv", 500)
     ]
     assert (entry.rows_read, entry.rows_loaded, entry.rows_duplicate, entry.rows_rejected) == (500, 500, 0, 0)
@@ -100,7 +100,7 @@ def test_loaded_month_has_the_documented_columns_and_its_rows_are_accounted_for(
     assert (entry.task_family, entry.partition_key, entry.target_table) == (
         "LoadTripdata",
         f"{taxi}/2019-01",
-        spec.table,
+        dataset.table,
     )
     assert entry.finished_at is not None
     assert entry.started_at < entry.finished_at
@@ -109,16 +109,18 @@ def test_loaded_month_has_the_documented_columns_and_its_rows_are_accounted_for(
 
 @pytest.mark.parametrize("taxi", ["green", "yellow"])
 def test_row_ids_match_the_formula(database: PostgresDatabase, tmp_path: Path, taxi: str) -> None:
-    spec = dataset_named(taxi)
-    release = write_month(spec, JANUARY, 500, tmp_path / "mirror")
-    load(database, job_for(spec, tmp_path / "mirror", tmp_path), silent)
+    dataset = dataset_named(taxi)
+    release = write_month(dataset, JANUARY, 500, tmp_path / "mirror")
+    load(database, job_for(dataset, tmp_path / "mirror", tmp_path), silent)
 
-    assert count_rows_with_other_ids(database, spec) == 0
+    assert count_rows_with_other_ids(database, dataset) == 0
     with gzip.open(release, "rt", newline="") as file:
         rows = [{name.lower(): value for name, value in row.items()} for row in csv.DictReader(file)]
     doubles = {"fare_amount", "trip_distance"}
-    ids = {row_id(float(row[name]) if name in doubles else row[name] for name in spec.row_key) for row in rows}
-    assert ids == {unique_row_id for (unique_row_id,) in execute(database, f"SELECT unique_row_id FROM {spec.table}")}
+    ids = {row_id(float(row[name]) if name in doubles else row[name] for name in dataset.row_key) for row in rows}
+    assert ids == {
+        unique_row_id for (unique_row_id,) in execute(database, f"SELECT unique_row_id FROM {dataset.table}")
+    }
 
 
 def test_row_id_is_the_md5_of_the_key_values(database: PostgresDatabase, tmp_path: Path) -> None:
@@ -223,7 +225,7 @@ def test_zones_are_loaded_replaced_and_forgotten(database: PostgresDatabase, tmp
     file = write_zones(tmp_path)
     header, *lines = file.read_bytes().splitlines()
 
-    entry = load(database, write_load_job(lines, tmp_path, None, spec=zones, header=header), silent)
+    entry = load(database, write_load_job(lines, tmp_path, None, dataset=zones, header=header), silent)
 
     assert (entry.partition_key, entry.rows_read, entry.rows_loaded) == ("zones", 265, 265)
     query = "SELECT locationid, zone FROM taxi_zone_lookup WHERE locationid = '7'"
@@ -232,7 +234,7 @@ def test_zones_are_loaded_replaced_and_forgotten(database: PostgresDatabase, tmp
     columns = [name for (name,) in execute(database, f"{names} ORDER BY attnum")]
     assert columns == ["locationid", "borough", "zone", "service_zone"]
 
-    load(database, write_load_job(lines[:9], tmp_path, None, spec=zones, header=header, replace=True), silent)
+    load(database, write_load_job(lines[:9], tmp_path, None, dataset=zones, header=header, replace=True), silent)
     assert row_count(database, "taxi_zone_lookup") == 9
     assert forget(database, Release(zones))
     assert row_count(database, "taxi_zone_lookup") == row_count(database, "load_ledger") == 0
@@ -241,12 +243,12 @@ def test_zones_are_loaded_replaced_and_forgotten(database: PostgresDatabase, tmp
 def test_longest_table_name_that_a_spec_allows_can_be_loaded(database: PostgresDatabase, tmp_path: Path) -> None:
     """PostgreSQL silently truncates names to 63 bytes."""
     green = dataset_named("green")
-    spec = Dataset(**{**vars(green), "table": "t" * 45})
+    dataset = Dataset(**{**vars(green), "table": "t" * 45})
 
     for month in (JANUARY, FEBRUARY, datetime.date(2019, 3, 1)):
-        load(database, write_load_job(trips(5, month), tmp_path, month, spec=spec), silent)
+        load(database, write_load_job(trips(5, month), tmp_path, month, dataset=dataset), silent)
 
-    assert row_count(database, spec.table) == 15
+    assert row_count(database, dataset.table) == 15
     assert loading_tables(database) == []
 
 
@@ -260,7 +262,7 @@ def test_new_column_in_the_spec_is_added_to_the_existing_table(database: Postgre
     before = execute(database, storage)
 
     lines = [line + b",7" for line in trips(20, FEBRUARY)]
-    job = write_load_job(lines, tmp_path, FEBRUARY, spec=extended, header=HEADER + b",tip_in_kind")
+    job = write_load_job(lines, tmp_path, FEBRUARY, dataset=extended, header=HEADER + b",tip_in_kind")
     assert load(database, job, silent).rows_loaded == 20
 
     assert execute(database, storage) == before
@@ -271,19 +273,19 @@ def test_new_column_in_the_spec_is_added_to_the_existing_table(database: Postgre
     ]
     comment = "SELECT col_description('green_tripdata'::regclass, attnum) FROM pg_attribute WHERE attrelid ="
     assert execute(database, f"{comment} 'green_tripdata'::regclass AND attname = 'tip_in_kind'") == [("New.",)]
-    assert load(database, write_load_job(trips(30), tmp_path, spec=extended), silent) == january
-    assert load(database, write_load_job(trips(9), tmp_path, spec=extended, replace=True), silent).rows_loaded == 9
+    assert load(database, write_load_job(trips(30), tmp_path, dataset=extended), silent) == january
+    assert load(database, write_load_job(trips(9), tmp_path, dataset=extended, replace=True), silent).rows_loaded == 9
 
 
 def test_new_column_in_the_spec_is_added_to_a_lookup_table(database: PostgresDatabase, tmp_path: Path) -> None:
     zones = dataset_named("zones")
     header, *lines = write_zones(tmp_path).read_bytes().splitlines()
-    load(database, write_load_job(lines, tmp_path, None, spec=zones, header=header), silent)
+    load(database, write_load_job(lines, tmp_path, None, dataset=zones, header=header), silent)
     columns = (*zones.columns, Column("area", "double precision", "NUMERIC", "New."))
     extended = replace(zones, version=zones.version + 1, columns=columns)
 
     job = write_load_job(
-        [line + b",1.5" for line in lines], tmp_path, None, spec=extended, header=header + b",area", replace=True
+        [line + b",1.5" for line in lines], tmp_path, None, dataset=extended, header=header + b",area", replace=True
     )
     load(database, job, silent)
 

@@ -130,9 +130,9 @@ def test_line_that_would_silently_end_the_copy_is_a_bad_row(
 
 
 def test_end_of_copy_line_inside_quotes_is_text(on_15: PostgresDatabase, tmp_path: Path) -> None:
-    spec = replace(dataset_named("green"), lines_in_quotes=True)
+    dataset = replace(dataset_named("green"), lines_in_quotes=True)
     lines = [*trips(3), trip(3, store_and_fwd_flag='"a\n\\.\nb"'), trip(4)]
-    load(on_15, write_load_job(lines, tmp_path, spec=spec, end=b"\n"), silent)
+    load(on_15, write_load_job(lines, tmp_path, dataset=dataset, end=b"\n"), silent)
 
     query = "SELECT store_and_fwd_flag FROM green_tripdata ORDER BY lpep_pickup_datetime"
     assert execute(on_15, query) == [("N",), ("N",), ("N",), ("a\n\\.\nb",), ("N",)]

@@ -106,7 +106,7 @@ def test_any_table_is_loaded_with_unchanged_values(
 ) -> None:
     lines = [",".join(map(cell, row)).encode() for row in table]
 
-    entry = load(database, write_load_job(lines, tmp_path, spec=THINGS, header=HEADER, replace=True), silent)
+    entry = load(database, write_load_job(lines, tmp_path, dataset=THINGS, header=HEADER, replace=True), silent)
 
     distinct = {tuple(map(exactly, row)): row for row in table}.values()
     assert (entry.rows_read, entry.rows_loaded) == (len(table), len(distinct))

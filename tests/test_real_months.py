@@ -20,11 +20,10 @@ GREEN_2020 = {3: 223_406, 4: 35_612, 5: 57_360, 6: 63_109, 7: 72_257}
 YELLOW = {datetime.date(2020, 1, 1): 999, datetime.date(2021, 1, 1): 28_401}
 
 
-def job_in(releases: Path, dataset: str, month: datetime.date | None) -> LoadJob:
-    spec = dataset_named(dataset)
-    release = Release(spec, month)
+def job_in(releases: Path, taxi: str, month: datetime.date | None) -> LoadJob:
+    release = Release(dataset_named(taxi), month)
     file = releases / release.path_in(release.source_named("mirror"))
-    return LoadJob("LoadTripdata", Release(spec, month), "test", file=file, source_url=file.as_uri())
+    return LoadJob("LoadTripdata", release, "test", file=file, source_url=file.as_uri())
 
 
 def test_every_row_of_five_green_months_is_loaded(database: PostgresDatabase, real_releases: Path) -> None:

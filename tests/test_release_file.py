@@ -41,8 +41,8 @@ def write(tmp_path: Path) -> Write:
     return run
 
 
-def read(path: Path, spec: Dataset = ZONES) -> list[Block]:
-    with open_release(path, Release(spec)) as release:
+def read(path: Path, dataset: Dataset = ZONES) -> list[Block]:
+    with open_release(path, Release(dataset)) as release:
         return list(release.blocks())
 
 
@@ -50,10 +50,10 @@ def joined(blocks: list[Block]) -> bytes:
     return b"".join(block.data for block in blocks)
 
 
-def error_message(path: Path, spec: Dataset = ZONES) -> str:
+def error_message(path: Path, dataset: Dataset = ZONES) -> str:
     """Returns the one-line message of the error that reading the file raises."""
     with pytest.raises(PipelineError) as caught:
-        read(path, spec)
+        read(path, dataset)
     message = str(caught.value)
     assert message.startswith(str(path))
     assert "\n" not in message

@@ -20,39 +20,39 @@ from pipeline.warehouses.postgres.loading import load
 
 @pytest.mark.parametrize("taxi", monthly_names())
 def test_same_arguments_give_the_same_bytes(tmp_path: Path, taxi: str) -> None:
-    spec = dataset_named(taxi)
-    first = write_month(spec, JANUARY, 300, tmp_path / "first").read_bytes()
+    dataset = dataset_named(taxi)
+    first = write_month(dataset, JANUARY, 300, tmp_path / "first").read_bytes()
 
     # In another process, so that neither the hash seed nor earlier calls have an influence.
     options = ["--taxi", taxi, "--month", "2019-01", "--rows", "300"]
     command = [sys.executable, "-m", "pipeline.sample", *options, str(tmp_path / "second")]
     shown = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    file = tmp_path / "second" / Release(spec, JANUARY).path_in(Release(spec, JANUARY).source_named())
+    file = tmp_path / "second" / Release(dataset, JANUARY).path_in(Release(dataset, JANUARY).source_named())
     assert file.read_bytes() == first
     assert (tmp_path / "second" / "misc" / "taxi_zone_lookup.csv").read_bytes() == write_zones(tmp_path).read_bytes()
     assert [line.split(":")[0] for line in shown.splitlines()] == ["generated, not real"] * 2
 
-    assert write_month(spec, JANUARY, 301, tmp_path / "more").read_bytes() != first
-    assert write_month(spec, datetime.date(2019, 2, 1), 300, tmp_path / "later").read_bytes() != first
+    assert write_month(dataset, JANUARY, 301, tmp_path / "more").read_bytes() != first
+    assert write_month(dataset, datetime.date(2019, 2, 1), 300, tmp_path / "later").read_bytes() != first
 
 
 @pytest.mark.parametrize("taxi", monthly_names())
 def test_generated_month_is_loaded_without_quarantined_rows(
     tmp_path: Path, database: PostgresDatabase, taxi: str
 ) -> None:
-    spec = dataset_named(taxi)
-    write_month(spec, JANUARY, 5000, tmp_path / "mirror")
+    dataset = dataset_named(taxi)
+    write_month(dataset, JANUARY, 5000, tmp_path / "mirror")
 
-    entry = load(database, job_for(spec, tmp_path / "mirror", tmp_path), silent)
+    entry = load(database, job_for(dataset, tmp_path / "mirror", tmp_path), silent)
     assert (entry.rows_read, entry.rows_loaded) == (5000, 5000)
 
 
 def test_generated_month_has_the_irregularities_of_real_months(tmp_path: Path, database: PostgresDatabase) -> None:
-    spec = dataset_named("green")
-    packed = write_month(spec, JANUARY, 1000, tmp_path / "mirror").read_bytes()
+    dataset = dataset_named("green")
+    packed = write_month(dataset, JANUARY, 1000, tmp_path / "mirror").read_bytes()
     assert gzip.decompress(packed).count(b"\r\n") == 1001
 
-    load(database, job_for(spec, tmp_path / "mirror", tmp_path), silent)
+    load(database, job_for(dataset, tmp_path / "mirror", tmp_path), silent)
     blank, strays = "vendorid IS NULL", "date_trunc('month', lpep_pickup_datetime) <> '2019-01-01'"
     query = f"SELECT count(*) FILTER (WHERE {blank}), count(*) FILTER (WHERE {strays}) FROM green_tripdata"
     [(blanks, out_of_month)] = execute(database, query)

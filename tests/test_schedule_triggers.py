@@ -125,9 +125,9 @@ def test_dry_run_of_a_year_lists_the_firings_in_new_york_time(pipeline: Run) -> 
 
     expected = [
         (at, f"{at:%Y-%m-%d %H:%M} {at.isoformat()[-6:]} {at:%Z}  {name}")
-        for name, spec in all_datasets().items()
-        if spec.schedule
-        for at in cron_firings(spec.schedule.cron)
+        for name, dataset in all_datasets().items()
+        if dataset.schedule
+        for at in cron_firings(dataset.schedule.cron)
     ]
     assert len(expected) >= 24
     assert {at.utcoffset() for at, _ in expected} == {datetime.timedelta(hours=hours) for hours in (-5, -4)}
@@ -152,11 +152,11 @@ def test_dry_run_is_limited_to_the_requested_datasets_and_times(pipeline: Run) -
 
 def test_systemd_timers_fire_at_the_times_in_the_specs() -> None:
     timers = {}
-    for spec in all_datasets().values():
-        if spec.schedule:
-            minute, hour, *days = spec.schedule.cron.split()
+    for dataset in all_datasets().values():
+        if dataset.schedule:
+            minute, hour, *days = dataset.schedule.cron.split()
             assert days == ["*", "*", "*"]
-            timers[spec.name] = f"OnCalendar=*-*-* {int(hour):02}:{int(minute):02}:00 {spec.schedule.timezone}\n"
+            timers[dataset.name] = f"OnCalendar=*-*-* {int(hour):02}:{int(minute):02}:00 {dataset.schedule.timezone}\n"
     shipped = {file.stem.partition("@")[2]: file for file in (CHECKOUT / "deploy" / "systemd").glob("*.timer")}
     assert shipped.keys() == timers.keys()
     assert [name for name, line in timers.items() if line not in shipped[name].read_text()] == []

@@ -78,15 +78,15 @@ def read(tmp_path: Path, text: str | bytes) -> Dataset:
 
 
 def test_valid_file_declares_everything_about_a_dataset(tmp_path: Path) -> None:
-    spec = read(tmp_path, VALID)
+    dataset = read(tmp_path, VALID)
     may = datetime.date(2021, 5, 1)
 
-    assert spec.column_names == ("bell", "started")
-    assert (spec.row_key, spec.event_time) == (("bell", "started"), "started")
-    assert Release(spec, may).path_in(spec.sources[0]) == "tricycles/tricycle_trips_2021-05.csv.gz"
-    assert Release(spec, may).filename == "tricycle_trips_2021-05.csv"
-    assert Release(spec, may).key == "tricycles/2021-05"
-    assert spec.published_months() == "2021-01 onwards"
+    assert dataset.column_names == ("bell", "started")
+    assert (dataset.row_key, dataset.event_time) == (("bell", "started"), "started")
+    assert Release(dataset, may).path_in(dataset.sources[0]) == "tricycles/tricycle_trips_2021-05.csv.gz"
+    assert Release(dataset, may).filename == "tricycle_trips_2021-05.csv"
+    assert Release(dataset, may).key == "tricycles/2021-05"
+    assert dataset.published_months() == "2021-01 onwards"
 
 
 @pytest.mark.parametrize(
@@ -233,8 +233,8 @@ def test_new_dataset_can_be_loaded_once_its_file_exists(
 
     loaded = run_copy(checkout, *LOAD, **settings(tmp_path, database, mirror))
     assert loaded.returncode == 0, loaded.stderr
-    spec = read_spec(checkout / "pipeline" / "datasets" / "limousines.yaml")
-    ids = f"bool_and(unique_row_id = md5(concat({', '.join(spec.row_key)})))"
+    dataset = read_spec(checkout / "pipeline" / "datasets" / "limousines.yaml")
+    ids = f"bool_and(unique_row_id = md5(concat({', '.join(dataset.row_key)})))"
     counted = f"SELECT count(*), count(DISTINCT unique_row_id), {ids} FROM limousine_tripdata"
     assert execute(database, counted) == [(300, 300, True)]
     assert execute(database, "SELECT partition_key, rows_loaded FROM load_ledger") == [("limousines/2021-01", 300)]

@@ -83,16 +83,16 @@ def write_load_job(
     folder: Path,
     month: datetime.date | None = JANUARY,
     *,
-    spec: Dataset | None = None,
+    dataset: Dataset | None = None,
     header: bytes = HEADER,
     end: bytes = b"\r\n",
     **options: Any,
 ) -> LoadJob:
     """Writes a file of these lines to `folder`, over an existing one, and returns the job that loads it."""
-    spec = spec or dataset_named("green")
-    file = folder / Release(spec, month).filename
+    dataset = dataset or dataset_named("green")
+    file = folder / Release(dataset, month).filename
     file.write_bytes(b"".join(line + end for line in (header, *lines)))
-    return LoadJob("LoadTripdata", Release(spec, month), RUN_ID, file=file, source_url=file.as_uri(), **options)
+    return LoadJob("LoadTripdata", Release(dataset, month), RUN_ID, file=file, source_url=file.as_uri(), **options)
 
 
 def schema_contents(database: PostgresDatabase) -> dict[str, list[tuple[Any, ...]]]:

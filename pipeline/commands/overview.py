@@ -61,13 +61,13 @@ def loads(entries: Entries) -> list[dict[str, object]]:
 def overview(entries: Entries, dataset: Dataset | None, wanted: Months | None) -> dict[str, Any]:
     """Returns the loads, the states of months, models and reports, and the number of rows in quarantine."""
     attempts = last_attempts(RunLogs(StorageSettings().folder("logs")).summaries(), entries)
-    datasets = [spec for spec in ([dataset] if dataset else all_datasets().values()) if spec.is_monthly]
+    datasets = [each for each in ([dataset] if dataset else all_datasets().values()) if each.is_monthly]
     months: dict[str, dict[str, dict[str, State]]] = {}
     for name, found in entries.items():
         failed = [task for (of, _), (_, task) in attempts.items() if of == name and task.status == "failed"]
         republished = _republished(found)
-        states = {spec.name: _month_states(spec, found, republished, failed, wanted) for spec in datasets}
-        months[name] = {dataset: of_months for dataset, of_months in states.items() if of_months}
+        states = {each.name: _month_states(each, found, republished, failed, wanted) for each in datasets}
+        months[name] = {each: of_months for each, of_months in states.items() if of_months}
     used = [name for name, found in entries.items() if found]
     current = {name: ModelsMarker(name).exists() for name in used}
     return {

@@ -33,7 +33,7 @@ def all_datasets() -> dict[str, Dataset]:
     """
     specs: dict[str, Dataset] = {}
     for file in sorted(FOLDER.glob("*.yaml")):
-        tables = {spec.table: f"the dataset {name}" for name, spec in specs.items()}
+        tables = {dataset.table: f"the dataset {name}" for name, dataset in specs.items()}
         specs[file.stem] = read_spec(file, tables)
     return specs
 
@@ -51,4 +51,4 @@ def dataset_named(name: str) -> Dataset:
 
 def monthly_names() -> list[str]:
     """Returns the names of the datasets with one file per month: the choices of `--taxi`."""
-    return [spec.name for spec in all_datasets().values() if spec.is_monthly]
+    return [dataset.name for dataset in all_datasets().values() if dataset.is_monthly]

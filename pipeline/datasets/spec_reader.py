@@ -119,11 +119,11 @@ def read_spec(file: Path, used_tables: Mapping[str, str] = MappingProxyType({}))
         raise PipelineError(f"{file}, line 1: the file is empty")
     root = _Node(file, tree)
     keys = root.mapping(_REQUIRED, _OPTIONAL)
-    spec = _spec(keys, root)
-    _check(spec, keys, root, file)
-    if owner := {**_OWN_TABLES, **used_tables}.get(spec.table):
-        raise keys["table"].error(f"the table {spec.table} already belongs to {owner}")
-    return spec
+    dataset = _spec(keys, root)
+    _check(dataset, keys, root, file)
+    if owner := {**_OWN_TABLES, **used_tables}.get(dataset.table):
+        raise keys["table"].error(f"the table {dataset.table} already belongs to {owner}")
+    return dataset
 
 
 def _yaml_error(file: Path, error: yaml.YAMLError, text: bytes) -> PipelineError:
@@ -234,37 +234,37 @@ def _schedule(node: _Node) -> Schedule:
     return Schedule(keys["cron"].text(), keys["timezone"].text(), _month(keys, "start"))
 
 
-def _check(spec: Dataset, keys: dict[str, _Node], root: _Node, file: Path) -> None:
-    if spec.name != file.stem:
-        raise keys["name"].error(f"the name '{spec.name}' must be the file's own name, '{file.stem}'")
-    types = {column.name: column.postgres_type for column in spec.columns}
+def _check(dataset: Dataset, keys: dict[str, _Node], root: _Node, file: Path) -> None:
+    if dataset.name != file.stem:
+        raise keys["name"].error(f"the name '{dataset.name}' must be the file's own name, '{file.stem}'")
+    types = {column.name: column.postgres_type for column in dataset.columns}
     for index, node in enumerate(keys["row_key"].items()):
         if node.text().lower() not in types:
             raise node.error(f"row_key names '{node.text()}', which is not a column")
-        if node.text().lower() in spec.row_key[:index]:
+        if node.text().lower() in dataset.row_key[:index]:
             raise node.error(f"row_key names '{node.text()}' twice")
-    for name, blank_with in spec.key_blanks.items():
-        if name not in spec.row_key:
+    for name, blank_with in dataset.key_blanks.items():
+        if name not in dataset.row_key:
             raise keys["key_blanks"].error(f"key_blanks names '{name}', which is not part of row_key")
         if blank_with not in types:
             raise keys["key_blanks"].error(f"key_blanks names '{blank_with}', which is not a column")
-    _check_types(spec, keys)
-    if len({"{month}" in source.path for source in spec.sources}) > 1:
+    _check_types(dataset, keys)
+    if len({"{month}" in source.path for source in dataset.sources}) > 1:
         raise keys["sources"].error("either every source has {month} in its path, or none")
-    if not spec.is_monthly:
+    if not dataset.is_monthly:
         return
     missing = [] if "event_time" in keys else ["event_time"]
-    missing += [] if all(source.first_month for source in spec.sources) else ["first_month"]
+    missing += [] if all(source.first_month for source in dataset.sources) else ["first_month"]
     if missing:
         raise root.error(f"a dataset with {{month}} in its path also needs {', '.join(missing)}")
     # Rows with equal ids then have equal times, which makes the search for duplicates in other months fast.
-    if types.get(spec.event_time or "") != "timestamp" or spec.event_time not in spec.row_key:
+    if types.get(dataset.event_time or "") != "timestamp" or dataset.event_time not in dataset.row_key:
         raise keys["event_time"].error("event_time must name a timestamp column that is part of row_key")
 
 
-def _check_types(spec: Dataset, keys: dict[str, _Node]) -> None:
-    reads_parquet = any(source.format == "parquet" for source in spec.sources)
-    for column, entry in zip(spec.columns, keys["columns"].items(), strict=True):
+def _check_types(dataset: Dataset, keys: dict[str, _Node]) -> None:
+    reads_parquet = any(source.format == "parquet" for source in dataset.sources)
+    for column, entry in zip(dataset.columns, keys["columns"].items(), strict=True):
         if reads_parquet and column.postgres_type == "numeric":
             raise entry.error("numeric is not read from Parquet files; use double precision")
         if column.whole and column.postgres_type not in ("text", "integer", "bigint"):

@@ -173,7 +173,7 @@ def read_report_data(warehouse: Warehouse) -> ReportData:
     """Reads the files in the marts, ordered by service and month. The sections query everything else."""
     rows = warehouse.select(named_statements("report")["select_file_quality"], ["file_quality"])
     quality = {row["filename"]: row for row in rows}
-    modelled = {spec.table: spec for spec in modelled_datasets() if spec.is_monthly}
+    modelled = {dataset.table: dataset for dataset in modelled_datasets() if dataset.is_monthly}
     loads = {
         Release(modelled[entry.target_table], entry.month): entry
         for entry in warehouse.loaded()

@@ -29,7 +29,7 @@ class CatchUp:
     held while one runs.
     """
 
-    spec: Dataset
+    dataset: Dataset
     schedule: Schedule
     trigger: BaseTrigger
     task: str
@@ -40,13 +40,13 @@ class CatchUp:
 
     @property
     def name(self) -> str:
-        return self.spec.name
+        return self.dataset.name
 
     def arguments(self) -> list[str]:
         """Returns the arguments for `luigi`; the range ends with the dataset's last month or the previous month."""
         stop = []
-        if self.spec.last_month:
-            stop = ["--stop", format_month(self.spec.last_month + relativedelta(months=1))]
+        if self.dataset.last_month:
+            stop = ["--stop", format_month(self.dataset.last_month + relativedelta(months=1))]
         of = ["--of", self.task, "--of-params", json.dumps({**self.parameters, "taxi": self.name})]
         workers = ["--workers", str(self.workers)]
         return ["--module", "pipeline", "CatchUpMonthly", *of, "--start", format_month(self.start), *stop, *workers]
@@ -103,7 +103,7 @@ def catch_ups(names: list[str] | None = None) -> list[CatchUp]:
     :raises PipelineError: if a dataset has no schedule, or this machine does not have its time zone.
     """
     settings, specs = ScheduleSettings(), all_datasets()
-    wanted = names or [name for name, spec in specs.items() if spec.schedule]
+    wanted = names or [name for name, dataset in specs.items() if dataset.schedule]
     if not wanted:
         raise PipelineError("no dataset has a schedule: add one to a file in pipeline/datasets")
     return [_catch_up(specs[name], settings) for name in wanted]
@@ -122,15 +122,15 @@ def _write_time(file: Path, time: datetime.datetime) -> None:
         replace_file(file, time.isoformat().encode())
 
 
-def _catch_up(spec: Dataset, settings: ScheduleSettings) -> CatchUp:
-    schedule = spec.schedule
-    if schedule is None or spec.first_month is None:
-        raise PipelineError(f"{spec.name} has no schedule: add one to pipeline/datasets/{spec.name}.yaml")
+def _catch_up(dataset: Dataset, settings: ScheduleSettings) -> CatchUp:
+    schedule = dataset.schedule
+    if schedule is None or dataset.first_month is None:
+        raise PipelineError(f"{dataset.name} has no schedule: add one to pipeline/datasets/{dataset.name}.yaml")
     try:
         trigger = cron_trigger(schedule)
     except ValueError as error:  # reading the file refused what is wrong on every machine
-        raise PipelineError(f"pipeline/datasets/{spec.name}.yaml: schedule: {error}; install tzdata") from None
-    start = settings.start or schedule.start or spec.first_month
+        raise PipelineError(f"pipeline/datasets/{dataset.name}.yaml: schedule: {error}; install tzdata") from None
+    start = settings.start or schedule.start or dataset.first_month
     return CatchUp(
-        spec, schedule, trigger, settings.task, settings.parameters, start, settings.workers, settings.folder()
+        dataset, schedule, trigger, settings.task, settings.parameters, start, settings.workers, settings.folder()
     )

@@ -48,7 +48,7 @@ class DbtCommand:
 
 def wanted_build(loaded: Sequence[LedgerEntry], variables: Mapping[str, object]) -> Build:
     """Returns the record of a build that starts now: the digests of the models and of what is loaded."""
-    is_monthly = {spec.table: spec.is_monthly for spec in modelled_datasets()}
+    is_monthly = {dataset.table: dataset.is_monthly for dataset in modelled_datasets()}
     read = [entry for entry in loaded if entry.target_table in is_monthly]
     return Build(
         models_digest=models_digest(variables),

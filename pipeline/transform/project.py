@@ -24,14 +24,16 @@ def modelled_datasets() -> list[Dataset]:
     """
     staging = PROJECT / "models" / "staging"
     found = [
-        spec for spec in all_datasets().values() if spec.name == "zones" or (staging / f"stg_{spec.table}.sql").exists()
+        dataset
+        for dataset in all_datasets().values()
+        if dataset.name == "zones" or (staging / f"stg_{dataset.table}.sql").exists()
     ]
-    for spec in filter(lambda spec: spec.is_monthly, found):
-        filename = Release(spec, _ANY_MONTH).filename
-        if filename != f"{spec.table}_{format_month(_ANY_MONTH)}.csv":
+    for dataset in filter(lambda dataset: dataset.is_monthly, found):
+        filename = Release(dataset, _ANY_MONTH).filename
+        if filename != f"{dataset.table}_{format_month(_ANY_MONTH)}.csv":
             raise PipelineError(
-                f"the models cannot read {spec.name}: its files are named like {filename}, not like its table"
-                f" {spec.table}; name the table (and its staging model) after the files, which must end in the month"
+                f"the models cannot read {dataset.name}: its files are named like {filename}, not like its table"
+                f" {dataset.table}; name the table (and its staging model) after the files, which must end in the month"
             )
     return found
 

@@ -35,11 +35,11 @@ def sources_yaml() -> str:
     return _HEADER + yaml.safe_dump({"sources": [source]}, sort_keys=False, allow_unicode=True, width=120)
 
 
-def _table(spec: Dataset) -> dict[str, Any]:
-    columns = {**(_OF_EVERY_TRIP if spec.is_monthly else {}), **{c.name: c.description for c in spec.columns}}
+def _table(dataset: Dataset) -> dict[str, Any]:
+    columns = {**(_OF_EVERY_TRIP if dataset.is_monthly else {}), **{c.name: c.description for c in dataset.columns}}
     return {
-        "name": spec.table,
-        "description": spec.title,
+        "name": dataset.table,
+        "description": dataset.title,
         "columns": [{"name": name, "description": description} for name, description in columns.items()],
     }
 

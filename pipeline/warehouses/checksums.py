@@ -38,14 +38,14 @@ def is_summed(column: Column) -> bool:
     return column.bigquery_type in _NUMBERS and column.postgres_type in _POSTGRES_NUMBERS
 
 
-def checksums_from_rows(spec: Dataset, rows: list[tuple[Any, ...]]) -> FileChecksums:
+def checksums_from_rows(dataset: Dataset, rows: list[tuple[Any, ...]]) -> FileChecksums:
     """Returns the checksums in rows of (day, row count, two id digests, count and sum of each column of the spec)."""
     return {
         row[0]: DayChecksums(
             rows=row[1],
             ids=(Decimal(row[2]), Decimal(row[3])),
-            values=dict(zip(spec.column_names, row[4::2], strict=True)),
-            sums={name: Decimal(total or 0) for name, total in zip(spec.column_names, row[5::2], strict=True)},
+            values=dict(zip(dataset.column_names, row[4::2], strict=True)),
+            sums={name: Decimal(total or 0) for name, total in zip(dataset.column_names, row[5::2], strict=True)},
         )
         for row in rows
     }

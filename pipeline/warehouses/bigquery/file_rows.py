@@ -57,17 +57,17 @@ class FileRows:
 
     def load_script(self, staged: StagedFile) -> str:
         """Returns the transaction that replaces the file's rows by staged ones, and its ledger row."""
-        spec = self.release.dataset
-        common = {"table": self.table, "columns": column_list(spec)}
-        from_staging = {"staging": quoted(staged.table_id), "staged_columns": staged_columns(spec, staged.columns)}
-        if not spec.is_monthly:
+        dataset = self.release.dataset
+        common = {"table": self.table, "columns": column_list(dataset)}
+        from_staging = {"staging": quoted(staged.table_id), "staged_columns": staged_columns(dataset, staged.columns)}
+        if not dataset.is_monthly:
             insert = statement("insert_lookup", **common, **from_staging)
             return self._transaction([self._delete(), insert, *self._replace_entry("TRUE")])
         rows_with_ids = statement(
             "identified_rows",
-            columns=column_list(spec),
-            key_text=key_text(spec),
-            row_text=row_text(spec),
+            columns=column_list(dataset),
+            key_text=key_text(dataset),
+            row_text=row_text(dataset),
             **from_staging,
         )
         parts = {"identified_rows": rows_with_ids, "other_days": self.days_condition("other")}

@@ -53,12 +53,12 @@ class JobFailed(PipelineError):
         self.message = str((job.error_result or {}).get("message"))
 
 
-def job_labels(spec: Dataset, filename: str, step: str) -> dict[str, str]:
+def job_labels(dataset: Dataset, filename: str, step: str) -> dict[str, str]:
     """Returns the labels that identify a job in Google's billing reports.
 
     https://cloud.google.com/bigquery/docs/labels-intro#requirements
     """
-    labels = {"pipeline": "tlc", "dataset": spec.name, "file": filename, "step": step}
+    labels = {"pipeline": "tlc", "dataset": dataset.name, "file": filename, "step": step}
     return {key: _NOT_IN_LABELS.sub("_", value.lower())[:63] for key, value in labels.items()}
 
 

@@ -22,18 +22,18 @@ def quoted(name: str) -> str:
     return "`" + name.replace("\\", "\\\\").replace("`", "\\`") + "`"
 
 
-def column_list(spec: Dataset) -> str:
+def column_list(dataset: Dataset) -> str:
     """Returns the spec's columns as a comma-separated list."""
-    return ", ".join(map(quoted, spec.column_names))
+    return ", ".join(map(quoted, dataset.column_names))
 
 
-def staged_columns(spec: Dataset, staged: Collection[str]) -> str:
+def staged_columns(dataset: Dataset, staged: Collection[str]) -> str:
     """Returns a select list of all columns of the spec, with NULL for those that the staged file lacks."""
     return ", ".join(
         quoted(column.name)
         if column.name in staged
         else f"CAST(NULL AS {column.bigquery_type}) AS {quoted(column.name)}"
-        for column in spec.columns
+        for column in dataset.columns
     )
 
 
@@ -53,35 +53,35 @@ def column_text(column: Column) -> str:
     return f"COALESCE({text}, '')"
 
 
-def key_text(spec: Dataset) -> str:
+def key_text(dataset: Dataset) -> str:
     """Returns an expression for the text of a row's key; the row id is its MD5 unless other rows have the same key."""
-    columns = {column.name: column for column in spec.columns}
+    columns = {column.name: column for column in dataset.columns}
 
     def text(name: str) -> str:
         value = column_text(columns[name])
-        blank_with = spec.key_blanks.get(name)
+        blank_with = dataset.key_blanks.get(name)
         return f"IF({quoted(blank_with)} IS NULL, '', {value})" if blank_with else value
 
-    return f"CONCAT({', '.join(map(text, spec.row_key))})"
+    return f"CONCAT({', '.join(map(text, dataset.row_key))})"
 
 
-def row_text(spec: Dataset) -> str:
+def row_text(dataset: Dataset) -> str:
     """Returns an expression for the canonical text of a row, by which rows are compared and ordered within a key.
 
     Strings are compared by code points, which is the order of their bytes in UTF-8.
     https://cloud.google.com/bigquery/docs/reference/standard-sql/data-types#string_type
     """
-    separated = ", ',', ".join(map(column_text, spec.columns))
+    separated = ", ',', ".join(map(column_text, dataset.columns))
     return f"CONCAT({separated})"
 
 
-def days_condition(spec: Dataset, table: str, days: Collection[datetime.date | None]) -> str:
+def days_condition(dataset: Dataset, table: str, days: Collection[datetime.date | None]) -> str:
     """Returns a condition for a table's rows on these days; None stands for rows without a time.
 
     Consecutive days become one range of constants on the column itself, so that BigQuery can prune partitions of any
     length. https://cloud.google.com/bigquery/docs/querying-partitioned-tables#better_performance_with_pseudo-columns
     """
-    time = f"{quoted(table)}.{quoted(spec.event_time or '')}"
+    time = f"{quoted(table)}.{quoted(dataset.event_time or '')}"
     conditions = [_between(time, first, last) for first, last in _ranges(sorted(day for day in days if day))]
     conditions += [f"{time} IS NULL"] if None in days else []
     return f"({' OR '.join(conditions)})" if conditions else "FALSE"

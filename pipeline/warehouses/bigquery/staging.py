@@ -43,22 +43,22 @@ def stage(
         the file's, or if the object was uploaded for a spec with other columns.
     :raises ConcurrentUpdate: if the object or the table was replaced meanwhile.
     """
-    spec, filename = release.dataset, release.filename
-    if unknown := [name for name in source.columns if name not in spec.column_names]:
+    dataset, filename = release.dataset, release.filename
+    if unknown := [name for name in source.columns if name not in dataset.column_names]:
         raise PipelineError(
-            f"{source.uri} has columns that pipeline/datasets/{spec.name}.yaml does not declare: {', '.join(unknown)};"
-            " run again with --force, which uploads the file again"
+            f"{source.uri} has columns that pipeline/datasets/{dataset.name}.yaml does not declare:"
+            f" {', '.join(unknown)}; run again with --force, which uploads the file again"
         )
-    identity = f"{project.dataset} {source.uri} {source.generation} {spec.version}"
-    name = f"{spec.table}_{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
+    identity = f"{project.dataset} {source.uri} {source.generation} {dataset.version}"
+    name = f"{dataset.table}_{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
     table_id = project.staging_table_id(name)
     config = LoadJobConfig(
-        schema=staging_fields(spec, source.columns),
+        schema=staging_fields(dataset, source.columns),
         source_format=SourceFormat.CSV,
         skip_leading_rows=1,
-        allow_quoted_newlines=spec.lines_in_quotes,
+        allow_quoted_newlines=dataset.lines_in_quotes,
         write_disposition=WriteDisposition.WRITE_TRUNCATE,
-        labels=job_labels(spec, filename, "stage"),
+        labels=job_labels(dataset, filename, "stage"),
     )
 
     def submit(job_id: str) -> LoadJob:
@@ -82,7 +82,7 @@ def stage(
             f"{source.uri} has {source.rows:,} rows and BigQuery read {rows:,}; nothing was loaded: look for a stray"
             " quote in the file"
         )
-    days = _days(client, project, release, table_id) if spec.is_monthly else ()
+    days = _days(client, project, release, table_id) if dataset.is_monthly else ()
     return StagedFile(table_id, rows, days, source.columns, job.job_id)
 
 
@@ -103,9 +103,9 @@ def _check_unchanged(project: GoogleProject, release: Release, source: ReleaseOb
 
 
 def _days(client: Client, project: GoogleProject, release: Release, table_id: str) -> Days:
-    spec = release.dataset
-    query = statement("select_days", event_time=quoted(spec.event_time or ""), staging=quoted(table_id))
-    config = query_config(project, job_labels(spec, release.filename, "days"))
+    dataset = release.dataset
+    query = statement("select_days", event_time=quoted(dataset.event_time or ""), staging=quoted(table_id))
+    config = query_config(project, job_labels(dataset, release.filename, "days"))
     try:
         return sort_days([row.day for row in run_query(client, query, config)])
     except exceptions.NotFound:  # another worker has finished the load and dropped the table

@@ -22,18 +22,18 @@ _SUFFICIENT_UNTIL = datetime.date(2037, 1, 1)
 _LEGACY_NAMES = {"INTEGER": "INT64", "FLOAT": "FLOAT64", "BOOLEAN": "BOOL"}
 
 
-def table_fields(spec: Dataset) -> list[SchemaField]:
+def table_fields(dataset: Dataset) -> list[SchemaField]:
     """Returns the schema of a dataset's table, in the spec's order."""
     added = [
-        SchemaField("unique_row_id", "BYTES", "REQUIRED", description=f"MD5 of {', '.join(spec.row_key)}."),
+        SchemaField("unique_row_id", "BYTES", "REQUIRED", description=f"MD5 of {', '.join(dataset.row_key)}."),
         SchemaField("filename", "STRING", "REQUIRED", description="The file that the row came in."),
     ]
-    return (added if spec.is_monthly else []) + staging_fields(spec, spec.column_names)
+    return (added if dataset.is_monthly else []) + staging_fields(dataset, dataset.column_names)
 
 
-def staging_fields(spec: Dataset, columns: tuple[str, ...]) -> list[SchemaField]:
+def staging_fields(dataset: Dataset, columns: tuple[str, ...]) -> list[SchemaField]:
     """Returns the schema of a file's columns, in the file's order."""
-    declared = {column.name: column for column in spec.columns}
+    declared = {column.name: column for column in dataset.columns}
     return [SchemaField(n, declared[n].bigquery_type, description=declared[n].description) for n in columns]
 
 
@@ -48,13 +48,13 @@ def quarantine_fields() -> list[SchemaField]:
     ]
 
 
-def partitioning(spec: Dataset) -> str:
+def partitioning(dataset: Dataset) -> str:
     """Returns the partitioning of a new table: DAY if the partitions suffice until 2036, otherwise MONTH."""
-    first = spec.first_month
+    first = dataset.first_month
     return "DAY" if first and (_SUFFICIENT_UNTIL - first).days <= _MAX_DAYS else "MONTH"
 
 
-def ensure_tables(client: Client, project: GoogleProject, spec: Dataset) -> None:
+def ensure_tables(client: Client, project: GoogleProject, dataset: Dataset) -> None:
     """Creates the dataset's table and the quarantine as the spec declares them; idempotent.
 
     Rows are partitioned by the event time (stored as UTC) and clustered by filename. An existing table keeps its
@@ -62,16 +62,16 @@ def ensure_tables(client: Client, project: GoogleProject, spec: Dataset) -> None
 
     :raises PipelineError: if a table of that name exists that no version of the spec declares.
     """
-    table = Table(project.table_id(spec.table), table_fields(spec))
-    table.description = f"{spec.title} (pipeline/datasets/{spec.name}.yaml, version {spec.version})"
-    if spec.is_monthly:
-        table.time_partitioning = TimePartitioning(partitioning(spec), spec.event_time)
+    table = Table(project.table_id(dataset.table), table_fields(dataset))
+    table.description = f"{dataset.title} (pipeline/datasets/{dataset.name}.yaml, version {dataset.version})"
+    if dataset.is_monthly:
+        table.time_partitioning = TimePartitioning(partitioning(dataset), dataset.event_time)
         table.clustering_fields = ["filename"]
         ensure_table(client, project, Table(project.table_id(QUARANTINE), quarantine_fields()))
     if not ensure_table(client, project, table):
         raise PipelineError(
             f"the table {table.reference} exists already and is not the one that"
-            f" pipeline/datasets/{spec.name}.yaml declares; rename it, or choose another [gcp] dataset"
+            f" pipeline/datasets/{dataset.name}.yaml declares; rename it, or choose another [gcp] dataset"
         )
 
 

@@ -97,15 +97,15 @@ class BigQueryWarehouse:
             return read_loaded(client, self.project)
 
     def checksums(self, release: Release) -> FileChecksums:
-        spec, filename = release.dataset, release.filename
+        dataset, filename = release.dataset, release.filename
         with self.project.connect_bigquery(f"{release.key} was not compared") as client:
             snapshot = read_snapshot(client, self.project, release)
             entries = [entry for entry in (snapshot.entries if snapshot else ()) if entry.finished_at]
             if not entries:
                 raise PipelineError(f"{release.key} is not loaded into BigQuery")
             query = FileRows(self.project, release, entries[0].days).checksums_query()
-            config = query_config(self.project, job_labels(spec, filename, "reconcile"), filename=filename)
-            return checksums_from_rows(spec, [row.values() for row in run_query(client, query, config)])
+            config = query_config(self.project, job_labels(dataset, filename, "reconcile"), filename=filename)
+            return checksums_from_rows(dataset, [row.values() for row in run_query(client, query, config)])
 
     def count_command(self, table: str) -> str:
         query = f"select count(*) from {self.project.dataset}.{table}"

@@ -39,19 +39,19 @@ class Tables:
     @property
     def parts(self) -> Mapping[str, sql.Composable]:
         """The `{placeholders}` of the statements in `sql/postgres/`, except those that only single statements have."""
-        spec = self.dataset
+        dataset = self.dataset
         return {
             "table": self.table,
-            "table_name": sql.Literal(spec.table),
+            "table_name": sql.Literal(dataset.table),
             "ledger": self.identifier(LEDGER),
             "quarantine": self.identifier(QUARANTINE),
-            "columns": sql.SQL(",\n    ").join(map(_definition, spec.columns)),
-            "event_time": sql.Identifier(spec.event_time or ""),
-            "row_key": _COMMA.join(map(sql.Identifier, spec.row_key)),
-            "row_id_function": self.identifier(f"{spec.table}_row_id"),
+            "columns": sql.SQL(",\n    ").join(map(_definition, dataset.columns)),
+            "event_time": sql.Identifier(dataset.event_time or ""),
+            "row_key": _COMMA.join(map(sql.Identifier, dataset.row_key)),
+            "row_id_function": self.identifier(f"{dataset.table}_row_id"),
             "row_key_types": _COMMA.join(map(sql.SQL, self._row_key_types())),
             "row_id_arguments": self._row_id_arguments(),
-            "key_values": _COMMA.join(map(self._key_value, spec.row_key)),
+            "key_values": _COMMA.join(map(self._key_value, dataset.row_key)),
             "key_text": self._key_text(),
             "row_text": self._row_text(),
         }
