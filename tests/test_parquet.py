@@ -19,7 +19,7 @@ from pipeline.datasets import Release, dataset_named, parse_month
 from pipeline.errors import PipelineError
 from pipeline.progress import silent
 from pipeline.releases import open_release
-from pipeline.releases.parquet_file import ParquetRelease
+from pipeline.releases.parquet_file import ParquetReleaseFile
 from pipeline.releases.parquet_values import number_text, postgres_texts
 from pipeline.sample import write_month
 from pipeline.warehouses import LoadJob
@@ -39,9 +39,9 @@ def write_parquet_month(folder: Path, taxi: str, month: str, drop: tuple[str, ..
     return file
 
 
-def read(file: Path, taxi: str, month: str, **options: Any) -> tuple[ParquetRelease, list[dict[str, Any]]]:
+def read(file: Path, taxi: str, month: str, **options: Any) -> tuple[ParquetReleaseFile, list[dict[str, Any]]]:
     with open_release(file, Release(dataset_named(taxi), parse_month(month)), **options) as release:
-        assert isinstance(release, ParquetRelease)
+        assert isinstance(release, ParquetReleaseFile)
         assert release.survey().rows == 3
         return release, pa.Table.from_batches(release.arrow_batches()).to_pylist()
 

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.datasets import Release, Source
-from pipeline.releases.csv_file import CsvRelease
+from pipeline.releases.csv_file import CsvReleaseFile
 from pipeline.releases.csv_records import Block, Record
 
 if TYPE_CHECKING:
-    from pipeline.releases.parquet_file import ParquetRelease
+    from pipeline.releases.parquet_file import ParquetReleaseFile
 
-__all__ = ["Block", "CsvRelease", "Record", "import_reader", "open_release"]
+__all__ = ["Block", "CsvReleaseFile", "Record", "import_reader", "open_release"]
 
 
 def open_release(
@@ -25,7 +25,7 @@ def open_release(
     label: str | None = None,
     remedy: str | None = None,
     ignore_unknown_columns: bool = False,
-) -> CsvRelease | ParquetRelease:
+) -> CsvReleaseFile | ParquetReleaseFile:
     """Returns the release file at `path`; `ReleaseFile` says what the options mean.
 
     Depending on its `format`, it has `blocks()` of CSV or `arrow_batches()`. `source` is where the file came from; the
@@ -38,10 +38,10 @@ def open_release(
         is_parquet = path.suffix == ".parquet"
         matching = [each for each in release.sources() if (each.format == "parquet") == is_parquet]
         source = matching[0] if matching else release.source_named()
-    reader: type[CsvRelease | ParquetRelease] = CsvRelease
+    reader: type[CsvReleaseFile | ParquetReleaseFile] = CsvReleaseFile
     if source.format == "parquet":
         import_reader(source.format)
-        from pipeline.releases.parquet_file import ParquetRelease as reader
+        from pipeline.releases.parquet_file import ParquetReleaseFile as reader
     return reader(path, release, source, label, remedy, ignore_unknown_columns)
 
 

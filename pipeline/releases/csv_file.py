@@ -30,7 +30,7 @@ _MAX_SHOWN_CHARACTERS = 80
 _FIELD = re.compile(rb'(?:^|(?<=,))(?:"[^"]*"|[^,"])*')
 
 
-class CsvRelease(ReleaseFile):
+class CsvReleaseFile(ReleaseFile):
     """A CSV file on disk, open for one pass.
 
     `header` is the first line without dropped columns. `blocks()` yields the rest; if the last line has no newline, one

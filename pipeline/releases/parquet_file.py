@@ -37,7 +37,7 @@ class _MappedColumn:
         return TYPES[self.column.postgres_type]
 
 
-class ParquetRelease(ReleaseFile):
+class ParquetReleaseFile(ReleaseFile):
     """A Parquet file on disk, open for one pass over its batches.
 
     `columns` are all declared columns in the spec's order; columns that the file lacks are NULL. `rows` is the count in

@@ -16,7 +16,7 @@ from google.cloud.storage import Blob, Bucket
 from pipeline.datasets import Release
 from pipeline.errors import PipelineError
 from pipeline.progress import Progress
-from pipeline.releases import Block, CsvRelease, Record, open_release
+from pipeline.releases import Block, CsvReleaseFile, Record, open_release
 from pipeline.releases.csv_records import CsvValues, InvalidRecord, bad_row_error
 from pipeline.warehouses import LoadJob
 from pipeline.warehouses.bigquery.client import GoogleProject
@@ -70,9 +70,9 @@ def upload(project: GoogleProject, job: LoadJob, progress: Progress) -> ReleaseO
             blob = bucket.blob(job.release.filename, chunk_size=CHUNK_BYTES)
             blob.metadata, blob.crc32c = metadata, crc32c  # Cloud Storage rejects other content
             try:
-                with _open(job) as release:
+                with _open(job) as file:
                     blob.upload_from_file(
-                        _ContentStream(_csv_text(release), size, progress),
+                        _ContentStream(_csv_text(file), size, progress),
                         content_type="text/csv",
                         checksum="crc32c",
                         if_generation_match=int(existing.generation) if existing is not None else 0,
@@ -132,7 +132,7 @@ def _csv_text(file: Any) -> Iterator[bytes]:
     :raises PipelineError: also if a value does not have the format that is accepted for PostgreSQL: BigQuery rejects
         some of these values and gives others another meaning.
     """
-    if not isinstance(file, CsvRelease):
+    if not isinstance(file, CsvReleaseFile):
         yield from file.csv_text()
         return
     yield file.header
@@ -160,22 +160,22 @@ def _is_utf8(data: bytes) -> bool:
 
 def _scan_file(job: LoadJob) -> tuple[dict[str, str], str, int]:
     """Reads the file before the upload; returns the metadata, and the checksum and length of the text."""
-    with _open(job) as release:
+    with _open(job) as file:
         crc32c, size = google_crc32c.Checksum(), 0
-        for piece in _csv_text(release):
+        for piece in _csv_text(file):
             crc32c.update(piece)
             size += len(piece)
         metadata = {
             "source_url": job.source_url,
-            "source_bytes": str(release.bytes_read),
-            "source_sha256": release.sha256,
+            "source_bytes": str(file.bytes_read),
+            "source_sha256": file.sha256,
             "rows": "" if job.rows_expected is None else str(job.rows_expected),
-            "columns": ",".join(release.columns),
+            "columns": ",".join(file.columns),
             "uploaded_at": datetime.datetime.now(datetime.UTC).isoformat(),
             "run_id": job.run_id,
             "dataset": job.release.dataset.name,
             "source": job.source.name if job.source else "",
-            "format": release.format,
+            "format": file.format,
             "etag": job.etag,
             "last_modified": job.last_modified,
         }

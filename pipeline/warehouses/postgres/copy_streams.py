@@ -18,7 +18,7 @@ from psycopg2.extensions import connection as Connection
 
 from pipeline.errors import PipelineError
 from pipeline.progress import Progress
-from pipeline.releases import Block, CsvRelease, Record
+from pipeline.releases import Block, CsvReleaseFile, Record
 from pipeline.releases.csv_records import CsvValues, InvalidRecord, bad_row_error
 from pipeline.warehouses.postgres.bad_rows import ROW_ERRORS, BadRows, find_bad_row, has_unclosed_quote, is_end_of_copy
 from pipeline.warehouses.postgres.connection import statement
@@ -26,7 +26,7 @@ from pipeline.warehouses.postgres.connection import statement
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from pipeline.releases.parquet_file import ParquetRelease
+    from pipeline.releases.parquet_file import ParquetReleaseFile
 
 _COPY_CHUNK_BYTES = 1 << 18
 
@@ -40,13 +40,13 @@ class RowCopier:
 
     def __init__(
         self,
-        release: CsvRelease | ParquetRelease,
+        file: CsvReleaseFile | ParquetReleaseFile,
         table: sql.Identifier,
         connections: list[Connection],
         bad_rows: BadRows,
     ):
-        self._release = release
-        columns = sql.SQL(", ").join(map(sql.Identifier, release.columns))
+        self._file = file
+        columns = sql.SQL(", ").join(map(sql.Identifier, file.columns))
         self._copy = {
             name: statement(name, table=table, columns=columns)
             for name in ("copy_rows", "copy_plain_rows", "copy_binary_rows")
@@ -82,11 +82,11 @@ class RowCopier:
     def _copied_blocks(self, pool: ThreadPoolExecutor) -> Iterator[Future[None]]:
         copy: Callable[[Connection, Any], None]
         blocks: Iterable[Any]
-        if isinstance(self._release, CsvRelease):
-            self._values = CsvValues(self._release.dataset, self._release.columns)
-            copy, blocks = self._copy_block, self._release.blocks()
+        if isinstance(self._file, CsvReleaseFile):
+            self._values = CsvValues(self._file.dataset, self._file.columns)
+            copy, blocks = self._copy_block, self._file.blocks()
         else:
-            copy, blocks = self._copy_batch, self._release.arrow_batches()
+            copy, blocks = self._copy_batch, self._file.arrow_batches()
         # Results are awaited in file order, so that the first bad row in the file is the one reported. Few blocks are
         # pending at a time, so that memory does not grow with the file.
         pending: deque[Future[None]] = deque()
@@ -106,7 +106,7 @@ class RowCopier:
     def _copy_batch(self, connection: Connection, batch: pa.RecordBatch) -> None:
         copied = self._send(connection, "copy_binary_rows", cast(BinaryIO, _BinaryRows(batch)))
         if copied != batch.num_rows:
-            raise PipelineError(f"{self._release.label}: PostgreSQL took {copied:,} rows for {batch.num_rows:,}")
+            raise PipelineError(f"{self._file.label}: PostgreSQL took {copied:,} rows for {batch.num_rows:,}")
 
     def _copy_block(self, connection: Connection, block: Block) -> None:
         if self._values.match_plain_shape(block.data):
@@ -185,13 +185,13 @@ class RowCopier:
             f", or let some such rows be set aside: --LoadTripdata-max-bad-rows N{allowed}, or --max-bad-rows N of"
             " `pipeline load`"
         )
-        if hides_others or not self._release.dataset.is_monthly:
+        if hides_others or not self._file.dataset.is_monthly:
             alternative = ""
-        raise bad_row_error(self._release.label, row.line_number, invalid.detail + further, "loaded", alternative)
+        raise bad_row_error(self._file.label, row.line_number, invalid.detail + further, "loaded", alternative)
 
     def _row_count_error(self, line: int, copied: int, rows: int) -> PipelineError:
         return PipelineError(
-            f"{self._release.label}: PostgreSQL took {copied:,} rows for the {rows:,} from line {line:,} on; nothing"
+            f"{self._file.label}: PostgreSQL took {copied:,} rows for the {rows:,} from line {line:,} on; nothing"
             " was loaded"
         )
 

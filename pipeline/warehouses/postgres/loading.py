@@ -14,7 +14,7 @@ from psycopg2.extensions import cursor as Cursor
 from pipeline.datasets import Release
 from pipeline.datasets.spec import LEDGER
 from pipeline.progress import Progress
-from pipeline.releases import CsvRelease, open_release
+from pipeline.releases import CsvReleaseFile, open_release
 from pipeline.warehouses import LoadJob
 from pipeline.warehouses.ledger import LedgerEntry
 from pipeline.warehouses.postgres import partitions
@@ -28,7 +28,7 @@ from pipeline.warehouses.postgres.watch import Watch, watched_connection
 if TYPE_CHECKING:
     import datetime
 
-    from pipeline.releases.parquet_file import ParquetRelease
+    from pipeline.releases.parquet_file import ParquetReleaseFile
 
 logger = logging.getLogger("luigi-interface")
 
@@ -104,13 +104,13 @@ def _load_month(control: Connection, watch: Watch, job: LoadJob, tables: Release
         started_at = value_of(cursor, "read_clock")
         partitions.create_loading_table(cursor, tables)
     try:
-        with _open(job) as release, contextlib.closing(BadRows(job.release, job.max_bad_rows)) as bad_rows:
+        with _open(job) as file, contextlib.closing(BadRows(job.release, job.max_bad_rows)) as bad_rows:
             with contextlib.ExitStack() as stack:
                 count = watch.database.copy_streams
                 streams = [stack.enter_context(watch.connect(**_STREAM_SESSION)) for _ in range(count)]
-                copier = RowCopier(release, tables.loading, streams, bad_rows)
+                copier = RowCopier(file, tables.loading, streams, bad_rows)
                 copier.run(job.rows_expected, progress)
-            entry = _entry(job, release, copier, started_at)  # before locks are taken, as it checksums the whole file
+            entry = _entry(job, file, copier, started_at)  # before locks are taken, as it checksums the whole file
             with control, control.cursor() as cursor:
                 _delete_load(cursor, tables)
                 duplicates = partitions.publish_partition(cursor, tables)
@@ -125,7 +125,7 @@ def _load_month(control: Connection, watch: Watch, job: LoadJob, tables: Release
 
 def _load_lookup(control: Connection, job: LoadJob, tables: ReleaseTables, progress: Progress) -> None:
     with (
-        _open(job) as release,
+        _open(job) as file,
         contextlib.closing(BadRows(job.release, allowed=0)) as none,
         control,
         control.cursor() as cursor,
@@ -133,18 +133,18 @@ def _load_lookup(control: Connection, job: LoadJob, tables: ReleaseTables, progr
         started_at = value_of(cursor, "read_clock")
         _delete_load(cursor, tables)
         tables.execute(cursor, "delete_rows")
-        copier = RowCopier(release, tables.table, [control], none)
+        copier = RowCopier(file, tables.table, [control], none)
         copier.run(job.rows_expected, progress)
-        tables.execute(cursor, "record_load", asdict(_entry(job, release, copier, started_at)))
+        tables.execute(cursor, "record_load", asdict(_entry(job, file, copier, started_at)))
 
 
-def _open(job: LoadJob) -> CsvRelease | ParquetRelease:
+def _open(job: LoadJob) -> CsvReleaseFile | ParquetReleaseFile:
     assert job.file
     unknown = job.ignore_unknown_columns
-    release = open_release(job.file, job.release, source=job.source, ignore_unknown_columns=unknown)
-    for note in release.notes:
-        logger.warning("%s: %s", release.label, note)
-    return release
+    file = open_release(job.file, job.release, source=job.source, ignore_unknown_columns=unknown)
+    for note in file.notes:
+        logger.warning("%s: %s", file.label, note)
+    return file
 
 
 def _delete_load(cursor: Cursor, tables: ReleaseTables) -> bool:
@@ -155,7 +155,7 @@ def _delete_load(cursor: Cursor, tables: ReleaseTables) -> bool:
 
 
 def _entry(
-    job: LoadJob, release: CsvRelease | ParquetRelease, copier: RowCopier, started_at: datetime.datetime
+    job: LoadJob, file: CsvReleaseFile | ParquetReleaseFile, copier: RowCopier, started_at: datetime.datetime
 ) -> LedgerEntry:
     """Returns the marker of a load without duplicates."""
     return LedgerEntry(
@@ -163,8 +163,8 @@ def _entry(
         partition_key=job.release.key,
         target_table=job.release.table,
         source_url=job.source_url,
-        source_bytes=release.bytes_read,
-        source_sha256=release.sha256,
+        source_bytes=file.bytes_read,
+        source_sha256=file.sha256,
         rows_read=copier.rows_read,
         rows_loaded=copier.rows_copied,
         rows_duplicate=0,
@@ -173,7 +173,7 @@ def _entry(
         started_at=started_at,
         run_id=job.run_id,
         source=job.source.name if job.source else "",
-        format=release.format,
+        format=file.format,
         etag=job.etag,
         last_modified=job.last_modified,
     )
