@@ -273,6 +273,16 @@ def test_table_of_another_program_is_refused_and_left_unchanged(
     assert execute(database, relations) == [("green_tripdata",)]
 
 
+def test_column_that_a_user_has_added_is_named(database: PostgresDatabase, tmp_path: Path) -> None:
+    load(database, write_load_job(trips(3), tmp_path), silent)
+    execute(database, "ALTER TABLE green_tripdata ADD COLUMN note text")
+
+    with pytest.raises(
+        PipelineError, match=r"green_tripdata has columns that .*green\.yaml does not declare: note; keep"
+    ):
+        load(database, write_load_job(trips(3), tmp_path, FEBRUARY), silent)
+
+
 def test_ledger_table_of_another_program_is_reported(database: PostgresDatabase, tmp_path: Path) -> None:
     execute(database, f"CREATE SCHEMA {database.schema}")
     execute(database, "CREATE TABLE load_ledger (mine text)")

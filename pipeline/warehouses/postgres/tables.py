@@ -236,6 +236,12 @@ def _check(tables: Tables, found: TableDescription | None) -> None:
         and (found.columns.keys() == declared.keys() or tables.is_created_by_pipeline(found))
     ):
         return
+    undeclared = sorted(found.columns.keys() - declared.keys()) if found else []
+    if found and undeclared and tables.is_created_by_pipeline(found):
+        raise PipelineError(
+            f"the table {tables.schema}.{dataset.table} has columns that pipeline/datasets/{dataset.name}.yaml does not"
+            f" declare: {', '.join(undeclared)}; keep columns of your own in a table of their own, with unique_row_id"
+        )
     is_of_flows = dataset.is_monthly and found and found.kind == ORDINARY
     adopt = f", or if the course's Kestra flows made it: pipeline adopt {dataset.name}" if is_of_flows else ""
     raise PipelineError(
