@@ -99,7 +99,10 @@ def _options() -> Options:
 
 
 def _arguments(argv: Sequence[str], options: Options) -> Iterator[tuple[str | None, str | None]]:
-    """Yields each option's name, without dashes, with its value or None, and None with each other argument."""
+    """Yields each option's name, without dashes, with its value or None, and None with each other argument.
+
+    Like argparse, takes the word after an unknown option for another argument.
+    """
     rest = list(reversed(argv))
     while rest:
         word = rest.pop()
@@ -108,13 +111,13 @@ def _arguments(argv: Sequence[str], options: Options) -> Iterator[tuple[str | No
             yield None, word
         elif equals:
             yield name, value
-        elif _is_flag(options.get(name)) or not rest or _OPTION.match(rest[-1]):
+        elif name not in options or _is_flag(options[name]) or not rest or _OPTION.match(rest[-1]):
             yield name, None
         else:
             yield name, rest.pop()
 
 
-def _is_flag(parameter: luigi.Parameter[Any] | None) -> bool:
+def _is_flag(parameter: luigi.Parameter[Any]) -> bool:
     """Returns whether the parameter's option has no value."""
     return isinstance(parameter, luigi.BoolParameter) and parameter.parsing == luigi.BoolParameter.IMPLICIT_PARSING
 
@@ -123,9 +126,12 @@ def _root_task(argv: Sequence[str], options: Options, tasks: list[str]) -> str:
     word = next((value for name, value in _arguments(argv, options) if name is None), None)
     if word is None:
         raise WrongCommandLine("which task? `pipeline tasks` lists them, each with an example")
-    if word not in tasks:
-        raise WrongCommandLine(_no_task(word, tasks))
-    return word
+    if word in tasks:
+        return word
+    before = argv[argv.index(word) - 1]
+    if before.startswith("--") and (task := next((each for each in argv if each in tasks), "")):
+        raise WrongCommandLine(f"{before} is an option of {task} and follows it: {task} {before} …")
+    raise WrongCommandLine(_no_task(word, tasks))
 
 
 def _no_task(word: str, tasks: list[str]) -> str:
@@ -150,8 +156,6 @@ def _given(argv: Sequence[str], task: str, options: Options, own: Options) -> di
         if name not in known:
             hint = nearest(name, own, "did you mean --{}?") or nearest(name, known, "did you mean --{}?")
             raise WrongCommandLine(f"{task} has no option --{name}; {hint or 'it has: --' + ', --'.join(own)}")
-        if name not in options and not is_after_task:
-            raise WrongCommandLine(f"--{name} is an option of {task} and follows it: {task} --{name} …")
         flag = name if _is_flag(known[name]) else ""
         if flag and value is not None:
             raise WrongCommandLine(f"--{name}={value}: --{name} takes no value")

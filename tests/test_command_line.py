@@ -86,6 +86,7 @@ def test_mistake_is_reported_in_one_line(tmp_path: Path, arguments: tuple[str, .
         ("--local-scheduler", "LoadTripdata", "--taxi", "green", "--month", "2031-05"),
         ("LoadTripdata", "--taxi", "green", "--month=2031-05", "--postgres-schema=x", "--log-level", "ERROR"),
         ("LoadTripdata", "--storage-keep-raw", "--LoadTripdata-taxi", "green", "--month", "x", "--month", "2031-05"),
+        ("--taxi=green", "--force", "LoadTripdata", "--month", "2031-05"),
     ],
 )
 def test_arguments_that_luigi_accepts_are_passed_on_to_it(tmp_path: Path, arguments: tuple[str, ...]) -> None:
