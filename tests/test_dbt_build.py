@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import subprocess
 from dataclasses import replace
@@ -13,9 +14,11 @@ from conftest import Run, execute, run_copy, settings, start_command
 from pipeline.datasets import dataset_named
 from pipeline.errors import PipelineError
 from pipeline.transform import dbt_process, project
+from pipeline.transform.build import wanted_build
 from pipeline.transform.project import modelled_datasets
 from pipeline.transform.sources import FILE, sources_yaml
 from pipeline.warehouses import DbtProfile
+from pipeline.warehouses.ledger import LedgerEntry
 from pipeline.warehouses.postgres.connection import PostgresDatabase
 from pipeline.warehouses.postgres.warehouse import PostgresWarehouse
 
@@ -59,6 +62,19 @@ def test_build_runs_only_if_months_have_changed(
     assert execute(database, "SELECT count(*) FROM fact_trips") == [(0,)]
     kept = sorted(folder.name for folder in run.parent.iterdir())
     assert len(kept) == 20 and run.name in kept and "20200101T000006.000000Z-postgres-build" not in kept
+
+
+def test_models_are_current_in_the_time_zone_of_every_role() -> None:
+    at = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+    counts = {"source_bytes": 1, "rows_read": 1, "rows_loaded": 1, "rows_duplicate": 0, "rows_rejected": 0}
+    load = LedgerEntry(
+        "LoadTripdata", "green/2019-01", "green_tripdata", "", source_sha256="", spec_version=1, started_at=at, **counts
+    )
+    in_tokyo = at.astimezone(datetime.timezone(datetime.timedelta(hours=9)))
+    again = at + datetime.timedelta(seconds=1)
+    first, same, later = (wanted_build([replace(load, finished_at=each)], {}) for each in (at, in_tokyo, again))
+
+    assert first.loads_digest == same.loads_digest != later.loads_digest
 
 
 def test_dbt_test_before_the_first_build_is_refused(pipeline: Run) -> None:

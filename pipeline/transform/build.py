@@ -59,7 +59,10 @@ def wanted_build(loaded: Sequence[LedgerEntry], variables: Mapping[str, object])
 
 
 def _digest(loaded: Iterable[LedgerEntry]) -> str:
-    loads = sorted(f"{entry.partition_key} {entry.finished_at}" for entry in loaded)
+    # In UTC, because PostgreSQL gives times in the time zone of the role, and the next build may have another role.
+    loads = sorted(
+        f"{entry.partition_key} {entry.finished_at and entry.finished_at.astimezone(datetime.UTC)}" for entry in loaded
+    )
     return hashlib.sha256("\n".join(loads).encode()).hexdigest()
 
 
