@@ -162,13 +162,14 @@ def test_each_month_is_compared_with_the_previous_month_and_the_previous_year() 
     assert first[2:4] == ["-", "-"]
 
 
-def test_incomplete_months_are_marked_and_left_out_of_averages_comparisons_and_records() -> None:
+def test_incomplete_months_are_marked_and_left_out_of_average_hours_comparisons_and_records() -> None:
     page = Page(html_of("incomplete month"))
 
     assert "Green Jan\u00a02019 (incomplete, 3 days)" in page.text
     for table in (*chart("incomplete month", "months").tables, chart("incomplete month", "payments").tables[1]):
         assert [row[0] for row in table.rows] == ["Green Jan\u00a02019 (incomplete, 3 days)"]
-    assert "Busiest" not in page.text and "busiest on" not in page.text
+    assert "Busiest" not in page.text and "most frequent" not in page.text
+    assert "Revenue a trip" in page.text and "counted in all totals and in the revenue a trip" in page.text
     assert "stroke-dasharray" in chart("incomplete month", "months").draw(WIDE).markup()
     assert "stroke-dasharray" not in chart("one month", "months").draw(WIDE).markup()
 

@@ -66,7 +66,8 @@ def _sentence(data: ReportData) -> str:
     if any((file.service, file.month) not in data.complete for file in data.files):
         sentences.append(
             "Incomplete months have trips on few of their days, or on none, as samples and months in progress do: they"
-            " are marked, and kept out of averages, comparisons and what is called busiest."
+            " are marked, counted in all totals and in the revenue a trip, and kept out of average hours, comparisons"
+            " and what is called busiest."
         )
     return " ".join(sentences)
 
