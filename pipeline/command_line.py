@@ -155,7 +155,8 @@ def _given(argv: Sequence[str], task: str, options: Options, own: Options) -> di
             continue
         if name not in known:
             hint = nearest(name, own, "did you mean --{}?") or nearest(name, known, "did you mean --{}?")
-            raise WrongCommandLine(f"{task} has no option --{name}; {hint or 'it has: --' + ', --'.join(own)}")
+            has = f"it has: --{', --'.join(own)}" if own else "it has none of its own"
+            raise WrongCommandLine(f"{task} has no option --{name}; {hint or has}")
         flag = name if _is_flag(known[name]) else ""
         if flag and value is not None:
             raise WrongCommandLine(f"--{name}={value}: --{name} takes no value")

@@ -19,6 +19,8 @@ RANGE = ("RangeMonthly", "--of", "LoadTripdata", "--of-params", '{"taxi":"green"
         (("loadtripdata", *GREEN), "there is no task loadtripdata; did you mean LoadTripdata?", 2),
         (("Frobnicate",), "there is no task Frobnicate; `pipeline tasks` lists them", 2),
         (("LoadTripdata", "--taxii", "green"), "LoadTripdata has no option --taxii; did you mean --taxi?", 2),
+        (("LoadZones", "--frobnicate"), "LoadZones has no option --frobnicate; it has: --force\n", 2),
+        (("SetupGcp", "--frobnicate"), "SetupGcp has no option --frobnicate; it has none of its own\n", 2),
         (("LoadTripdata", *GREEN, "--wrkers", "2"), "no option --wrkers; did you mean --workers?", 2),
         (("LoadTripdata", *GREEN, "--postgres-dns", "x"), "no option --postgres-dns; did you mean --postgres-dsn?", 2),
         (("LoadTripdata", *GREEN, "2019-02"), "what is '2019-02' for?", 2),
