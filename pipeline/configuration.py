@@ -31,6 +31,8 @@ _LUIGI_SECTIONS = {
     *("prometheus", "datadog", "external_daily_snapshot", "hadoop", "hdfs", "webhdfs", "spark", "mysql", "redshift"),
     *("s3", "execution_summary", "batch_notifier", "gcs", "bigquery", "kubernetes", "ftp", "salesforce", "scalding"),
 }
+# Those that every run reads; others, such as that for mail servers, may be about other projects.
+_LUIGI_SECTIONS_READ = {"core", "worker", "scheduler", "retcode", "RangeMonthly"}
 
 # Settings that may be a folder; relative ones do not depend on the current directory.
 _FOLDERS = (("storage", "root"), ("source", "base_url"), ("source", "tlc_base_url"))
@@ -171,7 +173,7 @@ def check_sections() -> None:
                     kind = "setting" if issubclass(Register.get_task_cls(section), luigi.Config) else "parameter"
                     hint = nearest(key, known, "did you mean {}?") or f"it has: {', '.join(known)}"
                     raise PipelineError(f"[{section}] has no {kind} '{key}'; {hint}")
-        if _is_pipeline_section(section) or _package(section) == luigi.__name__:
+        if _is_pipeline_section(section) or section in _LUIGI_SECTIONS_READ:
             _check_values(section, dict(Register.get_task_cls(section).get_params()))
 
 
@@ -190,12 +192,8 @@ def _check_values(section: str, parameters: Mapping[str, luigi.Parameter[Any]]) 
 
 
 def _is_pipeline_section(family: str) -> bool:
-    return _package(family) == __name__.partition(".")[0]
-
-
-def _package(family: str) -> str:
     module: str = Register.get_task_cls(family).__module__
-    return module.partition(".")[0]
+    return module.partition(".")[0] == __name__.partition(".")[0]
 
 
 def _setting_names(family: str) -> list[str]:

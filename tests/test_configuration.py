@@ -202,6 +202,14 @@ def test_invalid_value_is_refused_before_anything_runs(
     assert not (tmp_path / "data").exists()
 
 
+def test_sections_that_no_run_reads_are_not_checked(luigi: Run, tmp_path: Path) -> None:
+    file = tmp_path / "shared.cfg"
+    file.write_text("[smtp]\npassword=${UNSET}\n[RangeDaily]\nof=TaskOfAnotherProject\n[spark]\nmaster=${UNSET}\n")
+
+    done = luigi(*LOAD, LUIGI_CONFIG_PATH=str(file))
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.mark.parametrize(
     ("variable", "value"),
     [
