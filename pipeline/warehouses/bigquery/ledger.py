@@ -71,7 +71,7 @@ def ensure_ledger(client: Client, project: GoogleProject) -> None:
         f"{project.project}.{project.dataset}", retry=short_bigquery_retry(), timeout=REQUEST_SECONDS
     )
     check_dataset(project, dataset)
-    if is_there(client, project):
+    if has_ledger(client, project):
         ensure_table(client, project, Table(project.table_id(LEDGER), ledger_fields()))
         return
     _import_markers(client, project, f"{dataset.created:%Y%m%d%H%M%S%f}" if dataset.created else "")
@@ -115,7 +115,7 @@ def _column_values(entry: BigQueryEntry) -> list[Any]:
     return list(values.values())
 
 
-def is_there(client: Client, project: GoogleProject) -> bool:
+def has_ledger(client: Client, project: GoogleProject) -> bool:
     """Returns whether the dataset has a ledger. If it has none, its markers in the bucket say what is loaded.
 
     :raises PipelineError: if the ledger is not in the configured location.
@@ -158,7 +158,7 @@ def read_loaded(client: Client, project: GoogleProject) -> list[BigQueryEntry]:
     :raises PipelineError: if the ledger is not in the configured location.
     """
     query = statement("select_loaded", ledger=quoted(project.table_id(LEDGER)), columns=", ".join(COLUMNS))
-    rows = _rows(client, project, query) if is_there(client, project) else None
+    rows = _rows(client, project, query) if has_ledger(client, project) else None
     if rows is None:  # an earlier version loaded the files
         found = [entry for entry in read_dataset_markers(client, project) if entry.finished_at]
         return sorted(found, key=lambda entry: (entry.target_table, entry.partition_key))
@@ -169,7 +169,7 @@ def _rows(client: Client, project: GoogleProject, query: str, **values: str) -> 
     try:
         return [dict(row) for row in run_query(client, query, query_config(project, _LABELS, **values))]
     except exceptions.NotFound:
-        if is_there(client, project):
+        if has_ledger(client, project):
             ledger = project.table_id(LEDGER)
             raise TransientError(f"BigQuery did not find {ledger}, although it exists; run again") from None
         return None
