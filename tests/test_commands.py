@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import gzip
 import json
 import os
 import re
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from conftest import BIN, CHECKOUT, Run, execute, publish, run_command, settings
-from trips import HEADER, trip, trips
+from trips import FEBRUARY, HEADER, row_count, trip, trips
 
 from pipeline.__main__ import main
 from pipeline.datasets import dataset_named
@@ -185,6 +186,41 @@ def test_forgotten_month_is_removed_everywhere_and_can_be_loaded_again(
     assert again.stdout == "green/2019-01: there is nothing to remove\n"
     assert luigi(*LOAD, "--max-bad-rows", "1").returncode == 0
     assert execute(database, "SELECT rows_loaded FROM load_ledger ORDER BY partition_key") == [(10,), (50,)]
+
+
+def test_files_that_lack_rows_after_forget_or_force_are_named(
+    luigi: Run, pipeline: Run, database: PostgresDatabase, mirror: Path
+) -> None:
+    """Rows of February that January's file has too are set aside; they are missing once January has not got them."""
+    files = {month: mirror / "green" / f"green_tripdata_{month}.csv.gz" for month in ("2019-01", "2019-02", "2019-03")}
+    shared = [trip(number, FEBRUARY) for number in range(3)]
+
+    def write(month: str, *lines: bytes) -> None:
+        files[month].unlink(missing_ok=True)
+        files[month].write_bytes(gzip.compress(b"\r\n".join([HEADER, *lines])))
+
+    write("2019-01", *trips(10), *shared)
+    write("2019-02", *trips(5, FEBRUARY))
+    write("2019-03", *trips(5, datetime.date(2019, 3, 1)), trip(2, FEBRUARY))
+    for month in files:
+        assert pipeline("load", "green", month).returncode == 0
+    assert "set aside earlier" not in pipeline("load", "green", "2019-01", "--force").stderr
+    text = ": {} rows are missing in PostgreSQL, set aside earlier as duplicates of green/2019-01, which does not have"
+    text += " them any more; load this file again with --force"
+
+    write("2019-01", *trips(10), *shared[:2])
+    forced = pipeline("load", "green", "2019-01", "--force").stderr
+    for month in ("2019-02", "2019-03"):
+        assert f"green_tripdata_{month}.csv{text.format(1)}" in forced
+    forgotten = pipeline("forget", "green", "2019-01").stdout.splitlines()
+    assert forgotten[1:] == [
+        f"green_tripdata_2019-02.csv{text.format(3)}",
+        f"green_tripdata_2019-03.csv{text.format(1)}",
+    ]
+
+    assert pipeline("load", "green", "2019-02", "--force").returncode == 0
+    assert row_count(database) == 5 + 5
+    assert "set aside earlier" not in pipeline("load", "green", "2019-01", "--force").stderr
 
 
 def test_storage_root_that_is_a_file_is_reported_in_one_line(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from pipeline.errors import PipelineError
 from pipeline.progress import silent
 from pipeline.sample import write_month
 from pipeline.warehouses import LoadJob
-from pipeline.warehouses.bigquery.loading import forget
+from pipeline.warehouses.bigquery.loading import forget, orphaned_duplicates
 from pipeline.warehouses.bigquery.objects import upload
 from pipeline.warehouses.bigquery.tables import partitioning
 from pipeline.warehouses.bigquery.warehouse import BigQueryWarehouse
@@ -103,6 +103,24 @@ def test_rows_repeated_in_the_file_or_in_another_file_are_quarantined(
     )
     assert json.loads(values)["tip_amount"] == 0
     assert detail == f"its id is already there from {FEBRUARY_FILE}"
+
+
+def test_rows_whose_duplicate_is_not_loaded_any_more_are_counted(prepared_cloud: GoogleCloud, tmp_path: Path) -> None:
+    shared = [*trips(3, FEBRUARY), trip(3, FEBRUARY, lpep_pickup_datetime="")]
+    january = Release(dataset_named("green"), JANUARY)
+    load_lines(prepared_cloud, [*trips(2), *shared], tmp_path)
+    assert orphaned_duplicates(prepared_cloud.project, january) == {}
+    load_lines(prepared_cloud, [*shared, *trips(5, FEBRUARY)[4:]], tmp_path, FEBRUARY)
+    assert orphaned_duplicates(prepared_cloud.project, january) == {}
+
+    load_lines(prepared_cloud, [*trips(2), shared[0]], tmp_path)
+    assert orphaned_duplicates(prepared_cloud.project, january) == {FEBRUARY_FILE: 3}
+    assert forget(prepared_cloud.project, january)
+    assert orphaned_duplicates(prepared_cloud.project, january) == {FEBRUARY_FILE: 4}
+
+    load_lines(prepared_cloud, [*shared, *trips(5, FEBRUARY)[4:]], tmp_path, FEBRUARY)
+    assert orphaned_duplicates(prepared_cloud.project, january) == {}
+    assert len(trips_in(prepared_cloud)) == 5
 
 
 def test_different_rows_with_the_same_key_are_all_loaded_in_any_order(

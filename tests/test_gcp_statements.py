@@ -81,7 +81,7 @@ def statements_for(dataset: Dataset) -> Iterator[str]:
             yield from statements_in(rows.load_script(StagedFile(STAGING, 3, days, columns, "job")))
         yield from statements_in(rows.forget_script({dataset.table, QUARANTINE}))
         if dataset.is_monthly:
-            yield rows.checksums_query()
+            yield from (rows.checksums_query(), rows.duplicate_days_query(), rows.orphaned_duplicates_query())
     if dataset.is_monthly:
         yield statement("select_days", event_time=quoted(dataset.event_time or ""), staging=quoted(STAGING))
     lock, ledger, columns = quoted(PLACE.table_id(LOCK)), quoted(PLACE.table_id(LEDGER)), ", ".join(COLUMNS)

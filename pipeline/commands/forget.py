@@ -10,6 +10,7 @@ from pipeline.commands import Commands, add_command, add_files, check_months, ch
 from pipeline.datasets import Release
 from pipeline.extract import remove_extracted
 from pipeline.settings import StorageSettings
+from pipeline.tasks.load import orphan_warnings
 from pipeline.transform.project import modelled_datasets
 from pipeline.warehouses import Warehouse, configured_warehouses, existing_warehouse, warehouse_info
 
@@ -48,6 +49,10 @@ def _forget(releases: list[Release], warehouses: dict[str, Warehouse]) -> int:
         if removed := [*(f"removed from {warehouse_info(name).title}" for name in names), *files]:
             print(f"{release.key}: {'; '.join(removed)}", flush=True)
             found += 1
+    for name in sorted(changed):
+        for release in releases:
+            for warning in orphan_warnings(name, release):
+                print(warning)
     if releases[0].dataset in modelled_datasets():
         what = "it" if len(releases) == 1 else "them"
         for name in warehouses:

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import luigi
 
-from pipeline.datasets import Dataset
+from pipeline.datasets import Dataset, Release
 from pipeline.errors import PipelineError
 from pipeline.extract import ExtractedFile
 from pipeline.parameters import CountParameter, SourceParameter
@@ -86,6 +86,9 @@ class Load(ReleaseTask):
         if entry.run_id != self.run_id:
             self.log_status(f"{entry.partition_key}: another run has just loaded its {entry.rows_loaded:,} rows")
             return
+        if self.force:
+            for warning in orphan_warnings(self.warehouse_name, self.release):
+                logger.warning(warning)
         rate = entry.rows_read / max(entry.seconds, 1e-3)
         message = (
             f"{entry.partition_key}: {entry.rows_loaded:,} rows loaded into {entry.target_table}"
@@ -176,6 +179,16 @@ def load_tripdata(warehouse: str, taxi: str, month: datetime.date) -> Load:
 def load_zones(warehouse: str) -> Load:
     """Returns the task that loads the taxi zones into a warehouse."""
     return _ZONES[warehouse]()
+
+
+def orphan_warnings(warehouse: str, release: Release) -> list[str]:
+    """Returns a warning for each other file with rows that are not loaded because a release had them, which has not."""
+    title = warehouse_info(warehouse).title
+    return [
+        f"{filename}: {rows:,} rows are missing in {title}, set aside earlier as duplicates of {release.key},"
+        " which does not have them any more; load this file again with --force"
+        for filename, rows in warehouse_named(warehouse).orphaned_duplicates(release).items()
+    ]
 
 
 _new_task: Any = type(Load)  # Luigi's metaclass, which registers the task

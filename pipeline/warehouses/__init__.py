@@ -112,6 +112,10 @@ class Warehouse(Protocol):
     def forget(self, release: Release) -> bool:
         """Removes a release's rows, its quarantined rows and its markers; returns whether there was anything."""
 
+    def orphaned_duplicates(self, release: Release) -> Mapping[str, int]:
+        """Returns how many rows of other files, by file, were set aside as duplicates of this release's rows and are
+        in no file's rows any more, because the release was forgotten or replaced by an edition without them."""
+
     def find_load(self, task_family: str, release: Release) -> LedgerEntry | None:
         """Returns the marker of a finished load, or None."""
 

@@ -69,6 +69,21 @@ LEFT JOIN (
 ) AS other ON other.unique_row_id = identified.unique_row_id
 WHERE nth > 1 OR other.filename IS NOT NULL;
 
+-- name: duplicates_of_file
+-- The rows of other files that were set aside because this file had them.
+SELECT filename, unique_row_id, SAFE_CAST(SUBSTR(JSON_VALUE(row_values, '$.{event_time}'), 1, 10) AS DATE) AS day
+FROM {quarantine}
+WHERE target_table = @target_table AND reason = 'duplicate_of_other_file'
+  AND detail = CONCAT('its id is already there from ', @filename);
+
+-- name: select_days_of_duplicates
+SELECT DISTINCT day FROM ({duplicates}) AS aside;
+
+-- name: count_orphaned_duplicates
+SELECT filename, COUNT(*) AS found FROM ({duplicates}) AS aside
+WHERE NOT EXISTS (SELECT 1 FROM {table} AS loaded WHERE loaded.unique_row_id = aside.unique_row_id AND {loaded_days})
+GROUP BY filename ORDER BY filename;
+
 -- name: assert_accounted
 ASSERT (SELECT rows_duplicate FROM {ledger} WHERE load_id = @load_id)
     = (SELECT COUNT(*) FROM {quarantine} WHERE target_table = @target_table AND filename = @filename)

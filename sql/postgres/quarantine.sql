@@ -62,5 +62,10 @@ SELECT {table_name}, filename, 'duplicate_of_other_file', 'its id is already the
        unique_row_id, to_jsonb(moved) - 'kept_in'
 FROM moved;
 
+-- name: select_duplicates_of_file
+SELECT unique_row_id, filename FROM {quarantine}
+WHERE target_table = {table_name} AND reason = 'duplicate_of_other_file'
+  AND detail = 'its id is already there from ' || {filename};
+
 -- name: clear_quarantine
 DELETE FROM {quarantine} WHERE target_table = {table_name} AND filename = {filename};

@@ -102,6 +102,24 @@ class FileRows:
             loaded_days=self.days_condition("loaded"),
         )
 
+    def duplicate_days_query(self) -> str:
+        """Returns the query for the days of the rows of other files that were set aside as duplicates of this file."""
+        return statement("select_days_of_duplicates", duplicates=self._duplicates())
+
+    def orphaned_duplicates_query(self) -> str:
+        """Returns the query for the number, by file, of those of these duplicates that the table does not have."""
+        return statement(
+            "count_orphaned_duplicates",
+            duplicates=self._duplicates(),
+            table=self.table,
+            loaded_days=self.days_condition("loaded"),
+        )
+
+    def _duplicates(self) -> str:
+        return statement(
+            "duplicates_of_file", quarantine=self.quarantine, event_time=self.release.dataset.event_time or ""
+        )
+
     def _transaction(self, statements: list[str]) -> str:
         lock = quoted(self.project.table_id(LOCK))
         locking = [statement("take_lock", lock=lock), statement("assert_lock", lock=lock)]

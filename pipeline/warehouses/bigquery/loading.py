@@ -21,7 +21,7 @@ from pipeline.errors import PipelineError, TransientError
 from pipeline.warehouses import LoadJob, LoadObserver
 from pipeline.warehouses.bigquery.client import REQUEST_SECONDS, GoogleProject
 from pipeline.warehouses.bigquery.file_rows import FileRows
-from pipeline.warehouses.bigquery.jobs import JobFailed, Value, job_labels, query_config, run_job
+from pipeline.warehouses.bigquery.jobs import JobFailed, Value, job_labels, query_config, run_job, run_query
 from pipeline.warehouses.bigquery.ledger import ConcurrentUpdate, LedgerSnapshot, ensure_ledger, read_snapshot
 from pipeline.warehouses.bigquery.markers import COLUMNS, BigQueryEntry, remove_markers, write_marker
 from pipeline.warehouses.bigquery.objects import ReleaseObject, find_object, remove_object
@@ -76,6 +76,29 @@ def forget(project: GoogleProject, release: Release) -> bool:
         _retry_on_conflict(attempt, failure)
         removed.append(remove_markers(project, release.key, current))
     return any(removed)
+
+
+def orphaned_duplicates(project: GoogleProject, release: Release) -> dict[str, int]:
+    """Returns how many rows of each other file were set aside for the release's rows and are in no file's any more.
+
+    Like a load, compares the rows of equal days only.
+    """
+    if not release.dataset.is_monthly:
+        return {}
+    config = query_config(
+        project,
+        job_labels(release.dataset, release.filename, "duplicates"),
+        target_table=release.table,
+        filename=release.filename,
+    )
+    with project.connect_bigquery(f"the duplicates of {release.key} were not counted") as client:
+        if not find_table(client, project, project.table_id(QUARANTINE)):
+            return {}
+        days = [row["day"] for row in run_query(client, FileRows(project, release, ()).duplicate_days_query(), config)]
+        if not days:
+            return {}
+        query = FileRows(project, release, sort_days(days)).orphaned_duplicates_query()
+        return dict(row.values() for row in run_query(client, query, config))
 
 
 def _load(client: Client, project: GoogleProject, job: LoadJob, observer: LoadObserver) -> BigQueryEntry:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from pipeline.warehouses.bigquery.client import GoogleProject, service_account_k
 from pipeline.warehouses.bigquery.file_rows import FileRows
 from pipeline.warehouses.bigquery.jobs import job_labels, query_config, run_query
 from pipeline.warehouses.bigquery.ledger import ensure_ledger, read_loaded, read_snapshot
-from pipeline.warehouses.bigquery.loading import forget, load
+from pipeline.warehouses.bigquery.loading import forget, load, orphaned_duplicates
 from pipeline.warehouses.bigquery.markers import find_build, read_marker, record_build
 from pipeline.warehouses.bigquery.objects import ReleaseObject, find_object, upload
 from pipeline.warehouses.bigquery.resources import LABELS, create_resources, missing_resources
@@ -78,6 +78,9 @@ class BigQueryWarehouse:
 
     def forget(self, release: Release) -> bool:
         return forget(self.project, release)
+
+    def orphaned_duplicates(self, release: Release) -> Mapping[str, int]:
+        return orphaned_duplicates(self.project, release)
 
     def find_load(self, task_family: str, release: Release) -> LedgerEntry | None:
         # The ledger is authoritative; if its copy is missing, the load is repeated, which only writes the copy.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections import Counter
 
 import psycopg2.errors
 from dateutil.relativedelta import relativedelta
@@ -11,6 +12,7 @@ from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
 from pipeline.datasets import Column, Release
+from pipeline.datasets.spec import QUARANTINE
 from pipeline.warehouses.checksums import FileChecksums, checksums_from_rows, is_summed
 from pipeline.warehouses.postgres.connection import execute, table_exists
 from pipeline.warehouses.postgres.tables import ReleaseTables, lock_setup
@@ -102,6 +104,19 @@ def _find_shared_ids(cursor: Cursor, tables: ReleaseTables) -> dict[str, str]:
     tables.execute(cursor, "select_ids_inside_month", bounds)
     filename_of_id.update(cursor.fetchall())
     return filename_of_id
+
+
+def orphaned_duplicates(connection: Connection, schema: str, release: Release) -> dict[str, int]:
+    """Returns how many rows of each other file were set aside for the release's rows and are in no file's any more."""
+    tables = ReleaseTables.of(schema, release)
+    with connection.cursor() as cursor:
+        if not release.month or not table_exists(cursor, tables.identifier(QUARANTINE)):
+            return {}
+        tables.execute(cursor, "select_duplicates_of_file")
+        set_aside: list[tuple[str, str]] = cursor.fetchall()
+        tables.execute(cursor, "select_files_of_ids", {"ids": [row_id for row_id, _ in set_aside]})
+        loaded = dict(cursor.fetchall())
+    return Counter(filename for row_id, filename in set_aside if row_id not in loaded)
 
 
 def file_checksums(connection: Connection, schema: str, release: Release) -> FileChecksums:

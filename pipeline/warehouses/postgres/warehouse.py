@@ -6,7 +6,7 @@ import contextlib
 import functools
 import logging
 import time
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from psycopg2 import sql
@@ -22,7 +22,7 @@ from pipeline.warehouses.postgres import embedded
 from pipeline.warehouses.postgres.connection import ConnectionLost, PostgresDatabase, execute, value_of
 from pipeline.warehouses.postgres.ledger import all_loads, find_build, find_load, record_build
 from pipeline.warehouses.postgres.loading import forget, load
-from pipeline.warehouses.postgres.partitions import file_checksums
+from pipeline.warehouses.postgres.partitions import file_checksums, orphaned_duplicates
 from pipeline.warehouses.postgres.tables import Tables, ensure_schema, ensure_tables
 from pipeline.warehouses.postgres.watch import watched_connection
 
@@ -83,6 +83,10 @@ class PostgresWarehouse:
 
     def forget(self, release: Release) -> bool:
         return forget(self.database, release)
+
+    def orphaned_duplicates(self, release: Release) -> Mapping[str, int]:
+        with self._connection(f"the duplicates of {release.key} were not counted") as connection:
+            return orphaned_duplicates(connection, self.database.schema, release)
 
     def find_load(self, task_family: str, release: Release) -> LedgerEntry | None:
         with self._connection("the ledger cannot be read") as connection:
