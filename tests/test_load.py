@@ -17,6 +17,7 @@ from row_ids import count_rows_with_other_ids, row_id
 from trips import FEBRUARY, HEADER, loading_tables, partitions, row_count, schema_contents, trip, trips, write_load_job
 
 from pipeline.datasets import Column, Dataset, Release, dataset_named
+from pipeline.errors import PipelineError
 from pipeline.progress import silent
 from pipeline.sample import write_month, write_zones
 from pipeline.warehouses.postgres.connection import PostgresDatabase
@@ -218,6 +219,28 @@ def test_forgotten_month_is_removed_and_can_be_loaded_again(
     assert not forget(database, Release(green, JANUARY))
 
     assert load(database, write_load_job(trips(30), tmp_path), silent).rows_loaded == 30
+
+
+def test_partition_that_was_detached_by_hand_is_in_the_way_until_it_is_moved(
+    database: PostgresDatabase, tmp_path: Path
+) -> None:
+    load(database, write_load_job(trips(5), tmp_path), silent)
+    partition = partitions(database)[0]
+    execute(database, f"ALTER TABLE green_tripdata DETACH PARTITION {partition}")
+    execute(database, f"CREATE SCHEMA {database.schema}_kept")
+
+    again = write_load_job(trips(6), tmp_path, replace=True)
+    message = (
+        f'green/2019-01: relation "{partition}" is not a partition of relation "green_tripdata"; drop it or move it'
+    )
+    for attempt in (lambda: load(database, again, silent), lambda: forget(database, again.release)):
+        with pytest.raises(PipelineError, match=message):
+            attempt()
+    execute(database, f"ALTER TABLE {partition} SET SCHEMA {database.schema}_kept")
+    load(database, again, silent)
+
+    assert row_count(database) == 6
+    execute(database, f"DROP SCHEMA {database.schema}_kept CASCADE")
 
 
 def test_zones_are_loaded_replaced_and_forgotten(database: PostgresDatabase, tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from psycopg2.extensions import cursor as Cursor
 
 from pipeline.datasets import Column, Release
 from pipeline.datasets.spec import QUARANTINE
+from pipeline.errors import PipelineError
 from pipeline.warehouses.checksums import FileChecksums, checksums_from_rows, is_summed
 from pipeline.warehouses.postgres.connection import execute, table_exists
 from pipeline.warehouses.postgres.tables import ReleaseTables, lock_setup
@@ -55,10 +56,18 @@ def publish_partition(cursor: Cursor, tables: ReleaseTables) -> int:
 
 
 def drop_partition(cursor: Cursor, tables: ReleaseTables) -> None:
-    """Detaches and drops the partition of a published release, if there is one."""
-    if table_exists(cursor, tables.partition):
+    """Detaches and drops the partition of a published release, if there is one.
+
+    :raises PipelineError: if a table that is no partition has its name, such as one that was detached by hand.
+    """
+    if not table_exists(cursor, tables.partition):
+        return
+    try:
         tables.execute(cursor, "detach_partition")
-        execute(cursor, "drop_table", table=tables.partition)
+    except psycopg2.errors.UndefinedTable as error:
+        remedy = "drop it or move it, with its indexes, to another schema, and run again"
+        raise PipelineError(f"{tables.release.key}: {error.diag.message_primary}; {remedy}") from error
+    execute(cursor, "drop_table", table=tables.partition)
 
 
 def _index(cursor: Cursor, tables: ReleaseTables) -> int:
