@@ -65,6 +65,7 @@ class Stack:
         """A value of the file, changed so that it applies without containers."""
         for in_container, replacement in (
             ("postgres:5432", f"127.0.0.1:{self.postgres_port}"),
+            ("--host=postgres", "--host=127.0.0.1"),
             ("luigid:8082", f"127.0.0.1:{self.ui_port}"),
             ("127.0.0.1:8082", f"127.0.0.1:{self.ui_port}"),
             ("/app/", f"{CHECKOUT}/"),
@@ -181,6 +182,15 @@ def test_server_without_the_database_is_not_healthy(postgres: Stack) -> None:
         with connection.cursor() as cursor:
             cursor.execute("DROP DATABASE taxi")
     assert not postgres.is_healthy("postgres")
+
+
+def test_server_with_another_password_is_not_healthy(postgres: Stack) -> None:
+    service = postgres.services["postgres"]
+    assert postgres.is_healthy("postgres")
+    service["environment"]["PGPASSWORD"] = "another"
+    assert not postgres.is_healthy("postgres")
+    # The image trusts connections from 127.0.0.1 and by the socket; the server here does not.
+    assert "--host=postgres" in service["healthcheck"]["test"]
 
 
 def test_month_is_loaded_by_a_role_without_special_rights(luigid: Stack) -> None:

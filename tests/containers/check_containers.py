@@ -43,6 +43,14 @@ def test_web_pages_respond(stack: Stack) -> None:
         assert response.read() == b"PING"
 
 
+def test_server_is_healthy_only_with_the_password_of_the_services(stack: Stack) -> None:
+    kind, *check = stack.inspect("postgres")["Config"]["Healthcheck"]["Test"]
+    assert kind == "CMD"
+    stack.compose("exec", "-T", "postgres", *check)
+    refused = stack.compose("exec", "-T", "--env", "PGPASSWORD=another", "postgres", *check, code=2)
+    assert "password authentication failed" in refused
+
+
 def test_image_does_not_exceed_its_size_limit(stack: Stack) -> None:
     added = stack.size_above_base()
     print(f"\nthe image is {added / 1e9:.2f} GB larger than its base", end="")
