@@ -160,6 +160,36 @@ def test_phone_shows_long_paths_labelled_times_and_each_task_beside_its_duration
     assert "1 task done, 1 failed" in page.text()
 
 
+def test_redrawing_keeps_the_focus_the_caret_and_what_is_scrolled(page: Browser, tmp_path: Path) -> None:
+    log = tmp_path / "data" / "logs" / "20190101T000000-1.jsonl"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    task = {"event": "running", "task": "LoadTripdata"}
+    lines = [{**task, "parameters": {"taxi": "green", "month": f"2019-{month:02}"}} for month in range(1, 13)] * 4
+    log.write_text("".join(json.dumps({"time": now(), "message": "m", "level": "INFO", **x}) + "\n" for x in lines))
+
+    page.until("!!document.querySelector('[name=start]')")
+    page.run("document.querySelector('[name=start]').focus()")
+    page.run("document.activeElement.setSelectionRange(4, 4)")
+    page.run("refresh()")
+    page.send("Input.insertText", text="5")
+    assert page.run("document.querySelector('[name=start]').value") == "20195-01"
+
+    page.run("location.hash = '#runs/20190101T000000-1'")
+    page.until("document.querySelectorAll('.timeline button').length >= 12")
+    page.run("document.querySelectorAll('.timeline button')[11].focus()")
+    page.run("document.querySelector('.timeline').scrollTop = 20")
+    page.run("document.querySelector('#log').scrollTop = 30")
+    page.run("refresh()")
+    assert page.run("document.activeElement.innerText") == "LoadTripdata green 2019-12"
+    assert page.run("document.querySelector('.timeline').scrollTop") == 20
+    assert page.run("document.querySelector('#log').scrollTop") == 30
+
+    page.run("location.hash = '#months'")
+    page.until("!!document.querySelector('.cell.failed, .cell.running') || !!document.querySelector('form')")
+    assert page.run("document.querySelectorAll('form').length") == 1
+    assert page.errors == []
+
+
 def test_status_message_is_shown_as_text_on_luigis_page(page: Browser, ui: CentralScheduler) -> None:
     ui.call_api("add_task", worker="w", task_id="T", family="T", status="RUNNING", runnable=True)
     ui.call_api("set_task_status_message", task_id="T", status_message="<img src=x onerror=window.harmed=1>")
