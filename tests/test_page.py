@@ -34,7 +34,8 @@ FEBRUARY = ("LoadTripdata", "--taxi", "green", "--month", "2019-02")
 
 @pytest.fixture
 def ui(tmp_path: Path, database: PostgresDatabase, mirror: Path) -> Iterator[CentralScheduler]:
-    with central_scheduler(settings(tmp_path, database, mirror)) as running:
+    # The ledger's times are then not in the time zone of the logs.
+    with central_scheduler(settings(tmp_path, database, mirror) | {"PGTZ": "Asia/Tokyo"}) as running:
         yield running
 
 
@@ -101,6 +102,23 @@ def test_backfill_is_started_followed_and_repaired_on_the_page(
 
     assert page.errors == []
     assert {url.split("/")[2] for url in page.requested_urls if url.startswith("http")} == {f"127.0.0.1:{ui.port}"}
+
+
+def test_month_that_is_loaded_and_failed_later_is_shown_as_failed(
+    page: Browser, ui: CentralScheduler, token: dict[str, str], mirror: Path
+) -> None:
+    def load(**fields: object) -> str:
+        run = call(ui, "runs", "POST", json={**JANUARY, **fields}, headers=token).json()["id"]
+        return str(completed_run(ui, run)["status"])
+
+    assert load() == "done"
+    (mirror / "green" / "green_tripdata_2019-01.csv.gz").write_bytes(b"junk")
+    assert load(force=True) == "failed"
+
+    page.go(ui.url)
+    page.until("!!document.querySelector('[data-key=\"postgres/green/2019-01\"]')")
+    cell = "document.querySelector('[data-key=\"postgres/green/2019-01\"]')"
+    assert page.run(f"[{cell}.className, {cell}.title]") == ["cell failed", "green 2019-01: loaded; last run: failed"]
 
 
 @pytest.mark.parametrize("width", [390, 1280])

@@ -79,8 +79,7 @@ function cells() {
   }
   for (const each of grid.tries) {
     const known = found[each.warehouse] && found[each.warehouse][each.key];
-    if (!found[each.warehouse] || each.status === "done" || (known && known.at > each.at)) continue;
-    if (known && each.status === "failed" && new Date(known.at) > new Date(each.at)) continue;
+    if (!found[each.warehouse] || each.status === "done" || (known && new Date(known.at) > new Date(each.at))) continue;
     found[each.warehouse][each.key] = { ...known, status: each.status, run: each.run, error: each.error };
   }
   return found;
