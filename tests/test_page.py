@@ -496,6 +496,12 @@ def test_invalid_request_is_reported_in_one_line(
     assert answer.json()["error"].startswith(error) and "\n" not in answer.json()["error"]
 
 
+@pytest.mark.parametrize("body", ["", "x", "null", "[" * 9_999, '{"action":' * 990, "9" * 9_000, b"\xff"])
+def test_request_that_is_no_json_object_is_refused(ui: CentralScheduler, token: dict[str, str], body: Any) -> None:
+    answer = call(ui, "runs", "POST", data=body, headers=token)
+    assert (answer.status_code, answer.json()) == (400, {"error": "the body is not a JSON object"})
+
+
 def test_path_of_a_run_cannot_reach_other_files(ui: CentralScheduler) -> None:
     for run in ("..%2F..%2Fetc%2Fpasswd", "20190101T000000-1", "x"):
         assert call(ui, f"runs/{run}").status_code == 404
