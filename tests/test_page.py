@@ -306,11 +306,13 @@ def test_run_of_an_earlier_server_or_of_a_terminal_can_be_cancelled(
         environment = settings(tmp_path, database, mirror) | {"PIPELINE__SOURCE__BASE_URL": site}
         with central_scheduler(environment) as ui:
             token = {"Authorization": f"Bearer {(tmp_path / 'data' / 'ui' / 'token').read_text().strip()}"}
-            call(ui, "runs", "POST", json=JANUARY, headers=token)
+            started = call(ui, "runs", "POST", json=JANUARY, headers=token).json()["id"]
             eventually(lambda: only_run(ui))
         with central_scheduler(environment) as restarted:
             run = only_run(restarted)
             assert run["cancellable"]
+            assert call(restarted, f"runs/{started}").json()["log"] == run["log"]
+            assert call(restarted, f"runs/{started}1").status_code == 404
             assert call(restarted, f"runs/{run['id']}", "DELETE").status_code == 401
             assert call(restarted, f"runs/{run['id']}", "DELETE", headers=token).json()["stopped"]
             eventually(lambda: not only_run(restarted).get("cancellable"))
