@@ -67,7 +67,7 @@ def test_sdist_contains_files_of_every_kind_that_the_wheel_needs(built: Path) ->
 
 
 def test_demo_loads_real_months_and_writes_the_report_regardless_of_settings(installed: Path, tmp_path: Path) -> None:
-    empty, home = tmp_path / "empty", tmp_path / "share"
+    empty, home = tmp_path / "empty", tmp_path / "my share"
     empty.mkdir()
     # Settings in the environment must not affect the demo: with these, no load would succeed.
     settings = {"PIPELINE__POSTGRES__DSN": "host=127.0.0.1 port=1", "PIPELINE__SOURCE__BASE_URL": str(tmp_path)}
@@ -84,7 +84,7 @@ def test_demo_loads_real_months_and_writes_the_report_regardless_of_settings(ins
         page = demo / "data" / "reports" / "postgres" / "index.html"
         assert page.as_uri() in done.stdout and page.is_file()
         assert "parts/yellow" in done.stdout
-        assert f"cd {demo}" in done.stdout
+        assert f"cd '{demo}'" in done.stdout
         assert list(empty.iterdir()) == []
     finally:
         run(installed / "pipeline", "stop", cwd=demo, XDG_DATA_HOME=str(home))

@@ -34,7 +34,8 @@ FEBRUARY = ("LoadTripdata", "--taxi", "green", "--month", "2019-02")
 
 @pytest.fixture
 def ui(tmp_path: Path, database: PostgresDatabase, mirror: Path) -> Iterator[CentralScheduler]:
-    with central_scheduler(settings(tmp_path, database, mirror)) as running:
+    # The ledger's times are then not in the time zone of the logs.
+    with central_scheduler(settings(tmp_path, database, mirror) | {"PGTZ": "Asia/Tokyo"}) as running:
         yield running
 
 
@@ -103,6 +104,23 @@ def test_backfill_is_started_followed_and_repaired_on_the_page(
     assert {url.split("/")[2] for url in page.requested_urls if url.startswith("http")} == {f"127.0.0.1:{ui.port}"}
 
 
+def test_month_that_is_loaded_and_failed_later_is_shown_as_failed(
+    page: Browser, ui: CentralScheduler, token: dict[str, str], mirror: Path
+) -> None:
+    def load(**fields: object) -> str:
+        run = call(ui, "runs", "POST", json={**JANUARY, **fields}, headers=token).json()["id"]
+        return str(completed_run(ui, run)["status"])
+
+    assert load() == "done"
+    (mirror / "green" / "green_tripdata_2019-01.csv.gz").write_bytes(b"junk")
+    assert load(force=True) == "failed"
+
+    page.go(ui.url)
+    page.until("!!document.querySelector('[data-key=\"postgres/green/2019-01\"]')")
+    cell = "document.querySelector('[data-key=\"postgres/green/2019-01\"]')"
+    assert page.run(f"[{cell}.className, {cell}.title]") == ["cell failed", "green 2019-01: loaded; last run: failed"]
+
+
 @pytest.mark.parametrize("width", [390, 1280])
 def test_no_tab_is_wider_than_the_screen(page: Browser, width: int) -> None:
     for dark in (False, True):
@@ -158,6 +176,36 @@ def test_phone_shows_long_paths_labelled_times_and_each_task_beside_its_duration
     middles = page.run(f"{tops}.map((r) => r.top + r.height / 2)")
     assert abs(middles[0] - middles[1]) < 5 and abs(middles[2] - middles[3]) < 5 and middles[2] - middles[0] > 20
     assert "1 task done, 1 failed" in page.text()
+
+
+def test_redrawing_keeps_the_focus_the_caret_and_what_is_scrolled(page: Browser, tmp_path: Path) -> None:
+    log = tmp_path / "data" / "logs" / "20190101T000000-1.jsonl"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    task = {"event": "running", "task": "LoadTripdata"}
+    lines = [{**task, "parameters": {"taxi": "green", "month": f"2019-{month:02}"}} for month in range(1, 13)] * 4
+    log.write_text("".join(json.dumps({"time": now(), "message": "m", "level": "INFO", **x}) + "\n" for x in lines))
+
+    page.until("!!document.querySelector('[name=start]')")
+    page.run("document.querySelector('[name=start]').focus()")
+    page.run("document.activeElement.setSelectionRange(4, 4)")
+    page.run("refresh()")
+    page.send("Input.insertText", text="5")
+    assert page.run("document.querySelector('[name=start]').value") == "20195-01"
+
+    page.run("location.hash = '#runs/20190101T000000-1'")
+    page.until("document.querySelectorAll('.timeline button').length >= 12")
+    page.run("document.querySelectorAll('.timeline button')[11].focus()")
+    page.run("document.querySelector('.timeline').scrollTop = 20")
+    page.run("document.querySelector('#log').scrollTop = 30")
+    page.run("refresh()")
+    assert page.run("document.activeElement.innerText") == "LoadTripdata green 2019-12"
+    assert page.run("document.querySelector('.timeline').scrollTop") == 20
+    assert page.run("document.querySelector('#log').scrollTop") == 30
+
+    page.run("location.hash = '#months'")
+    page.until("!!document.querySelector('.cell.failed, .cell.running') || !!document.querySelector('form')")
+    assert page.run("document.querySelectorAll('form').length") == 1
+    assert page.errors == []
 
 
 def test_status_message_is_shown_as_text_on_luigis_page(page: Browser, ui: CentralScheduler) -> None:
@@ -258,11 +306,13 @@ def test_run_of_an_earlier_server_or_of_a_terminal_can_be_cancelled(
         environment = settings(tmp_path, database, mirror) | {"PIPELINE__SOURCE__BASE_URL": site}
         with central_scheduler(environment) as ui:
             token = {"Authorization": f"Bearer {(tmp_path / 'data' / 'ui' / 'token').read_text().strip()}"}
-            call(ui, "runs", "POST", json=JANUARY, headers=token)
+            started = call(ui, "runs", "POST", json=JANUARY, headers=token).json()["id"]
             eventually(lambda: only_run(ui))
         with central_scheduler(environment) as restarted:
             run = only_run(restarted)
             assert run["cancellable"]
+            assert call(restarted, f"runs/{started}").json()["log"] == run["log"]
+            assert call(restarted, f"runs/{started}1").status_code == 404
             assert call(restarted, f"runs/{run['id']}", "DELETE").status_code == 401
             assert call(restarted, f"runs/{run['id']}", "DELETE", headers=token).json()["stopped"]
             eventually(lambda: not only_run(restarted).get("cancellable"))
@@ -446,6 +496,12 @@ def test_invalid_request_is_reported_in_one_line(
     answer = call(ui, "runs", "POST", json=body, headers=token)
     assert answer.status_code == 400
     assert answer.json()["error"].startswith(error) and "\n" not in answer.json()["error"]
+
+
+@pytest.mark.parametrize("body", ["", "x", "null", "[" * 9_999, '{"action":' * 990, "9" * 9_000, b"\xff"])
+def test_request_that_is_no_json_object_is_refused(ui: CentralScheduler, token: dict[str, str], body: Any) -> None:
+    answer = call(ui, "runs", "POST", data=body, headers=token)
+    assert (answer.status_code, answer.json()) == (400, {"error": "the body is not a JSON object"})
 
 
 def test_path_of_a_run_cannot_reach_other_files(ui: CentralScheduler) -> None:

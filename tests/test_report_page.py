@@ -9,6 +9,7 @@ import hashlib
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
@@ -24,6 +25,7 @@ from pipeline.report.sections import Chart
 from pipeline.report.svg import NARROW, WIDE
 
 NOON = datetime.datetime(2026, 1, 2, 12, tzinfo=datetime.UTC)
+LATE = datetime.datetime(2026, 1, 1, 20, tzinfo=datetime.UTC)
 NEW_YEARS_EVE_2008, NEW_YEAR_2041 = datetime.date(2008, 12, 31), datetime.date(2041, 1, 1)
 YEARS = months_between("2014-01", "2020-12")
 CASES = {
@@ -141,6 +143,16 @@ def test_headlines_and_tables_contain_the_figures() -> None:
     assert "2 January 2026 at 12:00 UTC from PostgreSQL" in page.text
     assert "The marts were built on 1 January 2026 at 09:00 UTC." in page.text
     assert re.search(r"Miles a trip\s+leaves\s+out nothing", page.text)
+
+
+def test_times_are_in_utc_whatever_the_time_zone_of_the_database() -> None:
+    tokyo, found = datetime.timezone(datetime.timedelta(hours=9)), CASES["one month"]
+    files = [replace(file, load=replace(file.load, finished_at=LATE.astimezone(tokyo))) for file in found.files]
+    data = replace(found, files=files, built_at=LATE.astimezone(tokyo))
+    text = Page(render(data, make_sections(data), "PostgreSQL", "build-1", NOON)).text
+
+    assert "The marts were built on 1 January 2026 at 20:00 UTC." in text
+    assert "1 Jan 2026" in text and "2 Jan 2026" not in text
 
 
 def test_months_that_are_not_loaded_are_shown_as_gaps_and_not_as_zero() -> None:

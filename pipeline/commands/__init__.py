@@ -178,4 +178,4 @@ def own_command(folder: Path = _HERE) -> str:
     if shutil.which("pipeline"):
         return "pipeline"
     relative = os.path.relpath(sys.argv[0], folder)
-    return relative if not relative.startswith("../..") else str(Path(sys.argv[0]).absolute())
+    return shlex.quote(relative if not relative.startswith("../..") else str(Path(sys.argv[0]).absolute()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -66,7 +67,7 @@ def _demo(_: argparse.Namespace) -> int:
     _run(folder, "pipeline", "status")
     page = folder / "data" / "reports" / "postgres" / "index.html"
     commands = {"pipeline": own_command(folder), "pipeline_here": own_command()}
-    print(_NEXT.format(page=page.as_uri(), folder=_display_path(folder), **commands))
+    print(_NEXT.format(page=page.as_uri(), folder=shlex.quote(_display_path(folder)), **commands))
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Mapping
 from typing import Any
 
@@ -62,7 +63,8 @@ def _sentence(data: ReportData) -> str:
     newest = max(file.month for file in data.files)
     sentences = [f"The newest month is {month_name(newest)}."]
     if data.built_at:
-        sentences.append(f"The marts were built on {data.built_at:%d %B %Y at %H:%M} UTC.".replace(" on 0", " on "))
+        built_at = data.built_at.astimezone(datetime.UTC)
+        sentences.append(f"The marts were built on {built_at:%d %B %Y at %H:%M} UTC.".replace(" on 0", " on "))
     if any((file.service, file.month) not in data.complete for file in data.files):
         sentences.append(
             "Incomplete months have trips on few of their days, or on none, as samples and months in progress do: they"

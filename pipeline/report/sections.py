@@ -82,7 +82,8 @@ class LoadedFile:
 
     @property
     def loaded_at(self) -> datetime.datetime:
-        return self.load.finished_at or self.load.started_at
+        """When it was loaded, in UTC; the database returns times in the time zone of the session."""
+        return (self.load.finished_at or self.load.started_at).astimezone(datetime.UTC)
 
     @property
     def name(self) -> str:

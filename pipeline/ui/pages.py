@@ -109,7 +109,7 @@ class RunsApi(Handler):
             request = json.loads(self.request.body[:_MAX_BODY_LENGTH])
             if not isinstance(request, dict):
                 raise ValueError
-        except ValueError:
+        except (ValueError, RecursionError):
             raise tornado.web.HTTPError(400, reason="the body is not a JSON object") from None
         try:
             run, is_new = self.state.runs.start(request)

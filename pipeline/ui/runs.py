@@ -23,6 +23,8 @@ from pipeline.ui.started_runs import StartedRun, command_of
 _MAX_STARTED, _MAX_LOGS = 100, 200  # the newest
 _END_SECONDS = 10  # how long a cancelled run is waited for
 _QUIET_SECONDS = 90  # a run on another machine counts as stopped if its log has not grown for so long
+_START_SECONDS = 60  # how long after its process a run begins its log, at most
+_TIME_IN_ID = "%Y%m%dT%H%M%S"
 ACTIVE = ("running", "stopping")  # the statuses of runs that have not ended
 
 
@@ -63,11 +65,11 @@ class Runs:
 
     def find(self, run_id: str) -> dict[str, Any] | None:
         """Returns a run with its tasks and its log, or None if there is no such run."""
-        row = next((run for run in self.all() if run_id in (run["id"], run["log"])), None)
+        row = self._find_row(run_id)
         if row is None:
             return None
         summary = next((summary for summary in self.logs.summaries() if summary.id == row["log"]), None)
-        started = self._find_started(run_id)
+        started = self._find_started(row["id"])
         return {
             **row,
             "tasks": [asdict(task) for task in summary.tasks] if summary else [],
@@ -80,11 +82,11 @@ class Runs:
 
         Returns whether the run was ended, with its status and process id, or None if there is no such run.
         """
-        row = next((run for run in self.all() if run["id"] == run_id), None)
+        row = self._find_row(run_id)
         if row is None:
             return None
         if row["cancellable"]:
-            started = self._find_started(run_id)
+            started = self._find_started(row["id"])
             if started:
                 started.cancelled = True
             _end_run(row["pid"])
@@ -94,6 +96,13 @@ class Runs:
             else:
                 _wait_for_end(row["pid"])
         return {"stopped": row["cancellable"], "id": run_id, "status": row["status"], "pid": row["pid"]}
+
+    def _find_row(self, run_id: str) -> dict[str, Any] | None:
+        """Returns the row of a run by its id, by its log, or by the id that an earlier server gave to it."""
+        log = _log_of_earlier_run(run_id, self.logs.summaries())
+        rows = self.all()
+        row = next((run for run in rows if run_id in (run["id"], run["log"])), None)
+        return row or next((run for run in rows if log and run["log"] == log), None)
 
     def _find_started(self, run_id: str) -> StartedRun | None:
         return next((run for run in self._started if run.id == run_id), None)
@@ -141,6 +150,24 @@ def _log_of(run: StartedRun, summaries: Iterable[RunSummary]) -> RunSummary | No
         and (run.is_running or summary.started <= run.ended)
     ]
     return min(fitting, key=lambda summary: summary.started, default=None)
+
+
+def _log_of_earlier_run(run_id: str, summaries: Iterable[RunSummary]) -> str | None:
+    """Returns the log of the run that an earlier server started under the id, as `StartedRun.id` makes it, or None."""
+    time, _, pid = run_id.rpartition("-")
+    try:
+        started = datetime.datetime.strptime(time, _TIME_IN_ID)
+    except ValueError:
+        return None
+    host, latest = socket.gethostname(), started + datetime.timedelta(seconds=_START_SECONDS)
+    fitting = [
+        summary.id
+        for summary in summaries
+        if summary.host == host
+        and summary.id.endswith(f"-{pid}")
+        and started <= datetime.datetime.strptime(summary.id[:15], _TIME_IN_ID) <= latest
+    ]
+    return min(fitting, default=None)
 
 
 def _row_of_started(run: StartedRun, summary: RunSummary | None) -> dict[str, Any]:

@@ -79,8 +79,7 @@ function cells() {
   }
   for (const each of grid.tries) {
     const known = found[each.warehouse] && found[each.warehouse][each.key];
-    if (!found[each.warehouse] || each.status === "done" || (known && known.at > each.at)) continue;
-    if (known && each.status === "failed" && new Date(known.at) > new Date(each.at)) continue;
+    if (!found[each.warehouse] || each.status === "done" || (known && new Date(known.at) > new Date(each.at))) continue;
     found[each.warehouse][each.key] = { ...known, status: each.status, run: each.run, error: each.error };
   }
   return found;
@@ -338,15 +337,32 @@ function alertsView(found) {
 
 // ---------------------------------------------------------------- tabs and refreshing
 
+// Redraws the view, and leaves the reader where they were: the focus, what is scrolled or open, a form being filled in.
 function show(parts) {
   const log = document.getElementById("log");
   const atEnd = !log || log.scrollTop + log.clientHeight >= log.scrollHeight - 20;
-  const typing = document.activeElement && main.contains(document.activeElement) && document.activeElement.name;
-  main.replaceChildren(...parts.filter(Boolean));
-  const fresh = document.getElementById("log");
-  if (fresh && atEnd) fresh.scrollTop = fresh.scrollHeight;
-  if (typing && main.querySelector(`[name="${typing}"]`)) main.querySelector(`[name="${typing}"]`).focus();
+  const isSame = main.dataset.view === location.hash;
+  const form = main.querySelector("form:focus-within");
+  const focused = !form && main.contains(document.activeElement) && nameOf(document.activeElement);
+  const scrolled = [...main.querySelectorAll(SCROLLED)].map((each) => [each.scrollLeft, each.scrollTop]);
+  const wasOpen = !!main.querySelector("details[open]");
+  const fresh = parts.filter(Boolean);
+  if (isSame && form) {
+    for (const each of [...main.children]) if (each !== form) each.remove();
+    form.after(...fresh.filter((each) => each.id !== form.id));
+  } else main.replaceChildren(...fresh);
+  main.dataset.view = location.hash;
+  if (isSame) {
+    [...main.querySelectorAll(SCROLLED)].forEach((each, i) => { if (scrolled[i]) [each.scrollLeft, each.scrollTop] = scrolled[i]; });
+    for (const each of main.querySelectorAll("details")) each.open = wasOpen;
+    if (focused) [...main.querySelectorAll("a, button")].find((each) => nameOf(each) === focused)?.focus({ preventScroll: true });
+  }
+  const newLog = document.getElementById("log");
+  if (newLog && (atEnd || !isSame)) newLog.scrollTop = newLog.scrollHeight;
 }
+
+const SCROLLED = ".scroll, .timeline, pre";
+const nameOf = (element) => element.dataset.key || element.getAttribute("href") || element.textContent;
 
 async function refresh() {
   clearTimeout(timer);
