@@ -159,11 +159,13 @@ def test_invalid_parameter_is_reported_and_exits_with_40(
 
 
 def test_unreachable_database_is_a_scheduling_error_reported_in_one_line_without_the_password(luigi: Run) -> None:
-    failed = luigi(*LOAD, PIPELINE__POSTGRES__DSN="postgresql://me:s3cr%65t@127.0.0.1:1/taxi")
+    dsn = "postgresql://me:s3cr%65t@127.0.0.1:1/taxi"
+    failed = luigi(*LOAD, PIPELINE__POSTGRES__DSN=dsn, PGPASSWORD="s3cret")
 
     assert failed.returncode == 35
     [line] = [line for line in failed.stderr.splitlines() if "ERROR: " in line]
     assert "no connection to PostgreSQL" in line and "port 1 failed" in line
+    assert "check [postgres] dsn and PG" in line and "PGPASSWORD" in line
     assert "Traceback" not in failed.stderr
     for secret in ("s3cret", "s3cr%65t"):
         assert secret not in failed.stdout + failed.stderr

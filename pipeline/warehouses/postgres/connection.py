@@ -108,7 +108,9 @@ class PostgresDatabase:
                 connection: Connection = psycopg2.connect(dsn, **self._options(dsn), **_ENCODING)
         except psycopg2.OperationalError as error:
             reason = " ".join(str(error).split())
-            raise ConnectionLost(f"no connection to PostgreSQL: {reason}; check [postgres] dsn") from error
+            variables = [] if self.is_embedded else sorted(name for name in os.environ if name.startswith("PG"))
+            places = " and ".join(filter(None, ["[postgres] dsn", ", ".join(variables)]))
+            raise ConnectionLost(f"no connection to PostgreSQL: {reason}; check {places}") from error
         connection.autocommit = True
         with connection.cursor() as cursor:
             settings = _SESSION | {"lock_timeout": f"{self.lock_timeout * 1000:.0f}ms"} | session
