@@ -103,6 +103,26 @@ def test_alert_stays_pending_for_a_channel_that_is_down(tmp_path: Path, channel:
     assert channel.received == down.received == [("failed", 1)]
 
 
+@pytest.mark.parametrize("status", ["failed", "recovered", "republished"])
+def test_alert_stays_pending_for_a_channel_that_is_down_for_longer_than_a_burst(
+    tmp_path: Path, channel: Channel, status: str
+) -> None:
+    alerts, channels = state(tmp_path), {"webhook": channel}
+    if status == "republished":
+        alerts.republished(MONTH, "again", "run", channels)
+    else:
+        alerts.failed(MONTH, "why", "run", channels)
+    if status == "recovered":
+        alerts.deliver(channels, "run")
+        alerts.succeeded(MONTH, "done", "run", channels={})
+    channel.is_down = True
+    assert alerts.deliver(channels, "run") == ["webhook: down"]
+
+    channel.is_down = False
+    assert state(tmp_path, gather_seconds=0, burst_seconds=0).deliver(channels, "later") == []
+    assert channel.received[-1] == (status, 1)
+
+
 def test_channel_that_the_recovering_run_lacks_is_notified_by_a_later_run(tmp_path: Path, channel: Channel) -> None:
     alerts, channels = state(tmp_path, gather_seconds=0), {"e-mail": channel}
     alerts.failed(MONTH, "why", "by cron", channels)

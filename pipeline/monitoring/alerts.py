@@ -111,7 +111,9 @@ class AlertState:
         alert = Alert(subject, Status.FAILED, detail, run, [])
         try:
             with self._locked_alerts() as alerts:
-                alerts.setdefault(subject.task_id, alert).fail(detail, run, list(channels))
+                if (known := alerts.get(subject.task_id)) is None or self._has_ended(known):
+                    alerts[subject.task_id] = alert
+                alerts[subject.task_id].fail(detail, run, list(channels))
             return []
         except OSError:
             alert.failures = 1
@@ -170,12 +172,15 @@ class AlertState:
                     claimed.append(copy.deepcopy(alert))
         return claimed
 
+    def _has_ended(self, alert: Alert) -> bool:
+        """Returns whether the alert's task was quiet for so long that a failure would start a new burst."""
+        return alert.latest < time.time() - self._burst_seconds
+
     @contextlib.contextmanager
     def _locked_alerts(self) -> Iterator[dict[str, Alert]]:
         """Yields the alerts by task under a lock; at the end, saves those that are pending, failed or claimed."""
         with locked(self.file):
-            oldest = time.time() - self._burst_seconds
-            alerts = {task_id: alert for task_id, alert in self._read().items() if alert.latest >= oldest}
+            alerts = {key: alert for key, alert in self._read().items() if alert.pending or not self._has_ended(alert)}
             yield alerts
             kept = [
                 asdict(alert)
