@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import json
 import multiprocessing
 import socket
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -57,6 +59,34 @@ def test_alert_of_a_long_run_is_sent_before_the_run_ends(tmp_path: Path, channel
     alerts.failed(OTHER, "why", "run 1", channels)
     alerts.deliver(channels)
     alerts.deliver(channels, "run 1")
+
+    assert channel.received == [("failed", 2)]
+
+
+def test_recoveries_wait_for_the_end_of_their_run(
+    tmp_path: Path, channel: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alerts, channels = state(tmp_path, burst_seconds=48 * 3600), {"webhook": channel}
+    for month in (MONTH, OTHER):
+        alerts.failed(month, "why", "run 1", channels)
+    alerts.deliver(channels, "run 1")
+    tomorrow = time.time() + 24 * 3600
+    monkeypatch.setattr("pipeline.monitoring.alerts.time.time", lambda: tomorrow)
+    for month in (MONTH, OTHER):
+        alerts.succeeded(month, "done", "run 2", {})
+        alerts.deliver(channels)
+    alerts.deliver(channels, "run 2")
+
+    assert channel.received == [("failed", 2), ("recovered", 2)]
+
+
+def test_alert_that_has_waited_takes_the_others_of_its_run_along(tmp_path: Path, channel: Channel) -> None:
+    alerts, channels = state(tmp_path), {"webhook": channel}
+    for month in (MONTH, OTHER):
+        alerts.failed(month, "why", "run", channels)
+    first, second = json.loads(alerts.file.read_text())
+    alerts.file.write_text(json.dumps([{**first, "attempted": first["attempted"] - 3600}, second]))
+    alerts.deliver(channels)
 
     assert channel.received == [("failed", 2)]
 
