@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import copy
+import json
 import multiprocessing
 import socket
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -61,6 +63,34 @@ def test_alert_of_a_long_run_is_sent_before_the_run_ends(tmp_path: Path, channel
     assert channel.received == [("failed", 2)]
 
 
+def test_recoveries_wait_for_the_end_of_their_run(
+    tmp_path: Path, channel: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alerts, channels = state(tmp_path, burst_seconds=48 * 3600), {"webhook": channel}
+    for month in (MONTH, OTHER):
+        alerts.failed(month, "why", "run 1", channels)
+    alerts.deliver(channels, "run 1")
+    tomorrow = time.time() + 24 * 3600
+    monkeypatch.setattr("pipeline.monitoring.alerts.time.time", lambda: tomorrow)
+    for month in (MONTH, OTHER):
+        alerts.succeeded(month, "done", "run 2", {})
+        alerts.deliver(channels)
+    alerts.deliver(channels, "run 2")
+
+    assert channel.received == [("failed", 2), ("recovered", 2)]
+
+
+def test_alert_that_has_waited_takes_the_others_of_its_run_along(tmp_path: Path, channel: Channel) -> None:
+    alerts, channels = state(tmp_path), {"webhook": channel}
+    for month in (MONTH, OTHER):
+        alerts.failed(month, "why", "run", channels)
+    first, second = json.loads(alerts.file.read_text())
+    alerts.file.write_text(json.dumps([{**first, "attempted": first["attempted"] - 3600}, second]))
+    alerts.deliver(channels)
+
+    assert channel.received == [("failed", 2)]
+
+
 def test_alert_of_a_killed_run_is_sent_by_another_run(tmp_path: Path, channel: Channel) -> None:
     channels = {"webhook": channel}
     state(tmp_path).failed(MONTH, "why", "killed", channels)
@@ -101,6 +131,26 @@ def test_alert_stays_pending_for_a_channel_that_is_down(tmp_path: Path, channel:
     alerts.failed(MONTH, "why", "run 2", channels)
     assert alerts.deliver(channels, "run 2") == []
     assert channel.received == down.received == [("failed", 1)]
+
+
+@pytest.mark.parametrize("status", ["failed", "recovered", "republished"])
+def test_alert_stays_pending_for_a_channel_that_is_down_for_longer_than_a_burst(
+    tmp_path: Path, channel: Channel, status: str
+) -> None:
+    alerts, channels = state(tmp_path), {"webhook": channel}
+    if status == "republished":
+        alerts.republished(MONTH, "again", "run", channels)
+    else:
+        alerts.failed(MONTH, "why", "run", channels)
+    if status == "recovered":
+        alerts.deliver(channels, "run")
+        alerts.succeeded(MONTH, "done", "run", channels={})
+    channel.is_down = True
+    assert alerts.deliver(channels, "run") == ["webhook: down"]
+
+    channel.is_down = False
+    assert state(tmp_path, gather_seconds=0, burst_seconds=0).deliver(channels, "later") == []
+    assert channel.received[-1] == (status, 1)
 
 
 def test_channel_that_the_recovering_run_lacks_is_notified_by_a_later_run(tmp_path: Path, channel: Channel) -> None:

@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from conftest import Run, execute, publish, settings, start_command
 from http_source import Fault, HttpSource
 from waiting import INSERT_JANUARY_MARKER, eventually, lock_held, wait_until_blocked
 
-from pipeline.schedule import catch_ups
+from pipeline.schedule import CatchUp, catch_ups, daemon
 from pipeline.warehouses.postgres.connection import PostgresDatabase
 
 CATCH_UP_ONCE = ("schedule", "--taxi", "green", "--once")
@@ -194,6 +195,43 @@ def test_firing_missed_since_the_first_start_causes_a_catch_up(
 
     assert first_start.read_text() == LONG_AGO
     assert loaded_months(database) == ["green/2019-01"]
+
+
+def test_firing_while_the_machine_slept_causes_a_catch_up(
+    environment: dict[str, str], mirror: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    [catch_up] = catch_ups(["green"])
+    ran: list[str] = []
+
+    class WokenMachine(daemon.Runner):
+        """On which two days have passed while the process did not run, and so did not wait for them either."""
+
+        def __init__(self) -> None:  # without the signals of a process
+            self.looks = 0
+
+        stopping = False
+
+        def run(self, catch_up: CatchUp) -> int:
+            ran.append(catch_up.name)
+            return 0
+
+        def wait_for_stop(self, seconds: float = 0) -> bool:
+            assert seconds <= 60
+            monkeypatch.setattr("apscheduler.schedulers.base.datetime", LaterTime)
+            time.sleep(0.05)
+            self.looks += 1
+            return bool(ran) or self.looks > 100
+
+    class LaterTime(datetime.datetime):
+        @classmethod
+        def now(cls, tz: datetime.tzinfo | None = None) -> LaterTime:  # type: ignore[override]
+            return super().now(tz) + datetime.timedelta(days=2)
+
+    daemon.run_forever([catch_up], WokenMachine(), retry_minutes=0)
+
+    assert ran == ["green"]
 
 
 def test_failed_catch_up_is_retried(

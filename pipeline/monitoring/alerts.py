@@ -71,7 +71,8 @@ class Alert:
     def recover(self, detail: str, run: str) -> None:
         """Ends the burst; the recovery is pending for the channels that were notified of the failure."""
         self.pending, self.notified = self.notified, []
-        self.status, self.detail, self.run, self.latest = Status.RECOVERED, detail, run, time.time()
+        self.status, self.detail, self.run = Status.RECOVERED, detail, run
+        self.latest = self.attempted = time.time()
 
     def delivered(self, channel: str, sent: Status) -> None:
         """Records that a channel accepted a message; the task's status may have changed in the meantime."""
@@ -111,7 +112,9 @@ class AlertState:
         alert = Alert(subject, Status.FAILED, detail, run, [])
         try:
             with self._locked_alerts() as alerts:
-                alerts.setdefault(subject.task_id, alert).fail(detail, run, list(channels))
+                if (known := alerts.get(subject.task_id)) is None or self._has_ended(known):
+                    alerts[subject.task_id] = alert
+                alerts[subject.task_id].fail(detail, run, list(channels))
             return []
         except OSError:
             alert.failures = 1
@@ -163,19 +166,23 @@ class AlertState:
         """Returns copies of the alerts that are due, and keeps other processes from sending them for a while."""
         now, claimed = time.time(), list[Alert]()
         with self._locked_alerts() as alerts:
-            for alert in alerts.values():
-                is_due = alert.run == ended_run or now - alert.attempted >= self._gather_seconds
-                if is_due and alert.claimed_until < now and channels.keys() & set(alert.pending):
+            open_alerts = [alert for alert in alerts.values() if channels.keys() & set(alert.pending)]
+            waited = {alert.run for alert in open_alerts if now - alert.attempted >= self._gather_seconds}
+            for alert in open_alerts:  # of a run in one message, however long each has waited
+                if alert.run in {ended_run, *waited} and alert.claimed_until < now:
                     alert.attempted, alert.claimed_until = now, now + _CLAIM_SECONDS
                     claimed.append(copy.deepcopy(alert))
         return claimed
+
+    def _has_ended(self, alert: Alert) -> bool:
+        """Returns whether the alert's task was quiet for so long that a failure would start a new burst."""
+        return alert.latest < time.time() - self._burst_seconds
 
     @contextlib.contextmanager
     def _locked_alerts(self) -> Iterator[dict[str, Alert]]:
         """Yields the alerts by task under a lock; at the end, saves those that are pending, failed or claimed."""
         with locked(self.file):
-            oldest = time.time() - self._burst_seconds
-            alerts = {task_id: alert for task_id, alert in self._read().items() if alert.latest >= oldest}
+            alerts = {key: alert for key, alert in self._read().items() if alert.pending or not self._has_ended(alert)}
             yield alerts
             kept = [
                 asdict(alert)

@@ -24,6 +24,9 @@ from pipeline.settings import exit_codes
 logger = logging.getLogger("pipeline.schedule")
 
 _NOT_RECORDED = 1  # as of a command that fails
+# APScheduler waits for the next firing on a clock that stands still while the machine sleeps, and that does not follow
+# when the time is set. So it is made to look at the time again.
+_SECONDS_BETWEEN_LOOKS = 30.0
 
 
 def run_forever(catch_ups: list[CatchUp], runner: Runner, retry_minutes: float) -> None:
@@ -55,7 +58,8 @@ def run_forever(catch_ups: list[CatchUp], runner: Runner, retry_minutes: float) 
     scheduler.start()
     for job in scheduler.get_jobs():
         logger.info("%s: next at %s", job.id, format_time(job.next_run_time))
-    runner.wait_for_stop()
+    while not runner.wait_for_stop(_SECONDS_BETWEEN_LOOKS):
+        scheduler.wakeup()
     scheduler.shutdown(wait=True)
 
 
@@ -91,9 +95,13 @@ class Runner:
     def stopping(self) -> bool:
         return self._stops > 0
 
-    def wait_for_stop(self) -> None:
-        """Blocks until the first signal to stop."""
-        self._stop_requests.get()
+    def wait_for_stop(self, seconds: float) -> bool:
+        """Blocks until the first signal to stop, but not longer than `seconds`; returns whether there was one."""
+        try:
+            self._stop_requests.get(timeout=seconds)
+        except queue.Empty:
+            return False
+        return True
 
     def run(self, catch_up: CatchUp) -> int:
         """Returns luigi's exit code, or that of `[retcode]` for a run that is already running or was not run.
