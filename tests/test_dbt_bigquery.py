@@ -52,7 +52,7 @@ def test_marts_contain_the_golden_rows_and_are_updated_file_by_file(
     assert len(read) > 10  # fact_trips is written and read, and the loaded tables are read
     assert [table.sql() for table in read if not is_pruned(table, "green_tripdata_2019-01.csv")] == []
     assert prepared_cloud.rows("SELECT filename, COUNT(*) FROM fact_trips GROUP BY 1 ORDER BY 1") == [
-        ("green_tripdata_2019-01.csv", 7),
+        ("green_tripdata_2019-01.csv", 8),
         ("green_tripdata_2019-02.csv", 2),
         ("yellow_tripdata_2019-01.csv", 2),
     ]
@@ -62,7 +62,9 @@ def test_marts_contain_the_golden_rows_and_are_updated_file_by_file(
     assert "filename in ('green_tripdata_2019-01.csv')" in merges[-3]["configuration"]["query"]["query"]
     checks = "trips, reported, unknown_pickup_times, unknown_pickup_zones, unknown_vendors, unknown_amounts"
     january_checks = f"SELECT {checks} FROM file_quality WHERE filename = 'green_tripdata_2019-01.csv'"
-    assert prepared_cloud.rows(january_checks) == [(9, 7, 1, 1, 0, 1)]
+    assert prepared_cloud.rows(january_checks) == [(10, 8, 1, 1, 0, 1)]
+    durations = "SELECT COUNT(*) FROM fact_trips WHERE trip_duration_minutes = 0.01"  # as on PostgreSQL
+    assert prepared_cloud.rows(durations) == [(1,)]
     earlier = len(prepared_cloud.jobs())
     report = luigi("Report", "--warehouse", "bigquery")
     assert report.returncode == 0 and "Traceback" not in report.stderr, report.stderr
@@ -105,4 +107,5 @@ UNUSUAL_VALUES: list[dict[str, str]] = [
     {"fare_amount": "99999999999999999999999999999"},
     {"payment_type": "77"},
     {"store_and_fwd_flag": "?"},
+    {"lpep_pickup_datetime": "2019-01-01 10:00:00", "lpep_dropoff_datetime": "2019-01-01 10:00:00.6"},
 ]

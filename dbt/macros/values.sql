@@ -54,7 +54,7 @@
 {%- endmacro %}
 
 {% macro bigquery__minutes_between(start, end) -%}
-    round(cast(timestamp_diff({{ end }}, {{ start }}, second) as numeric) / 60, 2)
+    round(timestamp_diff({{ end }}, {{ start }}, microsecond) / numeric '60000000', 2)
 {%- endmacro %}
 
 {#- 1 for Monday to 7 for Sunday. -#}
