@@ -92,7 +92,7 @@ def orphaned_duplicates(project: GoogleProject, release: Release) -> dict[str, i
         filename=release.filename,
     )
     with project.connect_bigquery(f"the duplicates of {release.key} were not counted") as client:
-        if not find_table(client, project, project.table_id(QUARANTINE)):
+        if not all(find_table(client, project, project.table_id(name)) for name in (release.table, QUARANTINE)):
             return {}
         days = [row["day"] for row in run_query(client, FileRows(project, release, ()).duplicate_days_query(), config)]
         if not days:

@@ -119,7 +119,8 @@ def orphaned_duplicates(connection: Connection, schema: str, release: Release) -
     """Returns how many rows of each other file were set aside for the release's rows and are in no file's any more."""
     tables = ReleaseTables.of(schema, release)
     with connection.cursor() as cursor:
-        if not release.month or not table_exists(cursor, tables.identifier(QUARANTINE)):
+        needed = (tables.table, tables.identifier(QUARANTINE))
+        if not release.month or not all(table_exists(cursor, table) for table in needed):
             return {}
         tables.execute(cursor, "select_duplicates_of_file")
         set_aside: list[tuple[str, str]] = cursor.fetchall()
