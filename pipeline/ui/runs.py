@@ -163,7 +163,7 @@ def _log_of_earlier_run(run_id: str, summaries: Iterable[RunSummary]) -> str | N
     fitting = [
         summary.id
         for summary in summaries
-        if summary.host == host
+        if summary.host in ("", host)  # empty until the first line is written
         and summary.id.endswith(f"-{pid}")
         and started <= datetime.datetime.strptime(summary.id[:15], _TIME_IN_ID) <= latest
     ]
