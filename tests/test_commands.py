@@ -189,7 +189,7 @@ def test_forgotten_month_is_removed_everywhere_and_can_be_loaded_again(
 
 
 def test_files_that_lack_rows_after_forget_or_force_are_named(
-    luigi: Run, pipeline: Run, database: PostgresDatabase, mirror: Path
+    pipeline: Run, database: PostgresDatabase, mirror: Path
 ) -> None:
     """Rows of February that January's file has too are set aside; they are missing once January has not got them."""
     files = {month: mirror / "green" / f"green_tripdata_{month}.csv.gz" for month in ("2019-01", "2019-02", "2019-03")}

@@ -12,6 +12,7 @@ from pipeline.errors import PipelineError
 # The pipeline's own tables in every warehouse.
 LEDGER = "load_ledger"
 QUARANTINE = "load_quarantine"
+KEPT_IN = "its id is already there from "  # and a file: the detail of a row that another file has, too
 
 # A column's name in a spec, and the names that every table has besides, in lower case.
 COLUMN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")

@@ -18,13 +18,12 @@ import psutil  # type: ignore[import-untyped]
 
 from pipeline.monitoring.run_logs import RunLogs, RunSummary
 from pipeline.settings import StorageSettings
-from pipeline.ui.started_runs import StartedRun, command_of
+from pipeline.ui.started_runs import TIME_IN_ID, StartedRun, command_of
 
 _MAX_STARTED, _MAX_LOGS = 100, 200  # the newest
 _END_SECONDS = 10  # how long a cancelled run is waited for
 _QUIET_SECONDS = 90  # a run on another machine counts as stopped if its log has not grown for so long
 _START_SECONDS = 60  # how long after its process a run begins its log, at most
-_TIME_IN_ID = "%Y%m%dT%H%M%S"
 ACTIVE = ("running", "stopping")  # the statuses of runs that have not ended
 
 
@@ -99,10 +98,11 @@ class Runs:
 
     def _find_row(self, run_id: str) -> dict[str, Any] | None:
         """Returns the row of a run by its id, by its log, or by the id that an earlier server gave to it."""
-        log = _log_of_earlier_run(run_id, self.logs.summaries())
         rows = self.all()
-        row = next((run for run in rows if run_id in (run["id"], run["log"])), None)
-        return row or next((run for run in rows if log and run["log"] == log), None)
+        if row := next((run for run in rows if run_id in (run["id"], run["log"])), None):
+            return row
+        log = _log_of_earlier_run(run_id, self.logs.summaries())
+        return next((run for run in rows if log and run["log"] == log), None)
 
     def _find_started(self, run_id: str) -> StartedRun | None:
         return next((run for run in self._started if run.id == run_id), None)
@@ -156,16 +156,16 @@ def _log_of_earlier_run(run_id: str, summaries: Iterable[RunSummary]) -> str | N
     """Returns the log of the run that an earlier server started under the id, as `StartedRun.id` makes it, or None."""
     time, _, pid = run_id.rpartition("-")
     try:
-        started = datetime.datetime.strptime(time, _TIME_IN_ID)
-    except ValueError:
+        latest = datetime.datetime.strptime(time, TIME_IN_ID) + datetime.timedelta(seconds=_START_SECONDS)
+    except (ValueError, OverflowError):
         return None
-    host, latest = socket.gethostname(), started + datetime.timedelta(seconds=_START_SECONDS)
+    host = socket.gethostname()
     fitting = [
         summary.id
         for summary in summaries
         if summary.host in ("", host)  # empty until the first line is written
         and summary.id.endswith(f"-{pid}")
-        and started <= datetime.datetime.strptime(summary.id[:15], _TIME_IN_ID) <= latest
+        and time <= summary.id[: len(time)] <= f"{latest:{TIME_IN_ID}}"
     ]
     return min(fitting, default=None)
 

@@ -24,6 +24,7 @@ from pipeline.settings import SourceSettings, exit_codes
 from pipeline.tasks.load_request import LoadRequest, months_at_source
 from pipeline.warehouses import WAREHOUSES, warehouse_info
 
+TIME_IN_ID = "%Y%m%dT%H%M%S"  # in UTC; with it begin the names of logs, too
 _MAX_OUTPUT_LENGTH = 200_000
 _MAX_ERROR_LENGTH = 500
 _MAX_WORKERS = 16
@@ -76,7 +77,7 @@ class StartedRun:
 
     @property
     def id(self) -> str:
-        return f"{self.started[:19].replace('-', '').replace(':', '')}-{self.process.pid}"
+        return f"{datetime.datetime.fromisoformat(self.started):{TIME_IN_ID}}-{self.process.pid}"
 
     @property
     def is_running(self) -> bool:

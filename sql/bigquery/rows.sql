@@ -57,7 +57,7 @@ SELECT
     IF(
         nth > 1,
         'the same row is in the file more than once',
-        CONCAT('its id is already there from ', other.filename)
+        CONCAT('{kept_in}', other.filename)
     ),
     identified.unique_row_id,
     TO_JSON_STRING(identified),
@@ -74,7 +74,7 @@ WHERE nth > 1 OR other.filename IS NOT NULL;
 SELECT filename, unique_row_id, SAFE_CAST(SUBSTR(JSON_VALUE(row_values, '$.{event_time}'), 1, 10) AS DATE) AS day
 FROM {quarantine}
 WHERE target_table = @target_table AND reason = 'duplicate_of_other_file'
-  AND detail = CONCAT('its id is already there from ', @filename);
+  AND detail = CONCAT('{kept_in}', @filename);
 
 -- name: select_days_of_duplicates
 SELECT DISTINCT day FROM ({duplicates}) AS aside;

@@ -58,14 +58,14 @@ WITH taken AS (
     RETURNING loading.*, taken.kept_in
 )
 INSERT INTO {quarantine} (target_table, filename, reason, detail, unique_row_id, row_values)
-SELECT {table_name}, filename, 'duplicate_of_other_file', 'its id is already there from ' || kept_in,
+SELECT {table_name}, filename, 'duplicate_of_other_file', {kept_in} || kept_in,
        unique_row_id, to_jsonb(moved) - 'kept_in'
 FROM moved;
 
 -- name: select_duplicates_of_file
 SELECT unique_row_id, filename FROM {quarantine}
 WHERE target_table = {table_name} AND reason = 'duplicate_of_other_file'
-  AND detail = 'its id is already there from ' || {filename};
+  AND detail = {kept_in} || {filename};
 
 -- name: clear_quarantine
 DELETE FROM {quarantine} WHERE target_table = {table_name} AND filename = {filename};

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from pipeline.datasets import Column, Release
-from pipeline.datasets.spec import LEDGER, QUARANTINE
+from pipeline.datasets.spec import KEPT_IN, LEDGER, QUARANTINE
 from pipeline.warehouses.bigquery.client import GoogleProject
 from pipeline.warehouses.bigquery.jobs import Value
 from pipeline.warehouses.bigquery.ledger import LOCK
@@ -72,7 +72,9 @@ class FileRows:
         )
         parts = {"identified_rows": rows_with_ids, "other_days": self.days_condition("other")}
         insert = statement("insert_file", **common, **parts)
-        duplicates = statement("insert_duplicates", quarantine=self.quarantine, table=self.table, **parts)
+        duplicates = statement(
+            "insert_duplicates", quarantine=self.quarantine, table=self.table, kept_in=KEPT_IN, **parts
+        )
         return self._transaction(
             [
                 self._delete(),
@@ -117,7 +119,10 @@ class FileRows:
 
     def _duplicates(self) -> str:
         return statement(
-            "duplicates_of_file", quarantine=self.quarantine, event_time=self.release.dataset.event_time or ""
+            "duplicates_of_file",
+            quarantine=self.quarantine,
+            event_time=self.release.dataset.event_time or "",
+            kept_in=KEPT_IN,
         )
 
     def _transaction(self, statements: list[str]) -> str:

@@ -11,7 +11,7 @@ from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
 from pipeline.datasets import Column, Dataset, Release
-from pipeline.datasets.spec import LEDGER, QUARANTINE
+from pipeline.datasets.spec import KEPT_IN, LEDGER, QUARANTINE
 from pipeline.errors import PipelineError
 from pipeline.warehouses.postgres.connection import execute, value_of
 
@@ -45,6 +45,7 @@ class Tables:
             "table_name": sql.Literal(dataset.table),
             "ledger": self.identifier(LEDGER),
             "quarantine": self.identifier(QUARANTINE),
+            "kept_in": sql.Literal(KEPT_IN),
             "columns": sql.SQL(",\n    ").join(map(_definition, dataset.columns)),
             "event_time": sql.Identifier(dataset.event_time or ""),
             "row_key": _COMMA.join(map(sql.Identifier, dataset.row_key)),
