@@ -9,11 +9,15 @@ import uuid
 import duckdb
 import sqlglot
 from sqlglot import exp
+from sqlglot.parsers.bigquery import BigQueryParser
 
 from . import analyzer
 from .errors import ApiError, not_found, unsupported
 from .tables import Tables
 from .values import duckdb_type, quoted
+
+# Joins with the elements of an array are written UNNEST here; to look for others takes most of the time of parsing.
+BigQueryParser.SUPPORTS_IMPLICIT_UNNEST = False
 
 
 def duckdb_sql(tree):
