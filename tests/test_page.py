@@ -23,7 +23,8 @@ from central import CentralScheduler, central_scheduler
 from conftest import publish, settings, start_command
 from waiting import INSERT_JANUARY_MARKER, eventually, lock_held, wait_until_blocked
 
-from pipeline.monitoring.run_logs import RunSummary, now
+from pipeline.monitoring.logs import timestamp
+from pipeline.monitoring.run_logs import RunSummary
 from pipeline.ui.runs import Writer, writer_of
 from pipeline.ui.started_runs import StartedRun
 from pipeline.warehouses.postgres.connection import PostgresDatabase
@@ -183,7 +184,7 @@ def test_redrawing_keeps_the_focus_the_caret_and_what_is_scrolled(page: Browser,
     log.parent.mkdir(parents=True, exist_ok=True)
     task = {"event": "running", "task": "LoadTripdata"}
     lines = [{**task, "parameters": {"taxi": "green", "month": f"2019-{month:02}"}} for month in range(1, 13)] * 4
-    log.write_text("".join(json.dumps({"time": now(), "message": "m", "level": "INFO", **x}) + "\n" for x in lines))
+    log.write_text("".join(json.dumps({"time": timestamp(), "message": "m", "level": "INFO", **x}) + "\n" for x in lines))
 
     page.until("!!document.querySelector('[name=start]')")
     page.run("document.querySelector('[name=start]').focus()")
@@ -386,7 +387,7 @@ def test_run_ends_when_its_process_ends_and_not_when_it_is_looked_at() -> None:
     ended = run.ended
     time.sleep(0.01)
     assert (run.status, run.ended) == ("done", ended)
-    assert ended < now()
+    assert ended < timestamp()
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,18 @@ _MAX_ERROR_CHARACTERS = 500
 _LUIGI = str(Path(luigi.__file__).parent)
 # The last line of a traceback of an exception that needs no traceback: one of this package's or Luigi's.
 _EXPLAINED = r"(?:pipeline|luigi)\.[\w.]+: (.*)"
+# The environment variable with which `pipeline ui` gives a run its start, and so its id and the name of its log.
+RUN_STARTED = "PIPELINE_RUN_STARTED"
+
+
+def timestamp(seconds: float | None = None) -> str:
+    """Returns a time, by default the current one, as in the logs: ISO 8601 in UTC."""
+    return datetime.datetime.fromtimestamp(time.time() if seconds is None else seconds, datetime.UTC).isoformat("T", "milliseconds")
+
+
+def run_id(started: str, pid: int) -> str:
+    """Returns the id of a run, which is the name of its log, by the time of its start and its process."""
+    return f"{datetime.datetime.fromisoformat(started):%Y%m%dT%H%M%S%f}-{pid}"
 
 
 class JsonFormatter(logging.Formatter):
@@ -39,7 +51,7 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, object] = {
-            "time": datetime.datetime.fromtimestamp(record.created, datetime.UTC).isoformat("T", "milliseconds"),
+            "time": timestamp(record.created),
             "level": record.levelname,
             "message": record.getMessage(),
             "host": socket.gethostname(),
@@ -75,8 +87,9 @@ class RunLog(logging.Handler):
     def __init__(self) -> None:
         super().__init__()
         self.setFormatter(JsonFormatter())
+        started = os.environ.pop(RUN_STARTED, "") or datetime.datetime.now(datetime.UTC).isoformat()
         # In microseconds, because containers that start together share a folder and have the same process ids.
-        self.file_name = f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S%f}-{os.getpid()}.jsonl"
+        self.file_name = f"{run_id(started, os.getpid())}.jsonl"
         self.is_open = False
         self._buffer = collections.deque[logging.LogRecord](maxlen=_MAX_BUFFERED)
         self._descriptor: int | None = None

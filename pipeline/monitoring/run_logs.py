@@ -177,8 +177,3 @@ def _objects(text: bytes) -> Iterator[dict[str, Any]]:
             continue
         if isinstance(found, dict):
             yield found
-
-
-def now() -> str:
-    """Returns the current time in the format of the logs."""
-    return datetime.datetime.now(datetime.UTC).isoformat("T", "milliseconds")
