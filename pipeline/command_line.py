@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import functools
 import itertools
-import json
 import sys
 from argparse import ArgumentError, ArgumentParser, Namespace
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +21,7 @@ from luigi.task_register import Register
 
 from pipeline.datasets import format_month
 from pipeline.errors import PipelineError, nearest
-from pipeline.parameters import CountParameter, parsed
+from pipeline.parameters import CountParameter, ObjectParameter, parsed
 from pipeline.settings import exit_codes
 
 _WRONG_ARGUMENT = 2  # as argparse's; the others are those of [retcode]
@@ -81,15 +80,11 @@ def check_command_line(argv: Sequence[str]) -> None:
     """
     if {"--help", "--help-all"} & set(argv):
         return
-    tasks = Register.task_names()
-    task = _root_task(argv, tasks)
-    given = _given(argv, task)
+    task = _root_task(argv)
+    values = _values(argv, task)
     if task in _RANGES:
-        _check_task_of_range({option: text for option, (text, _) in given.items()}, tasks)
-    values = {option: _value(option, *each) for option, each in given.items()}
-    if task in _RANGES:
-        _check_span(values)
-    _check_required(task, given)
+        _check_range(values)
+    _check_required(task, values)
 
 
 def _parsed(argv: Sequence[str], task: str | None = None) -> tuple[ArgumentParser, Namespace, list[str]]:
@@ -105,27 +100,32 @@ def _parsed(argv: Sequence[str], task: str | None = None) -> tuple[ArgumentParse
         raise WrongCommandLine(problem) from None
 
 
-def _root_task(argv: Sequence[str], tasks: list[str]) -> str:
+def _root_task(argv: Sequence[str]) -> str:
     _, found, _ = _parsed(argv)
-    word = found.root_task
+    word, tasks = found.root_task, Register.task_names()
     if word is None:
         raise WrongCommandLine("which task? `pipeline tasks` lists them, each with an example")
     if word in tasks:
         return str(word)
-    before = next((each for each, following in itertools.pairwise(argv) if following == word), "")
+    before = _word_before(word, argv)
     if before.startswith("--") and (task := next((each for each in argv if each in tasks), "")):
         raise WrongCommandLine(f"{before} is an option of {task} and follows it: {task} {before} …")
-    raise WrongCommandLine(_no_task(word, tasks))
+    raise WrongCommandLine(_no_task(word))
 
 
-def _no_task(word: str, tasks: list[str]) -> str:
-    return f"there is no task {word}; {nearest(word, tasks, 'did you mean {}? ')}`pipeline tasks` lists them"
+def _word_before(word: str, argv: Sequence[str]) -> str:
+    return next((each for each, following in itertools.pairwise(argv) if following == word), "")
 
 
-def _given(argv: Sequence[str], task: str) -> dict[str, tuple[str, luigi.Parameter[Any]]]:
-    """Returns the values of the options that have one, and their parameters; of a repeated option the last value.
+def _no_task(word: str) -> str:
+    similar = nearest(word, Register.task_names(), "did you mean {}? ")
+    return f"there is no task {word}; {similar}`pipeline tasks` lists them"
 
-    :raises WrongCommandLine: if Luigi's parser would reject an argument.
+
+def _values(argv: Sequence[str], task: str) -> dict[str, Any]:
+    """Returns the values of the options that have one; of a repeated option the last, as Luigi does.
+
+    :raises WrongCommandLine: if Luigi would reject an argument or a value.
     """
     parser, found, unknown = _parsed(argv, task)
     if unknown:
@@ -133,8 +133,10 @@ def _given(argv: Sequence[str], task: str) -> dict[str, tuple[str, luigi.Paramet
     parameters = {f"{family}_{name}": parameter for family, _, name, parameter in Register.get_all_params()}
     parameters |= {f"core_{name}": CountParameter(least=least) for name, least in _LUIGI_COUNTS.items()}
     parameters |= dict(Register.get_task_cls(task).get_params())
+    if task in _RANGES:
+        parameters["of_params"] = ObjectParameter(example={"taxi": "green"})
     return {
-        option: (text, parameters[action.dest])
+        option: _value(option, text, parameters[action.dest])
         for option, action in parser._option_string_actions.items()
         if isinstance(text := getattr(found, action.dest), str)
     }
@@ -144,7 +146,7 @@ def _unknown(word: str, argv: Sequence[str], task: str, parser: ArgumentParser) 
     """Returns the message about a word that the parser does not know."""
     known = parser._option_string_actions
     if not word.startswith("--"):
-        before = next((each for each, following in itertools.pairwise(argv) if following == word), "")
+        before = _word_before(word, argv)
         is_flag = before in known and known[before].nargs == 0
         of_value = "An option's value follows it, in quotes if it has spaces"
         return f"what is '{word}' for? {f'{before} takes no value' if is_flag else of_value}"
@@ -159,6 +161,8 @@ def _option(name: str) -> str:
 
 
 def _value(option: str, text: str, parameter: luigi.Parameter[Any]) -> Any:
+    if isinstance(parameter, luigi.TaskParameter) and text not in Register.task_names():
+        raise WrongCommandLine(f"{option} {text}: {_no_task(text)}")
     try:
         return parsed(parameter, text)
     except ValueError as error:
@@ -167,42 +171,25 @@ def _value(option: str, text: str, parameter: luigi.Parameter[Any]) -> Any:
         raise WrongValue(str(error)) from None
 
 
-def _check_required(task: str, given: Mapping[str, Any]) -> None:
+def _check_required(task: str, values: Mapping[str, Any]) -> None:
     missing = [
         f"{_option(name)} ({parameter.description})"
         for name, parameter in Register.get_task_cls(task).get_params()
-        if not {_option(name), _option(f"{task}_{name}")} & given.keys() and not parameter.has_task_value(task, name)
+        if not {_option(name), _option(f"{task}_{name}")} & values.keys() and not parameter.has_task_value(task, name)
     ]
     if missing:
         raise WrongValue(f"{task} needs {' and '.join(missing)}; `pipeline tasks` has an example")
 
 
-def _check_task_of_range(given: Mapping[str, str], tasks: list[str]) -> None:
-    of = given.get("--of", "")
-    if of and of not in tasks:
-        raise WrongCommandLine(f"--of {of}: {_no_task(of, tasks)}")
-    if of and "--of-params" in given:
-        _check_of_params(of, given["--of-params"])
-
-
-def _check_span(values: Mapping[str, Any]) -> None:
-    start, stop = (values.get(option) for option in ("--start", "--stop"))
+def _check_range(values: Mapping[str, Any]) -> None:
+    of, start, stop = (values.get(option) for option in ("--of", "--start", "--stop"))
+    known = [name for name, _ in of.get_params()] if of else []
+    for name in values.get("--of-params", ()):
+        if of and name not in known:
+            hint = nearest(name, known, "did you mean {}?") or f"it has: {', '.join(known)}"
+            raise WrongCommandLine(f"--of-params: {of.task_family} has no parameter {name}; {hint}")
     if start and stop and start >= stop:
         span = f"--start {format_month(start)} --stop {format_month(stop)}"
         raise WrongCommandLine(
             f"{span}: no month at all, as --stop is the month after the last", exit_codes().scheduling_error
         )
-
-
-def _check_of_params(of: str, text: str) -> None:
-    try:
-        values = json.loads(text)
-    except ValueError as error:
-        raise WrongValue(f"""--of-params {text}: not JSON such as '{{"taxi":"green"}}': {error}""") from None
-    if not isinstance(values, dict):
-        raise WrongValue(f"""--of-params {text}: not a JSON object such as '{{"taxi":"green"}}'""")
-    known = [name for name, _ in Register.get_task_cls(of).get_params()]
-    for name in values:
-        if name not in known:
-            hint = nearest(name, known, "did you mean {}?") or f"it has: {', '.join(known)}"
-            raise WrongCommandLine(f"--of-params: {of} has no parameter {name}; {hint}")

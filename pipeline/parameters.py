@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -48,7 +49,7 @@ class CountParameter(luigi.IntParameter):
         self.least = least
 
     def parse(self, x: str) -> int:
-        if not x.strip().lstrip("-").isdecimal() or int(x) < self.least:
+        if not (x.isascii() and x.strip().isdecimal()) or int(x) < self.least:
             raise ValueError(f"'{x}' is not a whole number from {self.least} on")
         return int(x)
 
@@ -83,16 +84,20 @@ class FlagParameter(luigi.BoolParameter):
 class ObjectParameter(luigi.DictParameter[Any]):
     """A JSON object.
 
-    :raises ValueError: for any other text.
+    :raises ValueError: for any other text, with the example.
     """
+
+    def __init__(self, *, example: Mapping[str, Any], **options: Any) -> None:
+        super().__init__(**options)
+        self._example = json.dumps(example)
 
     def parse(self, x: str) -> Any:
         try:
             value = super().parse(x)  # type: ignore[no-untyped-call]
         except ValueError as error:
-            raise ValueError(f"not JSON: {error}") from None
+            raise ValueError(f"'{x}' is not JSON such as '{self._example}': {error}") from None
         if not isinstance(value, Mapping):
-            raise ValueError("""not a JSON object such as '{"warehouse": "postgres"}'""")
+            raise ValueError(f"'{x}' is not a JSON object such as '{self._example}'")
         return value
 
 

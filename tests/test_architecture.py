@@ -65,6 +65,7 @@ ALLOWED = {
         "transform",
         "warehouses",
         "settings",
+        "parameters",
         "extract",
         "datasets",
     },
