@@ -111,19 +111,14 @@ class RunLog(logging.Handler):
             self.handle(self._buffer.popleft())
 
     def emit(self, record: logging.LogRecord) -> None:
-        if self.is_open:
-            self._write(record)
-        else:
+        if not self.is_open:
             self._buffer.append(record)
-
-    def _write(self, record: logging.LogRecord) -> None:
-        if self._descriptor is None:
-            return
-        try:
-            os.write(self._descriptor, self.format(record).encode("utf-8", "backslashreplace") + b"\n")
-        except OSError as error:
-            self._descriptor = None
-            logger.warning("this run has no log: %s", error)
+        elif self._descriptor is not None:
+            try:
+                os.write(self._descriptor, self.format(record).encode("utf-8", "backslashreplace") + b"\n")
+            except OSError as error:
+                self._descriptor = None
+                logger.warning("this run has no log: %s", error)
 
 
 class OneLineErrors(logging.Filter):

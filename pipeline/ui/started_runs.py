@@ -139,10 +139,10 @@ def command_of(request: Mapping[str, Any]) -> tuple[str, list[str]]:
     names = list(all_datasets()) if action == "load" else monthly_names()
     dataset = dataset_named(_choice(request, "dataset", names))
     if action == "backfill":
-        months, workers = _range(request, dataset), _workers(request)
+        months, workers = _months(request, dataset, "start", "stop"), _workers(request)
         title = f"Backfill {dataset.name} {str(months).replace('..', ' to ')} into {place}"
         return title, LoadRequest(dataset, months, warehouse, workers).arguments()
-    month = _one_month(request, dataset) if dataset.is_monthly else None
+    month = _months(request, dataset, "month", "month") if dataset.is_monthly else None
     what = f"{dataset.name} {month}" if month else dataset.name
     if action == "pipeline":
         task = ["TripdataPipeline", "--taxi", dataset.name, "--month", str(month)]
@@ -158,29 +158,21 @@ def _choice(request: Mapping[str, Any], name: str, choices: list[str]) -> str:
     return str(value)
 
 
-def _range(request: Mapping[str, Any], dataset: Dataset) -> Months:
-    first, last = _month(request, "start"), _month(request, "stop")
+def _months(request: Mapping[str, Any], dataset: Dataset, start: str, stop: str) -> Months:
+    """Returns the months from that in one field to that in another, as far as a source may have them."""
+    first, last = _month(request, start), _month(request, stop)
     if last < first:
-        raise PipelineError("stop: the last month comes before the first")
-    return _at_source(dataset, "start", Months(first, last))
-
-
-def _one_month(request: Mapping[str, Any], dataset: Dataset) -> Months:
-    month = _month(request, "month")
-    return _at_source(dataset, "month", Months(month, month))
+        raise PipelineError(f"{stop}: the last month comes before the first")
+    try:
+        return months_at_source(dataset, Months(first, last), SourceSettings())
+    except PipelineError as error:
+        raise PipelineError(f"{start}: {error}") from None
 
 
 def _month(request: Mapping[str, Any], name: str) -> datetime.date:
     try:
         return parse_month(str(request.get(name, "")))
     except ValueError as error:
-        raise PipelineError(f"{name}: {error}") from None
-
-
-def _at_source(dataset: Dataset, name: str, months: Months) -> Months:
-    try:
-        return months_at_source(dataset, months, SourceSettings())
-    except PipelineError as error:
         raise PipelineError(f"{name}: {error}") from None
 
 
