@@ -56,8 +56,8 @@ def is_luigi() -> bool:
 def set_up_parser() -> None:
     """Makes Luigi's parser reject abbreviated options, and builds it once.
 
-    Otherwise `--source` would be short for `--source-base-url` before the task is known. Luigi builds a parser with
-    some hundred options nine times for each command, which takes a quarter of a second.
+    Otherwise `--source` would be short for `--source-base-url` before the task is known. Luigi builds it, with some
+    hundred options, nine times for each command, which takes a tenth of a second.
     """
     build: Callable[..., ArgumentParser] = CmdlineParser._build_parser
 
