@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import json
 import os
@@ -11,7 +12,6 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,6 @@ from conftest import publish, settings, start_command
 from waiting import INSERT_JANUARY_MARKER, eventually, lock_held, wait_until_blocked
 
 from pipeline.monitoring.logs import timestamp
-from pipeline.monitoring.run_logs import RunSummary
-from pipeline.ui.runs import Writer, writer_of
 from pipeline.ui.started_runs import StartedRun
 from pipeline.warehouses.postgres.connection import PostgresDatabase
 
@@ -435,15 +433,22 @@ def test_failed_run_is_understood_by_the_configured_exit_codes(name: str) -> Non
         config.set("retcode", name, usual)
 
 
-def test_unrelated_process_with_the_process_id_of_a_run_is_not_its_writer(tmp_path: Path) -> None:
+def test_run_elsewhere_with_the_process_id_of_a_process_here_is_running_until_it_ends(
+    ui: CentralScheduler, tmp_path: Path
+) -> None:
     with subprocess.Popen(["sleep", "60"]) as other:
-        run = RunSummary(f"20190101T000000-{other.pid}", host=socket.gethostname())
-        log = tmp_path / f"{run.id}.jsonl"
-        log.touch()
-        assert writer_of(log, run) is Writer.ENDED
-        assert writer_of(log, replace(run, host="another")) is Writer.UNKNOWN
+        log = tmp_path / "data" / "logs" / f"20190101T000000-{other.pid}.jsonl"
+        log.parent.mkdir(parents=True)
+        event = {"time": timestamp(), "host": "another", "event": "running", "task": "T", "parameters": {}}
+        log.write_text(json.dumps(event) + "\n")
+        with log.open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            (running,) = call(ui, "runs").json()
+        (ended,) = call(ui, "runs").json()
         other.kill()
-    assert writer_of(log, run) is Writer.ENDED
+
+    assert (running["status"], ended["status"]) == ("running", "stopped")
+    assert not running["cancellable"] and not ended["cancellable"]
 
 
 def test_killed_run_is_shown_as_stopped_immediately(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import datetime
+import fcntl
 import json
 import logging
 import os
@@ -82,7 +83,8 @@ class PlainFormatter(logging.Formatter):
 class RunLog(logging.Handler):
     """Writes a run's log to a file. Buffers records until it is opened, when the run has something to do.
 
-    A run without work leaves no file. Forked workers append to their parent's file, each line in a single write.
+    A run without work leaves no file. Forked workers append to their parent's file, each line in a single write. The
+    file is locked until the last of these processes has ended.
     """
 
     def __init__(self) -> None:
@@ -104,6 +106,8 @@ class RunLog(logging.Handler):
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._descriptor = os.open(folder / self.file_name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            with contextlib.suppress(OSError):  # a file system without locks
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX)
             _remove_old_files(folder, time.time() - keep_days * _DAY)
         except OSError as error:
             logger.warning("this run has no log: %s", error)

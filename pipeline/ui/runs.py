@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 import os
 import signal
-import socket
 import threading
 from collections.abc import Mapping
 from dataclasses import asdict
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +19,6 @@ from pipeline.ui.started_runs import StartedRun, command_of
 
 _MAX_STARTED, _MAX_LOGS = 100, 200  # the newest
 _END_SECONDS = 10  # how long a cancelled run is waited for
-_QUIET_SECONDS = 90  # a run on another machine counts as stopped if its log has not grown for so long
 ACTIVE = ("running", "stopping")  # the statuses of runs that have not ended
 
 
@@ -102,8 +98,7 @@ class Runs:
         names = sorted({f"{task.task} {task.dataset}".strip() for task in tasks})
         months = {(task.dataset, task.month) for task in tasks if task.month}
         period = f", {len(months)} months" if len(months) > 1 else "".join(f" {month}" for _, month in months)
-        writer = writer_of(self.logs.file(summary.id), summary)
-        is_running = writer is Writer.RUNS_HERE or (writer is Writer.UNKNOWN and _may_run(summary))
+        is_running = self.logs.is_running(summary.id)
         return {
             "id": summary.id,
             "log": summary.id,
@@ -112,17 +107,9 @@ class Runs:
             "started": summary.started,
             "ended": "" if is_running else summary.latest,
             "status": "running" if is_running else summary.status,
-            "cancellable": writer is Writer.RUNS_HERE,
+            "cancellable": is_running and _may_end(self.logs.file(summary.id), summary.pid),
             **_counts(summary),
         }
-
-
-def _may_run(summary: RunSummary) -> bool:
-    """Returns whether a run without a process on this machine may run on another, because its log is recent."""
-    if summary.status != "stopped" or not summary.latest:
-        return False
-    latest = datetime.datetime.fromisoformat(summary.latest)
-    return (datetime.datetime.now(datetime.UTC) - latest).total_seconds() < _QUIET_SECONDS
 
 
 def _row_of_started(run: StartedRun, summary: RunSummary | None) -> dict[str, Any]:
@@ -154,28 +141,15 @@ def _counts(summary: RunSummary) -> dict[str, Any]:
     }
 
 
-class Writer(Enum):
-    """The process that writes a run's log."""
+def _may_end(log: Path, pid: int) -> bool:
+    """Returns whether the process of a run is on this machine and belongs to this user: it has the log open.
 
-    RUNS_HERE = "on this machine"
-    ENDED = "it has ended"
-    UNKNOWN = "it may run on another machine, or as another user"
-
-
-def writer_of(log: Path, run: RunSummary) -> Writer:
-    """Returns where the process that writes a run's log runs.
-
-    The log's name ends in the process id. Because ids are reused and another machine may have the same id, the process
-    must also have the log open.
+    The id alone does not tell, as ids are reused, and another machine may have the same.
     """
-    gone = Writer.ENDED if run.host == socket.gethostname() else Writer.UNKNOWN
     try:
-        files = psutil.Process(run.pid).open_files()
-    except psutil.NoSuchProcess:
-        return gone
+        return str(log.resolve()) in [file.path for file in psutil.Process(pid).open_files()]
     except psutil.Error:
-        return Writer.UNKNOWN
-    return Writer.RUNS_HERE if any(os.path.realpath(file.path) == os.path.realpath(log) for file in files) else gone
+        return False
 
 
 def _end_run(pid: int) -> None:
