@@ -121,8 +121,8 @@ def test_required_parameter_may_be_configured(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("parameter", "message"),
     [
-        ('"max_bad_rows":-1', "max_bad_rows -1: not a whole number from 0 on"),
-        ('"source":"foo"', "source 'foo': not one of mirror, tlc"),
+        ('"max_bad_rows":-1', "max_bad_rows: '-1' is not a whole number from 0 on"),
+        ('"source":"foo"', "source: 'foo' is not one of mirror, tlc"),
     ],
 )
 def test_invalid_value_in_of_params_is_reported_without_a_traceback(

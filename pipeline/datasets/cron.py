@@ -19,7 +19,7 @@ _FIELDS: tuple[tuple[str, int, int, Mapping[str, int]], ...] = (
     ("month", 1, 12, {name: number for number, name in enumerate(_MONTHS, 1)}),
     ("weekday", 0, 7, {name: number for number, name in enumerate(_WEEKDAYS)}),
 )
-_PART = re.compile(r"(?P<first>\*|\w+)(?:-(?P<last>\w+))?(?:/(?P<step>[0-9]+))?", re.ASCII)
+_PART = re.compile(r"(?:\*|(?P<first>[0-9a-z]+)(?:-(?P<last>[0-9a-z]+))?)(?:/(?P<step>[0-9]+))?")
 _DAY = datetime.timedelta(days=1)
 
 
@@ -42,17 +42,16 @@ def parse_cron(expression: str) -> list[set[int]]:
 
 def _numbers(part: str, least: int, most: int, names: Mapping[str, int]) -> range:
     """Returns the numbers of a part of a field; none if it is invalid."""
-    found = _PART.fullmatch(part)
-    if not found or (found["first"] == "*" and found["last"]):
+    if not (found := _PART.fullmatch(part)):
         return range(0)
-    first, last = found["first"], found["last"] or found["first"]
-    if first == "*" or (found["step"] and not found["last"]):
-        first, last = str(least) if first == "*" else first, str(most)
-    numbers = {name: str(number) for name, number in names.items()}
-    first, last, step = numbers.get(first, first), numbers.get(last, last), int(found["step"] or 1)
-    if not (first.isdigit() and last.isdigit() and least <= int(first) <= int(last) <= most):
+    first, last, step = found["first"] or str(least), found["last"], found["step"]
+    if last is None:
+        last = first if found["first"] and not step else str(most)
+    try:
+        start, end, by = (int(names.get(word, word)) for word in (first, last, step or "1"))
+    except ValueError:
         return range(0)
-    return range(int(first), int(last) + 1, step) if 0 < step <= most - least else range(0)
+    return range(start, end + 1, by) if least <= start <= end <= most and 0 < by <= most - least else range(0)
 
 
 def firings(
