@@ -125,33 +125,27 @@ class RunLog(logging.Handler):
                 logger.warning("this run has no log: %s", error)
 
 
-class OneLineErrors(logging.Filter):
+def shorten_expected_error(record: logging.LogRecord) -> bool:
     """Replaces the traceback of an expected error by its message; unexpected errors keep theirs."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
-        if isinstance(error, PipelineError | luigi.parameter.MissingParameterException | luigi.rpc.RPCError):
-            hint = "; start it with `pipeline ui`" if isinstance(error, luigi.rpc.RPCError) else ""
-            record.msg, record.args = f"{record.getMessage()}: {error}{hint}", ()
-            record.exc_info = None
-        return True
+    error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
+    if isinstance(error, PipelineError | luigi.parameter.MissingParameterException | luigi.rpc.RPCError):
+        hint = "; start it with `pipeline ui`" if isinstance(error, luigi.rpc.RPCError) else ""
+        record.msg, record.args = f"{record.getMessage()}: {error}{hint}", ()
+        record.exc_info = None
+    return True
 
 
-class OmitTaskMessages(logging.Filter):
+def is_no_task_message(record: logging.LogRecord) -> bool:
     """Omits Luigi's messages about the start, success and failure of tasks, which the event handlers log."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        has_task = isinstance(record.args, tuple) and any(isinstance(each, luigi.Task) for each in record.args)
-        return not (has_task and _is_logged_by_luigi(record) and record.funcName in ("run", "_handle_run_exception"))
+    has_task = isinstance(record.args, tuple) and any(isinstance(each, luigi.Task) for each in record.args)
+    return not (has_task and _is_logged_by_luigi(record) and record.funcName in ("run", "_handle_run_exception"))
 
 
-class OmitLuigiMessages(logging.Filter):
+def is_no_detail(record: logging.LogRecord) -> bool:
     """Omits Luigi's INFO messages, except its summary, unless the log level is DEBUG."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        if record.levelno != logging.INFO or not _is_logged_by_luigi(record) or logger.isEnabledFor(logging.DEBUG):
-            return True
-        return record.getMessage().startswith("\n")
+    if record.levelno != logging.INFO or not _is_logged_by_luigi(record) or logger.isEnabledFor(logging.DEBUG):
+        return True
+    return record.getMessage().startswith("\n")
 
 
 run_log = RunLog()  # of this process and the workers that it forks
@@ -173,7 +167,7 @@ def set_up_logs() -> None:
             handler.setFormatter(JsonFormatter())
         else:
             handler.setFormatter(PlainFormatter(sys.stderr.isatty()))
-            handler.addFilter(OmitLuigiMessages())
+            handler.addFilter(is_no_detail)
 
 
 def event_fields(task: luigi.Task, event: str, **facts: object) -> dict[str, dict[str, object]]:
