@@ -15,7 +15,7 @@ try:
     from luigi.tools.range import RangeMonthly
 
     from pipeline import tasks
-    from pipeline.command_line import WrongCommandLine, check_command_line, disable_abbreviations, is_luigi
+    from pipeline.command_line import WrongCommandLine, check_command_line, is_luigi, set_up_parser
     from pipeline.configuration import configure
     from pipeline.tasks import *  # noqa: F403
 except configparser.Error as error:
@@ -27,7 +27,7 @@ except PipelineError as error:
 
 try:
     configure()
-    disable_abbreviations()
+    set_up_parser()
     if is_luigi():
         check_command_line(sys.argv[1:])
 except PipelineError as error:

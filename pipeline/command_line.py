@@ -6,30 +6,28 @@ can be checked first.
 
 from __future__ import annotations
 
+import copy
+import functools
 import itertools
-import json
-import re
 import sys
-from argparse import ArgumentParser
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from argparse import ArgumentError, ArgumentParser, Namespace
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 import luigi
 from luigi.cmdline_parser import CmdlineParser
 from luigi.task_register import Register
 
+from pipeline.datasets import format_month
 from pipeline.errors import PipelineError, nearest
-from pipeline.parameters import CountParameter, parsed
+from pipeline.parameters import CountParameter, ObjectParameter, parsed
 from pipeline.settings import exit_codes
 
 _WRONG_ARGUMENT = 2  # as argparse's; the others are those of [retcode]
 # Luigi's options that are whole numbers, and their minimum.
-_LUIGI_COUNTS = {"workers": 1, "scheduler-port": 1, "lock-size": 1, "parallel-scheduling-processes": 0}
+_LUIGI_COUNTS = {"workers": 1, "scheduler_port": 1, "lock_size": 1, "parallel_scheduling_processes": 0}
 _RANGES = ("RangeMonthly", "CatchUpMonthly")
-_OPTION = re.compile(r"-\D")  # rather than a negative number
-
-Options: TypeAlias = Mapping[str, luigi.Parameter[Any]]
 
 
 class WrongCommandLine(Exception):
@@ -55,16 +53,24 @@ def is_luigi() -> bool:
     return "--module=pipeline" in words or ("--module", "pipeline") in itertools.pairwise(words)
 
 
-def disable_abbreviations() -> None:
-    """Disables abbreviated options, so that `--source` is the task's own and not short for `--source-base-url`."""
+def set_up_parser() -> None:
+    """Makes Luigi's parser reject abbreviated options, and builds it once.
+
+    Otherwise `--source` would be short for `--source-base-url` before the task is known. Luigi builds it, with some
+    hundred options, nine times for each command, which takes a tenth of a second.
+    """
     build: Callable[..., ArgumentParser] = CmdlineParser._build_parser
 
-    def build_without_abbreviations(*arguments: Any, **options: Any) -> ArgumentParser:
-        parser = build(*arguments, **options)
+    @functools.cache
+    def build_once(root_task: str | None, help_all: bool, _tasks: tuple[str, ...]) -> ArgumentParser:
+        parser = build(root_task, help_all)
         parser.allow_abbrev = False
         return parser
 
-    CmdlineParser._build_parser = staticmethod(build_without_abbreviations)  # type: ignore[method-assign]
+    def parser_of(root_task: str | None = None, help_all: bool = False) -> ArgumentParser:
+        return build_once(root_task, help_all, tuple(Register.task_names()))
+
+    CmdlineParser._build_parser = staticmethod(parser_of)  # type: ignore[method-assign]
 
 
 def check_command_line(argv: Sequence[str]) -> None:
@@ -74,145 +80,116 @@ def check_command_line(argv: Sequence[str]) -> None:
     """
     if {"--help", "--help-all"} & set(argv):
         return
-    tasks, options = Register.task_names(), _options()
-    task = _root_task(argv, options, tasks)
-    own = {_option(name): parameter for name, parameter in Register.get_task_cls(task).get_params()}
-    given = _given(argv, task, options, own)
+    task = _root_task(argv)
+    values = _values(argv, task)
     if task in _RANGES:
-        _check_task_of_range(given, tasks)
-    values = {name: _value(name, text, own.get(name) or options[name]) for name, text in given.items()}
-    if task in _RANGES:
-        _check_span(given, values)
-    _check_required(task, given)
+        _check_range(values)
+    _check_required(task, values)
 
 
-def _option(name: str) -> str:
-    return name.replace("_", "-")
+def _parsed(argv: Sequence[str], task: str | None = None) -> tuple[ArgumentParser, Namespace, list[str]]:
+    """Returns Luigi's parser of the arguments of a task, what it finds, and the words that it does not know."""
+    parser = copy.copy(CmdlineParser._build_parser(task))
+    parser.exit_on_error = False
+    try:
+        return parser, *parser.parse_known_args(argv)
+    except ArgumentError as error:
+        option = error.argument_name
+        with_value = next((word for word in argv if word.startswith(f"{option}=")), None)
+        problem = f"{with_value}: {option} takes no value" if with_value else f"{option} needs a value"
+        raise WrongCommandLine(problem) from None
 
 
-def _options() -> Options:
-    """Returns the parameters that are options of every command: all but the root task's under their short names."""
-    found: dict[str, luigi.Parameter[Any]] = {}
-    for family, is_without_section, name, parameter in Register.get_all_params():
-        found[_option(name if is_without_section else f"{family}_{name}")] = parameter
-    return found | {name: CountParameter(least=least) for name, least in _LUIGI_COUNTS.items()}
-
-
-def _arguments(argv: Sequence[str], options: Options) -> Iterator[tuple[str | None, str | None]]:
-    """Yields each option's name, without dashes, with its value or None, and None with each other argument.
-
-    Like argparse, takes the word after an unknown option for another argument.
-    """
-    rest = list(reversed(argv))
-    while rest:
-        word = rest.pop()
-        name, equals, value = word.removeprefix("--").partition("=")
-        if not word.startswith("--"):
-            yield None, word
-        elif equals:
-            yield name, value
-        elif name not in options or _is_flag(options[name]) or not rest or _OPTION.match(rest[-1]):
-            yield name, None
-        else:
-            yield name, rest.pop()
-
-
-def _is_flag(parameter: luigi.Parameter[Any]) -> bool:
-    """Returns whether the parameter's option has no value."""
-    return isinstance(parameter, luigi.BoolParameter) and parameter.parsing == luigi.BoolParameter.IMPLICIT_PARSING
-
-
-def _root_task(argv: Sequence[str], options: Options, tasks: list[str]) -> str:
-    word = next((value for name, value in _arguments(argv, options) if name is None), None)
+def _root_task(argv: Sequence[str]) -> str:
+    _, found, _ = _parsed(argv)
+    word, tasks = found.root_task, Register.task_names()
     if word is None:
         raise WrongCommandLine("which task? `pipeline tasks` lists them, each with an example")
     if word in tasks:
-        return word
-    before = argv[argv.index(word) - 1]
+        return str(word)
+    before = _word_before(word, argv)
     if before.startswith("--") and (task := next((each for each in argv if each in tasks), "")):
         raise WrongCommandLine(f"{before} is an option of {task} and follows it: {task} {before} …")
-    raise WrongCommandLine(_no_task(word, tasks))
+    raise WrongCommandLine(_no_task(word))
 
 
-def _no_task(word: str, tasks: list[str]) -> str:
-    return f"there is no task {word}; {nearest(word, tasks, 'did you mean {}? ')}`pipeline tasks` lists them"
+def _word_before(word: str, argv: Sequence[str]) -> str:
+    return next((each for each, following in itertools.pairwise(argv) if following == word), "")
 
 
-def _given(argv: Sequence[str], task: str, options: Options, own: Options) -> dict[str, str]:
+def _no_task(word: str) -> str:
+    similar = nearest(word, Register.task_names(), "did you mean {}? ")
+    return f"there is no task {word}; {similar}`pipeline tasks` lists them"
+
+
+def _values(argv: Sequence[str], task: str) -> dict[str, Any]:
     """Returns the values of the options that have one; of a repeated option the last, as Luigi does.
 
-    :raises WrongCommandLine: if Luigi's parser would reject an argument.
+    :raises WrongCommandLine: if Luigi would reject an argument or a value.
     """
-    known, given = {**options, **own}, dict[str, str]()
-    is_after_task, flag = False, ""
-    for name, value in _arguments(argv, known):
-        if name is None:
-            if is_after_task or value != task:
-                of_value = "An option's value follows it, in quotes if it has spaces"
-                hint = f"--{flag} takes no value" if flag else of_value
-                raise WrongCommandLine(f"what is '{value}' for? {hint}")
-            is_after_task, flag = True, ""
-            continue
-        if name not in known:
-            hint = nearest(name, own, "did you mean --{}?") or nearest(name, known, "did you mean --{}?")
-            has = f"it has: --{', --'.join(own)}" if own else "it has none of its own"
-            raise WrongCommandLine(f"{task} has no option --{name}; {hint or has}")
-        flag = name if _is_flag(known[name]) else ""
-        if flag and value is not None:
-            raise WrongCommandLine(f"--{name}={value}: --{name} takes no value")
-        if value is not None:
-            given[name] = value
-        elif not isinstance(known[name], luigi.BoolParameter):
-            raise WrongCommandLine(f"--{name} needs a value")
-    return given
+    parser, found, unknown = _parsed(argv, task)
+    if unknown:
+        raise WrongCommandLine(_unknown(unknown[0], argv, task, parser))
+    parameters = {f"{family}_{name}": parameter for family, _, name, parameter in Register.get_all_params()}
+    parameters |= {f"core_{name}": CountParameter(least=least) for name, least in _LUIGI_COUNTS.items()}
+    parameters |= dict(Register.get_task_cls(task).get_params())
+    if task in _RANGES:
+        parameters["of_params"] = ObjectParameter(example={"taxi": "green"})
+    return {
+        option: _value(option, text, parameters[action.dest])
+        for option, action in parser._option_string_actions.items()
+        if isinstance(text := getattr(found, action.dest), str)
+    }
 
 
-def _value(name: str, text: str, parameter: luigi.Parameter[Any]) -> Any:
+def _unknown(word: str, argv: Sequence[str], task: str, parser: ArgumentParser) -> str:
+    """Returns the message about a word that the parser does not know."""
+    known = parser._option_string_actions
+    if not word.startswith("--"):
+        before = _word_before(word, argv)
+        is_flag = before in known and known[before].nargs == 0
+        of_value = "An option's value follows it, in quotes if it has spaces"
+        return f"what is '{word}' for? {f'{before} takes no value' if is_flag else of_value}"
+    option, own = word.partition("=")[0], [_option(name) for name, _ in Register.get_task_cls(task).get_params()]
+    hint = nearest(option, own, "did you mean {}?") or nearest(option, known, "did you mean {}?")
+    has = f"it has: {', '.join(own)}" if own else "it has none of its own"
+    return f"{task} has no option {option}; {hint or has}"
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"
+
+
+def _value(option: str, text: str, parameter: luigi.Parameter[Any]) -> Any:
+    if isinstance(parameter, luigi.TaskParameter) and text not in Register.task_names():
+        raise WrongCommandLine(f"{option} {text}: {_no_task(text)}")
     try:
         return parsed(parameter, text)
     except ValueError as error:
-        raise WrongValue(f"--{name}: {error}") from None
+        raise WrongValue(f"{option}: {error}") from None
     except PipelineError as error:
         raise WrongValue(str(error)) from None
 
 
-def _check_required(task: str, given: Container[str]) -> None:
+def _check_required(task: str, values: Mapping[str, Any]) -> None:
     missing = [
-        f"--{_option(name)} ({parameter.description})"
+        f"{_option(name)} ({parameter.description})"
         for name, parameter in Register.get_task_cls(task).get_params()
-        if _option(name) not in given
-        and f"{task}-{_option(name)}" not in given
-        and not parameter.has_task_value(task, name)
+        if not {_option(name), _option(f"{task}_{name}")} & values.keys() and not parameter.has_task_value(task, name)
     ]
     if missing:
         raise WrongValue(f"{task} needs {' and '.join(missing)}; `pipeline tasks` has an example")
 
 
-def _check_task_of_range(given: Mapping[str, str], tasks: list[str]) -> None:
-    of = given.get("of", "")
-    if of and of not in tasks:
-        raise WrongCommandLine(f"--of {of}: {_no_task(of, tasks)}")
-    if of and "of-params" in given:
-        _check_of_params(of, given["of-params"])
-
-
-def _check_span(given: Mapping[str, str], values: Mapping[str, Any]) -> None:
-    if {"start", "stop"} <= values.keys() and values["start"] >= values["stop"]:
-        span = f"--start {given['start']} --stop {given['stop']}"
+def _check_range(values: Mapping[str, Any]) -> None:
+    of, start, stop = (values.get(option) for option in ("--of", "--start", "--stop"))
+    known = [name for name, _ in of.get_params()] if of else []
+    for name in values.get("--of-params", ()):
+        if of and name not in known:
+            hint = nearest(name, known, "did you mean {}?") or f"it has: {', '.join(known)}"
+            raise WrongCommandLine(f"--of-params: {of.task_family} has no parameter {name}; {hint}")
+    if start and stop and start >= stop:
+        span = f"--start {format_month(start)} --stop {format_month(stop)}"
         raise WrongCommandLine(
             f"{span}: no month at all, as --stop is the month after the last", exit_codes().scheduling_error
         )
-
-
-def _check_of_params(of: str, text: str) -> None:
-    try:
-        values = json.loads(text)
-    except ValueError as error:
-        raise WrongValue(f"""--of-params {text}: not JSON such as '{{"taxi":"green"}}': {error}""") from None
-    if not isinstance(values, dict):
-        raise WrongValue(f"""--of-params {text}: not a JSON object such as '{{"taxi":"green"}}'""")
-    known = [name for name, _ in Register.get_task_cls(of).get_params()]
-    for name in values:
-        if name not in known:
-            hint = nearest(name, known, "did you mean {}?") or f"it has: {', '.join(known)}"
-            raise WrongCommandLine(f"--of-params: {of} has no parameter {name}; {hint}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import json
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -37,10 +38,21 @@ def parsed(parameter: luigi.Parameter[Any], text: str) -> Any:
         raise ValueError(f"'{text}' is not {kind}" if kind else str(error)) from None
 
 
-class CountParameter(luigi.IntParameter):
+class CheckedParameter(luigi.Parameter[Any]):
+    """Checks values that Luigi does not parse, too, such as those of `--of-params`."""
+
+    def normalize(self, x: Any) -> Any:
+        """:raises PipelineError: if `parse` does not accept the value as a text."""
+        try:
+            return self.parse(str(x))  # type: ignore[no-untyped-call]
+        except ValueError as error:
+            raise PipelineError(f"{self._attribute_name}: {error}") from None
+
+
+class CountParameter(CheckedParameter, luigi.IntParameter):
     """A whole number that is at least `least`.
 
-    :raises ValueError: for an invalid text; PipelineError for an invalid value of another type.
+    :raises ValueError: for an invalid text.
     """
 
     def __init__(self, *, least: int = 0, **options: Any) -> None:
@@ -48,14 +60,9 @@ class CountParameter(luigi.IntParameter):
         self.least = least
 
     def parse(self, x: str) -> int:
-        if not x.strip().lstrip("-").isdecimal() or int(x) < self.least:
+        if not (x.isascii() and x.strip().isdecimal()) or int(x) < self.least:
             raise ValueError(f"'{x}' is not a whole number from {self.least} on")
         return int(x)
-
-    def normalize(self, x: int) -> int:
-        if isinstance(x, bool) or not isinstance(x, int) or x < self.least:
-            raise PipelineError(f"{self._attribute_name} {x!r}: not a whole number from {self.least} on")
-        return x
 
 
 class NonNegativeFloatParameter(luigi.FloatParameter):
@@ -83,16 +90,20 @@ class FlagParameter(luigi.BoolParameter):
 class ObjectParameter(luigi.DictParameter[Any]):
     """A JSON object.
 
-    :raises ValueError: for any other text.
+    :raises ValueError: for any other text, with the example.
     """
+
+    def __init__(self, *, example: Mapping[str, Any], **options: Any) -> None:
+        super().__init__(**options)
+        self._example = json.dumps(example)
 
     def parse(self, x: str) -> Any:
         try:
             value = super().parse(x)  # type: ignore[no-untyped-call]
         except ValueError as error:
-            raise ValueError(f"not JSON: {error}") from None
+            raise ValueError(f"'{x}' is not JSON such as '{self._example}': {error}") from None
         if not isinstance(value, Mapping):
-            raise ValueError("""not a JSON object such as '{"warehouse": "postgres"}'""")
+            raise ValueError(f"'{x}' is not a JSON object such as '{self._example}'")
         return value
 
 
@@ -108,10 +119,10 @@ class HttpUrlParameter(luigi.Parameter[str]):
         return x
 
 
-class OneOfParameter(luigi.ChoiceParameter[str]):
+class OneOfParameter(CheckedParameter, luigi.ChoiceParameter[str]):
     """One of some texts. Descriptions and error messages list them in order, without an empty one.
 
-    :raises ValueError: for an invalid text; PipelineError for an invalid value that was not parsed.
+    :raises ValueError: for an invalid text.
     """
 
     def __init__(self, *, choices: Sequence[str], description: str, **options: Any) -> None:
@@ -124,11 +135,6 @@ class OneOfParameter(luigi.ChoiceParameter[str]):
             raise ValueError(f"'{x}' is not one of {self._shown}")
         return x
 
-    def normalize(self, x: str) -> str:
-        if x not in self._choices:
-            raise PipelineError(f"{self._attribute_name} {x!r}: not one of {self._shown}")
-        return x
-
 
 class TaxiParameter(OneOfParameter):
     """The name of a dataset with one file per month."""
@@ -137,9 +143,6 @@ class TaxiParameter(OneOfParameter):
         super().__init__(choices=monthly_names(), description="which dataset")
 
     def parse(self, x: str) -> str:
-        return self.normalize(x)
-
-    def normalize(self, x: str) -> str:
         names = monthly_names()
         if x not in names:
             raise PipelineError(f"--taxi {x}: no monthly dataset is called that; there are: {', '.join(names)}")

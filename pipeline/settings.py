@@ -222,7 +222,9 @@ class ScheduleSettings(Section, section="schedule"):
     """The catch-ups that the schedule runs."""
 
     task: str = luigi.Parameter(default="LoadTripdata", description="the task to run for each month of a dataset")
-    parameters: dict[str, Any] = ObjectParameter(default={}, description="more parameters of that task, as JSON")
+    parameters: dict[str, Any] = ObjectParameter(
+        default={}, example={"warehouse": "postgres"}, description="more parameters of that task, as JSON"
+    )
     start: datetime.date | None = OptionalMonthParameter(
         description="the first month of catch-ups, such as 2019-01; empty: that of the dataset's schedule"
     )

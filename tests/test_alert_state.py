@@ -153,6 +153,17 @@ def test_alert_stays_pending_for_a_channel_that_is_down_for_longer_than_a_burst(
     assert channel.received[-1] == (status, 1)
 
 
+def test_alert_for_a_removed_channel_is_forgotten_after_thirty_days(
+    tmp_path: Path, channel: Channel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alerts, now = state(tmp_path), time.time()
+    alerts.failed(MONTH, "why", "run 1", {"webhook": channel})
+    for days, expected in ((29, [MONTH.task_id, OTHER.task_id]), (31, [OTHER.task_id])):
+        monkeypatch.setattr("pipeline.monitoring.alerts.time.time", lambda days=days: now + days * 86_400)
+        alerts.failed(OTHER, "why", "run 2", {"e-mail": channel})
+        assert [alert["subject"]["task_id"] for alert in json.loads(alerts.file.read_text())] == expected
+
+
 def test_channel_that_the_recovering_run_lacks_is_notified_by_a_later_run(tmp_path: Path, channel: Channel) -> None:
     alerts, channels = state(tmp_path, gather_seconds=0), {"e-mail": channel}
     alerts.failed(MONTH, "why", "by cron", channels)

@@ -59,12 +59,16 @@ RANGE = ("RangeMonthly", "--of", "LoadTripdata", "--of-params", '{"taxi":"green"
         (("LoadTripdata", *GREEN, "--logs-format", "xml"), "'xml' is not one of plain, json, auto", 40),
         (("LoadTripdata", *GREEN, "--alerts-webhook-url", "s3cret"), "--alerts-webhook-url: not an http(s) URL\n", 40),
         (("LoadTripdata", *GREEN, "--schedule-start", "x"), "--schedule-start: 'x' is not a month such as 2019-01", 40),
-        (("LoadTripdata", *GREEN, "--schedule-parameters", "[1]"), "--schedule-parameters: not a JSON object such", 40),
+        (("LoadTripdata", *GREEN, "--schedule-parameters", "[1]"), "parameters: '[1]' is not a JSON object such", 40),
         (("RangeMonthly", "--of", "LoadTripdat"), "--of LoadTripdat: there is no task LoadTripdat; did you mean", 2),
         ((*RANGE[:-1], '{"taxii":"green"}'), "LoadTripdata has no parameter taxii; did you mean taxi?", 2),
-        ((*RANGE[:-1], "{taxi:green}"), """--of-params {taxi:green}: not JSON such as '{"taxi":"green"}'""", 40),
-        ((*RANGE[:-1], "[1]"), """--of-params [1]: not a JSON object such as '{"taxi":"green"}'\n""", 40),
-        ((*RANGE[:-1], '"green"'), """--of-params "green": not a JSON object such as '{"taxi":"green"}'\n""", 40),
+        (
+            (*RANGE[:-1], "{taxi:green}"),
+            "--of-params: '{taxi:green}' is not JSON such as '{\"taxi\": \"green\"}': E",
+            40,
+        ),
+        ((*RANGE[:-1], "[1]"), """--of-params: '[1]' is not a JSON object such as '{"taxi": "green"}'\n""", 40),
+        ((*RANGE[:-1], '"green"'), """-params: '"green"' is not a JSON object such as '{"taxi": "green"}'\n""", 40),
         ((*RANGE, "--start", "foo", "--stop", "2019-02"), "--start: 'foo' is not a month such as 2019-01\n", 40),
         ((*RANGE, "--stop=2019-13"), "--stop: '2019-13' is not a month such as 2019-01\n", 40),
         ((*RANGE, "--start", "2019-01", "--months-back", "x"), "--months-back: 'x' is not a whole number\n", 40),
@@ -117,8 +121,8 @@ def test_required_parameter_may_be_configured(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("parameter", "message"),
     [
-        ('"max_bad_rows":-1', "max_bad_rows -1: not a whole number from 0 on"),
-        ('"source":"foo"', "source 'foo': not one of mirror, tlc"),
+        ('"max_bad_rows":-1', "max_bad_rows: '-1' is not a whole number from 0 on"),
+        ('"source":"foo"', "source: 'foo' is not one of mirror, tlc"),
     ],
 )
 def test_invalid_value_in_of_params_is_reported_without_a_traceback(

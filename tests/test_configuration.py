@@ -183,7 +183,7 @@ def test_relative_folders_are_resolved_against_their_configuration_file(
         (
             "SCHEDULE__PARAMETERS",
             "[1]",
-            """[schedule] parameters: not a JSON object such as '{"warehouse": "postgres"}'""",
+            """[schedule] parameters: '[1]' is not a JSON object such as '{"warehouse": "postgres"}'""",
         ),
         ("SCHEDULE__START", "spring", "[schedule] start: 'spring' is not a month such as 2019-01"),
         ("LOADTRIPDATA__MAX_BAD_ROWS", "-5", "[LoadTripdata] max_bad_rows: '-5' is not a whole number from 0 on"),

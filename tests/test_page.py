@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import gzip
 import json
 import os
@@ -11,7 +12,6 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,7 @@ from central import CentralScheduler, central_scheduler
 from conftest import publish, settings, start_command
 from waiting import INSERT_JANUARY_MARKER, eventually, lock_held, wait_until_blocked
 
-from pipeline.monitoring.run_logs import RunSummary, now
-from pipeline.ui.runs import Writer, writer_of
+from pipeline.monitoring.logs import timestamp
 from pipeline.ui.started_runs import StartedRun
 from pipeline.warehouses.postgres.connection import PostgresDatabase
 
@@ -183,7 +182,8 @@ def test_redrawing_keeps_the_focus_the_caret_and_what_is_scrolled(page: Browser,
     log.parent.mkdir(parents=True, exist_ok=True)
     task = {"event": "running", "task": "LoadTripdata"}
     lines = [{**task, "parameters": {"taxi": "green", "month": f"2019-{month:02}"}} for month in range(1, 13)] * 4
-    log.write_text("".join(json.dumps({"time": now(), "message": "m", "level": "INFO", **x}) + "\n" for x in lines))
+    line = {"time": timestamp(), "message": "m", "level": "INFO"}
+    log.write_text("".join(json.dumps(line | each) + "\n" for each in lines))
 
     page.until("!!document.querySelector('[name=start]')")
     page.run("document.querySelector('[name=start]').focus()")
@@ -386,7 +386,7 @@ def test_run_ends_when_its_process_ends_and_not_when_it_is_looked_at() -> None:
     ended = run.ended
     time.sleep(0.01)
     assert (run.status, run.ended) == ("done", ended)
-    assert ended < now()
+    assert ended < timestamp()
 
 
 @pytest.mark.parametrize(
@@ -433,15 +433,22 @@ def test_failed_run_is_understood_by_the_configured_exit_codes(name: str) -> Non
         config.set("retcode", name, usual)
 
 
-def test_unrelated_process_with_the_process_id_of_a_run_is_not_its_writer(tmp_path: Path) -> None:
+def test_run_elsewhere_with_the_process_id_of_a_process_here_is_running_until_it_ends(
+    ui: CentralScheduler, tmp_path: Path
+) -> None:
     with subprocess.Popen(["sleep", "60"]) as other:
-        run = RunSummary(f"20190101T000000-{other.pid}", host=socket.gethostname())
-        log = tmp_path / f"{run.id}.jsonl"
-        log.touch()
-        assert writer_of(log, run) is Writer.ENDED
-        assert writer_of(log, replace(run, host="another")) is Writer.UNKNOWN
+        log = tmp_path / "data" / "logs" / f"20190101T000000-{other.pid}.jsonl"
+        log.parent.mkdir(parents=True)
+        event = {"time": timestamp(), "host": "another", "event": "running", "task": "T", "parameters": {}}
+        log.write_text(json.dumps(event) + "\n")
+        with log.open("a") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            (running,) = call(ui, "runs").json()
+        (ended,) = call(ui, "runs").json()
         other.kill()
-    assert writer_of(log, run) is Writer.ENDED
+
+    assert (running["status"], ended["status"]) == ("running", "stopped")
+    assert not running["cancellable"] and not ended["cancellable"]
 
 
 def test_killed_run_is_shown_as_stopped_immediately(

@@ -9,7 +9,6 @@ import os
 import re
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +17,7 @@ from conftest import Run, execute, publish, settings, start_command
 from http_source import Fault, HttpSource
 from waiting import INSERT_JANUARY_MARKER, eventually, lock_held, wait_until_blocked
 
-from pipeline.schedule import CatchUp, catch_ups, daemon
+from pipeline.schedule import CatchUp, catch_ups, daemon, read_time, write_time
 from pipeline.warehouses.postgres.connection import PostgresDatabase
 
 CATCH_UP_ONCE = ("schedule", "--taxi", "green", "--once")
@@ -219,15 +218,10 @@ def test_firing_while_the_machine_slept_causes_a_catch_up(
 
         def wait_for_stop(self, seconds: float = 0) -> bool:
             assert seconds <= 60
-            monkeypatch.setattr("apscheduler.schedulers.base.datetime", LaterTime)
-            time.sleep(0.05)
+            later = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=2)
+            monkeypatch.setattr(daemon, "_now", lambda: later)
             self.looks += 1
             return bool(ran) or self.looks > 100
-
-    class LaterTime(datetime.datetime):
-        @classmethod
-        def now(cls, tz: datetime.tzinfo | None = None) -> LaterTime:  # type: ignore[override]
-            return super().now(tz) + datetime.timedelta(days=2)
 
     daemon.run_forever([catch_up], WokenMachine(), retry_minutes=0)
 
@@ -313,14 +307,14 @@ def test_catch_ups_do_not_overlap_even_if_the_process_of_the_first_was_killed(
 def test_record_is_replaced_atomically_and_stays_locked(tmp_path: Path) -> None:
     first, second = (datetime.datetime(2024, 1, day, tzinfo=datetime.UTC) for day in (1, 2))
     record = dataclasses.replace(catch_ups(["green"])[0], folder=tmp_path)
-    record.save_success(first)
+    write_time(record.last_success, first)
     with (tmp_path / "green").open() as reader, record.locked() as lock:
-        record.save_success(second)
+        write_time(record.last_success, second)
         # The file is replaced and not rewritten, so that a crash leaves one of the two; the lock is on another file.
         assert datetime.datetime.fromisoformat(reader.read()) == first
         with dataclasses.replace(record).locked() as other:
             assert lock is not None and other is None
-    assert record.last_success() == second
+    assert read_time(record.last_success) == second
 
 
 def test_dry_run_that_ends_before_it_begins_is_refused(pipeline: Run) -> None:

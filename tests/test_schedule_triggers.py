@@ -10,11 +10,10 @@ import pytest
 from conftest import CHECKOUT, Run
 
 import pipeline.datasets.cron
-from pipeline.datasets import Schedule, all_datasets
-from pipeline.datasets.cron import check_cron
+from pipeline.datasets import all_datasets
+from pipeline.datasets.cron import firings, parse_cron
 from pipeline.errors import PipelineError
 from pipeline.schedule import catch_ups
-from pipeline.schedule.triggers import cron_trigger, firings
 
 NEW_YORK = ZoneInfo("America/New_York")
 START, END = (datetime.datetime(year, 1, 1, tzinfo=NEW_YORK) for year in (2026, 2027))
@@ -65,7 +64,7 @@ def cron_firings(cron: str) -> list[datetime.datetime]:
     ],
 )
 def test_expression_fires_when_cron_does(cron: str) -> None:
-    found = list(firings(cron_trigger(Schedule(cron, "America/New_York")), START, END))
+    found = list(firings(cron, "America/New_York", START, END))
 
     assert found
     assert found == cron_firings(cron)
@@ -73,17 +72,23 @@ def test_expression_fires_when_cron_does(cron: str) -> None:
 
 
 def test_weekdays_may_be_names() -> None:
-    by_name = cron_trigger(Schedule("0 9 * * sun,Tue-Thu", "America/New_York"))
+    by_name = firings("0 9 * * sun,Tue-Thu", "America/New_York", START, END)
 
-    assert list(firings(by_name, START, END)) == cron_firings("0 9 * * 0,2-4")
+    assert list(by_name) == cron_firings("0 9 * * 0,2-4")
+
+
+def test_last_day_of_the_month_has_a_name() -> None:
+    found = firings("0 9 last 1-4 *", "America/New_York", START, END)
+
+    assert [f"{at:%m-%d}" for at in found] == ["01-31", "02-28", "03-31", "04-30"]
 
 
 def test_skipped_hour_fires_once_and_repeated_hour_twice() -> None:
-    skipped = cron_trigger(Schedule("30 2 8 3 *", "America/New_York"))
-    repeated = cron_trigger(Schedule("30 1 1 11 *", "America/New_York"))
+    skipped = firings("30 2 8 3 *", "America/New_York", START, END)
+    repeated = firings("30 1 1 11 *", "America/New_York", START, END)
 
-    assert [at.isoformat() for at in firings(skipped, START, END)] == ["2026-03-08T03:30:00-04:00"]
-    assert [at.isoformat() for at in firings(repeated, START, END)] == [
+    assert [at.isoformat() for at in skipped] == ["2026-03-08T03:30:00-04:00"]
+    assert [at.isoformat() for at in repeated] == [
         "2026-11-01T01:30:00-04:00",
         "2026-11-01T01:30:00-05:00",
     ]
@@ -106,7 +111,7 @@ def test_skipped_hour_fires_once_and_repeated_hour_twice() -> None:
 )
 def test_invalid_expression_is_refused(cron: str, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        check_cron(cron)
+        parse_cron(cron)
 
 
 def test_schedule_on_a_machine_without_its_time_zone_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

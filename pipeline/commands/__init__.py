@@ -13,7 +13,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any, NoReturn, TypeAlias
+from typing import Any, NoReturn, TypeAlias, TypeVar
 
 from luigi.retcodes import run_with_retcodes
 from luigi.task_register import Register
@@ -27,6 +27,7 @@ from pipeline.tasks.base import WAREHOUSE_CHOICES
 _INVALID_CHOICE = re.compile(r"invalid choice: '(?P<word>.*)' \(choose from (?P<known>.*)\)")
 _UNKNOWN = re.compile(r"unrecognized arguments: (?P<word>--[\w-]+)")
 _HERE = Path()
+T = TypeVar("T")
 _ANOTHER_MONTH = re.compile(r"unrecognized arguments: \d{4}")
 
 
@@ -105,7 +106,7 @@ def add_dataset(command: Parser, names: Iterable[str], help_suffix: str = "", **
 def add_months(command: Parser) -> None:
     """Adds the argument `months`, which can be omitted."""
     what = "a month (2020-04), a range (2020-03..2020-07) or a year (2020)"
-    command.add_argument("months", nargs="?", type=_months, metavar="MONTHS", help=what)
+    command.add_argument("months", nargs="?", type=argument(Months.parse), metavar="MONTHS", help=what)
 
 
 def add_files(command: Parser) -> None:
@@ -113,7 +114,7 @@ def add_files(command: Parser) -> None:
     add_dataset(command, all_datasets(), nargs="?")
     add_months(command)
     command.add_argument("--taxi", choices=list(all_datasets()), metavar="DATASET", help="the dataset, as an option")
-    command.add_argument("--month", type=_months, metavar="MONTHS", help="the months, as an option")
+    command.add_argument("--month", type=argument(Months.parse), metavar="MONTHS", help="the months, as an option")
 
 
 def chosen_files(arguments: argparse.Namespace) -> tuple[Dataset | None, Months | None]:
@@ -139,23 +140,16 @@ def one_of(names: Iterable[str]) -> str:
     return f"{', '.join(others)} or {last}"
 
 
-def whole_number(text: str, least: int = 0) -> int:
-    """Parses a whole number that is at least `least`."""
-    if not text.isascii() or not text.isdigit() or int(text) < least:
-        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number from {least} on")
-    return int(text)
+def argument(parse: Callable[[str], T]) -> Callable[[str], T]:
+    """Returns `parse` as a type for argparse, which otherwise does not show the message of a ValueError."""
 
+    def parse_argument(text: str) -> T:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
 
-def positive(text: str) -> int:
-    """Parses a positive whole number."""
-    return whole_number(text, least=1)
-
-
-def _months(text: str) -> Months:
-    try:
-        return Months.parse(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
+    return parse_argument
 
 
 def luigi_line(arguments: Iterable[str]) -> str:

@@ -16,13 +16,13 @@ from pipeline.commands import (
     add_dataset,
     add_months,
     add_warehouses,
+    argument,
     check_months,
-    positive,
     run_luigi,
-    whole_number,
 )
 from pipeline.datasets import Dataset, all_datasets, dataset_named
 from pipeline.datasets.month_range import Months
+from pipeline.parameters import CountParameter
 from pipeline.settings import SourceSettings, StorageSettings
 from pipeline.tasks.base import WAREHOUSE_CHOICES
 from pipeline.tasks.load_request import LoadRequest, months_at_source
@@ -34,7 +34,13 @@ def add_commands(commands: Commands) -> None:
     add_dataset(command, all_datasets())
     add_months(command)
     add_warehouses(command)
-    command.add_argument("--workers", type=positive, default=1, metavar="N", help="how many months to load at a time")
+    command.add_argument(
+        "--workers",
+        type=argument(CountParameter(least=1).parse),
+        default=1,
+        metavar="N",
+        help="how many months to load at a time",
+    )
     command.add_argument("--force", action="store_true", help="extract and load again, and replace what is loaded")
     command.add_argument(
         "--source",
@@ -56,7 +62,7 @@ def add_commands(commands: Commands) -> None:
     )
     command.add_argument(
         "--max-bad-rows",
-        type=whole_number,
+        type=argument(CountParameter().parse),
         metavar="N",
         help="malformed rows to set aside before a month fails",
     )

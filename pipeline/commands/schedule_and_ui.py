@@ -78,7 +78,6 @@ def _schedule(arguments: argparse.Namespace) -> int:
     if a.dry_run:
         return _show_firings(planned, a.since, a.until)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s: %(message)s")
-    logging.getLogger("apscheduler").setLevel(logging.WARNING)
     runner = Runner()
     if a.once:
         return max(runner.run(catch_up) for catch_up in planned)
@@ -88,7 +87,7 @@ def _schedule(arguments: argparse.Namespace) -> int:
 
 def _show_firings(planned: list[CatchUp], since: str | None, until: str | None) -> int:
     """Prints the scheduled times from `since` until before `until`, which are in the time zone of each dataset."""
-    from pipeline.schedule.triggers import firings, format_time
+    from pipeline.schedule import format_time
 
     found = []
     for catch_up in planned:
@@ -97,7 +96,7 @@ def _show_firings(planned: list[CatchUp], since: str | None, until: str | None) 
         end = _parse_time(until, zone) if until else start + _YEAR
         if end <= start:
             raise PipelineError("--to must be after --from")
-        found += [(at, catch_up) for at in firings(catch_up.trigger, start, end)]
+        found += [(at, catch_up) for at in catch_up.firings(start, end)]
     for at, catch_up in sorted(found, key=lambda pair: pair[0].astimezone(datetime.UTC)):
         print(f"{format_time(at)}  {catch_up.name:<8} {catch_up.task}")
     return 0

@@ -24,13 +24,13 @@ from pipeline.extract.locations import without_credentials
 from pipeline.monitoring.alerts import AlertState, Subject
 from pipeline.monitoring.channels import configured_channels
 from pipeline.monitoring.logs import (
-    OmitTaskMessages,
-    OneLineErrors,
     error_summary,
     event_fields,
     explained_error,
+    is_no_task_message,
     public_parameters,
     run_log,
+    shorten_expected_error,
 )
 from pipeline.monitoring.metrics import MetricsFile
 from pipeline.settings import AlertSettings, LogSettings, StorageSettings
@@ -131,7 +131,7 @@ def scheduling_failed(task: luigi.Task, trace: str) -> None:
 
 def register_events() -> None:
     """Registers handlers for Luigi's events and filters for its log; replaces Luigi's e-mails by alerts."""
-    luigi.notifications.send_error_email = _skip_email
+    luigi.notifications.send_error_email = lambda *_, **__: None
     for event, handler in {
         luigi.Event.START: _on_start,
         luigi.Event.SUCCESS: _on_success,
@@ -142,8 +142,8 @@ def register_events() -> None:
         REPUBLISHED: _on_republished,
     }.items():
         luigi.Task.event_handler(event)(handler)
-    logger.addFilter(OmitTaskMessages())
-    logger.addFilter(OneLineErrors())
+    logger.addFilter(is_no_task_message)
+    logger.addFilter(shorten_expected_error)
 
 
 def _on_start(task: luigi.Task) -> None:
@@ -207,10 +207,6 @@ def _task_page_url(task_id: str) -> str:
 
 def _dataset(task: luigi.Task) -> str:
     return task.release.dataset.name if isinstance(task, ReleaseTask) else ""
-
-
-def _skip_email(subject: str, message: str, additional_recipients: object = None) -> None:
-    """Replaces Luigi's function that sends an e-mail for each failure; alerts are sent instead."""
 
 
 _started: dict[str, float] = {}  # start times of the tasks of this process

@@ -16,6 +16,7 @@ from pipeline.files import locked, replace_file
 from pipeline.monitoring.channels import Channel, Channels, Message
 
 _SEND_SECONDS = 20.0
+_PENDING_SECONDS = 30 * 86_400  # after which a channel counts as removed that has not taken an alert
 _CLAIM_SECONDS = 150.0  # longer than sending a message of each status to each of two channels
 
 
@@ -182,7 +183,13 @@ class AlertState:
     def _locked_alerts(self) -> Iterator[dict[str, Alert]]:
         """Yields the alerts by task under a lock; at the end, saves those that are pending, failed or claimed."""
         with locked(self.file):
-            alerts = {key: alert for key, alert in self._read().items() if alert.pending or not self._has_ended(alert)}
+            oldest = time.time() - _PENDING_SECONDS
+            read = self._read().items()
+            alerts = {
+                key: alert
+                for key, alert in read
+                if not self._has_ended(alert) or (alert.pending and alert.latest > oldest)
+            }
             yield alerts
             kept = [
                 asdict(alert)

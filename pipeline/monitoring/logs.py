@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import datetime
+import fcntl
 import json
 import logging
 import os
@@ -32,6 +33,19 @@ _MAX_ERROR_CHARACTERS = 500
 _LUIGI = str(Path(luigi.__file__).parent)
 # The last line of a traceback of an exception that needs no traceback: one of this package's or Luigi's.
 _EXPLAINED = r"(?:pipeline|luigi)\.[\w.]+: (.*)"
+# The environment variable with which `pipeline ui` gives a run its start, and so its id and the name of its log.
+RUN_STARTED = "PIPELINE_RUN_STARTED"
+
+
+def timestamp(seconds: float | None = None) -> str:
+    """Returns a time, by default the current one, as in the logs: ISO 8601 in UTC."""
+    at = time.time() if seconds is None else seconds
+    return datetime.datetime.fromtimestamp(at, datetime.UTC).isoformat("T", "milliseconds")
+
+
+def run_id(started: str, pid: int) -> str:
+    """Returns the id of a run, which is the name of its log, by the time of its start and its process."""
+    return f"{datetime.datetime.fromisoformat(started):%Y%m%dT%H%M%S%f}-{pid}"
 
 
 class JsonFormatter(logging.Formatter):
@@ -39,7 +53,7 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         line: dict[str, object] = {
-            "time": datetime.datetime.fromtimestamp(record.created, datetime.UTC).isoformat("T", "milliseconds"),
+            "time": timestamp(record.created),
             "level": record.levelname,
             "message": record.getMessage(),
             "host": socket.gethostname(),
@@ -69,14 +83,16 @@ class PlainFormatter(logging.Formatter):
 class RunLog(logging.Handler):
     """Writes a run's log to a file. Buffers records until it is opened, when the run has something to do.
 
-    A run without work leaves no file. Forked workers append to their parent's file, each line in a single write.
+    A run without work leaves no file. Forked workers append to their parent's file, each line in a single write. The
+    file is locked until the last of these processes has ended.
     """
 
     def __init__(self) -> None:
         super().__init__()
         self.setFormatter(JsonFormatter())
+        started = os.environ.pop(RUN_STARTED, "") or datetime.datetime.now(datetime.UTC).isoformat()
         # In microseconds, because containers that start together share a folder and have the same process ids.
-        self.file_name = f"{datetime.datetime.now(datetime.UTC):%Y%m%dT%H%M%S%f}-{os.getpid()}.jsonl"
+        self.file_name = f"{run_id(started, os.getpid())}.jsonl"
         self.is_open = False
         self._buffer = collections.deque[logging.LogRecord](maxlen=_MAX_BUFFERED)
         self._descriptor: int | None = None
@@ -90,6 +106,8 @@ class RunLog(logging.Handler):
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._descriptor = os.open(folder / self.file_name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+            with contextlib.suppress(OSError):  # a file system without locks
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX)
             _remove_old_files(folder, time.time() - keep_days * _DAY)
         except OSError as error:
             logger.warning("this run has no log: %s", error)
@@ -97,48 +115,37 @@ class RunLog(logging.Handler):
             self.handle(self._buffer.popleft())
 
     def emit(self, record: logging.LogRecord) -> None:
-        if self.is_open:
-            self._write(record)
-        else:
+        if not self.is_open:
             self._buffer.append(record)
-
-    def _write(self, record: logging.LogRecord) -> None:
-        if self._descriptor is None:
-            return
-        try:
-            os.write(self._descriptor, self.format(record).encode("utf-8", "backslashreplace") + b"\n")
-        except OSError as error:
-            self._descriptor = None
-            logger.warning("this run has no log: %s", error)
+        elif self._descriptor is not None:
+            try:
+                os.write(self._descriptor, self.format(record).encode("utf-8", "backslashreplace") + b"\n")
+            except OSError as error:
+                self._descriptor = None
+                logger.warning("this run has no log: %s", error)
 
 
-class OneLineErrors(logging.Filter):
+def shorten_expected_error(record: logging.LogRecord) -> bool:
     """Replaces the traceback of an expected error by its message; unexpected errors keep theirs."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
-        if isinstance(error, PipelineError | luigi.parameter.MissingParameterException | luigi.rpc.RPCError):
-            hint = "; start it with `pipeline ui`" if isinstance(error, luigi.rpc.RPCError) else ""
-            record.msg, record.args = f"{record.getMessage()}: {error}{hint}", ()
-            record.exc_info = None
-        return True
+    error = record.exc_info[1] if isinstance(record.exc_info, tuple) else None
+    if isinstance(error, PipelineError | luigi.parameter.MissingParameterException | luigi.rpc.RPCError):
+        hint = "; start it with `pipeline ui`" if isinstance(error, luigi.rpc.RPCError) else ""
+        record.msg, record.args = f"{record.getMessage()}: {error}{hint}", ()
+        record.exc_info = None
+    return True
 
 
-class OmitTaskMessages(logging.Filter):
+def is_no_task_message(record: logging.LogRecord) -> bool:
     """Omits Luigi's messages about the start, success and failure of tasks, which the event handlers log."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        has_task = isinstance(record.args, tuple) and any(isinstance(each, luigi.Task) for each in record.args)
-        return not (has_task and _is_logged_by_luigi(record) and record.funcName in ("run", "_handle_run_exception"))
+    has_task = isinstance(record.args, tuple) and any(isinstance(each, luigi.Task) for each in record.args)
+    return not (has_task and _is_logged_by_luigi(record) and record.funcName in ("run", "_handle_run_exception"))
 
 
-class OmitLuigiMessages(logging.Filter):
+def is_no_detail(record: logging.LogRecord) -> bool:
     """Omits Luigi's INFO messages, except its summary, unless the log level is DEBUG."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        if record.levelno != logging.INFO or not _is_logged_by_luigi(record) or logger.isEnabledFor(logging.DEBUG):
-            return True
-        return record.getMessage().startswith("\n")
+    if record.levelno != logging.INFO or not _is_logged_by_luigi(record) or logger.isEnabledFor(logging.DEBUG):
+        return True
+    return record.getMessage().startswith("\n")
 
 
 run_log = RunLog()  # of this process and the workers that it forks
@@ -160,7 +167,7 @@ def set_up_logs() -> None:
             handler.setFormatter(JsonFormatter())
         else:
             handler.setFormatter(PlainFormatter(sys.stderr.isatty()))
-            handler.addFilter(OmitLuigiMessages())
+            handler.addFilter(is_no_detail)
 
 
 def event_fields(task: luigi.Task, event: str, **facts: object) -> dict[str, dict[str, object]]:

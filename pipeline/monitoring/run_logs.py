@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import fcntl
 import json
 import re
 import threading
@@ -101,6 +102,17 @@ class RunLogs:
                 self._read_new_lines(summary)
             return list(self._known.values())
 
+    def is_running(self, run_id: str) -> bool:
+        """Returns whether a run has not ended, as it locks its log until then, on this or another machine."""
+        try:
+            with self.file(run_id).open() as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            pass
+        return False
+
     def file(self, run_id: str) -> Path:
         """Returns the path of a run's log, which may not exist."""
         return self._folder / f"{run_id}.jsonl"
@@ -177,8 +189,3 @@ def _objects(text: bytes) -> Iterator[dict[str, Any]]:
             continue
         if isinstance(found, dict):
             yield found
-
-
-def now() -> str:
-    """Returns the current time in the format of the logs."""
-    return datetime.datetime.now(datetime.UTC).isoformat("T", "milliseconds")

@@ -12,7 +12,7 @@ import jinja2
 from markupsafe import Markup
 
 from pipeline.files import replace_file
-from pipeline.report import files, months, payments, places, week
+from pipeline.report import loaded_files, months, payments, places, week
 from pipeline.report.formatting import listed, month_name, period
 from pipeline.report.sections import ReportData, Section, read_report_data
 from pipeline.report.svg import COLOURS, WIDE
@@ -20,12 +20,12 @@ from pipeline.warehouses import Warehouse
 
 # In the order of the page. To add a section, add its function here.
 SECTIONS: tuple[Callable[[ReportData], Section], ...] = (
-    files.coverage,
+    loaded_files.coverage,
     months.section,
     places.section,
     week.section,
     payments.section,
-    files.rows,
+    loaded_files.rows,
 )
 _TEMPLATES = Path(__file__).parent / "templates"
 

@@ -113,15 +113,12 @@ class Month:
         return self.days >= _COMPLETE * calendar.monthrange(year, month)[1]
 
     @property
-    def name(self) -> str:
-        return f"{self.service} {month_abbreviation(self.month)}"
-
-    @property
     def marked_name(self) -> str:
         """The name, with the number of days that have trips if the month is incomplete."""
+        name = f"{self.service} {month_abbreviation(self.month)}"
         if self.is_complete:
-            return self.name
-        return f"{self.name} (incomplete, {self.days} {'day' if self.days == 1 else 'days'})"
+            return name
+        return f"{name} (incomplete, {self.days} {'day' if self.days == 1 else 'days'})"
 
 
 @dataclass(frozen=True)

@@ -11,27 +11,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from apscheduler.triggers.base import BaseTrigger
 from dateutil.relativedelta import relativedelta
 
 from pipeline.datasets import Dataset, Schedule, all_datasets, format_month
+from pipeline.datasets.cron import firings, time_zone
 from pipeline.errors import PipelineError
 from pipeline.files import replace_file, storage_errors
-from pipeline.schedule.triggers import cron_trigger
 from pipeline.settings import ScheduleSettings
+
+_HORIZON = datetime.timedelta(days=366 * 8)  # in which every day of the calendar occurs
 
 
 @dataclass(frozen=True)
 class CatchUp:
     """Runs a task for every published month of a dataset, from `start`, for which it is not complete.
 
-    A file in `folder` has the time of the last successful one, another that of the schedule's first start; a lock is
-    held while one runs.
+    A file has the time at which the last successful one began, another that of the schedule's first start, since when
+    firings count as missed; a lock is held while one runs.
     """
 
     dataset: Dataset
     schedule: Schedule
-    trigger: BaseTrigger
     task: str
     parameters: Mapping[str, Any]
     start: datetime.date
@@ -51,30 +51,23 @@ class CatchUp:
         workers = ["--workers", str(self.workers)]
         return ["--module", "pipeline", "CatchUpMonthly", *of, "--start", format_month(self.start), *stop, *workers]
 
-    def last_success(self) -> datetime.datetime | None:
-        """Returns when the last successful catch-up started, or None if there was none."""
-        return _read_time(self.folder / self.name)
+    @property
+    def last_success(self) -> Path:
+        """The file with the time at which the last successful catch-up began."""
+        return self.folder / self.name
 
-    def save_success(self, started_at: datetime.datetime) -> None:
-        """Records a successful catch-up, atomically: after a crash the file contains the old or the new time.
-
-        :raises PipelineError: if the file cannot be written.
-        """
-        _write_time(self.folder / self.name, started_at)
-
-    def first_start(self) -> datetime.datetime | None:
-        """Returns when the schedule was started for the first time, or None if it was not."""
-        return _read_time(self._first_start_file())
-
-    def save_first_start(self, started_at: datetime.datetime) -> None:
-        """Records that the schedule was started, as firings before that are not missed.
-
-        :raises PipelineError: if the file cannot be written.
-        """
-        _write_time(self._first_start_file(), started_at)
-
-    def _first_start_file(self) -> Path:
+    @property
+    def first_start(self) -> Path:
+        """The file with the time at which the schedule was started for the first time."""
         return self.folder / ".first_starts" / self.name
+
+    def firings(self, since: datetime.datetime, until: datetime.datetime) -> Iterator[datetime.datetime]:
+        """Yields the scheduled times from `since` until before `until`, in the schedule's time zone."""
+        return firings(self.schedule.cron, self.schedule.timezone, since, until)
+
+    def next_firing(self, since: datetime.datetime) -> datetime.datetime | None:
+        """Returns the first scheduled time from `since` on, or None if there is none."""
+        return next(self.firings(since, since + _HORIZON), None)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[TextIO | None]:
@@ -109,17 +102,27 @@ def catch_ups(names: list[str] | None = None) -> list[CatchUp]:
     return [_catch_up(specs[name], settings) for name in wanted]
 
 
-def _read_time(file: Path) -> datetime.datetime | None:
+def read_time(file: Path) -> datetime.datetime | None:
+    """Returns the time in a file, or None if there is none."""
     try:
         return datetime.datetime.fromisoformat(file.read_text())
     except (FileNotFoundError, ValueError):
         return None
 
 
-def _write_time(file: Path, time: datetime.datetime) -> None:
+def write_time(file: Path, time: datetime.datetime) -> None:
+    """Writes a time to a file, atomically: after a crash the file contains the old or the new time.
+
+    :raises PipelineError: if the file cannot be written.
+    """
     with storage_errors(file):
         file.parent.mkdir(parents=True, exist_ok=True)
         replace_file(file, time.isoformat().encode())
+
+
+def format_time(at: datetime.datetime) -> str:
+    """Formats a local time with its UTC offset, such as `2026-03-01 09:00 -05:00 EST`."""
+    return f"{at:%Y-%m-%d %H:%M} {at.isoformat()[-6:]} {at:%Z}"
 
 
 def _catch_up(dataset: Dataset, settings: ScheduleSettings) -> CatchUp:
@@ -127,10 +130,8 @@ def _catch_up(dataset: Dataset, settings: ScheduleSettings) -> CatchUp:
     if schedule is None or dataset.first_month is None:
         raise PipelineError(f"{dataset.name} has no schedule: add one to pipeline/datasets/{dataset.name}.yaml")
     try:
-        trigger = cron_trigger(schedule)
+        time_zone(schedule.timezone)
     except ValueError as error:  # reading the file refused what is wrong on every machine
         raise PipelineError(f"pipeline/datasets/{dataset.name}.yaml: schedule: {error}; install tzdata") from None
     start = settings.start or schedule.start or dataset.first_month
-    return CatchUp(
-        dataset, schedule, trigger, settings.task, settings.parameters, start, settings.workers, settings.folder()
-    )
+    return CatchUp(dataset, schedule, settings.task, settings.parameters, start, settings.workers, settings.folder())

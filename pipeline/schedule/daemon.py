@@ -13,19 +13,16 @@ import subprocess
 import sys
 from types import FrameType
 
-from apscheduler.executors.pool import ThreadPoolExecutor
-from apscheduler.schedulers.background import BackgroundScheduler
-
 from pipeline.errors import PipelineError
-from pipeline.schedule import CatchUp
-from pipeline.schedule.triggers import firings, format_time
+from pipeline.schedule import CatchUp, format_time, read_time, write_time
 from pipeline.settings import exit_codes
 
 logger = logging.getLogger("pipeline.schedule")
 
 _NOT_RECORDED = 1  # as of a command that fails
-# APScheduler waits for the next firing on a clock that stands still while the machine sleeps, and that does not follow
-# when the time is set. So it is made to look at the time again.
+_NEVER = datetime.datetime.max.replace(tzinfo=datetime.UTC)
+# The clock by which a process waits stands still while the machine sleeps, and does not follow when the time is set. So
+# the schedule looks at the time again.
 _SECONDS_BETWEEN_LOOKS = 30.0
 
 
@@ -35,46 +32,47 @@ def run_forever(catch_ups: list[CatchUp], runner: Runner, retry_minutes: float) 
     Catch-ups run one at a time. Several missed firings, while the machine slept or this process did not run, cause a
     single catch-up. A failed catch-up is retried after `retry_minutes`.
     """
-    scheduler = BackgroundScheduler(
-        executors={"default": ThreadPoolExecutor(1)},
-        job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
-        timezone=datetime.UTC,
-    )
-
-    def fire(catch_up: CatchUp) -> None:
-        try:
-            code = runner.run(catch_up)
-        except PipelineError as error:
-            logger.error("%s: %s", catch_up.name, error)
-            code = _NOT_RECORDED
-        if code not in (0, exit_codes().already_running) and retry_minutes > 0 and not runner.stopping:
-            retry_at = datetime.datetime.now().astimezone() + datetime.timedelta(minutes=retry_minutes)
-            logger.info("%s: trying again at %s", catch_up.name, format_time(retry_at))
-            retry = f"{catch_up.name} again"
-            scheduler.add_job(fire, "date", run_date=retry_at, args=[catch_up], id=retry, replace_existing=True)
-
-    for catch_up in catch_ups:
-        scheduler.add_job(fire, catch_up.trigger, args=[catch_up], id=catch_up.name, **_first_run(catch_up))
-    scheduler.start()
-    for job in scheduler.get_jobs():
-        logger.info("%s: next at %s", job.id, format_time(job.next_run_time))
-    while not runner.wait_for_stop(_SECONDS_BETWEEN_LOOKS):
-        scheduler.wakeup()
-    scheduler.shutdown(wait=True)
+    due = {catch_up.name: _first_time(catch_up) for catch_up in catch_ups}
+    for name, at in due.items():
+        logger.info("%s: next at %s", name, format_time(at))
+    while not runner.wait_for_stop(min((min(due.values()) - _now()).total_seconds(), _SECONDS_BETWEEN_LOOKS)):
+        for catch_up in catch_ups:
+            if due[catch_up.name] <= _now() and not runner.stopping:
+                due[catch_up.name] = _run(catch_up, runner, retry_minutes)
 
 
-def _first_run(catch_up: CatchUp) -> dict[str, datetime.datetime]:
-    """Returns the job's first run time: now if a firing was missed since the last catch-up, else the default.
+def _first_time(catch_up: CatchUp) -> datetime.datetime:
+    """Returns when to run it first: now if a firing was missed since the last catch-up, else at the next firing.
 
     If none has succeeded yet, since the first start of the schedule.
     """
-    now = datetime.datetime.now(datetime.UTC)
-    if (last := catch_up.last_success() or catch_up.first_start()) is None:
-        catch_up.save_first_start(now)
-    elif missed := next(firings(catch_up.trigger, last, now), None):
+    last, now = read_time(catch_up.last_success) or read_time(catch_up.first_start), _now()
+    if last is None:
+        write_time(catch_up.first_start, now)
+    elif missed := next(catch_up.firings(last, now), None):
         logger.info("%s: the firing of %s was missed", catch_up.name, format_time(missed))
-        return {"next_run_time": now}
-    return {}
+        return now
+    return catch_up.next_firing(now) or _NEVER
+
+
+def _run(catch_up: CatchUp, runner: Runner, retry_minutes: float) -> datetime.datetime:
+    """Runs a catch-up and returns when to run it again."""
+    try:
+        code = runner.run(catch_up)
+    except (PipelineError, OSError) as error:
+        logger.error("%s: %s", catch_up.name, error)
+        code = _NOT_RECORDED
+    now = _now()
+    next_time = catch_up.next_firing(now) or _NEVER
+    if code in (0, exit_codes().already_running) or retry_minutes <= 0 or runner.stopping:
+        return next_time
+    next_time = min(next_time, now.astimezone() + datetime.timedelta(minutes=retry_minutes))
+    logger.info("%s: trying again at %s", catch_up.name, format_time(next_time))
+    return next_time
+
+
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)
 
 
 class Runner:
@@ -98,7 +96,7 @@ class Runner:
     def wait_for_stop(self, seconds: float) -> bool:
         """Blocks until the first signal to stop, but not longer than `seconds`; returns whether there was one."""
         try:
-            self._stop_requests.get(timeout=seconds)
+            self._stop_requests.get(timeout=max(0, seconds))
         except queue.Empty:
             return False
         return True
@@ -110,7 +108,7 @@ class Runner:
         """
         if self.stopping:
             return exit_codes().not_run
-        started_at = datetime.datetime.now(datetime.UTC)
+        started_at = _now()
         with catch_up.locked() as lock:
             if lock is None:
                 logger.warning("%s: skipped, as another process is catching up", catch_up.name)
@@ -127,7 +125,7 @@ class Runner:
             if self.stopping:
                 return code or exit_codes().not_run
             if code == 0:
-                catch_up.save_success(started_at)
+                write_time(catch_up.last_success, started_at)
         logger.log(logging.ERROR if code else logging.INFO, "%s: ended with exit code %d", catch_up.name, code)
         return code
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import datetime
 import os
 import signal
-import socket
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
-from enum import Enum
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +15,10 @@ import psutil  # type: ignore[import-untyped]
 
 from pipeline.monitoring.run_logs import RunLogs, RunSummary
 from pipeline.settings import StorageSettings
-from pipeline.ui.started_runs import TIME_IN_ID, StartedRun, command_of
+from pipeline.ui.started_runs import StartedRun, command_of
 
 _MAX_STARTED, _MAX_LOGS = 100, 200  # the newest
 _END_SECONDS = 10  # how long a cancelled run is waited for
-_QUIET_SECONDS = 90  # a run on another machine counts as stopped if its log has not grown for so long
-_START_SECONDS = 60  # how long after its process a run begins its log, at most
 ACTIVE = ("running", "stopping")  # the statuses of runs that have not ended
 
 
@@ -53,12 +48,7 @@ class Runs:
     def all(self) -> list[dict[str, Any]]:
         """Returns the newest runs, newest first, including those that were not started by this server."""
         logs = {summary.id: summary for summary in self.logs.summaries()}
-        found = []
-        for run in self._started:
-            summary = _log_of(run, logs.values())
-            if summary:
-                del logs[summary.id]
-            found.append(_row_of_started(run, summary))
+        found = [_row_of_started(run, logs.pop(run.id, None)) for run in self._started]
         found += [self._row_from_log(summary) for summary in logs.values()]
         return sorted(found, key=lambda run: str(run["started"]), reverse=True)
 
@@ -97,12 +87,7 @@ class Runs:
         return {"stopped": row["cancellable"], "id": run_id, "status": row["status"], "pid": row["pid"]}
 
     def _find_row(self, run_id: str) -> dict[str, Any] | None:
-        """Returns the row of a run by its id, by its log, or by the id that an earlier server gave to it."""
-        rows = self.all()
-        if row := next((run for run in rows if run_id in (run["id"], run["log"])), None):
-            return row
-        log = _log_of_earlier_run(run_id, self.logs.summaries())
-        return next((run for run in rows if log and run["log"] == log), None)
+        return next((run for run in self.all() if run["id"] == run_id), None)
 
     def _find_started(self, run_id: str) -> StartedRun | None:
         return next((run for run in self._started if run.id == run_id), None)
@@ -113,8 +98,7 @@ class Runs:
         names = sorted({f"{task.task} {task.dataset}".strip() for task in tasks})
         months = {(task.dataset, task.month) for task in tasks if task.month}
         period = f", {len(months)} months" if len(months) > 1 else "".join(f" {month}" for _, month in months)
-        writer = writer_of(self.logs.file(summary.id), summary)
-        is_running = writer is Writer.RUNS_HERE or (writer is Writer.UNKNOWN and _may_run(summary))
+        is_running = self.logs.is_running(summary.id)
         return {
             "id": summary.id,
             "log": summary.id,
@@ -123,51 +107,9 @@ class Runs:
             "started": summary.started,
             "ended": "" if is_running else summary.latest,
             "status": "running" if is_running else summary.status,
-            "cancellable": writer is Writer.RUNS_HERE,
+            "cancellable": is_running and _may_end(self.logs.file(summary.id), summary.pid),
             **_counts(summary),
         }
-
-
-def _may_run(summary: RunSummary) -> bool:
-    """Returns whether a run without a process on this machine may run on another, because its log is recent."""
-    if summary.status != "stopped" or not summary.latest:
-        return False
-    latest = datetime.datetime.fromisoformat(summary.latest)
-    return (datetime.datetime.now(datetime.UTC) - latest).total_seconds() < _QUIET_SECONDS
-
-
-def _log_of(run: StartedRun, summaries: Iterable[RunSummary]) -> RunSummary | None:
-    """Returns the log of a run that this server started, or None if it has none.
-
-    Process ids are reused, and in containers most processes have one of a few, so host and time must fit, too.
-    """
-    host = socket.gethostname()
-    fitting = [
-        summary
-        for summary in summaries
-        if (summary.pid, summary.host) == (run.process.pid, host)
-        and run.started <= summary.started
-        and (run.is_running or summary.started <= run.ended)
-    ]
-    return min(fitting, key=lambda summary: summary.started, default=None)
-
-
-def _log_of_earlier_run(run_id: str, summaries: Iterable[RunSummary]) -> str | None:
-    """Returns the log of the run that an earlier server started under the id, as `StartedRun.id` makes it, or None."""
-    time, _, pid = run_id.rpartition("-")
-    try:
-        latest = datetime.datetime.strptime(time, TIME_IN_ID) + datetime.timedelta(seconds=_START_SECONDS)
-    except (ValueError, OverflowError):
-        return None
-    host = socket.gethostname()
-    fitting = [
-        summary.id
-        for summary in summaries
-        if summary.host in ("", host)  # empty until the first line is written
-        and summary.id.endswith(f"-{pid}")
-        and time <= summary.id[: len(time)] <= f"{latest:{TIME_IN_ID}}"
-    ]
-    return min(fitting, default=None)
 
 
 def _row_of_started(run: StartedRun, summary: RunSummary | None) -> dict[str, Any]:
@@ -199,28 +141,15 @@ def _counts(summary: RunSummary) -> dict[str, Any]:
     }
 
 
-class Writer(Enum):
-    """The process that writes a run's log."""
+def _may_end(log: Path, pid: int) -> bool:
+    """Returns whether the process of a run is on this machine and belongs to this user: it has the log open.
 
-    RUNS_HERE = "on this machine"
-    ENDED = "it has ended"
-    UNKNOWN = "it may run on another machine, or as another user"
-
-
-def writer_of(log: Path, run: RunSummary) -> Writer:
-    """Returns where the process that writes a run's log runs.
-
-    The log's name ends in the process id. Because ids are reused and another machine may have the same id, the process
-    must also have the log open.
+    The id alone does not tell, as ids are reused, and another machine may have the same.
     """
-    gone = Writer.ENDED if run.host == socket.gethostname() else Writer.UNKNOWN
     try:
-        files = psutil.Process(run.pid).open_files()
-    except psutil.NoSuchProcess:
-        return gone
+        return str(log.resolve()) in [file.path for file in psutil.Process(pid).open_files()]
     except psutil.Error:
-        return Writer.UNKNOWN
-    return Writer.RUNS_HERE if any(os.path.realpath(file.path) == os.path.realpath(log) for file in files) else gone
+        return False
 
 
 def _end_run(pid: int) -> None:

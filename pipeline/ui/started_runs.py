@@ -19,12 +19,11 @@ from pipeline.datasets import Dataset, all_datasets, dataset_named, monthly_name
 from pipeline.datasets.month_range import Months
 from pipeline.errors import PipelineError
 from pipeline.files import CENTRAL_SETTINGS
-from pipeline.monitoring.run_logs import now
+from pipeline.monitoring.logs import RUN_STARTED, run_id, timestamp
 from pipeline.settings import SourceSettings, exit_codes
 from pipeline.tasks.load_request import LoadRequest, months_at_source
 from pipeline.warehouses import WAREHOUSES, warehouse_info
 
-TIME_IN_ID = "%Y%m%dT%H%M%S"  # in UTC; with it begin the names of logs, too
 _MAX_OUTPUT_LENGTH = 200_000
 _MAX_ERROR_LENGTH = 500
 _MAX_WORKERS = 16
@@ -39,19 +38,20 @@ class StartedRun:
     arguments: list[str]
     process: subprocess.Popen[bytes]
     output: IO[bytes]
-    started: str = field(default_factory=now)
+    started: str = field(default_factory=timestamp)
     ended: str = ""
     cancelled: bool = False
 
     @classmethod
     def start(cls, title: str, arguments: list[str], scheduler_url: str) -> StartedRun:
         """Starts `luigi` with the arguments and the settings of `central.cfg`, in a session of its own."""
-        output = tempfile.TemporaryFile()  # noqa: SIM115 (stays open as long as the run)
+        output, started = tempfile.TemporaryFile(), timestamp()  # noqa: SIM115 (stays open as long as the run)
         environment = {
             **os.environ,
             **{name: value for name, value in _central_settings().items() if not os.environ.get(name)},
             "PIPELINE__CORE__LOCAL_SCHEDULER": "false",
             "PIPELINE__CORE__SCHEDULER_URL": scheduler_url,
+            RUN_STARTED: started,
         }
         process = subprocess.Popen(
             [sys.executable, "-m", "luigi", "--module", "pipeline", *arguments],
@@ -61,7 +61,7 @@ class StartedRun:
             env=environment,
             start_new_session=True,
         )
-        return cls(title, arguments, process, output)
+        return cls(title, arguments, process, output, started)
 
     def __post_init__(self) -> None:
         self._watcher = threading.Thread(target=self._record_end, daemon=True)
@@ -69,7 +69,7 @@ class StartedRun:
 
     def _record_end(self) -> None:
         self.process.wait()
-        self.ended = now()
+        self.ended = timestamp()
 
     def wait(self, seconds: float) -> None:
         """Waits until the process has ended, at most for so long."""
@@ -77,7 +77,7 @@ class StartedRun:
 
     @property
     def id(self) -> str:
-        return f"{datetime.datetime.fromisoformat(self.started):{TIME_IN_ID}}-{self.process.pid}"
+        return run_id(self.started, self.process.pid)
 
     @property
     def is_running(self) -> bool:
@@ -139,10 +139,10 @@ def command_of(request: Mapping[str, Any]) -> tuple[str, list[str]]:
     names = list(all_datasets()) if action == "load" else monthly_names()
     dataset = dataset_named(_choice(request, "dataset", names))
     if action == "backfill":
-        months, workers = _range(request, dataset), _workers(request)
+        months, workers = _months(request, dataset, "start", "stop"), _workers(request)
         title = f"Backfill {dataset.name} {str(months).replace('..', ' to ')} into {place}"
         return title, LoadRequest(dataset, months, warehouse, workers).arguments()
-    month = _one_month(request, dataset) if dataset.is_monthly else None
+    month = _months(request, dataset, "month", "month") if dataset.is_monthly else None
     what = f"{dataset.name} {month}" if month else dataset.name
     if action == "pipeline":
         task = ["TripdataPipeline", "--taxi", dataset.name, "--month", str(month)]
@@ -158,29 +158,21 @@ def _choice(request: Mapping[str, Any], name: str, choices: list[str]) -> str:
     return str(value)
 
 
-def _range(request: Mapping[str, Any], dataset: Dataset) -> Months:
-    first, last = _month(request, "start"), _month(request, "stop")
+def _months(request: Mapping[str, Any], dataset: Dataset, start: str, stop: str) -> Months:
+    """Returns the months from that in one field to that in another, as far as a source may have them."""
+    first, last = _month(request, start), _month(request, stop)
     if last < first:
-        raise PipelineError("stop: the last month comes before the first")
-    return _at_source(dataset, "start", Months(first, last))
-
-
-def _one_month(request: Mapping[str, Any], dataset: Dataset) -> Months:
-    month = _month(request, "month")
-    return _at_source(dataset, "month", Months(month, month))
+        raise PipelineError(f"{stop}: the last month comes before the first")
+    try:
+        return months_at_source(dataset, Months(first, last), SourceSettings())
+    except PipelineError as error:
+        raise PipelineError(f"{start}: {error}") from None
 
 
 def _month(request: Mapping[str, Any], name: str) -> datetime.date:
     try:
         return parse_month(str(request.get(name, "")))
     except ValueError as error:
-        raise PipelineError(f"{name}: {error}") from None
-
-
-def _at_source(dataset: Dataset, name: str, months: Months) -> Months:
-    try:
-        return months_at_source(dataset, months, SourceSettings())
-    except PipelineError as error:
         raise PipelineError(f"{name}: {error}") from None
 
 

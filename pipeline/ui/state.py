@@ -14,7 +14,7 @@ from typing import Any
 from pipeline.datasets import monthly_names
 from pipeline.errors import PipelineError
 from pipeline.monitoring.run_logs import last_attempts
-from pipeline.schedule import catch_ups
+from pipeline.schedule import catch_ups, read_time
 from pipeline.settings import StorageSettings
 from pipeline.ui.runs import ACTIVE, Runs
 from pipeline.warehouses import configured_warehouses, existing_warehouse, warehouse_info
@@ -107,7 +107,7 @@ def _schedules() -> list[dict[str, str]]:
         return [{"dataset": "", "problem": str(error)}]
     now, shown = datetime.datetime.now(datetime.UTC), list[dict[str, str]]()
     for catch_up in planned:
-        last, next_time = catch_up.last_success(), catch_up.trigger.get_next_fire_time(None, now)
+        last, next_time = read_time(catch_up.last_success), catch_up.next_firing(now)
         shown.append(
             {
                 "dataset": catch_up.name,
