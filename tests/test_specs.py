@@ -129,7 +129,7 @@ def test_valid_file_declares_everything_about_a_dataset(tmp_path: Path) -> None:
             "version: 1\n",
             "version: 1\nschedule:\n  cron: 0 25 1 * *\n  timezone: UTC\n",
             5,
-            "'0 25 1 * *': the hour '25' is not from 0 to 23",
+            "'0 25 1 * *': bad hour; a cron expression has minute (0-59), hour (0-23)",
         ),
         (
             "version: 1\n",

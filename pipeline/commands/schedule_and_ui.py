@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import itertools
 import logging
 import shlex
 from pathlib import Path
@@ -96,7 +97,8 @@ def _show_firings(planned: list[CatchUp], since: str | None, until: str | None) 
         end = _parse_time(until, zone) if until else start + _YEAR
         if end <= start:
             raise PipelineError("--to must be after --from")
-        found += [(at, catch_up) for at in catch_up.firings(start, end)]
+        last = end.astimezone(datetime.UTC)
+        found += [(at, catch_up) for at in itertools.takewhile(last.__gt__, catch_up.firings(start))]
     for at, catch_up in sorted(found, key=lambda pair: pair[0].astimezone(datetime.UTC)):
         print(f"{format_time(at)}  {catch_up.name:<8} {catch_up.task}")
     return 0

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from pipeline.datasets.cron import check_time_zone, parse_cron
+from pipeline.datasets.cron import check_cron, check_time_zone
 from pipeline.datasets.spec import (
     COLUMN_NAME,
     LEDGER,
@@ -226,7 +226,7 @@ def _key_blanks(node: _Node) -> dict[str, str]:
 
 def _schedule(node: _Node) -> Schedule:
     keys = node.mapping({"cron", "timezone"}, {"start"})
-    for name, check in (("cron", parse_cron), ("timezone", check_time_zone)):
+    for name, check in (("cron", check_cron), ("timezone", check_time_zone)):
         try:
             check(keys[name].text())
         except ValueError as error:

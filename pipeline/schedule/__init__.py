@@ -19,8 +19,6 @@ from pipeline.errors import PipelineError
 from pipeline.files import replace_file, storage_errors
 from pipeline.settings import ScheduleSettings
 
-_HORIZON = datetime.timedelta(days=366 * 8)  # in which every day of the calendar occurs
-
 
 @dataclass(frozen=True)
 class CatchUp:
@@ -61,13 +59,9 @@ class CatchUp:
         """The file with the time at which the schedule was started for the first time."""
         return self.folder / ".first_starts" / self.name
 
-    def firings(self, since: datetime.datetime, until: datetime.datetime) -> Iterator[datetime.datetime]:
-        """Yields the scheduled times from `since` until before `until`, in the schedule's time zone."""
-        return firings(self.schedule.cron, self.schedule.timezone, since, until)
-
-    def next_firing(self, since: datetime.datetime) -> datetime.datetime | None:
-        """Returns the first scheduled time from `since` on, or None if there is none."""
-        return next(self.firings(since, since + _HORIZON), None)
+    def firings(self, since: datetime.datetime) -> Iterator[datetime.datetime]:
+        """Returns the scheduled times from `since` on, in the schedule's time zone."""
+        return firings(self.schedule.cron, time_zone(self.schedule.timezone), since)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[TextIO | None]:

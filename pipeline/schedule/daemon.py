@@ -20,7 +20,6 @@ from pipeline.settings import exit_codes
 logger = logging.getLogger("pipeline.schedule")
 
 _NOT_RECORDED = 1  # as of a command that fails
-_NEVER = datetime.datetime.max.replace(tzinfo=datetime.UTC)
 # The clock by which a process waits stands still while the machine sleeps, and does not follow when the time is set. So
 # the schedule looks at the time again.
 _SECONDS_BETWEEN_LOOKS = 30.0
@@ -49,10 +48,10 @@ def _first_time(catch_up: CatchUp) -> datetime.datetime:
     last, now = read_time(catch_up.last_success) or read_time(catch_up.first_start), _now()
     if last is None:
         write_time(catch_up.first_start, now)
-    elif missed := next(catch_up.firings(last, now), None):
+    elif (missed := next(catch_up.firings(last))) < now:
         logger.info("%s: the firing of %s was missed", catch_up.name, format_time(missed))
         return now
-    return catch_up.next_firing(now) or _NEVER
+    return next(catch_up.firings(now))
 
 
 def _run(catch_up: CatchUp, runner: Runner, retry_minutes: float) -> datetime.datetime:
@@ -63,7 +62,7 @@ def _run(catch_up: CatchUp, runner: Runner, retry_minutes: float) -> datetime.da
         logger.error("%s: %s", catch_up.name, error)
         code = _NOT_RECORDED
     now = _now()
-    next_time = catch_up.next_firing(now) or _NEVER
+    next_time = next(catch_up.firings(now))
     if code in (0, exit_codes().already_running) or retry_minutes <= 0 or runner.stopping:
         return next_time
     next_time = min(next_time, now.astimezone() + datetime.timedelta(minutes=retry_minutes))

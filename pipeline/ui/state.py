@@ -107,14 +107,14 @@ def _schedules() -> list[dict[str, str]]:
         return [{"dataset": "", "problem": str(error)}]
     now, shown = datetime.datetime.now(datetime.UTC), list[dict[str, str]]()
     for catch_up in planned:
-        last, next_time = read_time(catch_up.last_success), catch_up.next_firing(now)
+        last = read_time(catch_up.last_success)
         shown.append(
             {
                 "dataset": catch_up.name,
                 "task": catch_up.task,
                 "cron": catch_up.schedule.cron,
                 "timezone": catch_up.schedule.timezone,
-                "next": next_time.isoformat() if next_time else "",
+                "next": next(catch_up.firings(now)).isoformat(),
                 "last": last.isoformat() if last else "",
             }
         )
