@@ -91,6 +91,7 @@ def test_transient_failure_does_not_stop_the_load(
     [
         {"reason": "backendError"},
         {"reason": "invalidQuery", "message": "Transaction is aborted due to concurrent update against table t"},
+        {"reason": "invalidQuery", "message": "Query error: Exceeded rate limits: too many table update operations"},
     ],
     ids=lambda error: error["reason"],
 )

@@ -33,8 +33,15 @@ _RETRIES = 5
 _LONGEST_WAIT = 5.0
 _RETRIED_REASONS = {*TRANSIENT_REASONS, "stopped"}
 _NOT_IN_LABELS = re.compile(r"[^a-z0-9_-]")
-# The messages with which BigQuery cancels a transaction or statement that conflicts with a concurrent change.
-_CONFLICTS = ("aborted due to concurrent update", "Could not serialize access")
+# The messages with which BigQuery cancels a transaction or statement that conflicts with a concurrent change, or
+# refuses one that follows others too fast. In a script their reason may be invalidQuery.
+# https://cloud.google.com/bigquery/quotas#standard_tables, https://cloud.google.com/bigquery/docs/troubleshoot-queries
+_CONFLICTS = (
+    "aborted due to concurrent update",
+    "Could not serialize access",
+    "Exceeded rate limits",
+    "Too many DML statements outstanding",
+)
 _LONGEST_CONFLICT_WAIT = 15.0
 _PARAMETER_TYPES: dict[type, str] = {str: "STRING", int: "INT64", datetime.datetime: "TIMESTAMP"}
 
