@@ -24,7 +24,7 @@ from pipeline.sample import write_month
 from pipeline.warehouses import LoadJob
 from pipeline.warehouses.bigquery.loading import forget, orphaned_duplicates
 from pipeline.warehouses.bigquery.objects import upload
-from pipeline.warehouses.bigquery.tables import partitioning
+from pipeline.warehouses.bigquery.tables import ensure_tables, partitioning
 from pipeline.warehouses.bigquery.warehouse import BigQueryWarehouse
 from pipeline.warehouses.checksums import differences
 from pipeline.warehouses.postgres.connection import PostgresDatabase
@@ -213,6 +213,26 @@ def test_column_added_to_the_spec_is_added_to_the_table_without_reloading_months
     assert [row for row in trips_in(prepared_cloud) if row[1] == FILE] == before
 
 
+def test_columns_added_by_another_load_at_the_same_time_are_kept(prepared_cloud: GoogleCloud, tmp_path: Path) -> None:
+    green, added = dataset_named("green"), ["cbd_congestion_fee", "request_source"]
+    older = replace(green, columns=tuple(c for c in green.columns if c.name not in added), version=green.version - 1)
+    load_lines(prepared_cloud, trips(3), tmp_path, dataset=older)
+    other = replace(green, columns=tuple(c for c in green.columns if c.name != added[1]))
+    prepared_cloud.wire.requests.clear()
+    prepared_cloud.wire.inject("^PATCH .*/tables/green_tripdata", action=lambda: ensure_columns(prepared_cloud, other))
+
+    load_lines(prepared_cloud, trips(2, FEBRUARY), tmp_path, FEBRUARY)
+
+    assert len(prepared_cloud.wire.seen("^PATCH .*/tables/green_tripdata")) == 3  # ours is refused once
+    counts = ", ".join(f"COUNT({column})" for column in ["*", *added])
+    assert prepared_cloud.rows(f"SELECT {counts} FROM green_tripdata") == [(5, 0, 0)]
+
+
+def ensure_columns(cloud: GoogleCloud, dataset: Dataset) -> None:
+    with contextlib.closing(cloud.project.bigquery()) as client:
+        ensure_tables(client, cloud.project, dataset)
+
+
 def test_datasets_with_the_same_file_name_do_not_share_an_object(prepared_cloud: GoogleCloud, tmp_path: Path) -> None:
     load_lines(prepared_cloud, trips(3), tmp_path)
     other = replace(dataset_named("green"), name="lime", table="lime_tripdata")
@@ -317,18 +337,19 @@ def test_file_without_rows_is_loaded(prepared_cloud: GoogleCloud, tmp_path: Path
     assert prepared_cloud.marker()["finished_at"]
 
 
+@pytest.mark.parametrize("number", ["1e35", "0.7900000000000001"])
 def test_bad_row_fails_the_load_with_its_line_and_the_corrected_file_is_loaded(
-    prepared_cloud: GoogleCloud, tmp_path: Path
+    prepared_cloud: GoogleCloud, tmp_path: Path, number: str
 ) -> None:
     load_lines(prepared_cloud, trips(2, FEBRUARY), tmp_path, FEBRUARY)
     for _ in range(2):  # the second try needs another job name than the first
         with pytest.raises(PipelineError) as failure:  # PostgreSQL accepts this number
-            load_lines(prepared_cloud, [*trips(3), trip(3, trip_distance="1e35")], tmp_path)
+            load_lines(prepared_cloud, [*trips(3), trip(3, trip_distance=number)], tmp_path)
         message = str(failure.value)
         assert message.startswith(
             f"gs://{prepared_cloud.project.bucket}/{FILE} was not loaded, and no row of it: BigQuery says: "
         )
-        assert "Could not parse '1e35' as NUMERIC" in message and "line_number: 5" in message
+        assert f"Could not parse '{number}' as NUMERIC" in message and "line_number: 5" in message
         assert message.endswith("; correct the file at its source and run again with --force") and "\n" not in message
     assert len(trips_in(prepared_cloud)) == 2
     assert "_ledger/LoadTripdataToBigQuery/green/2019-01.json" not in prepared_cloud.objects()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import threading
 from collections import Counter
 from collections.abc import Callable
@@ -30,6 +31,7 @@ from pipeline.datasets import Release, dataset_named
 from pipeline.errors import PipelineError, TransientError
 from pipeline.warehouses.bigquery import jobs
 from pipeline.warehouses.bigquery.warehouse import BigQueryWarehouse
+from pipeline.warehouses.ledger import Build
 
 LINES = [*trips(4), trip(2)]
 MARKER = f"_ledger/{FAMILY}/green/2019-01.json"
@@ -41,6 +43,7 @@ STAGE, DAYS, LOAD, RUN_LOAD, WRITE_MARKER, DROP = (
     "^POST /upload/.*multipart",
     "^DELETE /bigquery",
 )
+TABLE_LOST = "Query error: Not found: Table my-project:tlc.green_tripdata was not found in location US at [8:1]"
 
 
 @pytest.fixture
@@ -88,6 +91,7 @@ def test_transient_failure_does_not_stop_the_load(
     [
         {"reason": "backendError"},
         {"reason": "invalidQuery", "message": "Transaction is aborted due to concurrent update against table t"},
+        {"reason": "invalidQuery", "message": "Query error: Exceeded rate limits: too many table update operations"},
     ],
     ids=lambda error: error["reason"],
 )
@@ -98,6 +102,41 @@ def test_job_that_fails_transiently_is_submitted_again(uploaded: GoogleCloud, er
 
     assert_loaded(uploaded)
     assert count_jobs(uploaded)["load"] == 2
+
+
+@pytest.mark.parametrize("job", ["^RUN tlc_stage", RUN_LOAD])
+def test_job_that_keeps_failing_transiently_is_reported_as_transient(
+    uploaded: GoogleCloud, monkeypatch: pytest.MonkeyPatch, job: str
+) -> None:
+    monkeypatch.setattr(jobs, "_RETRIES", 1)
+    uploaded.wire.inject(job, status=503, reason="backendError", message="Backend error.", times=2)
+
+    with pytest.raises(TransientError, match=f"{FILE}: BigQuery says: Backend error; run again"):
+        load_uploaded(uploaded)
+
+
+@pytest.mark.parametrize("job", ["tlc_stage", "tlc_load"])
+def test_job_of_another_account_is_run_again(uploaded: GoogleCloud, job: str) -> None:
+    """Only its account may read it, also if it has failed."""
+    uploaded.wire.inject(f"^RUN {job}", status=403, reason="accessDenied", message="Access Denied: theirs")
+    with pytest.raises(PipelineError, match="Access Denied: theirs"):
+        load_uploaded(uploaded)
+    denied = "Access Denied: User does not have bigquery.jobs.get permission for job"
+    uploaded.wire.inject(f"^GET .*/jobs/{job}[^?]*_1[?]", status=403, reason="accessDenied", message=denied)
+
+    load_uploaded(uploaded)
+
+    assert_loaded(uploaded)
+
+
+def test_record_of_a_build_that_is_replaced_while_it_is_read_is_read(prepared_cloud: GoogleCloud) -> None:
+    now = datetime.datetime.now(datetime.UTC)
+    older, newer = (Build(digest, digest, now) for digest in ("older", "newer"))
+    adapter = warehouse(prepared_cloud)
+    adapter.record_build(older)
+    prepared_cloud.wire.inject("^GET .*DbtBuild.*alt=media", action=lambda: adapter.record_build(newer))
+
+    assert adapter.last_build() == newer
 
 
 @pytest.mark.parametrize("statement", ["UPDATE", "DELETE FROM .*green_trip", "INSERT INTO .*green_trip", "COMMIT"])
@@ -180,6 +219,7 @@ def test_request_that_exceeds_a_rate_limit_is_sent_again(uploaded: GoogleCloud, 
     ("reason", "remedy"),
     [
         ("rateLimitExceeded", "run again"),
+        ("jobRateLimitExceeded", "run again"),
         ("quotaExceeded", "run again when the project has quota left, or raise it in Google's console"),
         ("billingNotEnabled", "link the project to a billing account (docs/google-cloud.md)"),
         ("accessNotConfigured", "enable the API in the project (docs/google-cloud.md)"),
@@ -197,7 +237,7 @@ def test_refused_request_is_reported_with_the_remedy_for_its_reason(
     uploaded.wire.incidents.clear()
 
     assert str(failure.value) == f"green/2019-01 was not loaded into BigQuery: Refused: no; {remedy}"
-    assert isinstance(failure.value, TransientError) == (reason == "rateLimitExceeded")
+    assert isinstance(failure.value, TransientError) == (remedy == "run again")
 
 
 def test_query_over_the_limit_is_not_repeated_if_the_library_takes_it_for_a_server_error(uploaded: GoogleCloud) -> None:
@@ -259,6 +299,7 @@ def test_table_removed_during_the_load_is_created_again(uploaded: GoogleCloud) -
         ("^POST /bigquery.*tlc_forget", {"response_lost": True}),
         ("^POST /bigquery.*tlc_forget", {"status": 404, "reason": "notFound"}),
         ("^RUN tlc_forget", {"status": 404, "reason": "notFound"}),
+        ("^RUN tlc_forget", {"status": 400, "reason": "invalidQuery", "message": TABLE_LOST}),
         ("^POST /bigquery.*load_lock", {"status": 503}),
         ("^DELETE /storage.*green_tripdata", {"response_lost": True}),
         ("^DELETE /storage.*_ledger", {"response_lost": True}),

@@ -123,6 +123,17 @@ def test_googles_analyzer_accepts_every_statement(dataset: Dataset) -> None:
         analyzer.check(sql, tables_of(dataset), parameters)
 
 
+@pytest.mark.parametrize("dataset", [each for each in SPECS if each.is_monthly], ids=lambda dataset: dataset.name)
+def test_checksums_do_not_overflow_with_many_rows_of_a_day(dataset: Dataset) -> None:
+    """The sum of 40-bit numbers may exceed an INT64 with 8.4 million rows, a NUMERIC with no table's."""
+    from gcp_emulator import analyzer
+
+    query = FileRows(PLACE, Release(dataset, FEBRUARY), DAYS).checksums_query()
+    columns = analyzer.columns(analyzer.check(query, tables_of(dataset), {"filename": analyzer.STRING}))
+    _, _, *ids_and_columns = [column["type"] for column in columns]
+    assert {*ids_and_columns[:2], *ids_and_columns[3::2]} == {"NUMERIC"}
+
+
 def test_analyzer_checks_every_named_statement(monkeypatch: pytest.MonkeyPatch) -> None:
     used = set()
 

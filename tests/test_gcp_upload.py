@@ -110,6 +110,32 @@ def test_transient_failure_does_not_stop_the_upload(
     assert prepared_cloud.content(FILE) == content
 
 
+@pytest.mark.parametrize("headers", [{}, {"Range": f"bytes=0-{CHUNK - 1}"}], ids=["nothing", "first chunk"])
+def test_upload_of_which_only_a_part_was_stored_begins_again(
+    prepared_cloud: GoogleCloud, tmp_path: Path, headers: dict[str, str]
+) -> None:
+    """https://cloud.google.com/storage/docs/performing-resumable-uploads#chunked-upload"""
+    content = content_of(2 * CHUNK + 1000)
+    prepared_cloud.wire.inject(CHUNKS, skip=1, status=308, headers=headers)
+
+    upload(prepared_cloud.project, release_job(tmp_path, content), silent)
+
+    assert prepared_cloud.content(FILE) == content
+    assert len(prepared_cloud.wire.seen(START)) == 2
+
+
+def test_object_replaced_while_it_is_removed_is_removed(prepared_cloud: GoogleCloud, tmp_path: Path) -> None:
+    upload(prepared_cloud.project, release_job(tmp_path, content_of(1000)), silent)
+    newer = release_job(tmp_path, content_of(2000))
+    prepared_cloud.wire.inject("^DELETE ", action=lambda: upload(prepared_cloud.project, newer, silent))
+
+    assert objects.remove_object(prepared_cloud.project, newer.release)
+
+    assert prepared_cloud.objects() == []
+    requests = prepared_cloud.wire.seen("^DELETE ")
+    assert len(requests) == 2 and not any(re.search("[?&]generation=", request) for request in requests)
+
+
 def test_refused_upload_is_reported_with_googles_message_and_a_remedy(
     prepared_cloud: GoogleCloud, tmp_path: Path
 ) -> None:

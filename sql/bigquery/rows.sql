@@ -90,9 +90,9 @@ ASSERT (SELECT rows_duplicate FROM {ledger} WHERE load_id = @load_id)
 AS 'rows are neither loaded nor in the quarantine';
 
 -- name: select_file_checksums
--- An INT64 can hold the sum of 40-bit numbers for eight million rows per day.
+-- The sums are NUMERIC, as an INT64 may overflow with eight million rows of a day or without a time.
 SELECT DATE(loaded.{event_time}) AS day, COUNT(*),
-    SUM(CAST(CONCAT('0x', SUBSTR(TO_HEX(unique_row_id), 1, 10)) AS INT64)),
-    SUM(CAST(CONCAT('0x', SUBSTR(TO_HEX(unique_row_id), 23)) AS INT64)),
+    SUM(CAST(CAST(CONCAT('0x', SUBSTR(TO_HEX(unique_row_id), 1, 10)) AS INT64) AS NUMERIC)),
+    SUM(CAST(CAST(CONCAT('0x', SUBSTR(TO_HEX(unique_row_id), 23)) AS INT64) AS NUMERIC)),
     {checksums}
 FROM {table} AS loaded WHERE loaded.filename = @filename AND {loaded_days} GROUP BY 1;

@@ -42,7 +42,7 @@ WHERE {event_time} >= %(start)s AND {event_time} < %(stop)s
 SELECT unique_row_id, filename FROM {table} WHERE unique_row_id = ANY(%(ids)s);
 
 -- name: select_file_checksums
--- 40 bits, so that the sum fits into an INT64 of BigQuery.
+-- The same 40 bits as in BigQuery.
 SELECT {event_time}::date, count(*),
        sum(('x' || left(unique_row_id, 10))::bit(40)::bigint), sum(('x' || right(unique_row_id, 10))::bit(40)::bigint),
        {checksums}

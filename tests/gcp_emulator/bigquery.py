@@ -34,7 +34,7 @@ class Emulator(Jobs):
             return self.results_table(project, table[1:])
         with self.lock:
             if table:
-                return self.table_call(method, project, name, table[1:], body)
+                return self.table_call(method, project, name, table[1:], query, body)
             if path.endswith("/tables"):
                 return self.tables_call(method, project, name, body)
             return self.dataset_call(method, project, name, query, body)
@@ -147,12 +147,14 @@ class Emulator(Jobs):
         ]
         return {"kind": "bigquery#tableList", "tables": resources, "totalItems": len(resources)}
 
-    def table_call(self, method, project, dataset, table, body):
+    def table_call(self, method, project, dataset, table, query, body):
         resource = self.table(project, dataset, table)
         if method == "DELETE":
             return self.drop(project, dataset, table)
         if method == "GET":
             return self.table_resource(resource)
+        if query.get("If-Match", resource["etag"]) != resource["etag"]:
+            raise ApiError(412, "conditionNotMet", "Precondition check failed.")
         return self.table_resource(
             self.patch(resource, body, ("description", "friendlyName", "labels", "expirationTime", "clustering"))
         )
@@ -203,6 +205,8 @@ class Handler(BaseHTTPRequestHandler):
     def serve(self):
         emulator, parts = self.server.emulator, urllib.parse.urlsplit(self.path)
         query = dict(urllib.parse.parse_qsl(parts.query))
+        if "If-Match" in self.headers:
+            query["If-Match"] = self.headers["If-Match"]
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         if self.headers.get("Content-Encoding") == "gzip":
             body = gzip.decompress(body)

@@ -20,6 +20,7 @@ class Incident:
     status: int | None = None  # respond with this error instead of serving the request
     reason: str = "backendError"
     message: str = "injected by the test"
+    headers: dict[str, str] = field(default_factory=dict)  # of the error; only to requests to Cloud Storage
     response_lost: bool = False  # serve the request, then close the connection without a response
     request_dropped: bool = False  # close the connection without serving the request
     action: Callable[[], object] = lambda: None  # called before the request is served or refused

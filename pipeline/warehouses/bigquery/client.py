@@ -44,8 +44,16 @@ _REMEDIES: dict[type[GoogleAPICallError], str] = {
     exceptions.NotFound: "run SetupGcp, and check the names in [gcp]",
 }
 # https://cloud.google.com/bigquery/docs/error-messages, https://cloud.google.com/storage/docs/json_api/v1/status-codes.
-# Google refuses most of these requests with 403, like those that lack a permission.
-_TRANSIENT_REASONS = {"rateLimitExceeded", "userRateLimitExceeded"}
+# Google refuses most of these requests with 400 or 403, like invalid ones and those that lack a permission.
+TRANSIENT_REASONS = {
+    "backendError",
+    "internalError",
+    "jobBackendError",
+    "jobInternalError",
+    "jobRateLimitExceeded",
+    "rateLimitExceeded",
+    "userRateLimitExceeded",
+}
 _KEPT_BY_BUCKET = "choose a [gcp] bucket without retention and holds, as objects are replaced"
 _REMEDIES_BY_REASON = {
     "accessNotConfigured": "enable the API in the project (docs/google-cloud.md)",
@@ -247,7 +255,7 @@ def _is_transient(error: GoogleAPICallError) -> bool:
     if any(map(remedy_for, reasons)):  # the library gives a failed job status 500 if it does not know the reason
         return False
     is_server_error = isinstance(error, exceptions.ServerError | exceptions.TooManyRequests)
-    return is_server_error or not _TRANSIENT_REASONS.isdisjoint(reasons)
+    return is_server_error or not TRANSIENT_REASONS.isdisjoint(reasons)
 
 
 def _remedy(error: GoogleAPICallError) -> str:

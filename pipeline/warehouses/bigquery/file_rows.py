@@ -154,4 +154,4 @@ def _checksums(column: Column) -> str:
     if is_summed(column):
         return f"COUNT({name}), SUM(CAST({name} AS NUMERIC))"
     digits = f"SUBSTR(TO_HEX(MD5({column_text(column)})), 1, 10)"
-    return f"COUNT({name}), SUM(IF({name} IS NULL, NULL, CAST(CONCAT('0x', {digits}) AS INT64)))"
+    return f"COUNT({name}), SUM(IF({name} IS NULL, NULL, CAST(CAST(CONCAT('0x', {digits}) AS INT64) AS NUMERIC)))"

@@ -16,28 +16,32 @@ from google.cloud.bigquery import Client, Row, ScalarQueryParameter
 from google.cloud.bigquery.job import LoadJob, QueryJob, QueryJobConfig
 
 from pipeline.datasets import Dataset
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, TransientError
 from pipeline.warehouses import LoadObserver
-from pipeline.warehouses.bigquery.client import REQUEST_SECONDS, GoogleProject, first_line, remedy_for
+from pipeline.warehouses.bigquery.client import (
+    REQUEST_SECONDS,
+    TRANSIENT_REASONS,
+    GoogleProject,
+    first_line,
+    remedy_for,
+)
 
 logger = logging.getLogger("luigi-interface")
 
 _ATTEMPTS = 50
 _RETRIES = 5
 _LONGEST_WAIT = 5.0
-# https://cloud.google.com/bigquery/docs/error-messages
-_TRANSIENT_REASONS = {
-    "backendError",
-    "internalError",
-    "jobBackendError",
-    "jobInternalError",
-    "jobRateLimitExceeded",
-    "rateLimitExceeded",
-    "stopped",
-}
+_RETRIED_REASONS = {*TRANSIENT_REASONS, "stopped"}
 _NOT_IN_LABELS = re.compile(r"[^a-z0-9_-]")
-# The messages with which BigQuery cancels a transaction or statement that conflicts with a concurrent change.
-_CONFLICTS = ("aborted due to concurrent update", "Could not serialize access")
+# The messages with which BigQuery cancels a transaction or statement that conflicts with a concurrent change, or
+# refuses one that follows others too fast. In a script their reason may be invalidQuery.
+# https://cloud.google.com/bigquery/quotas#standard_tables, https://cloud.google.com/bigquery/docs/troubleshoot-queries
+_CONFLICTS = (
+    "aborted due to concurrent update",
+    "Could not serialize access",
+    "Exceeded rate limits",
+    "Too many DML statements outstanding",
+)
 _LONGEST_CONFLICT_WAIT = 15.0
 _PARAMETER_TYPES: dict[type, str] = {str: "STRING", int: "INT64", datetime.datetime: "TIMESTAMP"}
 
@@ -85,11 +89,13 @@ def run_job(
 
     The job's id is its name and the number of the attempt, so that BigQuery rejects a second submission (409). Another
     attempt follows one that failed earlier, fails for a transient reason, or conflicts with a concurrent change of the
-    same table. `is_result_usable` is called for a job that finished earlier, as its result may have been deleted.
+    same table. So does one after the job of another account, which only that account may read: the work is done again.
+    `is_result_usable` is called for a job that finished earlier, as its result may have been deleted.
 
     https://cloud.google.com/bigquery/docs/running-jobs#generate-jobid
 
     :raises JobFailed: with BigQuery's own message.
+    :raises TransientError: if the job still fails for a transient reason after some attempts.
     """
     failures = conflicts = attempt = 0
     while failures + conflicts < _ATTEMPTS:  # of this call: a month may have failed on many days before
@@ -100,6 +106,8 @@ def run_job(
             job = submit(job_id)
         except exceptions.Conflict:
             job, joined = _existing_job(client, job_id), True
+        if job is None:
+            continue
         if joined and job.state == "DONE" and (job.error_result or not is_result_usable()):
             continue
         _wait(client, job, description, observer)
@@ -109,14 +117,16 @@ def run_job(
             conflicts += 1
             wait = random.uniform(0.5, 1) * min(2**conflicts, _LONGEST_CONFLICT_WAIT)
             observer.set_status(f"{description}: waiting for another change of the same tables")
-        elif failures < _RETRIES and job.error_result.get("reason") in _TRANSIENT_REASONS:
+        elif job.error_result.get("reason") in _RETRIED_REASONS:
+            if failures == _RETRIES:
+                raise TransientError(f"{description}: {_message(job)}; run again")
             wait = 2**failures
             failures += 1
             logger.warning("%s: %s; trying again in %s s", description, _message(job), wait)
         else:
             raise JobFailed(job)
         time.sleep(wait)
-    raise PipelineError(f"{description} failed {_ATTEMPTS} times; see {_console_url(client, job_id)}")
+    raise TransientError(f"{description} failed {_ATTEMPTS} times; see {_console_url(client, job_id)}")
 
 
 def run_query(client: Client, query: str, config: QueryJobConfig) -> list[Row]:
@@ -125,9 +135,16 @@ def run_query(client: Client, query: str, config: QueryJobConfig) -> list[Row]:
 
 
 def _existing_job(client: Client, job_id: str) -> Any:
-    """Returns a job whose id is taken. BigQuery may not find it yet: googleapis/python-bigquery issue 2134."""
+    """Returns a job whose id is taken, or None if it is another account's.
+
+    BigQuery may not find it yet: googleapis/python-bigquery issue 2134. Without `bigquery.jobs.get`, an account can
+    only read its own jobs: https://cloud.google.com/bigquery/docs/reference/rest/v2/jobs/get
+    """
     until_found = Retry(predicate=if_exception_type(exceptions.NotFound), timeout=REQUEST_SECONDS)
-    return until_found(client.get_job)(job_id, timeout=REQUEST_SECONDS)
+    try:
+        return until_found(client.get_job)(job_id, timeout=REQUEST_SECONDS)
+    except exceptions.Forbidden:
+        return None
 
 
 def _wait(client: Client, job: LoadJob | QueryJob, description: str, observer: LoadObserver) -> None:

@@ -31,6 +31,7 @@ from pipeline.warehouses.bigquery.tables import ensure_tables, find_table
 _ATTEMPTS = 40
 _LONGEST_WAIT = 5.0
 _LOCK_LOST = "another load or forget came first"  # the message of assert_lock
+_TABLE_LOST = "Not found: Table"  # the reason may be that of the script: invalidQuery
 
 T = TypeVar("T")
 
@@ -201,7 +202,7 @@ def _run(
         find_table(client, project, project.table_id(release.table))  # raises if it is in another location
         raise ConcurrentUpdate from None
     except JobFailed as error:
-        if _LOCK_LOST in error.message or error.reason == "notFound":
+        if error.reason == "notFound" or any(lost in error.message for lost in (_LOCK_LOST, _TABLE_LOST)):
             raise ConcurrentUpdate from None
         raise PipelineError(f"{release.filename}, {step}: {error}") from error
 

@@ -112,10 +112,10 @@ def find_build(project: GoogleProject, dataset: str) -> Build | None:
     """Returns the record of the last build of a dataset's models, or None if there is none."""
     name = _build_name(dataset)
     with _bucket(project, name) as bucket:
-        blob = bucket.get_blob(name)
-        text = None if blob is None else blob.download_as_bytes()
-    if text is None:
-        return None
+        try:
+            text = bucket.blob(name).download_as_bytes()
+        except exceptions.NotFound:
+            return None
     try:
         values = json.loads(text)
         times = {key: datetime.datetime.fromisoformat(at) for key, at in values.items() if key.endswith("_at") and at}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import datetime
 import re
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from google.api_core import exceptions
 from google.cloud.storage import Blob, Bucket
 
 from pipeline.datasets import Release
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, TransientError
 from pipeline.progress import Progress
 from pipeline.releases import Block, CsvReleaseFile, Record, open_release
 from pipeline.releases.csv_records import CsvValues, InvalidRecord, bad_row_error
@@ -23,6 +24,7 @@ from pipeline.warehouses.bigquery.client import GoogleProject
 
 CHUNK_BYTES = 8 << 20  # resumable uploads require a multiple of 256 KiB; bounds the memory used
 _ATTEMPTS = 3
+_CONTENDED = "other uploads keep changing it; run again when they have finished"
 # The metadata of all objects, and of those of later versions; Cloud Storage stores them as text.
 _METADATA = ("source_url", "source_bytes", "source_sha256", "rows", "columns", "uploaded_at", "run_id")
 _LATER_METADATA = ("source", "format", "etag", "last_modified")
@@ -62,6 +64,7 @@ def upload(project: GoogleProject, job: LoadJob, progress: Progress) -> ReleaseO
     """
     failure = f"gs://{project.bucket}/{job.release.filename} was not uploaded"
     metadata, crc32c, size = _scan_file(job)
+    problem = _CONTENDED
     with project.connect_bucket(failure) as bucket:
         for _ in range(_ATTEMPTS):
             existing = _get_blob(bucket, job.release)
@@ -81,7 +84,9 @@ def upload(project: GoogleProject, job: LoadJob, progress: Progress) -> ReleaseO
             except exceptions.PreconditionFailed:  # another upload was first, or the response to this one was lost
                 if (now := _get_blob(bucket, job.release)) is not None and now.crc32c == crc32c:
                     return _release_object(now)
-    raise PipelineError(f"{failure}: other uploads keep changing it; run again when they have finished")
+            except (exceptions.ResumeIncomplete, ValueError):  # the library does not continue after a part of a chunk
+                problem = "Cloud Storage stored only a part of what was sent; run again"
+    raise TransientError(f"{failure}: {problem}")
 
 
 def find_object(project: GoogleProject, release: Release) -> ReleaseObject | None:
@@ -95,16 +100,23 @@ def find_object(project: GoogleProject, release: Release) -> ReleaseObject | Non
 
 
 def remove_object(project: GoogleProject, release: Release) -> bool:
-    """Deletes the object of a release; returns whether there was one. Keeps an object of another dataset."""
-    with project.connect_bucket(f"gs://{project.bucket}/{release.filename} was not removed") as bucket:
-        blob = bucket.get_blob(release.filename)
-        if blob is None or _dataset_of(blob, release) != release.dataset.name:
-            return False
-        try:
-            blob.delete()
-        except exceptions.NotFound:
-            return False
-    return True
+    """Deletes the object of a release; returns whether there was one. Keeps an object of another dataset.
+
+    A bucket with Object Versioning keeps what is deleted as a noncurrent version.
+
+    :raises TransientError: if other uploads keep replacing it.
+    """
+    failure = f"gs://{project.bucket}/{release.filename} was not removed"
+    with project.connect_bucket(failure) as bucket:
+        for _ in range(_ATTEMPTS):
+            blob = bucket.get_blob(release.filename)
+            if blob is None or _dataset_of(blob, release) != release.dataset.name:
+                return False
+            # Not Blob.delete(), which deletes the version that was looked up even if it is not the current one.
+            with contextlib.suppress(exceptions.NotFound, exceptions.PreconditionFailed):
+                bucket.delete_blob(blob.name, if_generation_match=int(blob.generation))
+                return True
+    raise TransientError(f"{failure}: {_CONTENDED}")
 
 
 def _get_blob(bucket: Bucket, release: Release) -> Blob | None:
