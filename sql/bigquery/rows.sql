@@ -19,9 +19,12 @@ FROM (
     SELECT
         {columns},
         key_text,
-        DENSE_RANK() OVER (PARTITION BY key_text ORDER BY row_text DESC) AS place,
-        ROW_NUMBER() OVER (PARTITION BY key_text, row_text) AS nth
-    FROM (SELECT {columns}, {key_text} AS key_text, {row_text} AS row_text FROM (SELECT {staged_columns} FROM {staging}))
+        DENSE_RANK() OVER (PARTITION BY key_text ORDER BY row_text DESC, null_texts DESC) AS place,
+        ROW_NUMBER() OVER (PARTITION BY key_text, row_text, null_texts) AS nth
+    FROM (
+        SELECT {columns}, {key_text} AS key_text, {row_text} AS row_text, {null_texts} AS null_texts
+        FROM (SELECT {staged_columns} FROM {staging})
+    )
 );
 
 -- name: insert_file
