@@ -97,5 +97,6 @@ AS 'rows are neither loaded nor in the quarantine';
 SELECT DATE(loaded.{event_time}) AS day, COUNT(*),
     SUM(CAST(CONCAT('0x', SUBSTR(TO_HEX(unique_row_id), 1, 10)) AS INT64)),
     SUM(CAST(CONCAT('0x', SUBSTR(TO_HEX(unique_row_id), 23)) AS INT64)),
+    SUM(CAST(CONCAT('0x', SUBSTR(TO_HEX(MD5(CONCAT(TO_HEX(unique_row_id), {comparable_text}))), 1, 10)) AS INT64)),
     {checksums}
 FROM {table} AS loaded WHERE loaded.filename = @filename AND {loaded_days} GROUP BY 1;

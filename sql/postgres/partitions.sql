@@ -45,6 +45,7 @@ SELECT unique_row_id, filename FROM {table} WHERE unique_row_id = ANY(%(ids)s);
 -- 40 bits, so that the sum fits into an INT64 of BigQuery.
 SELECT {event_time}::date, count(*),
        sum(('x' || left(unique_row_id, 10))::bit(40)::bigint), sum(('x' || right(unique_row_id, 10))::bit(40)::bigint),
+       sum(('x' || left(md5(unique_row_id || {comparable_text}), 10))::bit(40)::bigint),
        {checksums}
 FROM {table} WHERE filename = %(filename)s GROUP BY 1;
 
