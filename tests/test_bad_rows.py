@@ -191,6 +191,16 @@ def test_line_ends_and_the_final_newline_make_no_difference(
     assert execute(database, "SELECT DISTINCT congestion_surcharge, vendorid FROM green_tripdata") == [(0.0, "2")]
 
 
+def test_file_may_mix_line_ends(database: PostgresDatabase, tmp_path: Path) -> None:
+    """As BigQuery accepts it: COPY by itself refuses the lines that do not end like the first."""
+    lines = [trip(number) + b"\r" * (number % 2) for number in range(9)]
+
+    entry = load(database, write_load_job(lines, tmp_path, end=b"\n", max_bad_rows=9), silent)
+
+    assert (entry.rows_read, entry.rows_loaded, entry.rows_rejected) == (9, 9, 0)
+    assert execute(database, "SELECT DISTINCT congestion_surcharge FROM green_tripdata") == [(0.0,)]
+
+
 def test_bad_row_without_a_final_newline_is_reported_with_its_line(database: PostgresDatabase, tmp_path: Path) -> None:
     job = write_load_job([*trips(3), trip(3, congestion_surcharge="x")], tmp_path)
     job.file.write_bytes(job.file.read_bytes().removesuffix(b"\r\n"))

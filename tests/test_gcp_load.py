@@ -132,15 +132,16 @@ def test_different_rows_with_the_same_key_are_all_loaded_in_any_order(
     texts = [key, f"{key}#2", f"{key}#3", f"{key}#4"]
     expected = dict(zip([9, 10, -1.5, None], [hashlib.md5(text.encode()).hexdigest() for text in texts], strict=True))
     for order in (tips, tips[::-1]):
-        lines = [trip(0), *(trip(1, tip_amount=tip) for tip in order), trip(1, tip_amount="9"), trip(2)]
+        repeated = [trip(1, tip_amount="9"), trip(1, tip_amount="10")]
+        lines = [trip(0), *(trip(1, tip_amount=tip) for tip in order), *repeated, trip(2)]
 
         entry = load_lines(prepared_cloud, lines, tmp_path)
 
-        assert (entry.rows_read, entry.rows_loaded, entry.rows_duplicate) == (7, 6, 1)
+        assert (entry.rows_read, entry.rows_loaded, entry.rows_duplicate) == (8, 6, 2)
         query = "SELECT CAST(tip_amount AS FLOAT64), TO_HEX(unique_row_id) FROM green_tripdata WHERE fare_amount = 8"
         at = " AND lpep_pickup_datetime = TIMESTAMP '2019-01-01 00:01:00+00'"
         assert dict(prepared_cloud.rows(query + at)) == expected
-        assert quarantined_rows(prepared_cloud) == [("duplicate_in_file", FILE, 1)]
+        assert quarantined_rows(prepared_cloud) == [("duplicate_in_file", FILE, 2)]
     load(database, write_load_job(lines, tmp_path), silent)
     ids = "SELECT {id}, {tip} FROM green_tripdata ORDER BY 1"
     assert prepared_cloud.rows(ids.format(id="TO_HEX(unique_row_id)", tip="CAST(tip_amount AS FLOAT64)")) == execute(
@@ -149,6 +150,20 @@ def test_different_rows_with_the_same_key_are_all_loaded_in_any_order(
     aside = "SELECT {id}, reason, detail FROM load_quarantine ORDER BY 1"
     assert prepared_cloud.rows(aside.format(id="TO_HEX(unique_row_id)")) == execute(
         database, aside.format(id="unique_row_id")
+    )
+
+
+def test_rows_that_differ_in_an_empty_text_are_different_in_both_warehouses(
+    prepared_cloud: GoogleCloud, database: PostgresDatabase, tmp_path: Path
+) -> None:
+    lines = [trip(1, store_and_fwd_flag=flag) for flag in ("", '""', "", '""', "N")]
+
+    assert load_lines(prepared_cloud, lines, tmp_path).rows_duplicate == 2
+    assert load(database, write_load_job(lines, tmp_path), silent).rows_duplicate == 2
+
+    ids = "SELECT {id}, store_and_fwd_flag FROM green_tripdata ORDER BY 1"
+    assert prepared_cloud.rows(ids.format(id="TO_HEX(unique_row_id)")) == execute(
+        database, ids.format(id="unique_row_id")
     )
 
 
@@ -283,6 +298,22 @@ def test_republished_file_replaces_the_old_rows_on_all_days(prepared_cloud: Goog
     january = [time for _, file, time in trips_in(prepared_cloud) if file == FILE]
     assert sorted(january) == [f"2019-01-{day} 00:00:00+00" for day in range(10, 14)]
     assert quarantined_rows(prepared_cloud) == [("duplicate_of_other_file", FEBRUARY_FILE, 1)]
+
+
+def test_rows_whose_ledger_row_was_deleted_are_replaced_and_forgotten(
+    prepared_cloud: GoogleCloud, tmp_path: Path
+) -> None:
+    """The copy in the bucket has the days on which they are."""
+    for lines in (trips(2), []):
+        load_lines(prepared_cloud, [*trips(3), trip(0, FEBRUARY)], tmp_path)
+        prepared_cloud.rows("DELETE FROM load_ledger WHERE TRUE")
+
+        if lines:
+            assert load_lines(prepared_cloud, lines, tmp_path).rows_loaded == 2
+        else:
+            assert forget_month(prepared_cloud)
+
+        assert len(trips_in(prepared_cloud)) == len(lines)
 
 
 def test_forgotten_month_is_removed_and_loads_again_with_the_same_rows(

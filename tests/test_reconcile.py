@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
 from pathlib import Path
 
 import pytest
 from conftest import JANUARY, Run, execute
 from gcp import GoogleCloud
+from trips import FEBRUARY, HEADER, trip, trips
 
 from pipeline.datasets import Release, dataset_named
 from pipeline.warehouses.bigquery.warehouse import BigQueryWarehouse
@@ -46,7 +48,7 @@ def test_reconciled_loads_are_not_compared_again(luigi: Run, google_cloud: Googl
 
 @pytest.mark.usefixtures("loaded")
 def test_difference_between_the_warehouses_is_reported(
-    luigi: Run, database: PostgresDatabase, tmp_path: Path, google_cloud: GoogleCloud
+    luigi: Run, pipeline: Run, database: PostgresDatabase, tmp_path: Path, google_cloud: GoogleCloud
 ) -> None:
     warehouse = BigQueryWarehouse(google_cloud.project, google_cloud.project.dataset, 1, Path())
     in_bigquery = warehouse.checksums(Release(dataset_named("green"), JANUARY))
@@ -63,12 +65,83 @@ def test_difference_between_the_warehouses_is_reported(
         execute(database, "DROP TABLE kept")
     assert differences(checksums_in_postgres(database), in_bigquery) == []
 
+    pair = "SELECT a.unique_row_id, b.unique_row_id FROM green_tripdata AS a JOIN green_tripdata AS b"
+    same_day = "ON a.lpep_pickup_datetime::date = b.lpep_pickup_datetime::date AND a.tip_amount < b.tip_amount LIMIT 1"
+    (ids,) = execute(database, f"{pair} {same_day}")
+    exchange_tips = """
+        UPDATE green_tripdata AS trip SET tip_amount = other.tip_amount FROM green_tripdata AS other
+        WHERE %s IN (trip.unique_row_id, other.unique_row_id) AND %s IN (trip.unique_row_id, other.unique_row_id)
+          AND trip.unique_row_id <> other.unique_row_id"""
+    execute(database, exchange_tips, *ids)
+    (line,) = differences(checksums_in_postgres(database), in_bigquery)
+    assert line.endswith("each column has the same sum, but some values are in other rows")
+    execute(database, exchange_tips, *ids)
+    assert differences(checksums_in_postgres(database), in_bigquery) == []
+
     execute(database, "DELETE FROM green_tripdata WHERE unique_row_id = %s", row_id)
     assert luigi(*RECONCILE).returncode == 0  # these loads have already been compared
     done = luigi(*RECONCILE, "--force")
     assert done.returncode == 30
     (line,) = [line for line in done.stderr.splitlines() if "ERROR: " in line]
     assert f"green/2019-01 is not the same in PostgreSQL and BigQuery: {day}: " in line
+    assert "Rows were changed in PostgreSQL after the load; load the month again: " in line
+    assert line.endswith("`pipeline load green 2019-01 --force --warehouse postgres`")
+
+    assert pipeline("load", "green", "2019-01", "--force", "--warehouse", "postgres").returncode == 0
+    assert luigi(*RECONCILE).returncode == 0
+
+
+@pytest.mark.usefixtures("loaded")
+def test_rows_that_are_missing_in_both_warehouses_are_reported(
+    luigi: Run, database: PostgresDatabase, google_cloud: GoogleCloud
+) -> None:
+    on_the_ninth = "DELETE FROM green_tripdata WHERE EXTRACT(day FROM lpep_pickup_datetime) = 9"
+    execute(database, on_the_ninth)
+    google_cloud.rows(on_the_ninth)
+    left = google_cloud.rows("SELECT COUNT(*) FROM green_tripdata")[0][0]
+    assert left < 500
+
+    done = luigi(*RECONCILE, "--force")
+
+    assert done.returncode == 30
+    assert f"PostgreSQL has {left} rows of green/2019-01 and BigQuery {left}, but 500 were loaded. " in done.stderr
+    assert "`pipeline load green 2019-01 --force --warehouse both`" in done.stderr
+
+
+def test_months_that_share_rows_are_equal_after_what_the_message_says(
+    luigi: Run, pipeline: Run, mirror: Path, google_cloud: GoogleCloud
+) -> None:
+    """The file that is loaded first has the shared row; `--force` does not change that."""
+    months = {"2019-01": [*trips(3), trip(1, FEBRUARY)], "2019-02": trips(3, FEBRUARY)}
+    for month, lines in months.items():
+        write_gzipped_csv(mirror / f"green/green_tripdata_{month}.csv.gz", lines)
+    for month in ("2019-01", "2019-02"):
+        assert pipeline("load", "green", month).returncode == 0
+    for month in ("2019-02", "2019-01"):
+        assert pipeline("load", "green", month, "--warehouse", "bigquery").returncode == 0
+
+    failed = luigi(*RECONCILE)
+    assert failed.returncode == 30
+    remedy = "`pipeline forget` the months that load_quarantine names for duplicate_of_other_file, and load them again"
+    assert "2019-02-01: 1 rows in PostgreSQL, 0 in BigQuery. Rows that several files have " in failed.stderr
+    assert remedy in failed.stderr
+
+    assert pipeline("forget", "green", "2019-01..2019-02").returncode == 0
+    for month in ("2019-01", "2019-02"):
+        assert pipeline("load", "green", month, "--warehouse", "both").returncode == 0
+    assert luigi(*RECONCILE).returncode == 0
+
+
+def test_loads_of_different_files_are_named(luigi: Run, pipeline: Run, mirror: Path, google_cloud: GoogleCloud) -> None:
+    assert pipeline("load", "green", "2019-01").returncode == 0
+    write_gzipped_csv(mirror / "green/green_tripdata_2019-01.csv.gz", trips(3))
+    assert pipeline("load", "green", "2019-01", "--warehouse", "bigquery", "--force").returncode == 0
+
+    failed = luigi(*RECONCILE)
+
+    assert failed.returncode == 30
+    assert "The loads are of different files" in failed.stderr
+    assert "`pipeline load green 2019-01 --force --warehouse both`" in failed.stderr
 
 
 @pytest.mark.usefixtures("loaded")
@@ -113,3 +186,7 @@ def test_forget_in_the_wrong_location_is_reported_and_removes_nothing(pipeline: 
 def checksums_in_postgres(database: PostgresDatabase) -> FileChecksums:
     with contextlib.closing(database.connect()) as connection:
         return file_checksums(connection, database.schema, Release(dataset_named("green"), JANUARY))
+
+
+def write_gzipped_csv(file: Path, lines: list[bytes]) -> None:
+    file.write_bytes(gzip.compress(b"".join(line + b"\r\n" for line in (HEADER, *lines))))

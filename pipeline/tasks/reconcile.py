@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import datetime
 import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import luigi
 import luigi.local_target
 
+from pipeline.datasets import format_month
 from pipeline.errors import PipelineError
 from pipeline.settings import StorageSettings
 from pipeline.tasks.base import TripdataTask
 from pipeline.tasks.load import load_tripdata
-from pipeline.warehouses import warehouse_named
+from pipeline.warehouses import warehouse_info, warehouse_named
 from pipeline.warehouses.checksums import differences
+from pipeline.warehouses.ledger import LedgerEntry
 
 _SHOWN = 10
 _COMPARED = ("postgres", "bigquery")
@@ -24,7 +26,7 @@ _COMPARED = ("postgres", "bigquery")
 class ReconcileTripdata(TripdataTask):
     """Compares a month's rows in PostgreSQL and BigQuery: row counts, ids and checksums of all columns, by day.
 
-    Complete when the current loads have been compared and are equal.
+    Complete when the current loads have been compared and are equal, and both tables have the rows of their ledger.
     """
 
     force = luigi.BoolParameter(default=False, significant=False, description="compare again even if it was done")
@@ -41,31 +43,68 @@ class ReconcileTripdata(TripdataTask):
             run_id, loads = result["run_id"], result["loads"]
         except (FileNotFoundError, ValueError, KeyError, TypeError):  # missing, or written by an earlier version
             return False
-        return (not self.force or run_id == self.run_id) and bool(loads == self._loads())
+        return (not self.force or run_id == self.run_id) and bool(loads == _loads(self._found_entries()))
 
     def run(self) -> None:
-        loads = self._loads()
-        postgres, bigquery = (warehouse_named(name).checksums(self.release) for name in _COMPARED)
-        rows = sum(day.rows for day in postgres.values())
-        if found := differences(postgres, bigquery):
+        entries = self._entries()
+        checksums = {name: warehouse_named(name).checksums(self.release) for name in _COMPARED}
+        rows = {name: sum(day.rows for day in days.values()) for name, days in checksums.items()}
+        changed = [name for name, entry in entries.items() if rows[name] != entry.rows_loaded]
+        if found := differences(*checksums.values()):
             more = f"; and {len(found) - _SHOWN} more" if found[_SHOWN:] else ""
-            raise PipelineError(
-                f"{self.release.key} is not the same in PostgreSQL and BigQuery: {'; '.join(found[:_SHOWN])}{more}"
-            )
+            shown = f"{'; '.join(found[:_SHOWN])}{more}. {self._remedy(entries, changed)}"
+            raise PipelineError(f"{self.release.key} is not the same in PostgreSQL and BigQuery: {shown}")
+        if changed:
+            postgres, bigquery = rows.values()
+            loaded = f"{entries[changed[0]].rows_loaded:,} were loaded"
+            counts = f"PostgreSQL has {postgres:,} rows of {self.release.key} and BigQuery {bigquery:,}, but {loaded}"
+            raise PipelineError(f"{counts}. {self._remedy(entries, changed)}")
         compared_at = datetime.datetime.now(datetime.UTC).isoformat()
         result = {
-            "rows": rows,
-            "days": len(postgres),
-            "loads": loads,
+            "rows": rows["postgres"],
+            "days": len(checksums["postgres"]),
+            "loads": _loads(entries),
             "run_id": self.run_id,
             "compared_at": compared_at,
         }
         with self.output().open("w") as file:
             json.dump(result, file, indent=2)
-        same = f"the same {rows:,} rows in PostgreSQL and BigQuery, with the same values, on {len(postgres)} days"
-        self.log_status(f"{self.release.key}: {same}")
+        same = f"the same {rows['postgres']:,} rows in PostgreSQL and BigQuery, with the same values"
+        self.log_status(f"{self.release.key}: {same}, on {result['days']} days")
 
-    def _loads(self) -> dict[str, Any]:
-        """Returns the start times of the current loads, by warehouse."""
-        entries = {name: marker.entry() for name, marker in self.input().items()}
-        return {name: entry and entry.started_at.isoformat() for name, entry in entries.items()}
+    def _remedy(self, entries: dict[str, LedgerEntry], changed: list[str]) -> str:
+        """Returns what to do about a difference; `changed` are the warehouses whose rows are not as many as loaded."""
+        load = f"pipeline load {self.taxi} {format_month(self.month)} --force --warehouse"
+        if changed:
+            titles = " and ".join(warehouse_info(name).title for name in changed)
+            name = changed[0] if len(changed) == 1 else "both"
+            return f"Rows were changed in {titles} after the load; load the month again: `{load} {name}`"
+        postgres, bigquery = (entries[name] for name in _COMPARED)
+        if postgres.source_sha256 != bigquery.source_sha256:
+            return (
+                f"The loads are of different files, {postgres.source_url} and {bigquery.source_url}; load the same one"
+                f" into both: `{load} both`, with `--source` if it is not the usual one"
+            )
+        if postgres.spec_version != bigquery.spec_version:
+            versions = f"versions {postgres.spec_version} and {bigquery.spec_version}"
+            return f"They were loaded with {versions} of the dataset's YAML file; load it again: `{load} both`"
+        if postgres.rows_duplicate != bigquery.rows_duplicate:
+            return (
+                "Rows that several files have are in the file that was loaded first; `pipeline forget` the months that"
+                " load_quarantine names for duplicate_of_other_file, and load them again in the same order into both"
+            )
+        return f"Load the month again where it is wrong: `{load} {'|'.join(_COMPARED)}`"
+
+    def _entries(self) -> dict[str, LedgerEntry]:
+        found = self._found_entries()
+        if absent := [warehouse_info(name).title for name, entry in found.items() if entry is None]:
+            raise PipelineError(f"{self.release.key} was removed from {absent[0]} in the meantime; run again")
+        return {name: entry for name, entry in found.items() if entry is not None}
+
+    def _found_entries(self) -> dict[str, LedgerEntry | None]:
+        return {name: marker.entry() for name, marker in self.input().items()}
+
+
+def _loads(entries: Mapping[str, LedgerEntry | None]) -> dict[str, str | None]:
+    """Returns the start times of the current loads, by warehouse."""
+    return {name: entry.started_at.isoformat() if entry else None for name, entry in entries.items()}

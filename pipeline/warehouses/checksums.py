@@ -18,19 +18,22 @@ Day = datetime.date | None
 
 @dataclass(frozen=True)
 class DayChecksums:
-    """One day's row count, an order-independent digest of the row ids, and each column's count and sum of values.
+    """One day's row count, order-independent digests of the row ids and of the whole rows, and each column's count and
+    sum of values.
 
-    Sums of numbers are exact. For other types, the first 40 bits of the MD5 of each value's text are summed.
+    Sums of numbers are exact. For other types, the first 40 bits of the MD5 of each value's text are summed. Sums do
+    not show which row has which value; the digest of the rows does.
     """
 
     rows: int
     ids: tuple[Decimal, Decimal]
+    contents: Decimal
     values: Mapping[str, int]
     sums: Mapping[str, Decimal]
 
 
 FileChecksums = Mapping[Day, DayChecksums]
-_NO_ROWS = DayChecksums(0, (Decimal(), Decimal()), {}, {})
+_NO_ROWS = DayChecksums(0, (Decimal(), Decimal()), Decimal(), {}, {})
 
 
 def is_summed(column: Column) -> bool:
@@ -39,13 +42,15 @@ def is_summed(column: Column) -> bool:
 
 
 def checksums_from_rows(dataset: Dataset, rows: list[tuple[Any, ...]]) -> FileChecksums:
-    """Returns the checksums in rows of (day, row count, two id digests, count and sum of each column of the spec)."""
+    """Returns the checksums in rows of (day, row count, two digests of the ids, one of the rows, count and sum of each
+    column of the spec)."""
     return {
         row[0]: DayChecksums(
             rows=row[1],
             ids=(Decimal(row[2]), Decimal(row[3])),
-            values=dict(zip(dataset.column_names, row[4::2], strict=True)),
-            sums={name: Decimal(total or 0) for name, total in zip(dataset.column_names, row[5::2], strict=True)},
+            contents=Decimal(row[4]),
+            values=dict(zip(dataset.column_names, row[5::2], strict=True)),
+            sums={name: Decimal(total or 0) for name, total in zip(dataset.column_names, row[6::2], strict=True)},
         )
         for row in rows
     }
@@ -71,4 +76,6 @@ def _day_differences(postgres: DayChecksums, bigquery: DayChecksums) -> list[str
             lines.append(f"{name} has {values:,} values in PostgreSQL, {bigquery.values[name]:,} in BigQuery")
         elif postgres.sums[name] != bigquery.sums[name]:
             lines.append(f"{name} sums to {postgres.sums[name]:,f} in PostgreSQL, {bigquery.sums[name]:,f} in BigQuery")
+    if not lines and postgres.contents != bigquery.contents:
+        return ["each column has the same sum, but some values are in other rows"]
     return lines

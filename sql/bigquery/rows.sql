@@ -19,9 +19,12 @@ FROM (
     SELECT
         {columns},
         key_text,
-        DENSE_RANK() OVER (PARTITION BY key_text ORDER BY row_text DESC) AS place,
-        ROW_NUMBER() OVER (PARTITION BY key_text, row_text) AS nth
-    FROM (SELECT {columns}, {key_text} AS key_text, {row_text} AS row_text FROM (SELECT {staged_columns} FROM {staging}))
+        DENSE_RANK() OVER (PARTITION BY key_text ORDER BY row_text DESC, null_texts DESC) AS place,
+        ROW_NUMBER() OVER (PARTITION BY key_text, row_text, null_texts) AS nth
+    FROM (
+        SELECT {columns}, {key_text} AS key_text, {row_text} AS row_text, {null_texts} AS null_texts
+        FROM (SELECT {staged_columns} FROM {staging})
+    )
 );
 
 -- name: insert_file
@@ -94,5 +97,7 @@ AS 'rows are neither loaded nor in the quarantine';
 SELECT DATE(loaded.{event_time}) AS day, COUNT(*),
     SUM(CAST(CAST(CONCAT('0x', SUBSTR(TO_HEX(unique_row_id), 1, 10)) AS INT64) AS NUMERIC)),
     SUM(CAST(CAST(CONCAT('0x', SUBSTR(TO_HEX(unique_row_id), 23)) AS INT64) AS NUMERIC)),
+    SUM(CAST(CAST(CONCAT('0x', SUBSTR(TO_HEX(MD5(CONCAT(TO_HEX(unique_row_id), {comparable_text}))), 1, 10)) AS INT64)
+        AS NUMERIC)),
     {checksums}
 FROM {table} AS loaded WHERE loaded.filename = @filename AND {loaded_days} GROUP BY 1;

@@ -45,6 +45,7 @@ SELECT unique_row_id, filename FROM {table} WHERE unique_row_id = ANY(%(ids)s);
 -- The same 40 bits as in BigQuery.
 SELECT {event_time}::date, count(*),
        sum(('x' || left(unique_row_id, 10))::bit(40)::bigint), sum(('x' || right(unique_row_id, 10))::bit(40)::bigint),
+       sum(('x' || left(md5(unique_row_id || {comparable_text}), 10))::bit(40)::bigint),
        {checksums}
 FROM {table} WHERE filename = %(filename)s GROUP BY 1;
 

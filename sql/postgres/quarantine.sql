@@ -39,15 +39,17 @@ WITH repeated AS (
 ), moved AS (
     DELETE FROM {loading} AS loading USING ranked
     WHERE loading.ctid = ranked.ctid AND ranked.copy > 1
-    RETURNING loading.*
+    RETURNING loading.*, ranked.place AS place_in_key
 ), numbered AS (
     UPDATE {loading} AS loading SET unique_row_id = md5({key_text} || '#' || ranked.place) FROM ranked
     WHERE loading.ctid = ranked.ctid AND ranked.copy = 1 AND ranked.place > 1
 )
 INSERT INTO {quarantine} (target_table, filename, reason, detail, unique_row_id, row_values)
 SELECT {table_name}, filename, 'duplicate_in_file', 'the same row is in the file more than once',
-       unique_row_id, to_jsonb(moved)
-FROM moved;
+       kept.row_id, to_jsonb(moved) - 'place_in_key' || jsonb_build_object('unique_row_id', kept.row_id)
+FROM moved CROSS JOIN LATERAL (
+    SELECT CASE WHEN place_in_key = 1 THEN unique_row_id ELSE md5({key_text} || '#' || place_in_key) END AS row_id
+) AS kept;
 
 -- name: quarantine_duplicates_of_other_files
 WITH taken AS (

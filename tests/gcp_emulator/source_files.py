@@ -69,6 +69,9 @@ PARSERS = {
     " WHEN lower({c}) IN ('false','f','no','n','0') THEN false END",
 }
 
+# An empty text is written as "", and NULL as nothing; Python's csv does not tell them apart.
+_FIELD, _EMPTY_TEXT = re.compile(r'(?:^|(?<=,))(?:"(?:[^"]|"")*"|[^,"\r\n]*)', re.MULTILINE), "\x01"
+
 
 def csv_into(connection, target, sources, fields, options):
     """Inserts CSV files into a table, as BigQuery does: a single row that cannot be read fails the load."""
@@ -77,7 +80,7 @@ def csv_into(connection, target, sources, fields, options):
     for uri, data in sources:
         for line, row in csv_rows(uri, data.decode("utf-8-sig"), options):
             if len(row) == len(names):
-                rows.append([value or None for value in row] + [line, uri])
+                rows.append(["" if value == _EMPTY_TEXT else value or None for value in row] + [line, uri])
             else:
                 errors.append(
                     f"Found {len(row)} column(s) while expected {len(names)}. line_number: {line} File: {uri}"
@@ -114,6 +117,9 @@ def csv_rows(uri, text, options):
     """The rows after the leading ones, each with its line number, which begins at 1."""
     if not options.get("allowQuotedNewlines") and any(line.count('"') % 2 for line in text.split("\n")):
         raise unreadable(f'Missing close quote character ("). File: {uri}')
+    text = (
+        _FIELD.sub(lambda field: f'"{_EMPTY_TEXT}"' if field[0] == '""' else field[0], text) if '""' in text else text
+    )
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=options.get("fieldDelimiter") or ",")
     for index, row in enumerate(reader):
         if row and index >= int(options.get("skipLeadingRows") or 0):

@@ -100,7 +100,15 @@ class Sql(Tables):
                 )
             return node
 
-        return ast.transform(fix)
+        # From the leaves up: Expression.transform() does not look into what it has replaced, such as nested casts.
+        for node in reversed(list(ast.walk())):
+            parent, key, index = node.parent, node.arg_key, node.index
+            new = fix(node)
+            if new is not node and parent is None:
+                ast = new
+            elif new is not node:
+                parent.set(key, new, index)
+        return ast
 
     @functools.lru_cache(256)  # noqa: B019  there is one emulator as long as the process runs
     def parsed(self, sql, project, dataset, duckdb_types):

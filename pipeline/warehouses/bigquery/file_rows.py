@@ -13,8 +13,10 @@ from pipeline.warehouses.bigquery.markers import COLUMNS, Days
 from pipeline.warehouses.bigquery.sql_text import (
     column_list,
     column_text,
+    comparable_text,
     days_condition,
     key_text,
+    null_texts,
     quoted,
     row_text,
     staged_columns,
@@ -68,6 +70,7 @@ class FileRows:
             columns=column_list(dataset),
             key_text=key_text(dataset),
             row_text=row_text(dataset),
+            null_texts=null_texts(dataset),
             **from_staging,
         )
         parts = {"identified_rows": rows_with_ids, "other_days": self.days_condition("other")}
@@ -100,6 +103,7 @@ class FileRows:
             "select_file_checksums",
             table=self.table,
             event_time=quoted(self.release.dataset.event_time or ""),
+            comparable_text=comparable_text(self.release.dataset),
             checksums=", ".join(map(_checksums, self.release.dataset.columns)),
             loaded_days=self.days_condition("loaded"),
         )

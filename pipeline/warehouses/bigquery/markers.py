@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
 from typing import Any
@@ -85,6 +85,13 @@ def read_markers(project: GoogleProject) -> list[BigQueryEntry]:
             return [entry for entry in readers.map(_read_latest, blobs) if entry is not None]
 
 
+def days_in_markers(project: GoogleProject, partition_key: str) -> set[datetime.date | None]:
+    """Returns the days of a file's rows by its markers."""
+    with _bucket(project) as bucket:
+        found = (_read_latest(blob) for blob in _markers_of_file(bucket, partition_key))
+        return {day for entry in found if entry for day in entry.days}
+
+
 def write_marker(project: GoogleProject, entry: BigQueryEntry) -> None:
     """Writes the copy of a ledger row, replacing any earlier one."""
     _write(project, marker_name(entry.task_family, entry.partition_key), asdict(entry))
@@ -97,9 +104,8 @@ def remove_markers(project: GoogleProject, partition_key: str, ledger: Callable[
     written a new row and its copy.
     """
     with _bucket(project) as bucket:
-        blobs = bucket.list_blobs(prefix=f"{FOLDER}/Load")
-        of_file = (blob for blob in blobs if blob.name.endswith(f"/{partition_key}.json"))
-        found = [(blob.name, int(blob.generation), _read(blob)) for blob in of_file]
+        blobs = _markers_of_file(bucket, partition_key)
+        found = [(blob.name, int(blob.generation), _read(blob)) for blob in blobs]
         current = ledger() if found else ()
         outdated = [(name, generation) for name, generation, entry in found if entry and entry.load_id not in current]
         for name, generation in outdated:
@@ -135,6 +141,11 @@ def _build_name(dataset: str) -> str:
 
 def _bucket(project: GoogleProject, name: str = "") -> contextlib.AbstractContextManager[Bucket]:
     return project.connect_bucket(f"the ledger gs://{project.bucket}/{name or FOLDER + '/'}")
+
+
+def _markers_of_file(bucket: Bucket, partition_key: str) -> Iterator[Blob]:
+    blobs = bucket.list_blobs(prefix=f"{FOLDER}/Load")
+    return (blob for blob in blobs if blob.name.endswith(f"/{partition_key}.json"))
 
 
 def _write(project: GoogleProject, name: str, values: dict[str, Any]) -> None:

@@ -8,6 +8,8 @@ from collections.abc import Collection
 from pipeline.datasets import Column, Dataset
 from pipeline.files import named_statements
 
+_AMOUNTS = {"double precision", "numeric"}
+
 
 def statement(name: str, /, **parts: str) -> str:
     """Returns a statement of `sql/bigquery/` with its `{placeholders}` replaced by `parts`."""
@@ -73,6 +75,31 @@ def row_text(dataset: Dataset) -> str:
     """
     separated = ", ',', ".join(map(column_text, dataset.columns))
     return f"CONCAT({separated})"
+
+
+def comparable_text(dataset: Dataset) -> str:
+    """Returns an expression for the text of a row that PostgreSQL has for the same values; amounts as NUMERIC.
+
+    Other than `row_text`, it does not depend on how a floating-point number is written.
+    """
+
+    def text(column: Column) -> str:
+        if column.postgres_type not in _AMOUNTS:
+            return column_text(column)
+        return f"COALESCE(CAST(CAST({quoted(column.name)} AS NUMERIC) AS STRING), '')"
+
+    separated = ", ',', ".join(map(text, dataset.columns))
+    return f"CONCAT({separated})"
+
+
+def null_texts(dataset: Dataset) -> str:
+    """Returns an expression that distinguishes NULL from the empty text, which are the same in `row_text`.
+
+    NULL comes after the empty text, as in PostgreSQL's text of a row.
+    """
+    texts = (quoted(column.name) for column in dataset.columns if column.postgres_type == "text")
+    marks = ["''", *(f"IF({text} IS NULL, '1', '0')" for text in texts)]
+    return f"CONCAT({', '.join(marks)})"
 
 
 def days_condition(dataset: Dataset, table: str, days: Collection[datetime.date | None]) -> str:

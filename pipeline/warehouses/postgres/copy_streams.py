@@ -10,6 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 import psycopg2
@@ -124,7 +125,7 @@ class RowCopier:
             good.extend(self._values.valid_records(block, self._add_bad_row))
         finally:
             # Also after an error: a row before the reported one may be one that only PostgreSQL rejects.
-            remaining = [good] if good else []
+            remaining = [_with_equal_ends(good)] if good else []
             while remaining:
                 remaining += self._copy_part(connection, remaining.pop())
 
@@ -194,6 +195,13 @@ class RowCopier:
             f"{self._file.label}: PostgreSQL took {copied:,} rows for the {rows:,} from line {line:,} on; nothing"
             " was loaded"
         )
+
+
+def _with_equal_ends(rows: list[Record]) -> list[Record]:
+    """Returns the rows with LF at the end if some end with CRLF: COPY takes the end of its first line for all."""
+    if len({row.data.endswith(b"\r\n") for row in rows}) == 1:
+        return rows
+    return [replace(row, data=row.data.removesuffix(b"\n").removesuffix(b"\r") + b"\n") for row in rows]
 
 
 class _BinaryRows:

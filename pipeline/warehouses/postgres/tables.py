@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from psycopg2 import sql
@@ -18,6 +19,11 @@ from pipeline.warehouses.postgres.connection import execute, value_of
 _CATALOGUE_TYPES = {"timestamp": "timestamp without time zone"}
 PARTITIONED, ORDINARY = "p", "r"  # kinds of relations
 _COMMA = sql.SQL(", ")
+# As BigQuery's NUMERIC is written: nine decimal places, no trailing zeros, no exponent and no negative zero.
+_COMPARABLE = {
+    "double precision": "trim_scale(round({}::numeric, 9))",
+    "numeric": "trim_scale(round({}, 9))",
+}
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,7 @@ class Tables:
             "key_values": _COMMA.join(map(self._key_value, dataset.row_key)),
             "key_text": self._key_text(),
             "row_text": self._row_text(),
+            "comparable_text": self._row_text(_COMPARABLE),
         }
 
     def execute(
@@ -115,9 +122,16 @@ class Tables:
         texts = (sql.SQL("({})::text").format(self._key_value(name)) for name in self.dataset.row_key)
         return sql.SQL("concat({})").format(_COMMA.join(texts))
 
-    def _row_text(self) -> sql.Composed:
-        """The text that orders rows with the same key: all columns, joined with commas, NULL as the empty string."""
-        texts = (sql.SQL("coalesce({}::text, '')").format(sql.Identifier(name)) for name in self.dataset.column_names)
+    def _row_text(self, expressions: Mapping[str, str] = MappingProxyType({})) -> sql.Composed:
+        """All columns as text, joined with commas, NULL as the empty string; rows with the same key are in its order.
+
+        `expressions` replace the columns of the types that they name.
+        """
+        values = (
+            sql.SQL(expressions.get(column.postgres_type, "{}")).format(sql.Identifier(column.name))
+            for column in self.dataset.columns
+        )
+        texts = (sql.SQL("coalesce(({})::text, '')").format(value) for value in values)
         return sql.SQL("concat_ws(',', {})").format(_COMMA.join(texts))
 
 
