@@ -20,7 +20,7 @@ from pipeline.errors import PipelineError
 from pipeline.progress import Progress
 from pipeline.releases import Block, CsvReleaseFile, Record
 from pipeline.releases.csv_records import CsvValues, InvalidRecord, bad_row_error
-from pipeline.warehouses.postgres.bad_rows import ROW_ERRORS, BadRows, find_bad_row, has_unclosed_quote, is_end_of_copy
+from pipeline.warehouses.postgres.bad_rows import ROW_ERRORS, BadRows, find_bad_row
 from pipeline.warehouses.postgres.connection import statement
 
 if TYPE_CHECKING:
@@ -111,9 +111,7 @@ class RowCopier:
     def _copy_block(self, connection: Connection, block: Block) -> None:
         if self._values.match_plain_shape(block.data):
             with contextlib.suppress(*ROW_ERRORS):  # an invalid date, for example; nothing of the block was copied
-                copied = self._send_csv(connection, block.data)
-                if copied != block.rows:
-                    raise self._row_count_error(block.first_line, copied, block.rows)
+                self._send_csv(connection, block)
                 return
         self._copy_checked(connection, block)
 
@@ -124,29 +122,28 @@ class RowCopier:
             good.extend(self._values.valid_records(block, self._add_bad_row))
         finally:
             # Also after an error: a row before the reported one may be one that only PostgreSQL rejects.
-            remaining = [good] if good else []
-            while remaining:
-                remaining += self._copy_part(connection, remaining.pop())
+            self._copy_records(connection, good)
 
-    def _copy_part(self, connection: Connection, rows: list[Record]) -> list[list[Record]]:
-        """Copies all rows, or collects the first bad one and returns the parts that remain, the last part first."""
-        try:
-            copied = self._send_csv(connection, b"".join(row.data for row in rows))
-        except ROW_ERRORS as error:
-            index, invalid = find_bad_row(rows, error)
-            self._add_bad_row(rows[index], invalid)
-            return [part for part in (rows[index + 1 :], rows[:index]) if part]
-        if copied == len(rows):
-            return []
-        if copied > len(rows) or not is_end_of_copy(rows[copied]):
-            raise self._row_count_error(rows[0].line_number, copied, len(rows))
-        only = InvalidRecord("", "missing data for column: the line holds only", rows[copied].text)
-        self._add_bad_row(rows[copied], only)
-        return [rows[copied + 1 :]] if rows[copied + 1 :] else []
+    def _copy_records(self, connection: Connection, rows: list[Record]) -> None:
+        """Copies the rows and collects those that PostgreSQL rejects, of which COPY reports the first."""
+        while rows:
+            try:
+                self._send_csv(connection, Block(b"".join(row.data for row in rows), rows[0].line_number, len(rows)))
+                return
+            except ROW_ERRORS as error:
+                index, invalid = find_bad_row(rows, error)
+                self._add_bad_row(rows[index], invalid)
+                self._copy_records(connection, rows[:index])
+                rows = rows[index + 1 :]
 
-    def _send_csv(self, connection: Connection, data: bytes) -> int:
-        copy = "copy_rows" if b'"' in data or b"\\" in data else "copy_plain_rows"
-        return self._send(connection, copy, io.BytesIO(data))
+    def _send_csv(self, connection: Connection, block: Block) -> None:
+        copy = "copy_rows" if b'"' in block.data or b"\\" in block.data else "copy_plain_rows"
+        copied = self._send(connection, copy, io.BytesIO(block.data))
+        if copied != block.rows:
+            raise PipelineError(
+                f"{self._file.label}: PostgreSQL took {copied:,} rows for the {block.rows:,} from line"
+                f" {block.first_line:,} on; nothing was loaded"
+            )
 
     def _send(self, connection: Connection, copy: str, data: BinaryIO) -> int:
         try:
@@ -173,27 +170,20 @@ class RowCopier:
     def _add_bad_row(self, row: Record, invalid: InvalidRecord, remaining: Iterable[Record] = ()) -> None:
         """Collects the row.
 
-        :raises PipelineError: if more rows are malformed than allowed, or the row hides others.
+        :raises PipelineError: if more rows are malformed than allowed.
         """
-        hides_others = has_unclosed_quote(row)
         with self._lock:
-            if not hides_others and self.bad_rows.add(row, invalid):
+            if self.bad_rows.add(row, invalid):
                 return
-        further = "" if hides_others else self._values.describe_further_invalid(remaining)
-        allowed = f" (now {self.bad_rows.allowed})" if self.bad_rows.allowed else ""
-        alternative = (
-            f", or let some such rows be set aside: --LoadTripdata-max-bad-rows N{allowed}, or --max-bad-rows N of"
-            " `pipeline load`"
-        )
-        if hides_others or not self._file.dataset.is_monthly:
-            alternative = ""
-        raise bad_row_error(self._file.label, row.line_number, invalid.detail + further, "loaded", alternative)
-
-    def _row_count_error(self, line: int, copied: int, rows: int) -> PipelineError:
-        return PipelineError(
-            f"{self._file.label}: PostgreSQL took {copied:,} rows for the {rows:,} from line {line:,} on; nothing"
-            " was loaded"
-        )
+        alternative = ""
+        if self._file.dataset.is_monthly:
+            allowed = f" (now {self.bad_rows.allowed})" if self.bad_rows.allowed else ""
+            alternative = (
+                f", or let some such rows be set aside: --LoadTripdata-max-bad-rows N{allowed}, or --max-bad-rows N of"
+                " `pipeline load`"
+            )
+        detail = invalid.detail + self._values.describe_further_invalid(remaining)
+        raise bad_row_error(self._file.label, row.line_number, detail, "loaded", alternative)
 
 
 class _BinaryRows:
