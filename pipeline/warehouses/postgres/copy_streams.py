@@ -10,7 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any
 
 import psycopg2
 from psycopg2 import sql
@@ -104,9 +104,7 @@ class RowCopier:
             self._idle.put(connection)
 
     def _copy_batch(self, connection: Connection, batch: pa.RecordBatch) -> None:
-        copied = self._send(connection, "copy_binary_rows", cast(BinaryIO, _BinaryRows(batch)))
-        if copied != batch.num_rows:
-            raise PipelineError(f"{self._file.label}: PostgreSQL took {copied:,} rows for {batch.num_rows:,}")
+        self._send(connection, "copy_binary_rows", _binary_rows(batch), batch.num_rows)
 
     def _copy_block(self, connection: Connection, block: Block) -> None:
         if self._values.match_plain_shape(block.data):
@@ -138,23 +136,21 @@ class RowCopier:
 
     def _send_csv(self, connection: Connection, block: Block) -> None:
         copy = "copy_rows" if b'"' in block.data or b"\\" in block.data else "copy_plain_rows"
-        copied = self._send(connection, copy, io.BytesIO(block.data))
-        if copied != block.rows:
-            raise PipelineError(
-                f"{self._file.label}: PostgreSQL took {copied:,} rows for the {block.rows:,} from line"
-                f" {block.first_line:,} on; nothing was loaded"
-            )
+        self._send(connection, copy, block.data, block.rows, f" from line {block.first_line:,} on")
 
-    def _send(self, connection: Connection, copy: str, data: BinaryIO) -> int:
+    def _send(self, connection: Connection, copy: str, data: bytes, rows: int, place: str = "") -> None:
         try:
             with connection.cursor() as cursor:
-                cursor.copy_expert(self._copy[copy], data, size=_COPY_CHUNK_BYTES)
+                cursor.copy_expert(self._copy[copy], io.BytesIO(data), size=_COPY_CHUNK_BYTES)
                 copied = int(cursor.rowcount)
         except psycopg2.OperationalError as error:
             raise getattr(self._first_error, "error", error) from error
+        if copied != rows:
+            raise PipelineError(
+                f"{self._file.label}: PostgreSQL took {copied:,} rows for the {rows:,}{place}; nothing was loaded"
+            )
         with self._lock:
             self.rows_copied += copied
-        return copied
 
     def _record_first_error(self, kind: type[BaseException], error: BaseException, *trace: Any) -> None:
         """Replaces `sys.excepthook`, through which psycopg2 prints a SystemError if the server aborts a COPY.
@@ -186,23 +182,9 @@ class RowCopier:
         raise bad_row_error(self._file.label, row.line_number, detail, "loaded", alternative)
 
 
-class _BinaryRows:
-    """The rows of an Arrow batch as a file of binary COPY data, of which psycopg2 reads chunk by chunk.
+def _binary_rows(batch: pa.RecordBatch) -> bytes:
+    """Returns the rows as binary COPY data: https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format"."""
+    import pgpq  # like pyarrow, imported only to load a Parquet file
 
-    https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format"
-    """
-
-    def __init__(self, batch: pa.RecordBatch):
-        self._chunks = self._encode(batch)
-
-    def read(self, _: int) -> bytes:
-        return next(self._chunks, b"")
-
-    @staticmethod
-    def _encode(batch: pa.RecordBatch) -> Iterator[bytes]:
-        import pgpq  # like pyarrow, imported only to load a Parquet file
-
-        encoder = pgpq.ArrowToPostgresBinaryEncoder(batch.schema)
-        for piece in (encoder.write_header(), encoder.write_batch(batch), encoder.finish()):
-            for start in range(0, len(piece), _COPY_CHUNK_BYTES):
-                yield piece[start : start + _COPY_CHUNK_BYTES]
+    encoder = pgpq.ArrowToPostgresBinaryEncoder(batch.schema)
+    return b"".join((encoder.write_header(), encoder.write_batch(batch), encoder.finish()))
