@@ -6,7 +6,6 @@ import contextlib
 import os
 import shutil
 import signal
-import stat
 import subprocess
 import tempfile
 import time
@@ -180,11 +179,9 @@ def test_any_storage_path_is_accepted(new_root: NewRoot, name: str) -> None:
     assert used.returncode == 0, used.stderr
     psycopg2.connect(ensure_running(root / "postgres")).close()
 
-    socket_folder = folder_of_socket(root)
-    assert socket_folder.stat().st_mode & 0o077 == 0  # because the server does not ask for a password
+    assert (root / "postgres").stat().st_mode & 0o077 == 0  # because the server does not ask for a password
     assert stop(root / "postgres")
-    assert list(socket_folder.glob("*PGSQL*")) == []
-    assert socket_folder == root / "postgres" or not socket_folder.exists()
+    assert list((root / "postgres").glob(".s.PGSQL*")) == []
 
 
 def test_relative_storage_root_is_accepted(new_root: NewRoot) -> None:
@@ -208,9 +205,10 @@ def test_server_that_cannot_start_is_reported_in_one_line(new_root: NewRoot) -> 
     assert (root / "postgres" / "something else").exists()
 
 
-def test_copied_folder_gets_a_server_of_its_own(new_root_with_server: NewRoot, new_root: NewRoot) -> None:
-    root, environment = new_root_with_server()
-    copy, copy_environment = new_root("copy")
+@pytest.mark.parametrize("end", ["", "x" * 100], ids=["short path", "long path"])
+def test_copied_folder_gets_a_server_of_its_own(new_root_with_server: NewRoot, new_root: NewRoot, end: str) -> None:
+    root, environment = new_root_with_server("original" + end)
+    copy, copy_environment = new_root("copy" + end)
     assert run_command("luigi", *LOAD, **environment).returncode == 0
     original = postmaster(root)
     run_command("pipeline", "psql", "-c", "CHECKPOINT", **environment)
@@ -225,36 +223,6 @@ def test_copied_folder_gets_a_server_of_its_own(new_root_with_server: NewRoot, n
     assert "500" in run_command("pipeline", *COUNT, **environment).stdout
     assert "has stopped" in run_command("pipeline", "stop", **copy_environment).stdout
     assert postmasters(root) == [original]
-
-
-def test_socket_folder_of_a_long_path_is_private_and_unpredictable(
-    new_root_with_server: NewRoot, tmp_path: Path
-) -> None:
-    (tmp_path / "runtime").symlink_to(tmp_path)
-    root, environment = new_root_with_server("x" * 100, TMPDIR=str(tmp_path), XDG_RUNTIME_DIR=str(tmp_path / "runtime"))
-
-    found = []
-    for _ in range(2):
-        assert run_command("pipeline", *CONNECT, **environment).returncode == 0
-        found.append(folder_of_socket(root))
-        assert stat.S_IMODE(found[-1].lstat().st_mode) == 0o700
-        assert found[-1].lstat().st_uid == (root / "postgres").stat().st_uid
-        # tmp_path belongs to root, but root's server runs as another user, who cannot enter it.
-        assert found[-1].parent == (Path("/tmp") if os.geteuid() == 0 else tmp_path)
-        run_command("pipeline", "stop", **environment)
-    assert found[0] != found[1], "the folder's name is predictable"
-    assert not any(folder.exists() for folder in found)
-
-
-def test_socket_folder_that_others_can_enter_is_not_used(new_root_with_server: NewRoot) -> None:
-    root, environment = new_root_with_server("x" * 100)
-    run_command("pipeline", *CONNECT, **environment)
-    socket_folder = folder_of_socket(root)
-    socket_folder.chmod(0o777)
-
-    assert EmbeddedServer((root / "postgres").resolve()).dsn() is None
-    socket_folder.chmod(0o700)
-    assert EmbeddedServer((root / "postgres").resolve()).dsn()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root's server runs as another user")
@@ -415,8 +383,3 @@ def watchers(root: Path) -> list[int]:
             if str(root / "postgres.watch.lock") in {file.path for file in process.open_files()}:
                 found.append(process.pid)
     return found
-
-
-def folder_of_socket(root: Path) -> Path:
-    """Returns the folder of the socket of a root's server."""
-    return root / "postgres" / (root / "postgres" / "postmaster.pid").read_text().splitlines()[4]

@@ -155,8 +155,7 @@ def test_failed_transaction_changes_nothing_and_the_next_load_reuses_the_staged_
     assert count_jobs(uploaded) == Counter(stage=1, days=2, load=2)
 
 
-def test_load_that_has_failed_often_is_still_tried(uploaded: GoogleCloud, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs, "_ATTEMPTS", 2)
+def test_load_that_has_failed_often_is_still_tried(uploaded: GoogleCloud) -> None:
     uploaded.wire.inject(RUN_LOAD, status=403, reason="quotaExceeded", message="Quota exceeded: no", times=3)
     for _ in range(3):
         with pytest.raises(PipelineError, match="Quota exceeded: no"):

@@ -129,7 +129,7 @@ def test_queries_of_a_file_only_read_the_partitions_of_its_days(real_project: Go
 
     def cost(day: datetime.date) -> int:
         rows = FileRows(real_project.project, Release(dataset_named("green"), JANUARY), (day,))
-        delete = statement("delete_file", table=rows.table, loaded_days=rows.days_condition("loaded"))
+        delete = statement("delete_rows", **rows.parts)
         with contextlib.closing(real_project.project.bigquery()) as client:
             return int(client.query(delete, job_config=config).total_bytes_processed)
 

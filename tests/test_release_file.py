@@ -237,11 +237,14 @@ def test_unclosed_quote_is_reported_with_its_line(write: Write, monkeypatch: pyt
     assert ", line 102: a record of more than 1,000 bytes" in error_message(write(HEADER + b"\r\n" + b"".join(rows)))
 
 
-def test_unclosed_quote_near_the_end_makes_one_record_of_the_rest(write: Write) -> None:
-    (block,) = read(write(HEADER + b'\n1,a,b,c\n2,a,"b,c\n3,a,b,c\n'))
+@pytest.mark.parametrize("block_bytes", [1 << 20, 9])  # 9 bytes end before the quote
+def test_unclosed_quote_near_the_end_is_reported_with_its_line(
+    write: Write, monkeypatch: pytest.MonkeyPatch, block_bytes: int
+) -> None:
+    monkeypatch.setattr(csv_file, "BLOCK_BYTES", block_bytes)
+    message = error_message(write(HEADER + b'\n1,"a",b,c\n2,a,"b,c\n3,a,b,c\n'))
 
-    assert block.rows == 2
-    assert [record.data for record in records(block)] == [b"1,a,b,c\n", b'2,a,"b,c\n3,a,b,c\n']
+    assert ", line 3: a quote that is never closed; " in message
 
 
 def test_stray_quote_does_not_slow_down_the_splitter() -> None:

@@ -131,10 +131,12 @@ class CsvReleaseFile(ReleaseFile):
         quoted = chunk.count(b'"') % 2 if spans_lines and b'"' in chunk else 0
         while quoted or not last.endswith(b"\n"):
             if size > MAX_RECORD_BYTES:
-                line = first_line + chunk.count(b"\n", 0, chunk.rfind(b'"') if quoted else len(chunk))
-                size_limit = f"a record of more than {MAX_RECORD_BYTES:,} bytes"
-                raise self._error(f"{size_limit}, so probably a quote that is never closed", f", line {line}")
-            if not (piece := self._read_line()):
+                problem = f"a record of more than {MAX_RECORD_BYTES:,} bytes, so probably a quote that is never closed"
+                raise self._error(problem, _last_record_place(chunk, first_line))
+            piece = self._read_line()
+            if quoted and not piece:
+                raise self._error("a quote that is never closed", _last_record_place(chunk, first_line))
+            if not piece:
                 self.added_newline = b"" if last.endswith(b"\n") else self._newline.removeprefix(last[-1:])
                 return b"".join(rest) + self.added_newline
             rest.append(piece)
@@ -183,6 +185,13 @@ class CsvReleaseFile(ReleaseFile):
                 f" columns in pipeline/datasets/{self.dataset.name}.yaml and raise its version"
             )
         return found
+
+
+def _last_record_place(chunk: bytes, first_line: int) -> str:
+    """Returns where the record begins that the chunk does not end, for an error message."""
+    start = chunk.rfind(b'"') if chunk.count(b'"') % 2 else len(chunk)
+    line = first_line + chunk.count(b"\n", 0, start)
+    return f", line {line}"
 
 
 def _kind_of(value: str) -> str:

@@ -148,10 +148,8 @@ class CsvValues:
     def check(self, record: Record) -> Record | InvalidRecord:
         """Returns the record to load, or why it is invalid.
 
-        Whole numbers written as `2.0` become `2`. A record with an unclosed quote is returned unchanged.
+        Whole numbers written as `2.0` become `2`.
         """
-        if record.data.count(b'"') % 2:
-            return record
         try:
             text = record.data.decode()
         except UnicodeDecodeError as error:
@@ -161,7 +159,7 @@ class CsvValues:
         if "\0" in text:
             return _invalid_encoding(record, "0x00")
         bare = text.rstrip("\r\n")
-        if bare == _END_OF_COPY and len(self._columns) > 1:
+        if bare == _END_OF_COPY:
             return InvalidRecord("", "missing data for column: the line holds only", bare)
         fields = bare.split(",") if '"' not in bare else _FIELD.findall(bare)
         if len(fields) < len(self._columns):

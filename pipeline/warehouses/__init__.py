@@ -18,10 +18,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pipeline.datasets import Dataset, Release, Source
 from pipeline.errors import PipelineError
 from pipeline.progress import Progress, silent
+from pipeline.releases import CsvReleaseFile, open_release
 from pipeline.warehouses.checksums import FileChecksums
 from pipeline.warehouses.ledger import Build, LedgerEntry
 
 if TYPE_CHECKING:
+    from pipeline.releases.parquet_file import ParquetReleaseFile
     from pipeline.warehouses.bigquery.objects import ReleaseObject
 
 WAREHOUSES = {
@@ -72,6 +74,25 @@ class LoadJob:
     etag: str = ""
     last_modified: str = ""
     ignore_unknown_columns: bool = False
+
+    def open_file(self) -> CsvReleaseFile | ParquetReleaseFile:
+        """Opens the extracted file."""
+        assert self.file
+        unknown = self.ignore_unknown_columns
+        return open_release(self.file, self.release, source=self.source, ignore_unknown_columns=unknown)
+
+    def origin(self, file: CsvReleaseFile | ParquetReleaseFile) -> dict[str, Any]:
+        """Returns what the ledger says about the origin of the rows of a file that was read to its end."""
+        return {
+            "source_url": self.source_url,
+            "source_bytes": file.bytes_read,
+            "source_sha256": file.sha256,
+            "run_id": self.run_id,
+            "source": self.source.name if self.source else "",
+            "format": file.format,
+            "etag": self.etag,
+            "last_modified": self.last_modified,
+        }
 
 
 @dataclass(frozen=True)

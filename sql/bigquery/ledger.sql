@@ -13,15 +13,15 @@ LEFT JOIN (
 ) AS ledger ON ledger.locked = lock.ledger;
 
 -- name: select_loaded
-SELECT {columns} FROM {ledger} WHERE finished_at IS NOT NULL ORDER BY target_table, partition_key;
+SELECT {columns} FROM {ledger} ORDER BY target_table, partition_key;
 
 -- name: delete_entry
 DELETE FROM {ledger} WHERE target_table = @target_table AND partition_key = @partition_key;
 
 -- name: insert_entry
 -- rows_loaded is counted in the table. finished_at is never before started_at, even if clocks differ.
-INSERT INTO {ledger} ({columns}, rows_loaded, rows_duplicate, finished_at)
-SELECT {values}, loaded.found, @rows_read - loaded.found, GREATEST(@started_at, CURRENT_TIMESTAMP())
+INSERT INTO {ledger} ({entry_columns}, rows_loaded, rows_duplicate, finished_at)
+SELECT {entry_values}, loaded.found, @rows_read - loaded.found, GREATEST(@started_at, CURRENT_TIMESTAMP())
 FROM (SELECT COUNT(*) AS found FROM {table} AS loaded WHERE {loaded_rows}) AS loaded;
 
 -- name: begin_transaction

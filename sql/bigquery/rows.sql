@@ -1,11 +1,8 @@
 -- name: select_days
-SELECT DISTINCT DATE({event_time}) AS day FROM {staging};
+SELECT DISTINCT DATE(`{event_time}`) AS day FROM {staging};
 
--- name: delete_file
-DELETE FROM {table} AS loaded WHERE loaded.filename = @filename AND {loaded_days};
-
--- name: delete_lookup
-DELETE FROM {table} WHERE TRUE;
+-- name: delete_rows
+DELETE FROM {table} AS loaded WHERE {loaded_rows};
 
 -- name: identified_rows
 -- The rows of a staged file with their ids. Of rows that are equal in every column, all but one have nth > 1. Of
@@ -94,10 +91,10 @@ AS 'rows are neither loaded nor in the quarantine';
 
 -- name: select_file_checksums
 -- The sums are NUMERIC, as an INT64 may overflow with eight million rows of a day or without a time.
-SELECT DATE(loaded.{event_time}) AS day, COUNT(*),
+SELECT DATE(loaded.`{event_time}`) AS day, COUNT(*),
     SUM(CAST(CAST(CONCAT('0x', SUBSTR(TO_HEX(unique_row_id), 1, 10)) AS INT64) AS NUMERIC)),
     SUM(CAST(CAST(CONCAT('0x', SUBSTR(TO_HEX(unique_row_id), 23)) AS INT64) AS NUMERIC)),
     SUM(CAST(CAST(CONCAT('0x', SUBSTR(TO_HEX(MD5(CONCAT(TO_HEX(unique_row_id), {comparable_text}))), 1, 10)) AS INT64)
         AS NUMERIC)),
     {checksums}
-FROM {table} AS loaded WHERE loaded.filename = @filename AND {loaded_days} GROUP BY 1;
+FROM {table} AS loaded WHERE {loaded_rows} GROUP BY 1;

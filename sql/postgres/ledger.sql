@@ -83,15 +83,9 @@ ON CONFLICT (only_row) DO UPDATE SET
     is_marked = excluded.is_marked,
     lookups_digest = excluded.lookups_digest;
 
--- name: select_foreign_relations
--- All kinds of tables and views, but no indexes, sequences or types.
-SELECT relname::text FROM pg_class
+-- name: select_relations
+-- Those of the names that tables and views of any kind have, but no indexes, sequences or types; with their comments.
+SELECT relname::text, coalesce(obj_description(oid, 'pg_class'), '') FROM pg_class
 WHERE relnamespace = to_regnamespace(quote_ident(%(schema)s)) AND relname = ANY(%(names)s)
     AND relkind IN ('r', 'p', 'v', 'm', 'f')
-    AND strpos(coalesce(obj_description(oid, 'pg_class'), ''), %(mark)s) = 0
 ORDER BY relname;
-
--- name: count_relations
-SELECT count(*) FROM pg_class
-WHERE relnamespace = to_regnamespace(quote_ident(%(schema)s)) AND relname = ANY(%(names)s)
-    AND relkind IN ('r', 'p', 'v', 'm', 'f');

@@ -27,20 +27,6 @@ CREATE UNIQUE INDEX {index} ON {loading} (unique_row_id) WITH (fillfactor = 100)
 -- Makes the id an ordinary column; changes the catalogue only, not the rows.
 ALTER TABLE {loading} ALTER COLUMN unique_row_id DROP EXPRESSION;
 
--- name: select_ids_outside_month
-SELECT unique_row_id FROM {loading}
-WHERE {event_time} < %(start)s OR {event_time} >= %(stop)s OR {event_time} IS NULL;
-
--- name: select_ids_inside_month
--- Rows of other files whose ids this month's file could share: rows of this month, and rows whose year does not have
--- four digits, because ids are made of texts without separators: vendor 1 in 22019 reads like vendor 12 in 2019.
-SELECT unique_row_id, filename FROM {table}
-WHERE {event_time} >= %(start)s AND {event_time} < %(stop)s
-   OR {event_time} IS NULL OR {event_time} < '0001-01-01' OR {event_time} >= '10000-01-01';
-
--- name: select_files_of_ids
-SELECT unique_row_id, filename FROM {table} WHERE unique_row_id = ANY(%(ids)s);
-
 -- name: select_file_checksums
 -- The same 40 bits as in BigQuery.
 SELECT {event_time}::date, count(*),

@@ -52,22 +52,38 @@ FROM moved CROSS JOIN LATERAL (
 ) AS kept;
 
 -- name: quarantine_duplicates_of_other_files
-WITH taken AS (
-    SELECT * FROM unnest(%(ids)s::text[], %(filenames)s::text[]) AS taken (unique_row_id, kept_in)
+-- Equal ids imply equal event times, so only rows outside their own file's month can have the id of a row in another
+-- file: rows of this file outside the month, and rows of other files inside it. So can rows whose year does not have
+-- four digits, because ids are made of texts without separators: vendor 1 in 22019 reads like vendor 12 in 2019.
+-- There are few of all these; as arrays, their ids are looked up in the indexes.
+WITH outside AS (
+    SELECT unique_row_id FROM {loading}
+    WHERE {event_time} < %(start)s OR {event_time} >= %(stop)s OR {event_time} IS NULL
+), taken AS (
+    SELECT unique_row_id, filename FROM {table} WHERE unique_row_id = ANY(ARRAY(SELECT unique_row_id FROM outside))
+    UNION
+    SELECT unique_row_id, filename FROM {table}
+    WHERE {event_time} >= %(start)s AND {event_time} < %(stop)s
+       OR {event_time} IS NULL OR {event_time} < '0001-01-01' OR {event_time} >= '10000-01-01'
 ), moved AS (
-    DELETE FROM {loading} AS loading USING taken
-    WHERE loading.unique_row_id = taken.unique_row_id
-    RETURNING loading.*, taken.kept_in
+    DELETE FROM {loading} WHERE unique_row_id = ANY(ARRAY(SELECT unique_row_id FROM taken)) RETURNING *
 )
 INSERT INTO {quarantine} (target_table, filename, reason, detail, unique_row_id, row_values)
-SELECT {table_name}, filename, 'duplicate_of_other_file', {kept_in} || kept_in,
-       unique_row_id, to_jsonb(moved) - 'kept_in'
-FROM moved;
+SELECT {table_name}, moved.filename, 'duplicate_of_other_file', {kept_in} || taken.filename,
+       unique_row_id, to_jsonb(moved)
+FROM moved JOIN taken USING (unique_row_id);
 
--- name: select_duplicates_of_file
-SELECT unique_row_id, filename FROM {quarantine}
-WHERE target_table = {table_name} AND reason = 'duplicate_of_other_file'
-  AND detail = {kept_in} || {filename};
+-- name: count_orphaned_duplicates
+-- The rows of other files that were set aside because this file had them, and that no file has any more.
+WITH aside AS (
+    SELECT unique_row_id, filename FROM {quarantine}
+    WHERE target_table = {table_name} AND reason = 'duplicate_of_other_file' AND detail = {kept_in} || {filename}
+), loaded AS (
+    SELECT unique_row_id FROM {table} WHERE unique_row_id = ANY(ARRAY(SELECT unique_row_id FROM aside))
+)
+SELECT filename, count(*) FROM aside
+WHERE NOT EXISTS (SELECT FROM loaded WHERE loaded.unique_row_id = aside.unique_row_id)
+GROUP BY filename ORDER BY filename;
 
 -- name: clear_quarantine
 DELETE FROM {quarantine} WHERE target_table = {table_name} AND filename = {filename};

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from pipeline.datasets import Column, Release
@@ -37,120 +39,82 @@ class FileRows:
     days: Days
 
     @property
-    def table(self) -> str:
-        return quoted(self.project.table_id(self.release.table))
-
-    @property
-    def quarantine(self) -> str:
-        return quoted(self.project.table_id(QUARANTINE))
-
-    @property
-    def ledger(self) -> str:
-        return quoted(self.project.table_id(LEDGER))
-
-    @property
     def parameters(self) -> dict[str, Value]:
         """The query parameters that identify the file."""
         found: dict[str, Value] = {"target_table": self.release.table, "partition_key": self.release.key}
         return found | ({"filename": self.release.filename} if self.release.dataset.is_monthly else {})
 
-    def days_condition(self, table: str) -> str:
-        return days_condition(self.release.dataset, table, self.days)
+    @functools.cached_property
+    def parts(self) -> Mapping[str, str]:
+        """The `{placeholders}` of the statements in `sql/bigquery/`, except those that only single statements have."""
+        dataset, table_id = self.release.dataset, self.project.table_id
+        entry_columns = [name for name in COLUMNS if name not in _SET_BY_TRANSACTION]
+        loaded_days = days_condition(dataset, "loaded", self.days)
+        return {
+            "table": quoted(table_id(dataset.table)),
+            "ledger": quoted(table_id(LEDGER)),
+            "lock": quoted(table_id(LOCK)),
+            "quarantine": quoted(table_id(QUARANTINE)),
+            "kept_in": KEPT_IN,
+            "columns": column_list(dataset),
+            "event_time": dataset.event_time or "",
+            "key_text": key_text(dataset),
+            "row_text": row_text(dataset),
+            "null_texts": null_texts(dataset),
+            "comparable_text": comparable_text(dataset),
+            "loaded_days": loaded_days,
+            "other_days": days_condition(dataset, "other", self.days),
+            "loaded_rows": f"loaded.filename = @filename AND {loaded_days}" if dataset.is_monthly else "TRUE",
+            "entry_columns": ", ".join(entry_columns),
+            "entry_values": ", ".join(f"@{name}" for name in entry_columns),
+        }
 
     def load_script(self, staged: StagedFile) -> str:
         """Returns the transaction that replaces the file's rows by staged ones, and its ledger row."""
-        dataset = self.release.dataset
-        common = {"table": self.table, "columns": column_list(dataset)}
-        from_staging = {"staging": quoted(staged.table_id), "staged_columns": staged_columns(dataset, staged.columns)}
-        if not dataset.is_monthly:
-            insert = statement("insert_lookup", **common, **from_staging)
-            return self._transaction([self._delete(), insert, *self._replace_entry("TRUE")])
-        rows_with_ids = statement(
-            "identified_rows",
-            columns=column_list(dataset),
-            key_text=key_text(dataset),
-            row_text=row_text(dataset),
-            null_texts=null_texts(dataset),
-            **from_staging,
+        staging = {
+            "staging": quoted(staged.table_id),
+            "staged_columns": staged_columns(self.release.dataset, staged.columns),
+        }
+        delete, *entry = map(self._statement, ("delete_rows", "delete_entry", "insert_entry"))
+        if not self.release.dataset.is_monthly:
+            return self._transaction(delete, self._statement("insert_lookup", **staging), *entry)
+        rows = self._statement("identified_rows", **staging)
+        insert, duplicates = (
+            self._statement(name, identified_rows=rows) for name in ("insert_file", "insert_duplicates")
         )
-        parts = {"identified_rows": rows_with_ids, "other_days": self.days_condition("other")}
-        insert = statement("insert_file", **common, **parts)
-        duplicates = statement(
-            "insert_duplicates", quarantine=self.quarantine, table=self.table, kept_in=KEPT_IN, **parts
+        accounting = (
+            self._statement("delete_quarantined"),
+            f"{self._statement('if_duplicates')}\n{duplicates}",
+            self._statement("end_if"),
+            self._statement("assert_accounted"),
         )
-        return self._transaction(
-            [
-                self._delete(),
-                insert,
-                *self._replace_entry(f"loaded.filename = @filename AND {self.days_condition('loaded')}"),
-                statement("delete_quarantined", quarantine=self.quarantine),
-                f"{statement('if_duplicates', ledger=self.ledger)}\n{duplicates}",
-                statement("end_if"),
-                statement("assert_accounted", ledger=self.ledger, quarantine=self.quarantine),
-            ]
-        )
+        return self._transaction(delete, insert, *entry, *accounting)
 
     def forget_script(self, existing: set[str]) -> str:
         """Returns the transaction that removes the file from the existing tables."""
-        statements = [self._delete()] if self.release.table in existing else []
-        if self.release.dataset.is_monthly and QUARANTINE in existing:
-            statements.append(statement("delete_quarantined", quarantine=self.quarantine))
-        return self._transaction([*statements, statement("delete_entry", ledger=self.ledger)])
+        names = ["delete_rows"] if self.release.table in existing else []
+        names += ["delete_quarantined"] if self.release.dataset.is_monthly and QUARANTINE in existing else []
+        return self._transaction(*map(self._statement, [*names, "delete_entry"]))
 
     def checksums_query(self) -> str:
         """Returns the query for the rows' checksums; it reads only the partitions of their days."""
-        return statement(
-            "select_file_checksums",
-            table=self.table,
-            event_time=quoted(self.release.dataset.event_time or ""),
-            comparable_text=comparable_text(self.release.dataset),
-            checksums=", ".join(map(_checksums, self.release.dataset.columns)),
-            loaded_days=self.days_condition("loaded"),
-        )
+        checksums = ", ".join(map(_checksums, self.release.dataset.columns))
+        return self._statement("select_file_checksums", checksums=checksums)
 
     def duplicate_days_query(self) -> str:
         """Returns the query for the days of the rows of other files that were set aside as duplicates of this file."""
-        return statement("select_days_of_duplicates", duplicates=self._duplicates())
+        return self._statement("select_days_of_duplicates", duplicates=self._statement("duplicates_of_file"))
 
     def orphaned_duplicates_query(self) -> str:
         """Returns the query for the number, by file, of those of these duplicates that the table does not have."""
-        return statement(
-            "count_orphaned_duplicates",
-            duplicates=self._duplicates(),
-            table=self.table,
-            loaded_days=self.days_condition("loaded"),
-        )
+        return self._statement("count_orphaned_duplicates", duplicates=self._statement("duplicates_of_file"))
 
-    def _duplicates(self) -> str:
-        return statement(
-            "duplicates_of_file",
-            quarantine=self.quarantine,
-            event_time=self.release.dataset.event_time or "",
-            kept_in=KEPT_IN,
-        )
+    def _transaction(self, *statements: str) -> str:
+        locking = map(self._statement, ("begin_transaction", "take_lock", "assert_lock"))
+        return ";\n".join([*locking, *statements, self._statement("commit_transaction")])
 
-    def _transaction(self, statements: list[str]) -> str:
-        lock = quoted(self.project.table_id(LOCK))
-        locking = [statement("take_lock", lock=lock), statement("assert_lock", lock=lock)]
-        return ";\n".join([statement("begin_transaction"), *locking, *statements, statement("commit_transaction")])
-
-    def _delete(self) -> str:
-        if not self.release.dataset.is_monthly:
-            return statement("delete_lookup", table=self.table)
-        return statement("delete_file", table=self.table, loaded_days=self.days_condition("loaded"))
-
-    def _replace_entry(self, loaded_rows: str) -> list[str]:
-        """Returns the statements that replace the file's ledger row."""
-        columns = [name for name in COLUMNS if name not in _SET_BY_TRANSACTION]
-        insert = statement(
-            "insert_entry",
-            ledger=self.ledger,
-            table=self.table,
-            columns=", ".join(columns),
-            values=", ".join(f"@{name}" for name in columns),
-            loaded_rows=loaded_rows,
-        )
-        return [statement("delete_entry", ledger=self.ledger), insert]
+    def _statement(self, name: str, **parts: str) -> str:
+        return statement(name, **{**self.parts, **parts})
 
 
 def _checksums(column: Column) -> str:

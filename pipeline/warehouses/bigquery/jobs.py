@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import logging
-import random
 import re
 import time
 from collections.abc import Callable
@@ -28,21 +27,10 @@ from pipeline.warehouses.bigquery.client import (
 
 logger = logging.getLogger("luigi-interface")
 
-_ATTEMPTS = 50
 _RETRIES = 5
 _LONGEST_WAIT = 5.0
 _RETRIED_REASONS = {*TRANSIENT_REASONS, "stopped"}
 _NOT_IN_LABELS = re.compile(r"[^a-z0-9_-]")
-# The messages with which BigQuery cancels a transaction or statement that conflicts with a concurrent change, or
-# refuses one that follows others too fast. In a script their reason may be invalidQuery.
-# https://cloud.google.com/bigquery/quotas#standard_tables, https://cloud.google.com/bigquery/docs/troubleshoot-queries
-_CONFLICTS = (
-    "aborted due to concurrent update",
-    "Could not serialize access",
-    "Exceeded rate limits",
-    "Too many DML statements outstanding",
-)
-_LONGEST_CONFLICT_WAIT = 15.0
 _PARAMETER_TYPES: dict[type, str] = {str: "STRING", int: "INT64", datetime.datetime: "TIMESTAMP"}
 
 Value = str | int | datetime.datetime
@@ -88,20 +76,19 @@ def run_job(
     """Returns the job of that name after it has succeeded, whichever process started it and when.
 
     The job's id is its name and the number of the attempt, so that BigQuery rejects a second submission (409). Another
-    attempt follows one that failed earlier, fails for a transient reason, or conflicts with a concurrent change of the
-    same table. So does one after the job of another account, which only that account may read: the work is done again.
-    `is_result_usable` is called for a job that finished earlier, as its result may have been deleted.
+    attempt follows one that failed earlier or fails for a transient reason. So does one after the job of another
+    account, which only that account may read: the work is done again. `is_result_usable` is called for a job that
+    finished earlier, as its result may have been deleted.
 
     https://cloud.google.com/bigquery/docs/running-jobs#generate-jobid
 
     :raises JobFailed: with BigQuery's own message.
     :raises TransientError: if the job still fails for a transient reason after some attempts.
     """
-    failures = conflicts = attempt = 0
-    while failures + conflicts < _ATTEMPTS:  # of this call: a month may have failed on many days before
+    failures = attempt = 0
+    while True:
         attempt += 1
-        job_id = f"{name}_{attempt}"
-        joined = False
+        job_id, joined = f"{name}_{attempt}", False
         try:
             job = submit(job_id)
         except exceptions.Conflict:
@@ -113,20 +100,14 @@ def run_job(
         _wait(client, job, description, observer)
         if not job.error_result:
             return job
-        if _is_conflict(job.error_result):
-            conflicts += 1
-            wait = random.uniform(0.5, 1) * min(2**conflicts, _LONGEST_CONFLICT_WAIT)
-            observer.set_status(f"{description}: waiting for another change of the same tables")
-        elif job.error_result.get("reason") in _RETRIED_REASONS:
-            if failures == _RETRIES:
-                raise TransientError(f"{description}: {_message(job)}; run again")
-            wait = 2**failures
-            failures += 1
-            logger.warning("%s: %s; trying again in %s s", description, _message(job), wait)
-        else:
+        if job.error_result.get("reason") not in _RETRIED_REASONS:
             raise JobFailed(job)
+        if failures == _RETRIES:
+            raise TransientError(f"{description}: {_message(job)}; run again")
+        wait = 2**failures
+        failures += 1
+        logger.warning("%s: %s; trying again in %s s", description, _message(job), wait)
         time.sleep(wait)
-    raise TransientError(f"{description} failed {_ATTEMPTS} times; see {_console_url(client, job_id)}")
 
 
 def run_query(client: Client, query: str, config: QueryJobConfig) -> list[Row]:
@@ -155,10 +136,6 @@ def _wait(client: Client, job: LoadJob | QueryJob, description: str, observer: L
         time.sleep(wait)
         wait = min(wait * 1.5, _LONGEST_WAIT)
         job.reload(timeout=REQUEST_SECONDS)
-
-
-def _is_conflict(error: dict[str, Any]) -> bool:
-    return any(conflict in error.get("message", "") for conflict in _CONFLICTS)
 
 
 def _message(job: LoadJob | QueryJob) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import csv
 import datetime
-import hashlib
 import io
 import json
 from collections.abc import Mapping
@@ -24,10 +23,10 @@ from pipeline.datasets import Release
 from pipeline.datasets.spec import LEDGER
 from pipeline.errors import TransientError
 from pipeline.warehouses import LoadObserver
-from pipeline.warehouses.bigquery.client import REQUEST_SECONDS, GoogleProject, short_bigquery_retry
+from pipeline.warehouses.bigquery.client import REQUEST_SECONDS, GoogleProject
 from pipeline.warehouses.bigquery.jobs import query_config, run_job, run_query
 from pipeline.warehouses.bigquery.markers import COLUMNS, BigQueryEntry, entry_of, read_markers
-from pipeline.warehouses.bigquery.resources import LABELS, check_dataset
+from pipeline.warehouses.bigquery.resources import LABELS, get_dataset
 from pipeline.warehouses.bigquery.sql_text import quoted, statement
 from pipeline.warehouses.bigquery.tables import ensure_table, find_table, list_tables
 
@@ -62,32 +61,28 @@ def ledger_fields() -> list[SchemaField]:
 def ensure_ledger(client: Client, project: GoogleProject) -> None:
     """Creates the ledger if it is missing; idempotent and safe to run concurrently.
 
-    A new ledger imports the dataset's markers in the bucket, which were the ledger of earlier versions; so does one
-    that replaces a deleted table.
+    A ledger that replaces a deleted table is filled with the copies of the dataset's rows in the bucket.
 
     :raises PipelineError: if the dataset is missing or not in the configured location.
     """
-    dataset = client.get_dataset(
-        f"{project.project}.{project.dataset}", retry=short_bigquery_retry(), timeout=REQUEST_SECONDS
-    )
-    check_dataset(project, dataset)
-    if has_ledger(client, project):
-        ensure_table(client, project, Table(project.table_id(LEDGER), ledger_fields()))
-        return
-    _import_markers(client, project, f"{dataset.created:%Y%m%d%H%M%S%f}" if dataset.created else "")
-    create = statement("create_lock", lock=quoted(project.table_id(LOCK)), name=LEDGER)
-    with contextlib.suppress(exceptions.Conflict):  # created by another worker since IF NOT EXISTS was checked
-        run_query(client, create, query_config(project, _LABELS))
+    get_dataset(client, project, project.dataset)
+    if find_table(client, project, project.table_id(LEDGER)) is None:
+        _import_markers(client, project)
+    ensure_table(client, project, Table(project.table_id(LEDGER), ledger_fields()))
+    if find_table(client, project, project.table_id(LOCK)) is None:
+        create = statement("create_lock", lock=quoted(project.table_id(LOCK)), name=LEDGER)
+        with contextlib.suppress(exceptions.Conflict):  # created by another worker since IF NOT EXISTS was checked
+            run_query(client, create, query_config(project, _LABELS))
 
 
-def _import_markers(client: Client, project: GoogleProject, created: str) -> None:
-    """Writes the markers to the ledger in a single load job; concurrent callers join it.
-
-    The job's name is derived from the dataset's name and creation time.
-    """
+def _import_markers(client: Client, project: GoogleProject) -> None:
+    """Writes the dataset's markers to the missing ledger in a single load job; concurrent callers join it."""
+    # The bucket also has the markers of datasets that were deleted, and of other datasets that use it.
+    tables = {table.table_id for table in list_tables(client, project, project.dataset)}
+    markers = [entry for entry in read_markers(project) if entry.target_table in tables]
     text = io.StringIO()
     header = list(COLUMNS)  # so that the file is never empty: BigQuery's endpoint for uploads may reject no bytes
-    csv.writer(text).writerows([header, *map(_column_values, read_dataset_markers(client, project))])
+    csv.writer(text).writerows([header, *map(_column_values, markers)])
     config = LoadJobConfig(
         schema=ledger_fields(),
         write_disposition="WRITE_TRUNCATE",
@@ -95,41 +90,22 @@ def _import_markers(client: Client, project: GoogleProject, created: str) -> Non
         skip_leading_rows=1,
         labels=LABELS,
     )
-    name = hashlib.sha256(f"{project.dataset} {created}".encode()).hexdigest()[:16]
     table_id = project.table_id(LEDGER)
 
     def submit(job_id: str) -> Any:
         content = io.BytesIO(text.getvalue().encode())
         return client.load_table_from_file(content, table_id, job_id=job_id, job_config=config, timeout=REQUEST_SECONDS)
 
-    def has_columns() -> bool:
-        found = find_table(client, project, table_id)
-        return found is not None and COLUMNS.keys() <= {field.name for field in found.schema}
+    def is_kept() -> bool:
+        return find_table(client, project, table_id) is not None
 
-    run_job(client, f"tlc_ledger_{name}", "taking over the ledger", submit, LoadObserver(), has_columns)
+    run_job(client, f"tlc_ledger_{project.dataset}", "restoring the ledger", submit, LoadObserver(), is_kept)
 
 
 def _column_values(entry: BigQueryEntry) -> list[Any]:
     values = {name: getattr(entry, name) for name in COLUMNS}
     values |= {name: json.dumps(values[name], default=str) for name in ("days", "jobs")}
     return list(values.values())
-
-
-def has_ledger(client: Client, project: GoogleProject) -> bool:
-    """Returns whether the dataset has a ledger. If it has none, its markers in the bucket say what is loaded.
-
-    :raises PipelineError: if the ledger is not in the configured location.
-    """
-    return all(find_table(client, project, project.table_id(name)) for name in (LOCK, LEDGER))
-
-
-def read_dataset_markers(client: Client, project: GoogleProject) -> list[BigQueryEntry]:
-    """Returns the markers in the bucket, without those of tables that the dataset does not have.
-
-    The bucket also has the markers of datasets that were deleted, and of other datasets that use it.
-    """
-    tables = {table.table_id for table in list_tables(client, project, project.dataset)}
-    return [entry for entry in read_markers(project) if entry.target_table in tables]
 
 
 def read_snapshot(client: Client, project: GoogleProject, release: Release) -> LedgerSnapshot | None:
@@ -158,18 +134,14 @@ def read_loaded(client: Client, project: GoogleProject) -> list[BigQueryEntry]:
     :raises PipelineError: if the ledger is not in the configured location.
     """
     query = statement("select_loaded", ledger=quoted(project.table_id(LEDGER)), columns=", ".join(COLUMNS))
-    rows = _rows(client, project, query) if has_ledger(client, project) else None
-    if rows is None:  # an earlier version loaded the files
-        found = [entry for entry in read_dataset_markers(client, project) if entry.finished_at]
-        return sorted(found, key=lambda entry: (entry.target_table, entry.partition_key))
-    return [entry_of(row) for row in rows]
+    return [entry_of(row) for row in _rows(client, project, query) or ()]
 
 
 def _rows(client: Client, project: GoogleProject, query: str, **values: str) -> list[Mapping[str, Any]] | None:
     try:
         return [dict(row) for row in run_query(client, query, query_config(project, _LABELS, **values))]
     except exceptions.NotFound:
-        if has_ledger(client, project):
+        if all(find_table(client, project, project.table_id(name)) for name in (LOCK, LEDGER)):
             ledger = project.table_id(LEDGER)
             raise TransientError(f"BigQuery did not find {ledger}, although it exists; run again") from None
         return None

@@ -8,7 +8,7 @@ import json
 import random
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TypeVar
 
 from google.api_core import exceptions
@@ -28,10 +28,20 @@ from pipeline.warehouses.bigquery.objects import ReleaseObject, find_object, rem
 from pipeline.warehouses.bigquery.staging import StagedFile, drop_staged, sort_days, stage
 from pipeline.warehouses.bigquery.tables import ensure_tables, find_table
 
-_ATTEMPTS = 40
-_LONGEST_WAIT = 5.0
-_LOCK_LOST = "another load or forget came first"  # the message of assert_lock
-_TABLE_LOST = "Not found: Table"  # the reason may be that of the script: invalidQuery
+_ATTEMPTS = 50
+_LONGEST_WAIT = 15.0
+# The message of assert_lock; those with which BigQuery cancels a transaction that conflicts with a concurrent change,
+# or refuses one that follows others too fast; and that of a table that was deleted. Their reason may be that of the
+# script: invalidQuery. https://cloud.google.com/bigquery/quotas#standard_tables,
+# https://cloud.google.com/bigquery/docs/troubleshoot-queries
+_OVERTAKEN = (
+    "another load or forget came first",
+    "aborted due to concurrent update",
+    "Could not serialize access",
+    "Exceeded rate limits",
+    "Too many DML statements outstanding",
+    "Not found: Table",
+)
 
 T = TypeVar("T")
 
@@ -47,7 +57,7 @@ def load(project: GoogleProject, job: LoadJob, observer: LoadObserver) -> BigQue
     """
     failure = f"{job.release.key} was not loaded into BigQuery"
     with project.connect_bigquery(failure) as client:
-        entry = _retry_on_conflict(lambda: _load(client, project, job, observer), failure)
+        entry = _retry_on_conflict(lambda: _load(client, project, job, observer), failure, observer)
     write_marker(project, entry)
     return entry
 
@@ -74,7 +84,7 @@ def forget(project: GoogleProject, release: Release) -> bool:
         def current() -> set[str]:
             return {entry.load_id for entry in _snapshot(client, project, release).entries}
 
-        _retry_on_conflict(attempt, failure)
+        _retry_on_conflict(attempt, failure, LoadObserver())
         removed.append(remove_markers(project, release.key, current))
     return any(removed)
 
@@ -86,34 +96,29 @@ def orphaned_duplicates(project: GoogleProject, release: Release) -> dict[str, i
     """
     if not release.dataset.is_monthly:
         return {}
-    config = query_config(
-        project,
-        job_labels(release.dataset, release.filename, "duplicates"),
-        target_table=release.table,
-        filename=release.filename,
-    )
+    rows = FileRows(project, release, ())
+    config = query_config(project, job_labels(release.dataset, release.filename, "duplicates"), **rows.parameters)
     with project.connect_bigquery(f"the duplicates of {release.key} were not counted") as client:
-        if not all(find_table(client, project, project.table_id(name)) for name in (release.table, QUARANTINE)):
+        try:
+            days = [row["day"] for row in run_query(client, rows.duplicate_days_query(), config)]
+            query = replace(rows, days=sort_days(days)).orphaned_duplicates_query()
+            return dict(row.values() for row in run_query(client, query, config)) if days else {}
+        except exceptions.NotFound:  # nothing of the dataset was loaded
             return {}
-        days = [row["day"] for row in run_query(client, FileRows(project, release, ()).duplicate_days_query(), config)]
-        if not days:
-            return {}
-        query = FileRows(project, release, sort_days(days)).orphaned_duplicates_query()
-        return dict(row.values() for row in run_query(client, query, config))
 
 
 def _load(client: Client, project: GoogleProject, job: LoadJob, observer: LoadObserver) -> BigQueryEntry:
     ensure_ledger(client, project)
     ensure_tables(client, project, job.release.dataset)
     started_at = datetime.datetime.now(datetime.UTC)
-    if found := _finished_entry(_snapshot(client, project, job.release), job):
+    if found := _own_entry(_snapshot(client, project, job.release), job):
         return found
     source = find_object(project, job.release)
     if source is None:
         raise PipelineError(f"gs://{project.bucket}/{job.release.filename} was removed before it was loaded; run again")
     staged = stage(client, project, job.release, source, observer)
     snapshot = _snapshot(client, project, job.release)  # again, as the token may have changed during staging
-    if found := _finished_entry(snapshot, job):
+    if found := _own_entry(snapshot, job):
         return found
     rows = FileRows(project, job.release, sort_days({*staged.days, *_loaded_days(project, job.release, snapshot)}))
     replacing_run = job.run_id if job.replace else ""
@@ -122,7 +127,7 @@ def _load(client: Client, project: GoogleProject, job: LoadJob, observer: LoadOb
     _run(client, rows, "load", rows.load_script(staged), snapshot, values, observer)
     drop_staged(client, staged)
     entry = _snapshot(client, project, job.release).entry(job.task_family)
-    if entry is None or not entry.finished_at:  # forgotten in the meantime
+    if entry is None:  # forgotten in the meantime
         raise ConcurrentUpdate
     return entry
 
@@ -146,12 +151,10 @@ def _snapshot(client: Client, project: GoogleProject, release: Release) -> Ledge
     return snapshot
 
 
-def _finished_entry(snapshot: LedgerSnapshot, job: LoadJob) -> BigQueryEntry | None:
-    """Returns the job's ledger row if it is finished; with `replace`, only if this run has written it."""
+def _own_entry(snapshot: LedgerSnapshot, job: LoadJob) -> BigQueryEntry | None:
+    """Returns the job's ledger row, if there is one; with `replace`, only if this run has written it."""
     found = snapshot.entry(job.task_family)
-    if found and found.finished_at and (not job.replace or found.run_id == job.run_id):
-        return found
-    return None
+    return found if found and (not job.replace or found.run_id == job.run_id) else None
 
 
 def _entry_values(job: LoadJob, source: ReleaseObject, staged: StagedFile) -> dict[str, Value]:
@@ -188,7 +191,7 @@ def _run(
     Only the partitions of the rows' days are read and billed. Workers with the same snapshot and the same object share
     one job.
 
-    :raises ConcurrentUpdate: if the ledger has changed, or one of the tables was deleted.
+    :raises ConcurrentUpdate: if the ledger has changed or is being changed, or one of the tables was deleted.
     :raises PipelineError: with BigQuery's message; nothing has changed.
     """
     release, project = rows.release, rows.project
@@ -207,16 +210,17 @@ def _run(
         find_table(client, project, project.table_id(release.table))  # raises if it is in another location
         raise ConcurrentUpdate from None
     except JobFailed as error:
-        if error.reason == "notFound" or any(lost in error.message for lost in (_LOCK_LOST, _TABLE_LOST)):
+        if error.reason == "notFound" or any(text in error.message for text in _OVERTAKEN):
             raise ConcurrentUpdate from None
         raise PipelineError(f"{release.filename}, {step}: {error}") from error
 
 
-def _retry_on_conflict(attempt: Callable[[], T], failure: str) -> T:
+def _retry_on_conflict(attempt: Callable[[], T], failure: str, observer: LoadObserver) -> T:
     """Calls `attempt` until no concurrent load or forget interferes, and returns its result."""
     for number in range(_ATTEMPTS):
         try:
             return attempt()
         except ConcurrentUpdate:
+            observer.set_status("waiting for another load or forget")
             time.sleep(random.uniform(0, min(0.1 * 2**number, _LONGEST_WAIT)))
     raise TransientError(f"{failure}: other loads keep interfering; run again when they have finished")

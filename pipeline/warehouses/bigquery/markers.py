@@ -1,7 +1,4 @@
-"""Markers: JSON objects under `_ledger/` in the bucket, copies of ledger rows and records of builds.
-
-In earlier versions these objects were the ledger; they are imported into the table when it is created.
-"""
+"""Markers: JSON objects under `_ledger/` in the bucket, copies of ledger rows and records of builds."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ import json
 from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import Any, TypeVar
 
 from google.api_core import exceptions
 from google.cloud.storage import Blob, Bucket
@@ -24,11 +21,12 @@ FOLDER = "_ledger"
 _READERS = 8
 
 Days = tuple[datetime.date | None, ...]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class BigQueryEntry(LedgerEntry):
-    """A file in BigQuery. `finished_at` is None for a load that an earlier version left unfinished.
+    """A file in BigQuery.
 
     `load_id` identifies the transaction that wrote the entry, also in its copy in the bucket. `days` are the days that
     its rows may have; None stands for rows without a time.
@@ -74,21 +72,22 @@ def read_marker(project: GoogleProject, task_family: str, partition_key: str) ->
     """Returns the marker of one load, or None if there is none."""
     name = marker_name(task_family, partition_key)
     with _bucket(project, name) as bucket:
-        return _read_latest(bucket.get_blob(name, retry=short_retry()))
+        return _read(bucket.blob(name), entry_of)
 
 
 def read_markers(project: GoogleProject) -> list[BigQueryEntry]:
     """Returns the markers of all loads."""
     with _bucket(project) as bucket:
-        blobs = (blob for blob in bucket.list_blobs(prefix=f"{FOLDER}/Load") if blob.name.endswith(".json"))
+        names = [blob.name for blob in bucket.list_blobs(prefix=f"{FOLDER}/Load") if blob.name.endswith(".json")]
         with ThreadPoolExecutor(_READERS) as readers:
-            return [entry for entry in readers.map(_read_latest, blobs) if entry is not None]
+            found = readers.map(lambda name: _read(bucket.blob(name), entry_of), names)
+            return [entry for entry in found if entry is not None]
 
 
 def days_in_markers(project: GoogleProject, partition_key: str) -> set[datetime.date | None]:
     """Returns the days of a file's rows by its markers."""
     with _bucket(project) as bucket:
-        found = (_read_latest(blob) for blob in _markers_of_file(bucket, partition_key))
+        found = (_read(blob, entry_of) for blob in _markers_of_file(bucket, partition_key))
         return {day for entry in found if entry for day in entry.days}
 
 
@@ -105,7 +104,7 @@ def remove_markers(project: GoogleProject, partition_key: str, ledger: Callable[
     """
     with _bucket(project) as bucket:
         blobs = _markers_of_file(bucket, partition_key)
-        found = [(blob.name, int(blob.generation), _read(blob)) for blob in blobs]
+        found = [(blob.name, int(blob.generation), _read(blob, entry_of)) for blob in blobs]
         current = ledger() if found else ()
         outdated = [(name, generation) for name, generation, entry in found if entry and entry.load_id not in current]
         for name, generation in outdated:
@@ -118,21 +117,17 @@ def find_build(project: GoogleProject, dataset: str) -> Build | None:
     """Returns the record of the last build of a dataset's models, or None if there is none."""
     name = _build_name(dataset)
     with _bucket(project, name) as bucket:
-        try:
-            text = bucket.blob(name).download_as_bytes()
-        except exceptions.NotFound:
-            return None
-    try:
-        values = json.loads(text)
-        times = {key: datetime.datetime.fromisoformat(at) for key, at in values.items() if key.endswith("_at") and at}
-        return Build(**values | times)
-    except (ValueError, TypeError, AttributeError):
-        raise _not_a_marker(project.bucket, name) from None
+        return _read(bucket.blob(name), _build_of)
 
 
 def record_build(project: GoogleProject, dataset: str, build: Build) -> None:
     """Replaces the record of the last build of a dataset's models."""
     _write(project, _build_name(dataset), asdict(build))
+
+
+def _build_of(values: dict[str, Any]) -> Build:
+    times = {key: datetime.datetime.fromisoformat(at) for key, at in values.items() if key.endswith("_at") and at}
+    return Build(**values | times)
 
 
 def _build_name(dataset: str) -> str:
@@ -156,26 +151,12 @@ def _write(project: GoogleProject, name: str, values: dict[str, Any]) -> None:
         )
 
 
-def _read_latest(blob: Blob | None) -> BigQueryEntry | None:
-    """Reads the current version of a marker, or None if it was deleted."""
-    while blob is not None:
-        if entry := _read(blob):
-            return entry
-        blob = blob.bucket.get_blob(blob.name)
-    return None
-
-
-def _read(blob: Blob) -> BigQueryEntry | None:
-    """Reads a marker, or returns None if it was changed or deleted since the lookup."""
-    generation = int(blob.generation)  # a download overwrites it from headers that may lack it
+def _read(blob: Blob, parse: Callable[[dict[str, Any]], T]) -> T | None:
+    """Returns what is in an object, or None if there is no such object."""
     try:
-        values = json.loads(blob.download_as_bytes(if_generation_match=generation))
-        return entry_of(values | {"load_id": values.get("load_id") or values["claim"]})  # its name in earlier versions
-    except (exceptions.NotFound, exceptions.PreconditionFailed):
+        return parse(json.loads(blob.download_as_bytes(retry=short_retry())))
+    except exceptions.NotFound:
         return None
     except (ValueError, TypeError, KeyError, AttributeError):
-        raise _not_a_marker(blob.bucket.name, blob.name) from None
-
-
-def _not_a_marker(bucket: str, name: str) -> PipelineError:
-    return PipelineError(f"gs://{bucket}/{name} is not a marker of this pipeline; remove it and run again")
+        name = f"gs://{blob.bucket.name}/{blob.name}"
+        raise PipelineError(f"{name} is not a marker of this pipeline; remove it and run again") from None

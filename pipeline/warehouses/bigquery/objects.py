@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import contextlib
 import datetime
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +16,7 @@ from google.cloud.storage import Blob, Bucket
 from pipeline.datasets import Release
 from pipeline.errors import PipelineError, TransientError
 from pipeline.progress import Progress
-from pipeline.releases import Block, CsvReleaseFile, Record, open_release
+from pipeline.releases import Block, CsvReleaseFile, Record
 from pipeline.releases.csv_records import CsvValues, InvalidRecord, bad_row_error
 from pipeline.warehouses import LoadJob
 from pipeline.warehouses.bigquery.client import GoogleProject
@@ -25,9 +24,7 @@ from pipeline.warehouses.bigquery.client import GoogleProject
 CHUNK_BYTES = 8 << 20  # resumable uploads require a multiple of 256 KiB; bounds the memory used
 _ATTEMPTS = 3
 _CONTENDED = "other uploads keep changing it; run again when they have finished"
-# The metadata of all objects, and of those of later versions; Cloud Storage stores them as text.
-_METADATA = ("source_url", "source_bytes", "source_sha256", "rows", "columns", "uploaded_at", "run_id")
-_LATER_METADATA = ("source", "format", "etag", "last_modified")
+_OPTIONAL_METADATA = ("source", "format", "etag", "last_modified")  # objects of earlier versions lack them
 
 
 @dataclass(frozen=True)
@@ -73,7 +70,7 @@ def upload(project: GoogleProject, job: LoadJob, progress: Progress) -> ReleaseO
             blob = bucket.blob(job.release.filename, chunk_size=CHUNK_BYTES)
             blob.metadata, blob.crc32c = metadata, crc32c  # Cloud Storage rejects other content
             try:
-                with _open(job) as file:
+                with job.open_file() as file:
                     blob.upload_from_file(
                         _ContentStream(_csv_text(file), size, progress),
                         content_type="text/csv",
@@ -133,11 +130,6 @@ def _dataset_of(blob: Blob, release: Release) -> str:
     return str((blob.metadata or {}).get("dataset") or release.dataset.name)  # earlier versions did not store it
 
 
-def _open(job: LoadJob) -> Any:
-    assert job.file
-    return open_release(job.file, job.release, source=job.source, ignore_unknown_columns=job.ignore_unknown_columns)
-
-
 def _csv_text(file: Any) -> Iterator[bytes]:
     """Yields a CSV file's text unchanged, except that whole numbers such as `2.0` become `2`; other formats as CSV.
 
@@ -172,52 +164,42 @@ def _is_utf8(data: bytes) -> bool:
 
 def _scan_file(job: LoadJob) -> tuple[dict[str, str], str, int]:
     """Reads the file before the upload; returns the metadata, and the checksum and length of the text."""
-    with _open(job) as file:
+    with job.open_file() as file:
         crc32c, size = google_crc32c.Checksum(), 0
         for piece in _csv_text(file):
             crc32c.update(piece)
             size += len(piece)
-        metadata = {
-            "source_url": job.source_url,
-            "source_bytes": str(file.bytes_read),
-            "source_sha256": file.sha256,
+        metadata = job.origin(file) | {
+            "source_bytes": str(file.bytes_read),  # Cloud Storage stores metadata as text
             "rows": "" if job.rows_expected is None else str(job.rows_expected),
             "columns": ",".join(file.columns),
             "uploaded_at": datetime.datetime.now(datetime.UTC).isoformat(),
-            "run_id": job.run_id,
             "dataset": job.release.dataset.name,
-            "source": job.source.name if job.source else "",
-            "format": file.format,
-            "etag": job.etag,
-            "last_modified": job.last_modified,
         }
     return metadata, base64.b64encode(crc32c.digest()).decode(), size
 
 
 def _release_object(blob: Blob) -> ReleaseObject:
     metadata = blob.metadata or {}
-    rows, source_bytes = metadata.get("rows", ""), metadata.get("source_bytes", "")
-    is_complete = (
-        {*_METADATA} <= metadata.keys() and re.fullmatch("[0-9]*", rows) and re.fullmatch("[0-9]+", source_bytes)
-    )
-    if not is_complete:
-        raise PipelineError(
-            f"gs://{blob.bucket.name}/{blob.name} was not uploaded by this pipeline; remove it, or choose another"
-            " [gcp] bucket"
+    uri = f"gs://{blob.bucket.name}/{blob.name}"
+    try:
+        return ReleaseObject(
+            uri=uri,
+            generation=int(blob.generation),
+            bytes=int(blob.size),
+            crc32c=str(blob.crc32c),
+            source_url=metadata["source_url"],
+            source_bytes=int(metadata["source_bytes"]),
+            source_sha256=metadata["source_sha256"],
+            rows=int(metadata["rows"]) if metadata["rows"] else None,
+            columns=tuple(metadata["columns"].split(",")),
+            run_id=metadata["run_id"],
+            **{key: metadata.get(key, "") for key in _OPTIONAL_METADATA},
         )
-    return ReleaseObject(
-        uri=f"gs://{blob.bucket.name}/{blob.name}",
-        generation=int(blob.generation),
-        bytes=int(blob.size),
-        crc32c=str(blob.crc32c),
-        source_url=metadata["source_url"],
-        source_bytes=int(source_bytes),
-        source_sha256=metadata["source_sha256"],
-        rows=int(rows) if rows else None,
-        columns=tuple(metadata["columns"].split(",")),
-        run_id=metadata["run_id"],
-        **{key: metadata.get(key, "") for key in _LATER_METADATA},
-    )
+    except (KeyError, ValueError):
+        raise PipelineError(
+            f"{uri} was not uploaded by this pipeline; remove it, or choose another [gcp] bucket"
+        ) from None
 
 
 class _ContentStream:

@@ -56,13 +56,15 @@ def check_location(project: GoogleProject, what: str, location: str | None) -> N
         )
 
 
-def check_dataset(project: GoogleProject, dataset: bigquery.Dataset) -> None:
-    """Checks that a dataset is in the configured location and does not delete what is loaded into it.
+def get_dataset(client: bigquery.Client, project: GoogleProject, name: str) -> bigquery.Dataset:
+    """Returns a dataset that is in the configured location and does not delete what is loaded into it.
 
     BigQuery drops a partition as soon as its day is longer ago than the expiration, which is at once for old months.
 
     :raises PipelineError: if one of its defaults would make the tables or their partitions expire, or it is elsewhere.
+    :raises google.api_core.exceptions.NotFound: if there is no such dataset.
     """
+    dataset = client.get_dataset(f"{project.project}.{name}", retry=short_bigquery_retry(), timeout=REQUEST_SECONDS)
     check_location(project, f"dataset {dataset.dataset_id}", dataset.location)
     expires = dataset.default_table_expiration_ms or dataset.default_partition_expiration_ms
     if expires and dataset.dataset_id != project.staging_dataset:
@@ -71,6 +73,7 @@ def check_dataset(project: GoogleProject, dataset: bigquery.Dataset) -> None:
             " lost; run `bq update --default_table_expiration 0 --default_partition_expiration 0"
             f" {dataset.project}:{dataset.dataset_id}`, or choose another [gcp] dataset"
         )
+    return dataset
 
 
 def _missing(project: GoogleProject) -> Iterator[tuple[str, Callable[[], None]]]:
@@ -114,12 +117,9 @@ def _create_bucket(project: GoogleProject) -> None:
 def _dataset_exists(project: GoogleProject, name: str) -> bool:
     with project.connect_bigquery(f"dataset {name}") as client:
         try:
-            dataset = client.get_dataset(
-                f"{project.project}.{name}", retry=short_bigquery_retry(), timeout=REQUEST_SECONDS
-            )
+            get_dataset(client, project, name)
         except exceptions.NotFound:
             return False
-    check_dataset(project, dataset)
     return True
 
 

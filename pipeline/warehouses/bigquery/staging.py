@@ -104,7 +104,7 @@ def _check_unchanged(project: GoogleProject, release: Release, source: ReleaseOb
 
 def _days(client: Client, project: GoogleProject, release: Release, table_id: str) -> Days:
     dataset = release.dataset
-    query = statement("select_days", event_time=quoted(dataset.event_time or ""), staging=quoted(table_id))
+    query = statement("select_days", event_time=dataset.event_time or "", staging=quoted(table_id))
     config = query_config(project, job_labels(dataset, release.filename, "days"))
     try:
         return sort_days([row.day for row in run_query(client, query, config)])

@@ -23,7 +23,7 @@ from pipeline.warehouses.bigquery.markers import find_build, read_marker, record
 from pipeline.warehouses.bigquery.objects import ReleaseObject, find_object, upload
 from pipeline.warehouses.bigquery.resources import LABELS, create_resources, missing_resources
 from pipeline.warehouses.bigquery.sql_text import quoted
-from pipeline.warehouses.bigquery.tables import ensure_tables, find_table, list_tables
+from pipeline.warehouses.bigquery.tables import ensure_tables, list_tables
 from pipeline.warehouses.checksums import FileChecksums, checksums_from_rows
 from pipeline.warehouses.ledger import Build, LedgerEntry
 
@@ -85,15 +85,12 @@ class BigQueryWarehouse:
     def find_load(self, task_family: str, release: Release) -> LedgerEntry | None:
         # The ledger is authoritative; if its copy is missing, the load is repeated, which only writes the copy.
         marker = read_marker(self.project, task_family, release.key)
-        if marker is None or not marker.finished_at:
+        if marker is None:
             return None
         with self.project.connect_bigquery("the ledger cannot be read") as client:
             snapshot = read_snapshot(client, self.project, release)
-            if snapshot is None:  # an earlier version wrote the marker, when there was no ledger table
-                table = find_table(client, self.project, self.project.table_id(release.table))
-                return marker if table else None  # without the table, it is the marker of another dataset
-        entry = snapshot.entry(task_family)
-        return entry if entry and entry.finished_at and entry.load_id == marker.load_id else None
+        entry = snapshot.entry(task_family) if snapshot else None
+        return entry if entry and entry.load_id == marker.load_id else None
 
     def loaded(self) -> Sequence[LedgerEntry]:
         with self.project.connect_bigquery("the ledger cannot be read") as client:
@@ -103,10 +100,9 @@ class BigQueryWarehouse:
         dataset, filename = release.dataset, release.filename
         with self.project.connect_bigquery(f"{release.key} was not compared") as client:
             snapshot = read_snapshot(client, self.project, release)
-            entries = [entry for entry in (snapshot.entries if snapshot else ()) if entry.finished_at]
-            if not entries:
+            if not snapshot or not snapshot.entries:
                 raise PipelineError(f"{release.key} is not loaded into BigQuery")
-            query = FileRows(self.project, release, entries[0].days).checksums_query()
+            query = FileRows(self.project, release, snapshot.entries[0].days).checksums_query()
             config = query_config(self.project, job_labels(dataset, filename, "reconcile"), filename=filename)
             return checksums_from_rows(dataset, [row.values() for row in run_query(client, query, config)])
 

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from typing import TextIO, cast
 
 import psycopg2
-import psycopg2.errors
 from psycopg2.extensions import cursor as Cursor
 
 from pipeline.datasets import Release
@@ -24,7 +23,6 @@ ROW_ERRORS = (psycopg2.DataError, psycopg2.IntegrityError)
 # COPY's context is `COPY table, line 3, column fare_amount: "abc"`, in the server's language.
 _COPY_PLACE = re.compile(r"\S+ .*?, \D*(?P<line>\d+)(?:, \S+ (?P<column>\w+))?(?:: (?P<value>.*))?", re.DOTALL)
 _MAX_IN_MEMORY = 1 << 20
-_END_OF_COPY = b"\\."
 
 
 class BadRows:
@@ -58,24 +56,9 @@ def find_bad_row(rows: Sequence[Record], error: psycopg2.Error) -> tuple[int, In
     place = _COPY_PLACE.match(error.diag.context or "")
     if place is None:
         raise error
-    if isinstance(error, psycopg2.errors.CharacterNotInRepertoire):
-        # PostgreSQL checks the encoding of a buffer at a time, so the line in the message may be wrong.
-        index = next(i for i, row in enumerate(rows) if not _is_utf8_text(row.data))
-        column, value = "", rows[index].text
-    else:
-        index = _row_at_line(rows, int(place["line"]))
-        column, value = place["column"] or "", place["value"] or error.diag.message_detail or ""
-    return index, InvalidRecord(column, error.diag.message_primary or str(error), value)
-
-
-def has_unclosed_quote(row: Record) -> bool:
-    """Returns whether the row has an unclosed quote, so that it contains all rows after it."""
-    return row.text.count('"') % 2 == 1
-
-
-def is_end_of_copy(row: Record) -> bool:
-    r"""Returns whether the row is `\.`, where PostgreSQL before version 18 silently stops reading."""
-    return row.data.rstrip(b"\r\n") == _END_OF_COPY
+    value = place["value"] or error.diag.message_detail or ""
+    invalid = InvalidRecord(place["column"] or "", error.diag.message_primary or str(error), value)
+    return _row_at_line(rows, int(place["line"])), invalid
 
 
 def _row_at_line(rows: Sequence[Record], line: int) -> int:
@@ -84,10 +67,3 @@ def _row_at_line(rows: Sequence[Record], line: int) -> int:
         if line <= 0:
             return index
     return len(rows) - 1
-
-
-def _is_utf8_text(data: bytes) -> bool:
-    try:
-        return "\0" not in data.decode("utf-8")
-    except UnicodeDecodeError:
-        return False

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from typing import TYPE_CHECKING, Any
 
 import psycopg2
 from psycopg2 import sql
@@ -21,7 +21,7 @@ from pipeline.errors import PipelineError
 from pipeline.progress import Progress
 from pipeline.releases import Block, CsvReleaseFile, Record
 from pipeline.releases.csv_records import CsvValues, InvalidRecord, bad_row_error
-from pipeline.warehouses.postgres.bad_rows import ROW_ERRORS, BadRows, find_bad_row, has_unclosed_quote, is_end_of_copy
+from pipeline.warehouses.postgres.bad_rows import ROW_ERRORS, BadRows, find_bad_row
 from pipeline.warehouses.postgres.connection import statement
 
 if TYPE_CHECKING:
@@ -105,16 +105,12 @@ class RowCopier:
             self._idle.put(connection)
 
     def _copy_batch(self, connection: Connection, batch: pa.RecordBatch) -> None:
-        copied = self._send(connection, "copy_binary_rows", cast(BinaryIO, _BinaryRows(batch)))
-        if copied != batch.num_rows:
-            raise PipelineError(f"{self._file.label}: PostgreSQL took {copied:,} rows for {batch.num_rows:,}")
+        self._send(connection, "copy_binary_rows", _binary_rows(batch), batch.num_rows)
 
     def _copy_block(self, connection: Connection, block: Block) -> None:
         if self._values.match_plain_shape(block.data):
             with contextlib.suppress(*ROW_ERRORS):  # an invalid date, for example; nothing of the block was copied
-                copied = self._send_csv(connection, block.data)
-                if copied != block.rows:
-                    raise self._row_count_error(block.first_line, copied, block.rows)
+                self._send_csv(connection, block)
                 return
         self._copy_checked(connection, block)
 
@@ -125,40 +121,37 @@ class RowCopier:
             good.extend(self._values.valid_records(block, self._add_bad_row))
         finally:
             # Also after an error: a row before the reported one may be one that only PostgreSQL rejects.
-            remaining = [_with_equal_ends(good)] if good else []
-            while remaining:
-                remaining += self._copy_part(connection, remaining.pop())
+            self._copy_records(connection, _with_equal_ends(good))
 
-    def _copy_part(self, connection: Connection, rows: list[Record]) -> list[list[Record]]:
-        """Copies all rows, or collects the first bad one and returns the parts that remain, the last part first."""
-        try:
-            copied = self._send_csv(connection, b"".join(row.data for row in rows))
-        except ROW_ERRORS as error:
-            index, invalid = find_bad_row(rows, error)
-            self._add_bad_row(rows[index], invalid)
-            return [part for part in (rows[index + 1 :], rows[:index]) if part]
-        if copied == len(rows):
-            return []
-        if copied > len(rows) or not is_end_of_copy(rows[copied]):
-            raise self._row_count_error(rows[0].line_number, copied, len(rows))
-        only = InvalidRecord("", "missing data for column: the line holds only", rows[copied].text)
-        self._add_bad_row(rows[copied], only)
-        return [rows[copied + 1 :]] if rows[copied + 1 :] else []
+    def _copy_records(self, connection: Connection, rows: list[Record]) -> None:
+        """Copies the rows and collects those that PostgreSQL rejects, of which COPY reports the first."""
+        while rows:
+            try:
+                self._send_csv(connection, Block(b"".join(row.data for row in rows), rows[0].line_number, len(rows)))
+                return
+            except ROW_ERRORS as error:
+                index, invalid = find_bad_row(rows, error)
+                self._add_bad_row(rows[index], invalid)
+                self._copy_records(connection, rows[:index])
+                rows = rows[index + 1 :]
 
-    def _send_csv(self, connection: Connection, data: bytes) -> int:
-        copy = "copy_rows" if b'"' in data or b"\\" in data else "copy_plain_rows"
-        return self._send(connection, copy, io.BytesIO(data))
+    def _send_csv(self, connection: Connection, block: Block) -> None:
+        copy = "copy_rows" if b'"' in block.data or b"\\" in block.data else "copy_plain_rows"
+        self._send(connection, copy, block.data, block.rows, f" from line {block.first_line:,} on")
 
-    def _send(self, connection: Connection, copy: str, data: BinaryIO) -> int:
+    def _send(self, connection: Connection, copy: str, data: bytes, rows: int, place: str = "") -> None:
         try:
             with connection.cursor() as cursor:
-                cursor.copy_expert(self._copy[copy], data, size=_COPY_CHUNK_BYTES)
+                cursor.copy_expert(self._copy[copy], io.BytesIO(data), size=_COPY_CHUNK_BYTES)
                 copied = int(cursor.rowcount)
         except psycopg2.OperationalError as error:
             raise getattr(self._first_error, "error", error) from error
+        if copied != rows:
+            raise PipelineError(
+                f"{self._file.label}: PostgreSQL took {copied:,} rows for the {rows:,}{place}; nothing was loaded"
+            )
         with self._lock:
             self.rows_copied += copied
-        return copied
 
     def _record_first_error(self, kind: type[BaseException], error: BaseException, *trace: Any) -> None:
         """Replaces `sys.excepthook`, through which psycopg2 prints a SystemError if the server aborts a COPY.
@@ -174,53 +167,32 @@ class RowCopier:
     def _add_bad_row(self, row: Record, invalid: InvalidRecord, remaining: Iterable[Record] = ()) -> None:
         """Collects the row.
 
-        :raises PipelineError: if more rows are malformed than allowed, or the row hides others.
+        :raises PipelineError: if more rows are malformed than allowed.
         """
-        hides_others = has_unclosed_quote(row)
         with self._lock:
-            if not hides_others and self.bad_rows.add(row, invalid):
+            if self.bad_rows.add(row, invalid):
                 return
-        further = "" if hides_others else self._values.describe_further_invalid(remaining)
-        allowed = f" (now {self.bad_rows.allowed})" if self.bad_rows.allowed else ""
-        alternative = (
-            f", or let some such rows be set aside: --LoadTripdata-max-bad-rows N{allowed}, or --max-bad-rows N of"
-            " `pipeline load`"
-        )
-        if hides_others or not self._file.dataset.is_monthly:
-            alternative = ""
-        raise bad_row_error(self._file.label, row.line_number, invalid.detail + further, "loaded", alternative)
-
-    def _row_count_error(self, line: int, copied: int, rows: int) -> PipelineError:
-        return PipelineError(
-            f"{self._file.label}: PostgreSQL took {copied:,} rows for the {rows:,} from line {line:,} on; nothing"
-            " was loaded"
-        )
+        alternative = ""
+        if self._file.dataset.is_monthly:
+            allowed = f" (now {self.bad_rows.allowed})" if self.bad_rows.allowed else ""
+            alternative = (
+                f", or let some such rows be set aside: --LoadTripdata-max-bad-rows N{allowed}, or --max-bad-rows N of"
+                " `pipeline load`"
+            )
+        detail = invalid.detail + self._values.describe_further_invalid(remaining)
+        raise bad_row_error(self._file.label, row.line_number, detail, "loaded", alternative)
 
 
 def _with_equal_ends(rows: list[Record]) -> list[Record]:
     """Returns the rows with LF at the end if some end with CRLF: COPY takes the end of its first line for all."""
-    if len({row.data.endswith(b"\r\n") for row in rows}) == 1:
+    if len({row.data.endswith(b"\r\n") for row in rows}) < 2:
         return rows
     return [replace(row, data=row.data.removesuffix(b"\n").removesuffix(b"\r") + b"\n") for row in rows]
 
 
-class _BinaryRows:
-    """The rows of an Arrow batch as a file of binary COPY data, of which psycopg2 reads chunk by chunk.
+def _binary_rows(batch: pa.RecordBatch) -> bytes:
+    """Returns the rows as binary COPY data: https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format"."""
+    import pgpq  # like pyarrow, imported only to load a Parquet file
 
-    https://www.postgresql.org/docs/current/sql-copy.html, "Binary Format"
-    """
-
-    def __init__(self, batch: pa.RecordBatch):
-        self._chunks = self._encode(batch)
-
-    def read(self, _: int) -> bytes:
-        return next(self._chunks, b"")
-
-    @staticmethod
-    def _encode(batch: pa.RecordBatch) -> Iterator[bytes]:
-        import pgpq  # like pyarrow, imported only to load a Parquet file
-
-        encoder = pgpq.ArrowToPostgresBinaryEncoder(batch.schema)
-        for piece in (encoder.write_header(), encoder.write_batch(batch), encoder.finish()):
-            for start in range(0, len(piece), _COPY_CHUNK_BYTES):
-                yield piece[start : start + _COPY_CHUNK_BYTES]
+    encoder = pgpq.ArrowToPostgresBinaryEncoder(batch.schema)
+    return b"".join((encoder.write_header(), encoder.write_batch(batch), encoder.finish()))

@@ -11,19 +11,12 @@ import signal
 import socket
 import stat
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from pipeline.warehouses.postgres.embedded_programs import (
-    ServerUser,
-    data_argument,
-    is_world_accessible,
-    run_program,
-    server_user,
-)
+from pipeline.warehouses.postgres.embedded_programs import ServerUser, data_argument, run_program, server_user
 
 logger = logging.getLogger("luigi-interface")
 
@@ -56,7 +49,7 @@ class EmbeddedServer:
     def dsn(self) -> str | None:
         """Returns a DSN, or None if the server does not accept connections. Does not open a session."""
         try:
-            sockets = self._recorded_socket_folder() or self.folder
+            sockets = self._socket_folder()
             with socket.socket(socket.AF_UNIX) as probe:
                 probe.connect(str(sockets / SOCKET))
         except OSError:
@@ -97,8 +90,6 @@ class EmbeddedServer:
             if dsn := self._wait_for_running():
                 return dsn
             # After a crash and a reboot, another process may have the pid in them, and PostgreSQL would not start.
-            if sockets := self._recorded_socket_folder():
-                shutil.rmtree(sockets, ignore_errors=True)
             for stale in (self.folder / "postmaster.pid", self.folder / f"{SOCKET}.lock"):
                 stale.unlink(missing_ok=True)
             log = self.folder / "log"
@@ -120,7 +111,6 @@ class EmbeddedServer:
         process = self.process()
         if process is None:
             return False
-        sockets = self._recorded_socket_folder()
         try:
             process.send_signal(signal.SIGINT)  # PostgreSQL's fast shutdown
             process.wait(START_SECONDS)
@@ -128,8 +118,6 @@ class EmbeddedServer:
             pass
         except psutil.TimeoutExpired as error:
             raise RuntimeError(f"process {process.pid} does not end") from error
-        if sockets:
-            shutil.rmtree(sockets, ignore_errors=True)
         return True
 
     def process(self) -> Any:
@@ -155,7 +143,7 @@ class EmbeddedServer:
                 return dsn
             if time.monotonic() > give_up_at:
                 raise RuntimeError(f"process {process.pid} is its server and cannot be reached")
-            if self._socket_is_unreachable():
+            if self._is_ready() and not (self.folder / SOCKET).exists():
                 logger.warning("the embedded PostgreSQL in %s has lost its socket; restarting it", self.folder)
                 self.stop()
             elif time.monotonic() > log_at:
@@ -163,11 +151,6 @@ class EmbeddedServer:
                 log_at = math.inf
             time.sleep(0.1)
         return None
-
-    def _socket_is_unreachable(self) -> bool:
-        """Returns whether the server's socket was removed, or its path has become too long."""
-        sockets = self._recorded_socket_folder() or (self.folder if _can_hold_socket(self.folder) else None)
-        return self._is_ready() and not (sockets and (sockets / SOCKET).exists())
 
     def _is_ready(self) -> bool:
         return self._pid_file_lines()[7:8] == ["ready"]
@@ -183,49 +166,39 @@ class EmbeddedServer:
             return []
 
     def _launch(self) -> None:
+        if not self._is_address() and not Path("/proc/self/cwd").exists():
+            raise RuntimeError("its path is too long for a socket, or has a comma")
         user = server_user(self.folder)
         data = data_argument(self.folder, user)
-        # A relative path, so that a server whose folder was removed does not remove its successor's socket at its end.
-        sockets = "."
-        if not _can_hold_socket(self.folder):
-            sockets = str(self._create_socket_folder(user))
-        # pg_ctl passes these through a shell. If /dev/shm is not writable, System V shared memory is used.
-        options = ["-h", "", "-p", str(PORT), "-k", sockets, "-c", self._cluster_name()]
+        # The socket's folder is a relative path, so that a server whose folder was removed does not remove its
+        # successor's socket at its end. If /dev/shm is not writable, System V shared memory is used.
+        options = ["-h", "", "-p", str(PORT), "-k", ".", "-c", self._cluster_name()]
         if not _shared_memory_is_writable(user):
             options += ["-c", "dynamic_shared_memory_type=sysv"]
         wait = ("-w", "-t", str(START_SECONDS))
+        # pg_ctl passes the options through a shell.
         run_program(user, self.folder, "pg_ctl", "start", *wait, "-D", data, "-l", "log", "-o", shlex.join(options))
 
-    def _identity(self) -> str:
-        """Returns an id that a folder keeps when it is moved; a copy or a new folder of the same name has another."""
-        info = self.folder.stat()
-        return f"{info.st_dev:x}-{info.st_ino:x}"
-
     def _cluster_name(self) -> str:
-        return f"cluster_name=pipeline-{self._identity()}"
+        """Returns a setting that a folder keeps when it is moved; a copy or a new folder of its name has another."""
+        info = self.folder.stat()
+        return f"cluster_name=pipeline-{info.st_dev:x}-{info.st_ino:x}"
 
-    def _recorded_socket_folder(self) -> Path | None:
-        """Returns the folder in postmaster.pid if it was created for this server's socket and is private."""
-        record = self._pid_file_lines()
-        try:
-            if len(record) < 5 or not Path(record[4]).name.startswith(f"tlc-{self._identity()}-"):
-                return None
-            folder = Path(record[4])
-            info = folder.lstat()
-            is_private = stat.S_ISDIR(info.st_mode) and stat.S_IMODE(info.st_mode) == 0o700
-            return folder if is_private and info.st_uid == self.folder.stat().st_uid else None
-        except OSError:
-            return None
+    def _socket_folder(self) -> Path:
+        """Returns the socket's folder, which is the data folder, by a path that fits into a socket's address.
 
-    def _create_socket_folder(self, user: ServerUser | None) -> Path:
-        """Creates a folder with an unpredictable name that only the server's user can access."""
-        parent = _runtime_folder() if user is None else None
-        if user is not None and not is_world_accessible(Path(tempfile.gettempdir()) / "any"):
-            parent = Path("/tmp")
-        made = Path(tempfile.mkdtemp(prefix=f"tlc-{self._identity()}-", dir=parent))
-        if user is not None:
-            os.chown(made, user.uid, user.gid)
-        return made
+        :raises OSError: if that is a path of the server's process, and there is no such process.
+        """
+        if self._is_address():
+            return self.folder
+        folder = Path("/proc", *self._pid_file_lines()[:1], "cwd")
+        if not folder.samefile(self.folder):  # a copy of a folder has the postmaster.pid of the original
+            raise FileNotFoundError(folder)
+        return folder
+
+    def _is_address(self) -> bool:
+        # libpq takes a comma for the separator between hosts.
+        return len(os.fsencode(self.folder / SOCKET)) <= _MAX_SOCKET_PATH and "," not in str(self.folder)
 
 
 def _failure_reason(text: str) -> str:
@@ -233,22 +206,6 @@ def _failure_reason(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     reasons = [line for line in lines if any(mark in line for mark in ("FATAL:", "PANIC:", "error:"))] or lines[-1:]
     return reasons[0] if reasons else "it exits immediately"
-
-
-def _can_hold_socket(folder: Path) -> bool:
-    # libpq takes a comma for the separator between hosts.
-    return len(os.fsencode(folder / SOCKET)) <= _MAX_SOCKET_PATH and "," not in str(folder)
-
-
-def _runtime_folder() -> Path | None:
-    """Returns the user's runtime folder, or None if there is none that is private to the user."""
-    folder = Path(os.environ.get("XDG_RUNTIME_DIR") or "/run/user/none")
-    try:
-        info = folder.lstat()
-    except OSError:
-        return None
-    private = stat.S_ISDIR(info.st_mode) and info.st_uid == os.geteuid() and not info.st_mode & 0o077
-    return folder if private and len(os.fsencode(folder)) < 40 else None
 
 
 def _shared_memory_is_writable(user: ServerUser | None) -> bool:

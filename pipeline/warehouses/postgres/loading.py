@@ -14,7 +14,7 @@ from psycopg2.extensions import cursor as Cursor
 from pipeline.datasets import Release
 from pipeline.datasets.spec import LEDGER
 from pipeline.progress import Progress
-from pipeline.releases import CsvReleaseFile, open_release
+from pipeline.releases import CsvReleaseFile
 from pipeline.warehouses import LoadJob
 from pipeline.warehouses.ledger import LedgerEntry
 from pipeline.warehouses.postgres import partitions
@@ -139,9 +139,7 @@ def _load_lookup(control: Connection, job: LoadJob, tables: ReleaseTables, progr
 
 
 def _open(job: LoadJob) -> CsvReleaseFile | ParquetReleaseFile:
-    assert job.file
-    unknown = job.ignore_unknown_columns
-    file = open_release(job.file, job.release, source=job.source, ignore_unknown_columns=unknown)
+    file = job.open_file()
     for note in file.notes:
         logger.warning("%s: %s", file.label, note)
     return file
@@ -162,18 +160,11 @@ def _entry(
         task_family=job.task_family,
         partition_key=job.release.key,
         target_table=job.release.table,
-        source_url=job.source_url,
-        source_bytes=file.bytes_read,
-        source_sha256=file.sha256,
         rows_read=copier.rows_read,
         rows_loaded=copier.rows_copied,
         rows_duplicate=0,
         rows_rejected=copier.bad_rows.count,
         spec_version=job.release.dataset.version,
         started_at=started_at,
-        run_id=job.run_id,
-        source=job.source.name if job.source else "",
-        format=file.format,
-        etag=job.etag,
-        last_modified=job.last_modified,
+        **job.origin(file),
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-from collections import Counter
 
 import psycopg2.errors
 from dateutil.relativedelta import relativedelta
@@ -12,7 +11,6 @@ from psycopg2.extensions import connection as Connection
 from psycopg2.extensions import cursor as Cursor
 
 from pipeline.datasets import Column, Release
-from pipeline.datasets.spec import QUARANTINE
 from pipeline.errors import PipelineError
 from pipeline.warehouses.checksums import FileChecksums, checksums_from_rows, is_summed
 from pipeline.warehouses.postgres.connection import execute, table_exists
@@ -46,11 +44,7 @@ def publish_partition(cursor: Cursor, tables: ReleaseTables) -> int:
     repeats = _index(cursor, tables)
     execute(cursor, "lock_transaction", {"name": tables.lock_name()})
     drop_partition(cursor, tables)
-    duplicates = 0
-    if filename_of_id := _find_shared_ids(cursor, tables):
-        shared = {"ids": [*filename_of_id.keys()], "filenames": [*filename_of_id.values()]}
-        tables.execute(cursor, "quarantine_duplicates_of_other_files", shared)
-        duplicates = cursor.rowcount
+    duplicates = _quarantine_duplicates(cursor, tables)
     _attach(cursor, tables)
     return repeats + duplicates
 
@@ -96,37 +90,26 @@ def _attach(cursor: Cursor, tables: ReleaseTables) -> None:
     tables.execute(cursor, "drop_filename_check")
 
 
-def _find_shared_ids(cursor: Cursor, tables: ReleaseTables) -> dict[str, str]:
-    """Returns the ids that this release shares with other files, each with the name of that file.
-
-    Equal ids imply equal event times, so only rows outside their own file's month can match: rows of other files inside
-    this month, and rows of this release outside it.
-    """
+def _quarantine_duplicates(cursor: Cursor, tables: ReleaseTables) -> int:
+    """Moves the rows whose ids other files have to the quarantine; returns their number."""
     assert tables.release.month
     start = datetime.datetime.combine(tables.release.month, datetime.time())
-    bounds = {"start": start, "stop": start + relativedelta(months=1)}
     execute(cursor, "disable_seqscan")
-    tables.execute(cursor, "select_ids_outside_month", bounds)
-    outside_ids = [row[0] for row in cursor.fetchall()]
-    tables.execute(cursor, "select_files_of_ids", {"ids": outside_ids})
-    filename_of_id: dict[str, str] = dict(cursor.fetchall())
-    tables.execute(cursor, "select_ids_inside_month", bounds)
-    filename_of_id.update(cursor.fetchall())
-    return filename_of_id
+    bounds = {"start": start, "stop": start + relativedelta(months=1)}
+    tables.execute(cursor, "quarantine_duplicates_of_other_files", bounds)
+    return int(cursor.rowcount)
 
 
 def orphaned_duplicates(connection: Connection, schema: str, release: Release) -> dict[str, int]:
     """Returns how many rows of each other file were set aside for the release's rows and are in no file's any more."""
-    tables = ReleaseTables.of(schema, release)
+    if not release.month:
+        return {}
     with connection.cursor() as cursor:
-        needed = (tables.table, tables.identifier(QUARANTINE))
-        if not release.month or not all(table_exists(cursor, table) for table in needed):
+        try:
+            ReleaseTables.of(schema, release).execute(cursor, "count_orphaned_duplicates")
+        except psycopg2.errors.UndefinedTable:  # nothing of the dataset was loaded
             return {}
-        tables.execute(cursor, "select_duplicates_of_file")
-        set_aside: list[tuple[str, str]] = cursor.fetchall()
-        tables.execute(cursor, "select_files_of_ids", {"ids": [row_id for row_id, _ in set_aside]})
-        loaded = dict(cursor.fetchall())
-    return Counter(filename for row_id, filename in set_aside if row_id not in loaded)
+        return dict(cursor.fetchall())
 
 
 def file_checksums(connection: Connection, schema: str, release: Release) -> FileChecksums:

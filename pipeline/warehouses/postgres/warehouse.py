@@ -19,7 +19,7 @@ from pipeline.warehouses import DbtProfile, LoadJob, LoadObserver, Rows
 from pipeline.warehouses.checksums import FileChecksums
 from pipeline.warehouses.ledger import Build, LedgerEntry
 from pipeline.warehouses.postgres import embedded
-from pipeline.warehouses.postgres.connection import ConnectionLost, PostgresDatabase, execute, value_of
+from pipeline.warehouses.postgres.connection import ConnectionLost, PostgresDatabase, execute
 from pipeline.warehouses.postgres.ledger import all_loads, find_build, find_load, record_build
 from pipeline.warehouses.postgres.loading import forget, load
 from pipeline.warehouses.postgres.partitions import file_checksums, orphaned_duplicates
@@ -152,14 +152,14 @@ class PostgresWarehouse:
                 (self.database.schema, loaded, _MARK_OF_LOADED),
                 (self.marts_schema, models, _MARK_OF_MODELS),
             ):
-                execute(cursor, "select_foreign_relations", {"schema": schema, "names": [*names], "mark": mark})
-                found += [f"{schema}.{name}" for (name,) in cursor.fetchall()]
+                execute(cursor, "select_relations", {"schema": schema, "names": [*names]})
+                found += [f"{schema}.{name}" for name, comment in cursor.fetchall() if mark not in comment]
         return found
 
     def has_relations(self, names: Collection[str]) -> bool:
         with self._connection("the models' relations cannot be looked at") as connection, connection.cursor() as cursor:
-            found = value_of(cursor, "count_relations", {"schema": self.marts_schema, "names": [*names]})
-            return bool(found == len({*names}))
+            execute(cursor, "select_relations", {"schema": self.marts_schema, "names": [*names]})
+            return {name for name, _ in cursor.fetchall()} == {*names}
 
     def record_build(self, build: Build) -> None:
         with (
