@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 WEEKDAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
@@ -58,13 +58,5 @@ def check_time_zone(name: str) -> None:
     try:
         time_zone(name)
     except ValueError:
-        if _has_time_zones():
+        if available_timezones():
             raise
-
-
-def _has_time_zones() -> bool:
-    try:
-        time_zone("UTC")
-    except ValueError:
-        return False
-    return True

@@ -54,7 +54,7 @@ class FileNotPublished(Exception):
     """Raised if the source answered that it has no such file (404 or 410)."""
 
 
-class AccessDenied(Exception):
+class AccessDenied(FileNotPublished):
     """Raised if the source answered 403: it has no such file or denies access."""
 
 

@@ -8,7 +8,7 @@ import gzip
 import re
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import BinaryIO, cast
 
 from isal import igzip, isal_zlib
@@ -16,8 +16,8 @@ from isal import igzip, isal_zlib
 from pipeline.datasets import format_month
 from pipeline.datasets.spec import COLUMN_NAME
 from pipeline.errors import PipelineError
+from pipeline.releases import ReleaseFile, dropped_column_note, listed
 from pipeline.releases.csv_records import Block, count_records, records
-from pipeline.releases.release_file import ReleaseFile, Survey, dropped_column_note, listed
 
 BLOCK_BYTES = 1 << 20
 MAX_RECORD_BYTES = 1 << 20  # limits memory if an unclosed quote makes the rest of the file one record
@@ -69,24 +69,21 @@ class CsvReleaseFile(ReleaseFile):
         self.notes = tuple(dropped_column_note(name, values) for name, values in self._unknown_values.items())
         _ = self.sha256  # computed here, not in the transaction that ends a load
 
-    def survey(self) -> Survey:
-        """Reads the whole file and counts its records, in total and by month."""
-        rows, months = 0, Counter[str]()
-        is_dated = self.release.month is not None and self.dataset.event_time in self.columns
+    def survey(self) -> Counter[str | None]:
+        months = Counter[str | None]()
         for block in self.blocks():
-            rows += block.rows
-            if is_dated:
-                months.update(self._count_by_month(block))
-        return Survey(rows, months if is_dated else None)
+            months.update(self._count_by_month(block))
+        return months
 
-    def _count_by_month(self, block: Block) -> dict[str, int]:
+    def _count_by_month(self, block: Block) -> Mapping[str | None, int]:
         """Counts a block's rows; by its text, without parsing records, if almost all are in the release's month."""
-        assert self.release.month and self.dataset.event_time
+        if not self.release.month or self.dataset.event_time not in self.columns:
+            return {None: block.rows}
         month = format_month(self.release.month)
         times = sum(c.postgres_type == "timestamp" for c in self.dataset.columns if c.name in self.columns)
         estimate = min(block.rows, block.data.count(f"{month}-".encode()) // times)
         if estimate >= block.rows * _TYPICAL_SHARE:
-            return {month: estimate}
+            return {month: estimate, "": block.rows - estimate}
         index = self.columns.index(self.dataset.event_time)
         rows = (next(csv.reader([record.text]), []) for record in records(block))
         return Counter(fields[index][:7] if len(fields) > index else "" for fields in rows)
@@ -186,7 +183,7 @@ class CsvReleaseFile(ReleaseFile):
 
 
 def _kind_of(value: str) -> str:
-    """Returns the key in `release_file.TYPES` of a value's type."""
+    """Returns the key in `releases.TYPES` of a value's type."""
     for kind, parse in (("integer", int), ("number", float)):
         try:
             parse(value)

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 
 from pipeline.datasets import Column, format_month
 from pipeline.errors import PipelineError, shortened
+from pipeline.releases import ReleaseFile, dropped_column_note, listed, shown_name
 from pipeline.releases.parquet_values import TYPES, BadValue, WrongType, convert, csv_lines, kind_of_type
-from pipeline.releases.release_file import ReleaseFile, Survey, dropped_column_note, listed, shown_name
 
 BATCH_ROWS = 8_192
 _BUFFER_BYTES = 1 << 18  # reads a row group in pieces, as it may contain the whole month
@@ -86,24 +86,23 @@ class ParquetReleaseFile(ReleaseFile):
         for batch in self.arrow_batches():
             yield csv_lines(batch)
 
-    def survey(self) -> Survey:
-        """Counts the rows, in total and by month; reads one column only.
+    def survey(self) -> Counter[str | None]:
+        """Counts the rows by month; reads one column only, or none.
 
         :raises PipelineError: also if the number of rows differs from the footer's.
         """
         event = next((w for w in self._mapped if w.column.name == self.dataset.event_time), None)
         if event is None or event.name is None or not self.release.month:
-            return Survey(self.rows)
-        months, rows = Counter[str](), 0
+            return Counter({None: self.rows})
+        months = Counter[str | None]()
         for batch in self._read([event.name]):
-            times = self._cast(batch, event, rows + 1)
+            times = self._cast(batch, event, months.total() + 1)
             # Formatting every timestamp would cost more than everything else; truncating them to months does not.
             counted = pc.value_counts(pc.floor_temporal(times, unit="month")).to_pylist()
-            months.update({format_month(each["values"]): each["counts"] for each in counted if each["values"]})
-            rows += batch.num_rows
-        if rows != self.rows:
-            raise self._error(f"{rows:,} rows where the footer says {self.rows:,}")
-        return Survey(rows, months)
+            months.update({format_month(at) if (at := each["values"]) else "": each["counts"] for each in counted})
+        if months.total() != self.rows:
+            raise self._error(f"{months.total():,} rows where the footer says {self.rows:,}")
+        return months
 
     def _check_magic(self) -> None:
         beginning = self._raw.read(60)

@@ -13,7 +13,7 @@ from pipeline.errors import PipelineError
 from pipeline.extract import ExtractedFile, extract_release, extracted_file, remove_extracted
 from pipeline.extract.locations import Location
 from pipeline.parameters import SourceParameter
-from pipeline.releases import import_reader
+from pipeline.releases import reader_of
 from pipeline.settings import SourceSettings, StorageSettings
 from pipeline.tasks.base import ReleaseTask, TripdataTask, ZonesTask
 from pipeline.warehouses import LoadJob
@@ -44,7 +44,7 @@ class Extract(ReleaseTask):
 
     def before_fork(self) -> None:
         """Imports the reader once instead of in each worker, where it would dominate the time for small files."""
-        import_reader(self._locations()[0].source.format)
+        reader_of(self._locations()[0].source.format)
 
     def run(self) -> None:
         settings = SourceSettings()
@@ -56,7 +56,8 @@ class Extract(ReleaseTask):
                 settings.http_options(),
                 progress,
                 replace=self.force,
-                verification=settings.verification(),
+                any_month=settings.any_month,
+                ignore_unknown_columns=settings.ignore_unknown_columns,
             )
         if extracted.source_url.startswith("http"):
             self.set_link(extracted.source_url)

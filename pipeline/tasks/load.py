@@ -17,7 +17,7 @@ from pipeline.datasets import Dataset, Release
 from pipeline.errors import PipelineError
 from pipeline.extract import ExtractedFile
 from pipeline.parameters import CountParameter, SourceParameter
-from pipeline.targets import LoadMarker
+from pipeline.targets import Lookup
 from pipeline.tasks.base import ReleaseTask, TripdataTask, ZonesTask
 from pipeline.tasks.extract import (
     Extract,
@@ -58,11 +58,12 @@ class Load(ReleaseTask):
         task = self.clone(self.requirement)
         return register_reader(self, task) if isinstance(task, Extract) else task
 
-    def output(self) -> LoadMarker:
-        return LoadMarker(self.warehouse_name, self.task_family, self.release)
+    def output(self) -> Lookup[LedgerEntry]:
+        name = f"marker of {self.task_family} {self.release.key} in {self.warehouse_name}"
+        return Lookup(name, lambda: warehouse_named(self.warehouse_name).find_load(self.task_family, self.release))
 
     def complete(self) -> bool:
-        entry = self.output().entry()
+        entry = self.output().find()
         return entry is not None and (not self.force or entry.run_id == self.run_id)
 
     def run(self) -> None:

@@ -67,5 +67,5 @@ class ReconcileTripdata(TripdataTask):
 
     def _loads(self) -> dict[str, Any]:
         """Returns the start times of the current loads, by warehouse."""
-        entries = {name: marker.entry() for name, marker in self.input().items()}
+        entries = {name: marker.find() for name, marker in self.input().items()}
         return {name: entry and entry.started_at.isoformat() for name, entry in entries.items()}

@@ -16,8 +16,9 @@ from google.cloud.storage import Blob, Bucket
 from pipeline.datasets import Release
 from pipeline.errors import PipelineError
 from pipeline.progress import Progress
-from pipeline.releases import Block, CsvReleaseFile, Record, open_release
-from pipeline.releases.csv_records import CsvValues, InvalidRecord, bad_row_error
+from pipeline.releases import open_release
+from pipeline.releases.csv_file import CsvReleaseFile
+from pipeline.releases.csv_records import Block, CsvValues, InvalidRecord, Record, bad_row_error
 from pipeline.warehouses import LoadJob
 from pipeline.warehouses.bigquery.client import GoogleProject
 

@@ -14,7 +14,7 @@ from psycopg2.extensions import cursor as Cursor
 from pipeline.datasets import Release
 from pipeline.datasets.spec import LEDGER
 from pipeline.progress import Progress
-from pipeline.releases import CsvReleaseFile, open_release
+from pipeline.releases import open_release
 from pipeline.warehouses import LoadJob
 from pipeline.warehouses.ledger import LedgerEntry
 from pipeline.warehouses.postgres import partitions
@@ -28,6 +28,7 @@ from pipeline.warehouses.postgres.watch import Watch, watched_connection
 if TYPE_CHECKING:
     import datetime
 
+    from pipeline.releases.csv_file import CsvReleaseFile
     from pipeline.releases.parquet_file import ParquetReleaseFile
 
 logger = logging.getLogger("luigi-interface")
