@@ -168,29 +168,11 @@ class ParquetReleaseFile(ReleaseFile):
         """Counts a column's values; only to the first one if unknown columns are not to be ignored."""
         if pa.types.is_null(type_):
             return 0
-        counted = self._values_in_statistics(name)
-        if counted is not None:
-            return counted
         values = 0
         for batch in self._read([name]):
             values += batch.num_rows - batch.column(name).null_count
             if values and not self._ignore_unknown_columns:
                 break
-        return values
-
-    def _values_in_statistics(self, name: str) -> int | None:
-        """Returns a column's number of values by its statistics, None if they do not say.
-
-        Those of a nested column count the nulls of its elements, of which a row may have any number.
-        """
-        metadata, values = self._file.metadata, 0
-        for group in (metadata.row_group(i) for i in range(metadata.num_row_groups)):
-            chunks = [group.column(i) for i in range(group.num_columns)]
-            (chunk, *more) = [c for c in chunks if c.path_in_schema == name] or [None]
-            statistics = chunk.statistics if chunk is not None and not more else None
-            if statistics is None or not statistics.has_null_count:
-                return None
-            values += group.num_rows - statistics.null_count
         return values
 
     def _read(self, names: list[str]) -> Iterator[pa.RecordBatch]:
@@ -222,25 +204,25 @@ class ParquetReleaseFile(ReleaseFile):
             raise self._value_error(array, mapped, first_row) from None
 
     def _value_error(self, array: pa.Array, mapped: _MappedColumn, first_row: int) -> PipelineError:
-        """Returns the error for the first value that cannot be cast, found by bisection."""
-        good, bad, reason = 0, len(array), ""  # the first `good` values can be cast, the first `bad` cannot
-        while bad - good > 1 or not reason:
-            middle = max(good + (bad - good) // 2, good + 1)
+        """Returns the error for the first value that cannot be cast."""
+        reason = ""
+        for index in range(len(array)):
             try:
-                convert(array.slice(good, middle - good), mapped.type, mapped.column.whole)
-                good = middle
+                convert(array.slice(index, 1), mapped.type, mapped.column.whole)
+                continue
             except BadValue as error:
-                bad, reason = middle, str(error)
+                reason = str(error)
             except pa.ArrowException:
                 type_ = "a whole number" if mapped.column.whole else mapped.column.postgres_type
-                bad, reason = middle, f"not read as {type_} without a change"
+                reason = f"not read as {type_} without a change"
+            break
         try:
-            shown = str(array[bad - 1])
+            shown = str(array[index])
         except (OverflowError, ValueError):  # a time that Python cannot represent
-            shown = str(array[bad - 1].value)
+            shown = str(array[index].value)
         shown = shortened(shown, _MAX_SHOWN_CHARACTERS)
         return PipelineError(
-            f"{self.label}, row {first_row + bad - 1:,}, column {mapped.column.source_name}: {reason}: {shown!r};"
+            f"{self.label}, row {first_row + index:,}, column {mapped.column.source_name}: {reason}: {shown!r};"
             " nothing was loaded. Correct the file at its source and run again with --force"
         )
 

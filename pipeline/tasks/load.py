@@ -6,7 +6,6 @@ task. Load tasks of additional registered warehouses are created at the end of t
 
 from __future__ import annotations
 
-import datetime
 import logging
 from pathlib import Path
 from typing import Any, ClassVar
@@ -40,6 +39,7 @@ class Load(ReleaseTask):
     warehouse_name: ClassVar[str]
     requirement: ClassVar[type[Extract | Upload]]
     priority = 1  # before tasks that depend on several loads
+    max_bad_rows = 0
 
     force = luigi.BoolParameter(
         default=False, significant=False, description="extract and load again, replacing what is loaded"
@@ -49,10 +49,6 @@ class Load(ReleaseTask):
     def resources(self) -> dict[str, int]:  # type: ignore[override]  # Luigi accepts a property
         """What `[resources]` limits: concurrent loads into the warehouse."""
         return {self.warehouse_name: 1}
-
-    @property
-    def bad_rows_allowed(self) -> int:
-        return 0
 
     def requires(self) -> luigi.Task:
         task = self.clone(self.requirement)
@@ -70,7 +66,7 @@ class Load(ReleaseTask):
         if warehouse_info(self.warehouse_name).loads_objects:
             job = LoadJob(self.task_family, self.release, self.run_id, self.force)
         else:
-            job = load_job(self, Path(self.input().path), self.force, self.bad_rows_allowed)
+            job = load_job(self, Path(self.input().path), self.force, self.max_bad_rows)
         try:
             with self.progress("load", "rows", "building the indexes") as progress:
                 observer = LoadObserver(progress, self.set_status, self.set_link)
@@ -126,10 +122,6 @@ class LoadTripdata(TripdataTask, Load):
         description="how many malformed rows may be set aside in load_quarantine before the month fails",
     )
 
-    @property
-    def bad_rows_allowed(self) -> int:
-        return int(self.max_bad_rows)
-
 
 class LoadZones(ZonesTask, Load):
     """The taxi zones in taxi_zone_lookup."""
@@ -151,35 +143,26 @@ class LoadZonesToBigQuery(ZonesTask, Load):
     warehouse_name, requirement = "bigquery", UploadZones
 
 
-_TRIPDATA: dict[str, type[Load]] = {"postgres": LoadTripdata, "bigquery": LoadTripdataToBigQuery}
-_ZONES: dict[str, type[Load]] = {"postgres": LoadZones, "bigquery": LoadZonesToBigQuery}
+# The tasks that load a release, by warehouse.
+LOAD_TRIPDATA: dict[str, type[Load]] = {"postgres": LoadTripdata, "bigquery": LoadTripdataToBigQuery}
+LOAD_ZONES: dict[str, type[Load]] = {"postgres": LoadZones, "bigquery": LoadZonesToBigQuery}
 
 
 def load_task(warehouse: str, dataset: Dataset) -> str:
     """Returns the name of the task that loads a release of a dataset into a warehouse."""
-    return str((_TRIPDATA if dataset.is_monthly else _ZONES)[warehouse].get_task_family())
+    return str((LOAD_TRIPDATA if dataset.is_monthly else LOAD_ZONES)[warehouse].get_task_family())
 
 
 def tripdata_steps(warehouse: str) -> list[str]:
     """Returns the names of the tasks that bring a month into a warehouse, in order; the load is the last."""
-    load = _TRIPDATA[warehouse]
+    load = LOAD_TRIPDATA[warehouse]
     tasks = [getattr(load.requirement, "requirement", None), load.requirement, load]
     return [task.get_task_family() for task in tasks if task]
 
 
 def warehouses_of_step(task: str) -> list[str]:
     """Returns the warehouses for which a task is one of `tripdata_steps`."""
-    return [name for name in _TRIPDATA if task in tripdata_steps(name)]
-
-
-def load_tripdata(warehouse: str, taxi: str, month: datetime.date) -> Load:
-    """Returns the task that loads a month of trip records into a warehouse."""
-    return _TRIPDATA[warehouse](taxi=taxi, month=month)
-
-
-def load_zones(warehouse: str) -> Load:
-    """Returns the task that loads the taxi zones into a warehouse."""
-    return _ZONES[warehouse]()
+    return [name for name in LOAD_TRIPDATA if task in tripdata_steps(name)]
 
 
 def orphan_warnings(warehouse: str, release: Release) -> list[str]:
@@ -199,7 +182,7 @@ def _add_load_tasks(warehouse: str) -> None:
     """Creates the load tasks of a registered warehouse that has none above, such as LoadTripdataToDuckdb."""
     info = warehouse_info(warehouse)
     bases = (LoadTripdataToBigQuery, LoadZonesToBigQuery) if info.loads_objects else (LoadTripdata, LoadZones)
-    for tasks, base, name in ((_TRIPDATA, bases[0], "Tripdata"), (_ZONES, bases[1], "Zones")):
+    for tasks, base, name in ((LOAD_TRIPDATA, bases[0], "Tripdata"), (LOAD_ZONES, bases[1], "Zones")):
         attributes: dict[str, Any] = {
             "__module__": __name__,
             "__doc__": f"{base.__doc__} ({info.title})",
@@ -208,5 +191,5 @@ def _add_load_tasks(warehouse: str) -> None:
         tasks[warehouse] = _new_task(f"Load{name}{info.load_suffix}", (base,), attributes)
 
 
-for _warehouse in WAREHOUSES.keys() - _TRIPDATA.keys():
+for _warehouse in WAREHOUSES.keys() - LOAD_TRIPDATA.keys():
     _add_load_tasks(_warehouse)

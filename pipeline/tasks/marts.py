@@ -14,7 +14,7 @@ from pipeline.parameters import MonthParameter, OneOfParameter
 from pipeline.settings import DbtSettings, StorageSettings
 from pipeline.targets import Lookup, ReportPage, models_marker
 from pipeline.tasks.base import WAREHOUSE_CHOICES, PipelineTask, TripdataTask
-from pipeline.tasks.load import Load, load_tripdata, load_zones
+from pipeline.tasks.load import LOAD_TRIPDATA, LOAD_ZONES, Load
 from pipeline.transform.build import DbtCommand, build, refuse_test_of_nothing
 from pipeline.transform.dbt_process import LogLine, NodeResult, start_early
 from pipeline.warehouses import WAREHOUSES, warehouse_info, warehouse_named
@@ -74,7 +74,7 @@ class DbtBuild(ModelsTask):
         return DbtCommand(self.command, self.select, self.full_refresh, self.run_id)
 
     def requires(self) -> Load:
-        return load_zones(self.warehouse)
+        return LOAD_ZONES[self.warehouse]()
 
     def complete(self) -> bool:
         # Other commands than a whole build always run.
@@ -94,7 +94,7 @@ class ModelTripdata(TripdataTask, ModelsTask):
     month = MonthParameter(batch_method=max)
 
     def requires(self) -> list[luigi.Task]:
-        return [load_tripdata(self.warehouse, self.taxi, self.month), load_zones(self.warehouse)]
+        return [self.clone(LOAD_TRIPDATA[self.warehouse]), LOAD_ZONES[self.warehouse]()]
 
     def complete(self) -> bool:
         return all(task.complete() for task in self.requires()) and self.output().exists()

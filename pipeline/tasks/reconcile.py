@@ -13,7 +13,7 @@ import luigi.local_target
 from pipeline.errors import PipelineError
 from pipeline.settings import StorageSettings
 from pipeline.tasks.base import TripdataTask
-from pipeline.tasks.load import load_tripdata
+from pipeline.tasks.load import LOAD_TRIPDATA
 from pipeline.warehouses import warehouse_named
 from pipeline.warehouses.checksums import differences
 
@@ -30,7 +30,7 @@ class ReconcileTripdata(TripdataTask):
     force = luigi.BoolParameter(default=False, significant=False, description="compare again even if it was done")
 
     def requires(self) -> dict[str, luigi.Task]:
-        return {name: load_tripdata(name, self.taxi, self.month) for name in _COMPARED}
+        return {name: LOAD_TRIPDATA[name](taxi=self.taxi, month=self.month) for name in _COMPARED}
 
     def output(self) -> luigi.LocalTarget:
         return luigi.LocalTarget(str(StorageSettings().reconciled_file(self.release.key)))
