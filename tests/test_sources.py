@@ -268,7 +268,7 @@ def test_catch_up_reports_loaded_months_that_were_published_again(
 def test_job_records_the_source_of_its_file(tmp_path: Path) -> None:
     write_month(dataset_named("green"), parse_month("2019-01"), 50, tmp_path / "mirror", "tlc")
     job = job_for(dataset_named("green"), tmp_path / "mirror", tmp_path)
-    assert job.source and (job.source.name, job.source.format) == ("tlc", "parquet")
+    assert (job.extracted.source, job.extracted.format) == ("tlc", "parquet")
 
 
 def test_loaded_month_is_loaded_from_another_source_only_if_forced(

@@ -29,14 +29,14 @@ logger = logging.getLogger("luigi-interface")
 class ExtractedFile:
     """Metadata of an extracted file, stored next to it as `<file>.json`. `text_bytes` is its uncompressed size.
 
-    `source`, `format`, `etag` and `last_modified` have the same meaning as in the ledger.
+    `source`, `format`, `etag` and `last_modified` have the same meaning as in the ledger. What is unknown is empty.
     """
 
-    source_url: str
-    bytes: int
-    sha256: str
-    rows: int
-    extracted_at: str
+    source_url: str = ""
+    bytes: int = 0
+    sha256: str = ""
+    rows: int = 0
+    extracted_at: str = ""
     text_bytes: int = 0
     source: str = ""
     format: str = ""
@@ -45,7 +45,7 @@ class ExtractedFile:
 
     @property
     def ratio(self) -> float:
-        """The compression ratio, rounded to three digits; 0 if an earlier version did not record `text_bytes`."""
+        """The compression ratio, rounded to three digits; 0 if `text_bytes` is unknown."""
         return round(self.bytes / self.text_bytes, 3) if self.text_bytes else 0.0
 
     @staticmethod
@@ -150,7 +150,7 @@ def _verify(
     unknown = ignore_unknown_columns
     try:
         with open_release(
-            part.path, release, source=source, label=url, remedy=_REMEDY, ignore_unknown_columns=unknown
+            part.path, release, source=source.name, label=url, remedy=_REMEDY, ignore_unknown_columns=unknown
         ) as file:
             rows_by_month = file.survey()
             rows, sha256 = rows_by_month.total(), file.sha256

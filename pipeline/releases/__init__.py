@@ -7,7 +7,7 @@ import hashlib
 import importlib
 import os
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -38,20 +38,19 @@ def open_release(
     path: Path,
     release: Release,
     *,
-    source: Source | None = None,
+    source: str = "",
     label: str | None = None,
     remedy: str | None = None,
     ignore_unknown_columns: bool = False,
 ) -> CsvReleaseFile | ParquetReleaseFile:
     """Returns the release file at `path`; `ReleaseFile` says what the options mean and which errors are raised.
 
-    Depending on its `format`, it has `blocks()` of CSV or `arrow_batches()`. `source` is where the file came from; the
-    default is the release's first source of the same format.
+    Depending on its `format`, it has `blocks()` of CSV or `arrow_batches()`. `source` is the name of the one that
+    the file came from; if it is empty or not declared, it is the release's first source of the same format.
     """
-    if source is None:
-        format_ = "parquet" if path.suffix == ".parquet" else "csv"
-        source = next((each for each in release.sources() if each.format == format_), release.source_named())
-    return reader_of(source.format)(path, release, source, label, remedy, ignore_unknown_columns)
+    format_ = "parquet" if path.suffix == ".parquet" else "csv"
+    origin = min(release.sources(), key=lambda each: (each.name != source, each.format != format_))
+    return reader_of(origin.format)(path, release, origin, label, remedy, ignore_unknown_columns)
 
 
 def reader_of(format_: str) -> type[CsvReleaseFile | ParquetReleaseFile]:
@@ -135,14 +134,17 @@ class ReleaseFile:
     def _error(self, problem: str, place: str = "") -> PipelineError:
         return PipelineError(f"{self.label}{place}: {problem}; {self._remedy}")
 
-    def _declared_names(self) -> dict[str, str]:
-        """Returns the warehouse's name of each column by its names in files, in lower case."""
-        return {alias.lower(): c.name for c in self.dataset.columns for alias in (c.source_name, *c.aliases)}
+    def _match(self, names: Sequence[str]) -> tuple[list[str], list[str]]:
+        """Returns the warehouse's name of each column of the file, the same name if it is not declared; and problems.
 
-    def _missing(self, found: Collection[str]) -> list[str]:
-        """Returns a problem for each column that the file must have and does not."""
+        Problems are columns that the file must have and lacks, and those that it repeats.
+        """
+        declared = {alias.lower(): c.name for c in self.dataset.columns for alias in (c.source_name, *c.aliases)}
+        found = [declared.get(name.lower(), name) for name in names]
         expected = self.dataset.columns_of(self.release.month, self.source)
-        return [f"lacks {column.source_name}" for column in expected if column.name not in found]
+        missing = [f"lacks {column.source_name}" for column in expected if column.name not in found]
+        repeated = [f"repeats {shown_name(name)}" for i, name in enumerate(names) if found[i] in found[:i]]
+        return found, missing + repeated
 
     def _undeclared_column_error(self, name: str, kind: str | None, found: str) -> PipelineError:
         """Returns the error for an undeclared column that has values; it includes the line to add to the spec.

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import gzip
 import re
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import BinaryIO, cast
 
 from isal import igzip, isal_zlib
@@ -42,8 +41,7 @@ class CsvReleaseFile(ReleaseFile):
     def _open(self) -> None:
         is_gzipped = self._raw.peek(2).startswith(_GZIP_MAGIC)
         self._lines = cast(BinaryIO, igzip.open(self._raw, "rb") if is_gzipped else self._raw)
-        with self._translate_errors():
-            self.header = self._lines.readline(_MAX_HEADER_BYTES)
+        self.header = self._read(self._lines.readline, _MAX_HEADER_BYTES)
         self.added_newline = b""
         self._newline = b"\r\n" if self.header.endswith(b"\r\n") else b"\n"
         self.text_bytes = len(self.header)
@@ -58,7 +56,7 @@ class CsvReleaseFile(ReleaseFile):
     def blocks(self) -> Iterator[Block]:
         """Yields the records in order; verifies the gzip checksum at the end."""
         line = 2
-        while chunk := self._read(BLOCK_BYTES):
+        while chunk := self._read(self._lines.read, BLOCK_BYTES):
             data = chunk + self._read_rest_of_record(chunk, line)
             if b'"' in data and not self.dataset.lines_in_quotes:
                 self._check_quotes(data, line)
@@ -131,25 +129,16 @@ class CsvReleaseFile(ReleaseFile):
                 line = first_line + chunk.count(b"\n", 0, chunk.rfind(b'"') if quoted else len(chunk))
                 size_limit = f"a record of more than {MAX_RECORD_BYTES:,} bytes"
                 raise self._error(f"{size_limit}, so probably a quote that is never closed", f", line {line}")
-            if not (piece := self._read_line()):
+            if not (piece := self._read(self._lines.readline, MAX_RECORD_BYTES)):
                 self.added_newline = b"" if last.endswith(b"\n") else self._newline.removeprefix(last[-1:])
                 return b"".join(rest) + self.added_newline
             rest.append(piece)
             size, last, quoted = size + len(piece), piece, (quoted + piece.count(b'"')) % 2 * spans_lines
         return b"".join(rest)
 
-    def _read(self, size: int) -> bytes:
-        with self._translate_errors():
-            return self._lines.read(size)
-
-    def _read_line(self) -> bytes:
-        with self._translate_errors():
-            return self._lines.readline(MAX_RECORD_BYTES)
-
-    @contextlib.contextmanager
-    def _translate_errors(self) -> Iterator[None]:
+    def _read(self, read: Callable[[int], bytes], size: int) -> bytes:
         try:
-            yield
+            return read(size)
         except EOFError as error:
             raise self._error("the gzip stream is cut off, or other bytes follow it") from error
         except _CORRUPT as error:
@@ -164,17 +153,14 @@ class CsvReleaseFile(ReleaseFile):
             names = [name.strip() for name in next(csv.reader([text]), [])]
         except csv.Error:  # for example, a carriage return within the line
             names = []
-        declared = self._declared_names()
-        found = [declared.get(name.lower(), name.lower()) for name in names]
-        if not set(declared.values()).intersection(found):
+        found, problems = self._match(names)
+        if not set(self.dataset.column_names).intersection(found):
             shown = self.header.decode("utf-8", "backslashreplace").rstrip("\r\n")[:60]
             raise self._error(f"not a {self.dataset.name} file, as it begins with {shown!r}", ", line 1")
-        missing = self._missing(found)
-        added = [name for name in names if name.lower() not in declared]
-        repeated = [f"repeats {name!r}" for i, name in enumerate(names) if found[i] in found[:i]]
+        added = [name for name in found if name not in self.dataset.column_names]
         # An additional column without values is accepted; _drop_unknown_columns checks its values.
-        if missing or repeated or not all(map(COLUMN_NAME.fullmatch, added)):
-            problems = [*missing, *(f"adds {name!r}" for name in added), *repeated]
+        if problems or not all(map(COLUMN_NAME.fullmatch, added)):
+            problems += [f"adds {name!r}" for name in added]
             raise PipelineError(
                 f"{self.label}, line 1: the header {listed(problems)}; if the publisher changed the file, change the"
                 f" columns in pipeline/datasets/{self.dataset.name}.yaml and raise its version"

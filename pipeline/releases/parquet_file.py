@@ -115,19 +115,13 @@ class ParquetReleaseFile(ReleaseFile):
         self._raw.seek(0)
 
     def _match_columns(self) -> list[_MappedColumn]:
-        declared, names = self._declared_names(), list(self._file.schema_arrow.names)
-        found: dict[str, str] = {}
-        repeated = []
-        for index, name in enumerate(names):
-            column = declared.get(name.lower())
-            if name in names[:index] or column in found:
-                repeated.append(f"repeats {shown_name(name)}")
-            if column is not None:
-                found[column] = name
-        if not found:
+        names = list(self._file.schema_arrow.names)
+        matched, problems = self._match(names)
+        found = dict(zip(matched, names, strict=True))
+        if not found.keys() & {*self.columns}:
             shown = ", ".join(map(shown_name, names[:_MAX_SHOWN_COLUMNS]))
             raise self._error(f"not a {self.dataset.name} file, as its columns are {shown}")
-        if problems := self._missing(found) + repeated:
+        if problems:
             raise PipelineError(
                 f"{self.label}: the file {listed(problems)}; if the publisher changed it, change"
                 f" pipeline/datasets/{self.dataset.name}.yaml: a column that ended gets an `until`, and one that came"

@@ -99,20 +99,14 @@ def remove_after_last_read(reader: ReleaseTask, file: Path) -> None:
 
 def load_job(task: ReleaseTask, file: Path, replace: bool, max_bad_rows: int = 0) -> LoadJob:
     """Returns the job to load or upload an extracted file for a task."""
-    facts, release = ExtractedFile.read(file), task.release
-    sources = [source for source in release.dataset.sources if facts and source.name == facts.source]
     return LoadJob(
         task_family=task.task_family,
-        release=release,
+        release=task.release,
         run_id=task.run_id,
         replace=replace,
         file=file,
-        source_url=facts.source_url if facts else file.resolve().as_uri(),
-        rows_expected=facts.rows if facts else None,
+        extracted=ExtractedFile.read(file) or ExtractedFile(source_url=file.resolve().as_uri()),
         max_bad_rows=max_bad_rows,
-        source=sources[0] if sources else None,
-        etag=facts.etag if facts else "",
-        last_modified=facts.last_modified if facts else "",
         ignore_unknown_columns=SourceSettings().ignore_unknown_columns,
     )
 

@@ -14,7 +14,6 @@ import luigi
 
 from pipeline.datasets import Dataset, Release
 from pipeline.errors import PipelineError
-from pipeline.extract import ExtractedFile
 from pipeline.parameters import CountParameter, SourceParameter
 from pipeline.targets import Lookup
 from pipeline.tasks.base import ReleaseTask, TripdataTask, ZonesTask
@@ -73,8 +72,7 @@ class Load(ReleaseTask):
                 entry = warehouse_named(self.warehouse_name).load(job, observer)
         except FileNotFoundError as error:
             raise PipelineError(f"{error.filename} was removed before it was loaded; run again") from error
-        facts = ExtractedFile.read(job.file) if job.file else None
-        self._log_load(entry, ratio=facts.ratio if facts else 0.0)
+        self._log_load(entry, ratio=job.extracted.ratio)
         if job.file:
             remove_after_last_read(self, job.file)
 

@@ -7,7 +7,6 @@ import datetime
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from pipeline.datasets import Dataset, Release
-from pipeline.releases import open_release
 from pipeline.warehouses import DbtProfile, LoadJob, LoadObserver, Rows
 from pipeline.warehouses.checksums import FileChecksums
 from pipeline.warehouses.ledger import Build, LedgerEntry
@@ -22,18 +21,14 @@ class MemoryWarehouse:
         self.build: Build | None = None
 
     def load(self, job: LoadJob, observer: LoadObserver) -> LedgerEntry:
-        assert job.file
         started_at = datetime.datetime.now(datetime.UTC)
-        with open_release(job.file, job.release) as release:
+        with job.open_file() as release:
             rows = sum(block.rows for block in release.blocks())
-            observer.progress(rows, job.rows_expected)
+            observer.progress(rows, job.extracted.rows or None)
             entry = LedgerEntry(
                 task_family=job.task_family,
                 partition_key=job.release.key,
                 target_table=job.release.table,
-                source_url=job.source_url,
-                source_bytes=release.bytes_read,
-                source_sha256=release.sha256,
                 rows_read=rows,
                 rows_loaded=rows,
                 rows_duplicate=0,
@@ -41,7 +36,7 @@ class MemoryWarehouse:
                 spec_version=job.release.dataset.version,
                 started_at=started_at,
                 finished_at=datetime.datetime.now(datetime.UTC),
-                run_id=job.run_id,
+                **job.origin(release),
             )
         self.rows[job.release.key] = rows
         self.ledger[job.task_family, job.release.key] = entry

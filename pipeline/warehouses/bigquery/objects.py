@@ -16,7 +16,6 @@ from google.cloud.storage import Blob, Bucket
 from pipeline.datasets import Release
 from pipeline.errors import PipelineError
 from pipeline.progress import Progress
-from pipeline.releases import open_release
 from pipeline.releases.csv_file import CsvReleaseFile
 from pipeline.releases.csv_records import Block, CsvValues, InvalidRecord, Record, bad_row_error
 from pipeline.warehouses import LoadJob
@@ -71,7 +70,7 @@ def upload(project: GoogleProject, job: LoadJob, progress: Progress) -> ReleaseO
             blob = bucket.blob(job.release.filename, chunk_size=CHUNK_BYTES)
             blob.metadata, blob.crc32c = metadata, crc32c  # Cloud Storage rejects other content
             try:
-                with _open(job) as file:
+                with job.open_file() as file:
                     blob.upload_from_file(
                         _ContentStream(_csv_text(file), size, progress),
                         content_type="text/csv",
@@ -122,11 +121,6 @@ def _dataset_of(blob: Blob, release: Release) -> str:
     return str((blob.metadata or {}).get("dataset") or release.dataset.name)  # earlier versions did not store it
 
 
-def _open(job: LoadJob) -> Any:
-    assert job.file
-    return open_release(job.file, job.release, source=job.source, ignore_unknown_columns=job.ignore_unknown_columns)
-
-
 def _csv_text(file: Any) -> Iterator[bytes]:
     """Yields a CSV file's text unchanged, except that whole numbers such as `2.0` become `2`; other formats as CSV.
 
@@ -161,24 +155,17 @@ def _is_utf8(data: bytes) -> bool:
 
 def _scan_file(job: LoadJob) -> tuple[dict[str, str], str, int]:
     """Reads the file before the upload; returns the metadata, and the checksum and length of the text."""
-    with _open(job) as file:
+    with job.open_file() as file:
         crc32c, size = google_crc32c.Checksum(), 0
         for piece in _csv_text(file):
             crc32c.update(piece)
             size += len(piece)
         metadata = {
-            "source_url": job.source_url,
-            "source_bytes": str(file.bytes_read),
-            "source_sha256": file.sha256,
-            "rows": "" if job.rows_expected is None else str(job.rows_expected),
+            **{name: str(value) for name, value in job.origin(file).items()},
+            "rows": str(job.extracted.rows or ""),
             "columns": ",".join(file.columns),
             "uploaded_at": datetime.datetime.now(datetime.UTC).isoformat(),
-            "run_id": job.run_id,
             "dataset": job.release.dataset.name,
-            "source": job.source.name if job.source else "",
-            "format": file.format,
-            "etag": job.etag,
-            "last_modified": job.last_modified,
         }
     return metadata, base64.b64encode(crc32c.digest()).decode(), size
 

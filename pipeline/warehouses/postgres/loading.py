@@ -14,7 +14,6 @@ from psycopg2.extensions import cursor as Cursor
 from pipeline.datasets import Release
 from pipeline.datasets.spec import LEDGER
 from pipeline.progress import Progress
-from pipeline.releases import open_release
 from pipeline.warehouses import LoadJob
 from pipeline.warehouses.ledger import LedgerEntry
 from pipeline.warehouses.postgres import partitions
@@ -110,7 +109,7 @@ def _load_month(control: Connection, watch: Watch, job: LoadJob, tables: Release
                 count = watch.database.copy_streams
                 streams = [stack.enter_context(watch.connect(**_STREAM_SESSION)) for _ in range(count)]
                 copier = RowCopier(file, tables.loading, streams, bad_rows)
-                copier.run(job.rows_expected, progress)
+                copier.run(job.extracted.rows or None, progress)
             entry = _entry(job, file, copier, started_at)  # before locks are taken, as it checksums the whole file
             with control, control.cursor() as cursor:
                 _delete_load(cursor, tables)
@@ -135,14 +134,12 @@ def _load_lookup(control: Connection, job: LoadJob, tables: ReleaseTables, progr
         _delete_load(cursor, tables)
         tables.execute(cursor, "delete_rows")
         copier = RowCopier(file, tables.table, [control], none)
-        copier.run(job.rows_expected, progress)
+        copier.run(job.extracted.rows or None, progress)
         tables.execute(cursor, "record_load", asdict(_entry(job, file, copier, started_at)))
 
 
 def _open(job: LoadJob) -> CsvReleaseFile | ParquetReleaseFile:
-    assert job.file
-    unknown = job.ignore_unknown_columns
-    file = open_release(job.file, job.release, source=job.source, ignore_unknown_columns=unknown)
+    file = job.open_file()
     for note in file.notes:
         logger.warning("%s: %s", file.label, note)
     return file
@@ -163,18 +160,11 @@ def _entry(
         task_family=job.task_family,
         partition_key=job.release.key,
         target_table=job.release.table,
-        source_url=job.source_url,
-        source_bytes=file.bytes_read,
-        source_sha256=file.sha256,
         rows_read=copier.rows_read,
         rows_loaded=copier.rows_copied,
         rows_duplicate=0,
         rows_rejected=copier.bad_rows.count,
         spec_version=job.release.dataset.version,
         started_at=started_at,
-        run_id=job.run_id,
-        source=job.source.name if job.source else "",
-        format=file.format,
-        etag=job.etag,
-        last_modified=job.last_modified,
+        **job.origin(file),
     )
