@@ -16,7 +16,6 @@ from luigi.retcodes import retcode
 from pipeline.datasets import Release
 from pipeline.datasets.spec import MIRROR, TLC
 from pipeline.errors import PipelineError
-from pipeline.extract import VerificationOptions
 from pipeline.extract.download import HttpOptions
 from pipeline.extract.locations import RELEASE_MIRROR, TLC_SITE, Location, is_site, locations
 from pipeline.files import data_home
@@ -92,9 +91,6 @@ class SourceSettings(Section, section="source"):
             self.largest_file_mb * 1e6,
             self.longest_download,
         )
-
-    def verification(self) -> VerificationOptions:
-        return VerificationOptions(self.any_month, self.ignore_unknown_columns)
 
     def are_publishers(self) -> bool:
         """Returns whether all sources are the publishers' sites, whose months are known."""

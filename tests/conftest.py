@@ -372,9 +372,7 @@ def job_for(
         release,
         "test",
         file=extracted_file(release, locations(release, str(source)), tmp_path / "raw"),
-        source_url=facts.source_url,
-        rows_expected=facts.rows,
-        source=release.source_named(facts.source),
+        extracted=facts,
         **options,
     )
 

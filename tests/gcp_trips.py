@@ -32,13 +32,14 @@ def upload_lines(
     lines: Iterable[bytes],
     folder: Path,
     month: datetime.date | None = JANUARY,
-    rows: int | None = None,
+    rows: int = 0,
     force: bool = False,
     **layout: Any,
 ) -> ReleaseObject:
     """Uploads a file of these lines; `layout` is passed on to `trips.write_load_job`."""
     job = write_load_job(lines, folder, month, **layout)
-    return upload(cloud.project, replace(job, rows_expected=rows, run_id=uuid.uuid4().hex, replace=force), silent)
+    extracted = replace(job.extracted, rows=rows)
+    return upload(cloud.project, replace(job, extracted=extracted, run_id=uuid.uuid4().hex, replace=force), silent)
 
 
 def load_uploaded(

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.datasets import Release, dataset_named, parse_month
+from pipeline.extract import ExtractedFile
 from pipeline.progress import silent
 from pipeline.releases import csv_file
 from pipeline.warehouses import LoadJob
@@ -58,7 +59,7 @@ def load_into_postgres(dsn: str, schema: str, file: str, *options: str) -> None:
         "test",
         replace,
         path,
-        path.as_uri(),
+        ExtractedFile(source_url=path.as_uri()),
         max_bad_rows=1,
     )
     reports: list[int] = []

@@ -15,8 +15,7 @@ from pipeline.datasets import dataset_named
 from pipeline.errors import PipelineError
 from pipeline.transform import dbt_process, project
 from pipeline.transform.build import wanted_build
-from pipeline.transform.project import modelled_datasets
-from pipeline.transform.sources import FILE, sources_yaml
+from pipeline.transform.project import SOURCES, modelled_datasets, sources_yaml
 from pipeline.warehouses import DbtProfile
 from pipeline.warehouses.ledger import LedgerEntry
 from pipeline.warehouses.postgres.connection import PostgresDatabase
@@ -177,7 +176,7 @@ def test_traceback_in_dbts_log_is_left_out_of_the_error(monkeypatch: pytest.Monk
 
 def test_sources_file_agrees_with_the_dataset_specs() -> None:
     assert [dataset.name for dataset in modelled_datasets()] == ["fhv", "fhvhv", "green", "yellow", "zones"]
-    assert FILE.read_text() == sources_yaml(), "run: make sources"
+    assert SOURCES.read_text() == sources_yaml(), "run: make sources"
 
 
 def test_models_refuse_a_dataset_whose_files_are_not_named_like_its_table(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,7 @@ from trips import FEBRUARY, HEADER, trip, trips, write_load_job
 
 from pipeline.datasets import Dataset, Release, dataset_named, parse_month
 from pipeline.errors import PipelineError
+from pipeline.extract import ExtractedFile
 from pipeline.progress import silent
 from pipeline.sample import write_month
 from pipeline.warehouses import LoadJob
@@ -192,7 +193,7 @@ def test_parquet_month_is_the_same_in_both_warehouses(
     table = pa.concat_tables([table, voided])
     project = table.schema.get_field_index("passenger_count")
     pq.write_table(table.set_column(project, "passenger_count", blank), file)
-    job = LoadJob("LoadTripdata", release, "test", file=file, source=release.source_named("tlc"))
+    job = LoadJob("LoadTripdata", release, "test", file=file, extracted=ExtractedFile(source="tlc"))
 
     upload(prepared_cloud.project, job, silent)
     entry = load_uploaded(prepared_cloud, release.month)

@@ -21,6 +21,7 @@ from trips import COLUMNS, HEADER, UNEXPECTED_FORMATS, trip, trips
 
 from pipeline.datasets import Release, dataset_named
 from pipeline.errors import PipelineError
+from pipeline.extract import ExtractedFile
 from pipeline.progress import Progress, silent
 from pipeline.warehouses import LoadJob
 from pipeline.warehouses.bigquery import objects
@@ -58,7 +59,7 @@ def release_job(folder: Path, content: bytes) -> LoadJob:
     file = folder / f"{FILE}.gz"
     file.write_bytes(gzip.compress(content, 1))
     release, url = Release(dataset_named("green"), JANUARY), "https://example.org/green.csv.gz"
-    return LoadJob("UploadTripdata", release, "test", file=file, source_url=url, rows_expected=3)
+    return LoadJob("UploadTripdata", release, "test", file=file, extracted=ExtractedFile(source_url=url, rows=3))
 
 
 def content_of(size: int) -> bytes:
@@ -81,7 +82,7 @@ def test_object_is_the_decompressed_file(prepared_cloud: GoogleCloud, tmp_path: 
     assert prepared_cloud.content(FILE) == content and len(content) == size
     assert uploaded.uri == f"gs://{prepared_cloud.project.bucket}/{FILE}"
     assert uploaded.crc32c == base64.b64encode(google_crc32c.Checksum(content).digest()).decode()
-    assert (uploaded.bytes, uploaded.rows, uploaded.source_url) == (size, 3, job.source_url)
+    assert (uploaded.bytes, uploaded.rows, uploaded.source_url) == (size, 3, job.extracted.source_url)
     assert uploaded.source_bytes == job.file.stat().st_size
     assert uploaded.columns == tuple(column.name for column in COLUMNS)
     assert seen[-1] == (size, size)

@@ -18,6 +18,7 @@ from trips import FEBRUARY, HEADER, loading_tables, partitions, row_count, schem
 
 from pipeline.datasets import Column, Dataset, Release, dataset_named
 from pipeline.errors import PipelineError
+from pipeline.extract import ExtractedFile
 from pipeline.progress import silent
 from pipeline.sample import write_month, write_zones
 from pipeline.warehouses.postgres.connection import PostgresDatabase
@@ -323,17 +324,15 @@ def test_ledger_of_an_earlier_version_is_read_and_gets_the_new_columns(
     execute(database, "ALTER TABLE load_ledger " + ", ".join(f"DROP COLUMN {name}" for name in new))
 
     assert load(database, write_load_job(trips(3), tmp_path), silent) == replace(january, format="", run_id="")
-    job = replace(
-        write_load_job(trips(3, FEBRUARY), tmp_path, FEBRUARY), etag='"abc"', last_modified="Thu, 17 Sep 2026"
-    )
-    job = replace(job, source=job.release.source_named("mirror"))
+    extracted = ExtractedFile(source="mirror", etag='"abc"', last_modified="Thu, 17 Sep 2026")
+    job = replace(write_load_job(trips(3, FEBRUARY), tmp_path, FEBRUARY), extracted=extracted)
     entry = load(database, job, silent)
 
     assert (entry.source, entry.format, entry.etag, entry.last_modified) == (
         "mirror",
         "csv",
-        job.etag,
-        job.last_modified,
+        extracted.etag,
+        extracted.last_modified,
     )
     assert execute(database, "SELECT source, format FROM load_ledger ORDER BY partition_key") == [
         ("", ""),

@@ -11,6 +11,7 @@ from conftest import execute
 from row_ids import count_rows_with_other_ids
 
 from pipeline.datasets import Release, dataset_named, parse_month
+from pipeline.extract import ExtractedFile
 from pipeline.progress import silent
 from pipeline.warehouses import LoadJob
 from pipeline.warehouses.postgres.connection import PostgresDatabase
@@ -23,7 +24,7 @@ YELLOW = {datetime.date(2020, 1, 1): 999, datetime.date(2021, 1, 1): 28_401}
 def job_in(releases: Path, taxi: str, month: datetime.date | None) -> LoadJob:
     release = Release(dataset_named(taxi), month)
     file = releases / release.path_in(release.source_named("mirror"))
-    return LoadJob("LoadTripdata", release, "test", file=file, source_url=file.as_uri())
+    return LoadJob("LoadTripdata", release, "test", file=file, extracted=ExtractedFile(source_url=file.as_uri()))
 
 
 def test_every_row_of_five_green_months_is_loaded(database: PostgresDatabase, real_releases: Path) -> None:
@@ -64,7 +65,7 @@ GREEN_PARQUET |= {"2024-07": (51_837, 2), "2025-11": (46_912, 1)}
 def parquet_job(releases: Path, month: str) -> LoadJob:
     file = releases.parent / "trip-data" / f"green_tripdata_{month}.parquet"
     release = Release(dataset_named("green"), parse_month(month))
-    return LoadJob("LoadTripdata", release, "test", file=file, source_url=file.as_uri())
+    return LoadJob("LoadTripdata", release, "test", file=file, extracted=ExtractedFile(source_url=file.as_uri()))
 
 
 def test_every_row_of_the_parquet_months_is_loaded(database: PostgresDatabase, real_releases: Path) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from trips import FEBRUARY, trip, write_load_job
 
 from pipeline.datasets import Dataset, Release, dataset_named
 from pipeline.errors import PipelineError
@@ -226,6 +227,12 @@ def test_gzip_file_with_flipped_bits_is_refused(write: Write, at: int) -> None:
 @pytest.mark.parametrize("garbage", [b"x", b"<html>", bytes(8) + b"x", b"\x1f\x8b"])
 def test_garbage_after_gzip_is_refused(write: Write, garbage: bytes) -> None:
     assert "other bytes follow it" in error_message(write(gzip.compress(WHOLE) + garbage))
+
+
+def test_rows_without_a_time_are_in_no_month(tmp_path: Path) -> None:
+    blank = [trip(number, lpep_pickup_datetime="") for number in range(2)]
+    with write_load_job([*blank, trip(3, FEBRUARY)], tmp_path).open_file() as release:
+        assert release.describe_wrong_month(release.survey()) == "0 of 3 rows lie in 2019-01, 1 in 2019-02"
 
 
 def test_unclosed_quote_is_reported_with_its_line(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,7 +14,7 @@ from receivers import running_receivers
 
 from pipeline.datasets import Release, dataset_named, parse_month
 from pipeline.errors import PipelineError
-from pipeline.extract import ExtractedFile, VerificationOptions, extract_release
+from pipeline.extract import ExtractedFile, extract_release
 from pipeline.extract.availability import Edition, find_edition, published_months
 from pipeline.extract.locations import RELEASE_MIRROR, TLC_SITE, locations, source_url, without_credentials
 from pipeline.progress import silent
@@ -41,10 +41,7 @@ def publish(site: HttpSource, folder: Path, *months: str) -> None:
 
 def extract(site: HttpSource, month: str, folder: Path, **options: bool) -> ExtractedFile:
     release = release_of("green", month)
-    verification = VerificationOptions(**options)
-    return extract_release(
-        release, locations(release, site.url), folder, SHORTEST_WAITS, silent, verification=verification
-    )
+    return extract_release(release, locations(release, site.url), folder, SHORTEST_WAITS, silent, **options)
 
 
 def test_mirror_is_used_for_the_months_that_it_has_and_tlc_for_the_others() -> None:
@@ -271,7 +268,7 @@ def test_catch_up_reports_loaded_months_that_were_published_again(
 def test_job_records_the_source_of_its_file(tmp_path: Path) -> None:
     write_month(dataset_named("green"), parse_month("2019-01"), 50, tmp_path / "mirror", "tlc")
     job = job_for(dataset_named("green"), tmp_path / "mirror", tmp_path)
-    assert job.source and (job.source.name, job.source.format) == ("tlc", "parquet")
+    assert (job.extracted.source, job.extracted.format) == ("tlc", "parquet")
 
 
 def test_loaded_month_is_loaded_from_another_source_only_if_forced(

@@ -19,14 +19,14 @@ import pipeline
 from pipeline.warehouses.memory.warehouse import configured
 from pipeline.__main__ import main as command
 from pipeline.settings import DbtSettings
-from pipeline.tasks.load import load_tripdata, load_zones
+from pipeline.tasks.load import LOAD_TRIPDATA, LOAD_ZONES
 from pipeline.tasks.marts import Report, TripdataPipeline
 from pipeline.transform.build import wanted_build
 
 january = datetime.date(2019, 1, 1)
-load = load_tripdata("memory", "green", january)
+load = LOAD_TRIPDATA["memory"](taxi="green", month=january)
 assert load.task_family == "LoadTripdataToMemory" and not load.complete()
-assert luigi.build([load, load_zones("memory")], local_scheduler=True, workers=1)
+assert luigi.build([load, LOAD_ZONES["memory"]()], local_scheduler=True, workers=1)
 assert load.complete()
 
 warehouse = configured()

@@ -10,6 +10,7 @@ from typing import Any
 from conftest import JANUARY, execute
 
 from pipeline.datasets import Dataset, Release, dataset_named
+from pipeline.extract import ExtractedFile
 from pipeline.warehouses import LoadJob
 from pipeline.warehouses.postgres.connection import PostgresDatabase
 
@@ -92,7 +93,8 @@ def write_load_job(
     dataset = dataset or dataset_named("green")
     file = folder / Release(dataset, month).filename
     file.write_bytes(b"".join(line + end for line in (header, *lines)))
-    return LoadJob("LoadTripdata", Release(dataset, month), RUN_ID, file=file, source_url=file.as_uri(), **options)
+    extracted = ExtractedFile(source_url=file.as_uri())
+    return LoadJob("LoadTripdata", Release(dataset, month), RUN_ID, file=file, extracted=extracted, **options)
 
 
 def schema_contents(database: PostgresDatabase) -> dict[str, list[tuple[Any, ...]]]:

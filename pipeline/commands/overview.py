@@ -12,7 +12,7 @@ from pipeline.errors import PipelineError
 from pipeline.extract.availability import NewEditions
 from pipeline.monitoring.run_logs import RunLogs, TaskRun, last_attempts
 from pipeline.settings import ScheduleSettings, StorageSettings
-from pipeline.targets import ModelsMarker, ReportPage
+from pipeline.targets import ReportPage, models_marker
 from pipeline.warehouses import configured_warehouses, existing_warehouse, warehouse_named
 from pipeline.warehouses.ledger import LedgerEntry
 
@@ -69,7 +69,7 @@ def overview(entries: Entries, dataset: Dataset | None, wanted: Months | None) -
         states = {each.name: _month_states(each, found, republished, failed, wanted) for each in datasets}
         months[name] = {each: of_months for each, of_months in states.items() if of_months}
     used = [name for name, found in entries.items() if found]
-    current = {name: ModelsMarker(name).exists() for name in used}
+    current = {name: models_marker(name).exists() for name in used}
     return {
         "loads": loads(entries),
         "months": months,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import itertools
 from collections.abc import Iterator
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
 from cronsim import CronSim, CronSimError
 
@@ -49,13 +49,5 @@ def check_time_zone(name: str) -> None:
     try:
         time_zone(name)
     except ValueError:
-        if _has_time_zones():
+        if available_timezones():
             raise
-
-
-def _has_time_zones() -> bool:
-    try:
-        time_zone("UTC")
-    except ValueError:
-        return False
-    return True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -53,27 +53,22 @@ class _Node:
     def error(self, message: str) -> PipelineError:
         return PipelineError(f"{self.file}, line {self.node.start_mark.line + 1}: {message}")
 
-    def mapping(self, required: set[str], optional: set[str]) -> dict[str, _Node]:
-        allowed = required | optional
+    def mapping(self, required: Set[str] = frozenset(), optional: Set[str] | None = None) -> dict[str, _Node]:
+        """Returns the entries of a mapping with these keys; with any keys, if no optional ones are given."""
         if not isinstance(self.node, yaml.MappingNode):
             raise self.error("expected a mapping of keys to values")
         found: dict[str, _Node] = {}
         for key_node, value_node in self.node.value:
             key = _Node(self.file, key_node)
             name = key.text()
-            if name not in allowed:
-                raise key.error(f"unknown key '{name}'; known keys: {', '.join(sorted(allowed))}")
+            if optional is not None and name not in required | optional:
+                raise key.error(f"unknown key '{name}'; known keys: {', '.join(sorted(required | optional))}")
             if name in found:
                 raise key.error(f"key '{name}' is given twice")
             found[name] = _Node(self.file, value_node)
         if missing := sorted(required - found.keys()):
             raise self.error(f"missing key{'s' if len(missing) > 1 else ''} {', '.join(missing)}")
         return found
-
-    def pairs(self) -> dict[str, _Node]:
-        """Returns the entries of a mapping with arbitrary keys."""
-        names = {str(key.value) for key, _ in self.node.value} if isinstance(self.node, yaml.MappingNode) else set()
-        return self.mapping(set(), names)
 
     def items(self) -> list[_Node]:
         if not isinstance(self.node, yaml.SequenceNode) or not self.node.value:
@@ -120,7 +115,7 @@ def read_spec(file: Path, used_tables: Mapping[str, str] = MappingProxyType({}))
     root = _Node(file, tree)
     keys = root.mapping(_REQUIRED, _OPTIONAL)
     dataset = _spec(keys, root)
-    _check(dataset, keys, root, file)
+    _check(dataset, keys, root)
     if owner := {**_OWN_TABLES, **used_tables}.get(dataset.table):
         raise keys["table"].error(f"the table {dataset.table} already belongs to {owner}")
     return dataset
@@ -138,17 +133,18 @@ def _yaml_error(file: Path, error: yaml.YAMLError, text: bytes) -> PipelineError
 
 def _spec(keys: dict[str, _Node], root: _Node) -> Dataset:
     event, share, sources = keys.get("event_time"), keys.get("month_share"), _sources(keys, root)
+    blanks = keys["key_blanks"].mapping() if "key_blanks" in keys else {}
     return Dataset(
         name=keys["name"].matching(_TABLE_NAME, "a name of lower-case letters, digits and underscores"),
         title=keys["title"].text(),
         version=int(keys["version"].matching(_VERSION, "a whole number from 1 on")),
         table=keys["table"].matching(_TABLE_NAME, "a table name of at most 42 lower-case letters, digits, underscores"),
-        columns=_columns(keys["columns"], {source.name for source in sources}),
+        columns=_columns(keys["columns"], sources),
         row_key=tuple(node.text().lower() for node in keys["row_key"].items()),
         event_time=event.text().lower() if event else None,
         sources=sources,
         schedule=_schedule(keys["schedule"]) if "schedule" in keys else None,
-        key_blanks=_key_blanks(keys["key_blanks"]) if "key_blanks" in keys else {},
+        key_blanks={name.lower(): value.text().lower() for name, value in blanks.items()},
         lines_in_quotes=keys["lines_in_quotes"].boolean() if "lines_in_quotes" in keys else False,
         month_share=float(share.matching(_SHARE, "a share from 0 to 1, such as 0.5")) if share else 0.5,
     )
@@ -186,9 +182,10 @@ def _base_name(path: str) -> str:
     return path.rsplit("/", 1)[-1].removesuffix(".gz").rsplit(".", 1)[0]
 
 
-def _columns(node: _Node, sources: set[str]) -> tuple[Column, ...]:
-    columns: dict[str, Column] = {}
-    names: set[str] = set(RESERVED_COLUMNS)
+def _columns(node: _Node, sources: tuple[Source, ...]) -> tuple[Column, ...]:
+    columns, names = list[Column](), set(RESERVED_COLUMNS)
+    known_sources = tuple(sorted(source.name for source in sources))
+    reads_parquet = any(source.format == "parquet" for source in sources)
     for entry in node.items():
         keys = entry.mapping(_COLUMN_REQUIRED, _COLUMN_OPTIONAL)
         aliases = tuple(item.matching(COLUMN_NAME, "a column name") for item in _items(keys, "aliases"))
@@ -201,15 +198,21 @@ def _columns(node: _Node, sources: set[str]) -> tuple[Column, ...]:
             until=_month(keys, "until"),
             aliases=aliases,
             whole=keys["whole"].boolean() if "whole" in keys else False,
-            sources=tuple(item.choice(tuple(sorted(sources))) for item in _items(keys, "sources")),
+            sources=tuple(item.choice(known_sources) for item in _items(keys, "sources")),
         )
         # Names are compared in lower case; an alias may be the column's own name in another case.
         for name in sorted({column.name, *(alias.lower() for alias in aliases)}):
             if name in names:
                 raise keys["name"].error(f"column '{name}' is taken")
             names.add(name)
-        columns[column.name] = column
-    return tuple(columns.values())
+        if reads_parquet and column.postgres_type == "numeric":
+            raise entry.error("numeric is not read from Parquet files; use double precision")
+        if column.whole and column.postgres_type not in ("text", "integer", "bigint"):
+            raise entry.error(f"whole is for text, integer and bigint, not for {column.postgres_type}")
+        if column.since and column.until and column.until < column.since:
+            raise entry.error("until is before since")
+        columns.append(column)
+    return tuple(columns)
 
 
 def _month(keys: dict[str, _Node], key: str) -> datetime.date | None:
@@ -218,10 +221,6 @@ def _month(keys: dict[str, _Node], key: str) -> datetime.date | None:
 
 def _items(keys: dict[str, _Node], key: str) -> list[_Node]:
     return keys[key].items() if key in keys else []
-
-
-def _key_blanks(node: _Node) -> dict[str, str]:
-    return {name.lower(): value.text().lower() for name, value in node.pairs().items()}
 
 
 def _schedule(node: _Node) -> Schedule:
@@ -234,9 +233,9 @@ def _schedule(node: _Node) -> Schedule:
     return Schedule(keys["cron"].text(), keys["timezone"].text(), _month(keys, "start"))
 
 
-def _check(dataset: Dataset, keys: dict[str, _Node], root: _Node, file: Path) -> None:
-    if dataset.name != file.stem:
-        raise keys["name"].error(f"the name '{dataset.name}' must be the file's own name, '{file.stem}'")
+def _check(dataset: Dataset, keys: dict[str, _Node], root: _Node) -> None:
+    if dataset.name != root.file.stem:
+        raise keys["name"].error(f"the name '{dataset.name}' must be the file's own name, '{root.file.stem}'")
     types = {column.name: column.postgres_type for column in dataset.columns}
     for index, node in enumerate(keys["row_key"].items()):
         if node.text().lower() not in types:
@@ -248,7 +247,6 @@ def _check(dataset: Dataset, keys: dict[str, _Node], root: _Node, file: Path) ->
             raise keys["key_blanks"].error(f"key_blanks names '{name}', which is not part of row_key")
         if blank_with not in types:
             raise keys["key_blanks"].error(f"key_blanks names '{blank_with}', which is not a column")
-    _check_types(dataset, keys)
     if len({"{month}" in source.path for source in dataset.sources}) > 1:
         raise keys["sources"].error("either every source has {month} in its path, or none")
     if not dataset.is_monthly:
@@ -260,14 +258,3 @@ def _check(dataset: Dataset, keys: dict[str, _Node], root: _Node, file: Path) ->
     # Rows with equal ids then have equal times, which makes the search for duplicates in other months fast.
     if types.get(dataset.event_time or "") != "timestamp" or dataset.event_time not in dataset.row_key:
         raise keys["event_time"].error("event_time must name a timestamp column that is part of row_key")
-
-
-def _check_types(dataset: Dataset, keys: dict[str, _Node]) -> None:
-    reads_parquet = any(source.format == "parquet" for source in dataset.sources)
-    for column, entry in zip(dataset.columns, keys["columns"].items(), strict=True):
-        if reads_parquet and column.postgres_type == "numeric":
-            raise entry.error("numeric is not read from Parquet files; use double precision")
-        if column.whole and column.postgres_type not in ("text", "integer", "bigint"):
-            raise entry.error(f"whole is for text, integer and bigint, not for {column.postgres_type}")
-        if column.since and column.until and column.until < column.since:
-            raise entry.error("until is before since")

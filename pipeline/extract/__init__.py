@@ -29,14 +29,14 @@ logger = logging.getLogger("luigi-interface")
 class ExtractedFile:
     """Metadata of an extracted file, stored next to it as `<file>.json`. `text_bytes` is its uncompressed size.
 
-    `source`, `format`, `etag` and `last_modified` have the same meaning as in the ledger.
+    `source`, `format`, `etag` and `last_modified` have the same meaning as in the ledger. What is unknown is empty.
     """
 
-    source_url: str
-    bytes: int
-    sha256: str
-    rows: int
-    extracted_at: str
+    source_url: str = ""
+    bytes: int = 0
+    sha256: str = ""
+    rows: int = 0
+    extracted_at: str = ""
     text_bytes: int = 0
     source: str = ""
     format: str = ""
@@ -45,7 +45,7 @@ class ExtractedFile:
 
     @property
     def ratio(self) -> float:
-        """The compression ratio, rounded to three digits; 0 if an earlier version did not record `text_bytes`."""
+        """The compression ratio, rounded to three digits; 0 if `text_bytes` is unknown."""
         return round(self.bytes / self.text_bytes, 3) if self.text_bytes else 0.0
 
     @staticmethod
@@ -61,14 +61,6 @@ class ExtractedFile:
             return None
 
 
-@dataclass(frozen=True)
-class VerificationOptions:
-    """Relaxes the verification of a file: allows rows of any month, or undeclared columns that have values."""
-
-    any_month: bool = False
-    ignore_unknown_columns: bool = False
-
-
 def extract_release(
     release: Release,
     locations: Sequence[Location],
@@ -77,13 +69,14 @@ def extract_release(
     progress: Progress,
     *,
     replace: bool = False,
-    verification: VerificationOptions = VerificationOptions(),
+    any_month: bool = False,
+    ignore_unknown_columns: bool = False,
 ) -> ExtractedFile:
     """Puts the complete, verified file in place below `folder` and returns its metadata.
 
     Uses the first location that has the file. Verifies the length, the gzip checksum or the Parquet magic numbers and
     footer, the columns that the spec requires for the month, that there are rows, and that enough of them are in the
-    month. If two processes extract the same file, the second waits and finds it in place.
+    month unless `any_month`. If two processes extract the same file, the second waits and finds it in place.
 
     :raises PipelineError: if the month is not published, the source fails, the file is invalid or the disk is full.
     """
@@ -94,8 +87,13 @@ def extract_release(
         try:
             with storage_errors(file), locked(file):
                 metadata = ExtractedFile.read(file) if file.exists() and not replace else None
-                metadata = metadata or _extract(release, location, file, options, progress, verification)
-        except (FileNotPublished, AccessDenied) as answer:
+                if metadata is None:
+                    part, url = _part(file), location.url(release)
+                    local = local_path(url)
+                    edition = _copy(local, location, part) if local else download(url, part, options, progress)
+                    metadata = _verify(part, release, location, edition, any_month, ignore_unknown_columns)
+                    _publish(part, file, metadata)
+        except FileNotPublished as answer:
             denied += [location] if isinstance(answer, AccessDenied) else []
             absent.append(without_credentials(location.url(release)))
             continue
@@ -125,24 +123,6 @@ def remove_extracted(file: Path) -> bool:
     return existed
 
 
-def _extract(
-    release: Release,
-    location: Location,
-    file: Path,
-    options: HttpOptions,
-    progress: Progress,
-    verification: VerificationOptions,
-) -> ExtractedFile:
-    part, url = _part(file), location.url(release)
-    if (local := local_path(url)) is not None:
-        edition = _copy(local, location, part)
-    else:
-        edition = download(url, part, options, progress)
-    metadata = _verify(part, release, location, edition, verification)
-    _publish(part, file, metadata)
-    return metadata
-
-
 def _part(file: Path) -> PartialDownload:
     return PartialDownload(file.with_name(file.name + ".part"))
 
@@ -163,44 +143,31 @@ def _verify(
     release: Release,
     location: Location,
     edition: tuple[str, str],
-    verification: VerificationOptions,
+    any_month: bool,
+    ignore_unknown_columns: bool,
 ) -> ExtractedFile:
-    url = without_credentials(location.url(release))
+    source, url = location.source, without_credentials(location.url(release))
+    unknown = ignore_unknown_columns
     try:
         with open_release(
-            part.path,
-            release,
-            source=location.source,
-            label=url,
-            remedy=_REMEDY,
-            ignore_unknown_columns=verification.ignore_unknown_columns,
+            part.path, release, source=source.name, label=url, remedy=_REMEDY, ignore_unknown_columns=unknown
         ) as file:
-            found = file.survey()
-            now = datetime.datetime.now(datetime.UTC).isoformat("T", "seconds")
-            metadata = ExtractedFile(
-                url,
-                file.bytes_read,
-                file.sha256,
-                found.rows,
-                now,
-                file.text_bytes,
-                location.source.name,
-                location.source.format,
-                *edition,
-            )
-        if not found.rows:
+            rows_by_month = file.survey()
+            rows, sha256 = rows_by_month.total(), file.sha256
+        if not rows:
             raise PipelineError(f"{url}: the file has a header but no rows; {_REMEDY}")
-        if (wrong := found.describe_wrong_month(release)) and not verification.any_month:
+        if (wrong := file.describe_wrong_month(rows_by_month)) and not any_month:
             raise PipelineError(
                 f"{url}: not the file of {release}, as {wrong}; {_REMEDY}, or accept it with [source] any_month = true"
                 " (PIPELINE__SOURCE__ANY_MONTH=true)"
             )
-        for note in file.notes:
-            logger.warning("%s: %s", url, note)
     except PipelineError:
         part.discard()
         raise
-    return metadata
+    for note in file.notes:
+        logger.warning("%s: %s", url, note)
+    now = datetime.datetime.now(datetime.UTC).isoformat("T", "seconds")
+    return ExtractedFile(url, file.bytes_read, sha256, rows, now, file.text_bytes, source.name, source.format, *edition)
 
 
 def _publish(part: PartialDownload, file: Path, metadata: ExtractedFile) -> None:

@@ -66,9 +66,8 @@ def published_months(
                 assert release.month
                 found.append(release.month)
                 break
-        unanswered = [location for location in denied if location.base_url not in answered]
-        if unanswered:
-            session.check_not_blocked(releases[-1], unanswered)
+    if unanswered := [location for location in denied if location.base_url not in answered]:
+        check_not_blocked(releases[-1], unanswered, options)
     return found
 
 
@@ -90,7 +89,20 @@ def check_not_blocked(release: Release, denied: Sequence[Location], options: Htt
     :raises PipelineError: if one of their base URLs denies all months that were tried.
     """
     with _Session(options) as session:
-        session.check_not_blocked(release, denied)
+        for base_url in dict.fromkeys(location.base_url for location in denied):
+            locations = dict.fromkeys(location for location in denied if location.base_url == base_url)
+            tried = [(location, other) for location in locations for other in _other_releases(release, location)]
+            if any(session.has(other, location) for location, other in tried):
+                continue
+            also = ""
+            if tried:
+                location, other = tried[0]
+                also = f", also for {other.month:%Y-%m}" + (", which must exist" if location.is_official else "")
+            shown = without_credentials(next(iter(locations)).url(release))
+            raise PipelineError(
+                f"blocked: the response to {shown} is 403 Forbidden{also}; check the network and its proxies, or choose"
+                " another [source] base_url or tlc_base_url"
+            )
 
 
 class NewEditions:
@@ -165,24 +177,8 @@ class _Session(requests.Session):
         except (requests.exceptions.RequestException, ValueError) as error:
             raise _no_answer(url, type(error).__name__) from error
 
-    def check_not_blocked(self, release: Release, denied: Sequence[Location]) -> None:
-        """Like the function of that name."""
-        for base_url in dict.fromkeys(location.base_url for location in denied):
-            locations = dict.fromkeys(location for location in denied if location.base_url == base_url)
-            tried = [(location, other) for location in locations for other in _other_releases(release, location)]
-            if any(self._has(other, location) for location, other in tried):
-                continue
-            also = ""
-            if tried:
-                location, other = tried[0]
-                also = f", also for {other.month:%Y-%m}" + (", which must exist" if location.is_official else "")
-            shown = without_credentials(next(iter(locations)).url(release))
-            raise PipelineError(
-                f"blocked: the response to {shown} is 403 Forbidden{also}; check the network and its proxies, or choose"
-                " another [source] base_url or tlc_base_url"
-            )
-
-    def _has(self, release: Release, location: Location) -> bool:
+    def has(self, release: Release, location: Location) -> bool:
+        """Returns whether the source has the release's file and lets it be read."""
         try:
             return self.edition(release, location) is not None
         except AccessDenied:

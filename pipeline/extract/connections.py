@@ -12,9 +12,7 @@ from http.client import HTTPException
 from typing import Any
 
 import requests
-import urllib3
 from requests.adapters import HTTPAdapter
-from urllib3.connection import HTTPConnection, HTTPSConnection
 
 
 def limited_session(header_seconds: float) -> requests.Session:
@@ -29,43 +27,39 @@ class _LimitedAdapter(HTTPAdapter):
     """Makes such connections, direct or through a proxy."""
 
     def __init__(self, header_seconds: float):
-        self._pools = {
-            "http": _limited_pool(urllib3.HTTPConnectionPool, HTTPConnection, header_seconds),
-            "https": _limited_pool(urllib3.HTTPSConnectionPool, HTTPSConnection, header_seconds),
-        }
         super().__init__()
+        self._header_seconds = header_seconds
 
-    def init_poolmanager(self, *arguments: Any, **options: Any) -> None:
-        super().init_poolmanager(*arguments, **options)
-        self.poolmanager.pool_classes_by_scheme = self._pools
-
-    def proxy_manager_for(self, *arguments: Any, **options: Any) -> Any:
-        manager: Any = super().proxy_manager_for(*arguments, **options)
-        manager.pool_classes_by_scheme = self._pools
-        return manager
+    def get_connection_with_tls_context(self, *arguments: Any, **options: Any) -> Any:
+        pool: Any = super().get_connection_with_tls_context(*arguments, **options)
+        limits = {"header_seconds": self._header_seconds}
+        pool.ConnectionCls = type("Connection", (_LimitedResponse, type(pool).ConnectionCls), limits)
+        return pool
 
 
-def _limited_pool(pool: type[urllib3.HTTPConnectionPool], connection: Any, seconds: float) -> Any:
-    class Connection(connection):  # type: ignore[misc]
-        def getresponse(self) -> Any:
-            self._is_shut_down, response = False, None
-            timer = threading.Timer(seconds, self._shut_down)
-            timer.daemon = True
-            timer.start()
-            try:
-                response = super().getresponse()
-            except (OSError, HTTPException):
-                if not self._is_shut_down:
-                    raise
-            finally:
-                timer.cancel()
-            if self._is_shut_down:  # headers that are cut off may be taken for complete ones
-                raise TimeoutError(f"no complete response headers within {seconds:g} s")
-            return response
+class _LimitedResponse:
+    """The part of a connection that waits for a response's headers; at most for `header_seconds`."""
 
-        def _shut_down(self) -> None:
-            self._is_shut_down = True
-            with contextlib.suppress(OSError, AttributeError):  # the socket may have been closed in the meantime
-                self.sock.shutdown(socket.SHUT_RDWR)
+    header_seconds: float
+    sock: socket.socket
 
-    return type(pool.__name__, (pool,), {"ConnectionCls": Connection})
+    def getresponse(self) -> Any:
+        self._is_shut_down, response = False, None
+        timer = threading.Timer(self.header_seconds, self._shut_down)
+        timer.daemon = True
+        timer.start()
+        try:
+            response = super().getresponse()  # type: ignore[misc]
+        except (OSError, HTTPException):
+            if not self._is_shut_down:
+                raise
+        finally:
+            timer.cancel()
+        if self._is_shut_down:  # headers that are cut off may be taken for complete ones
+            raise TimeoutError(f"no complete response headers within {self.header_seconds:g} s")
+        return response
+
+    def _shut_down(self) -> None:
+        self._is_shut_down = True
+        with contextlib.suppress(OSError, AttributeError):  # the socket may have been closed in the meantime
+            self.sock.shutdown(socket.SHUT_RDWR)

@@ -54,7 +54,7 @@ class FileNotPublished(Exception):
     """Raised if the source answered that it has no such file (404 or 410)."""
 
 
-class AccessDenied(Exception):
+class AccessDenied(FileNotPublished):
     """Raised if the source answered 403: it has no such file or denies access."""
 
 
@@ -68,13 +68,6 @@ class _RetryableError(Exception):
 
 class _TooSlow(_RetryableError):
     """The source is too slow; counts as a retry without progress."""
-
-
-class _CannotResume(_RetryableError):
-    """The partial download does not fit to what the source has; to be started over at once."""
-
-    def __init__(self, reason: str):
-        super().__init__(reason, wait=0)
 
 
 def download(url: str, part: PartialDownload, options: HttpOptions, progress: Progress) -> tuple[str, str]:
@@ -106,8 +99,6 @@ class _Download:
             try:
                 return self._attempt()
             except _RetryableError as error:
-                if isinstance(error, _CannotResume):
-                    part.discard()
                 failures = 1 if part.size > farthest and not isinstance(error, _TooSlow) else failures + 1
                 farthest = max(farthest, part.size)
                 if failures > options.retries:
@@ -136,7 +127,7 @@ class _Download:
             ):
                 self._check_status(response)
                 if response.status_code == 206:
-                    _check_continues(response, self._part, offset)
+                    self._check_continues(response, offset)
                 else:
                     offset = 0
                     self._part.start(self._shown, response.headers)
@@ -181,11 +172,22 @@ class _Download:
         if status == DENIED_STATUS:
             raise AccessDenied
         if status == 416:
-            raise _CannotResume("the server's file is not longer than the partial download")
+            raise self._started_over("the server's file is not longer than the partial download")
         if status in RETRIED_STATUS:
             raise _RetryableError(f"the server answered {status} {response.reason}", _retry_after(response))
         if status not in (200, 206):
             raise self._refused(f"the server answered {status} {response.reason}")
+
+    def _check_continues(self, response: requests.Response, offset: int) -> None:
+        content_range = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
+        if not content_range or int(content_range["first"]) != offset:
+            raise self._started_over("the server sent a different part of the file than requested")
+        if not self._part.matches(response.headers):  # some servers support Range, but not If-Range
+            raise self._started_over("the file has changed at its source")
+
+    def _started_over(self, reason: str) -> _RetryableError:
+        self._part.discard()
+        return _RetryableError(reason, wait=0)
 
     def _check_size(self, size: int) -> None:
         if size > self._options.largest_file:
@@ -217,14 +219,6 @@ def _announced_size(response: requests.Response, offset: int) -> int | None:
         return int(content_range["total"])
     length = response.headers.get("Content-Length", "")
     return offset + int(length) if length.isdecimal() else None
-
-
-def _check_continues(response: requests.Response, part: PartialDownload, offset: int) -> None:
-    content_range = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", ""))
-    if not content_range or int(content_range["first"]) != offset:
-        raise _CannotResume("the server sent a different part of the file than requested")
-    if not part.matches(response.headers):  # some servers support Range, but not If-Range
-        raise _CannotResume("the file has changed at its source")
 
 
 def _retry_after(response: requests.Response) -> float | None:

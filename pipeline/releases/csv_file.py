@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import gzip
 import re
 import zlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import BinaryIO, cast
 
 from isal import igzip, isal_zlib
@@ -16,8 +15,8 @@ from isal import igzip, isal_zlib
 from pipeline.datasets import format_month
 from pipeline.datasets.spec import COLUMN_NAME
 from pipeline.errors import PipelineError
+from pipeline.releases import ReleaseFile, dropped_column_note, listed
 from pipeline.releases.csv_records import Block, count_records, records
-from pipeline.releases.release_file import ReleaseFile, Survey, dropped_column_note, listed
 
 BLOCK_BYTES = 1 << 20
 MAX_RECORD_BYTES = 1 << 20  # limits memory if an unclosed quote makes the rest of the file one record
@@ -42,8 +41,7 @@ class CsvReleaseFile(ReleaseFile):
     def _open(self) -> None:
         is_gzipped = self._raw.peek(2).startswith(_GZIP_MAGIC)
         self._lines = cast(BinaryIO, igzip.open(self._raw, "rb") if is_gzipped else self._raw)
-        with self._translate_errors():
-            self.header = self._lines.readline(_MAX_HEADER_BYTES)
+        self.header = self._read(self._lines.readline, _MAX_HEADER_BYTES)
         self.added_newline = b""
         self._newline = b"\r\n" if self.header.endswith(b"\r\n") else b"\n"
         self.text_bytes = len(self.header)
@@ -58,7 +56,7 @@ class CsvReleaseFile(ReleaseFile):
     def blocks(self) -> Iterator[Block]:
         """Yields the records in order; verifies the gzip checksum at the end."""
         line = 2
-        while chunk := self._read(BLOCK_BYTES):
+        while chunk := self._read(self._lines.read, BLOCK_BYTES):
             data = chunk + self._read_rest_of_record(chunk, line)
             if b'"' in data and not self.dataset.lines_in_quotes:
                 self._check_quotes(data, line)
@@ -69,24 +67,21 @@ class CsvReleaseFile(ReleaseFile):
         self.notes = tuple(dropped_column_note(name, values) for name, values in self._unknown_values.items())
         _ = self.sha256  # computed here, not in the transaction that ends a load
 
-    def survey(self) -> Survey:
-        """Reads the whole file and counts its records, in total and by month."""
-        rows, months = 0, Counter[str]()
-        is_dated = self.release.month is not None and self.dataset.event_time in self.columns
+    def survey(self) -> Counter[str | None]:
+        months = Counter[str | None]()
         for block in self.blocks():
-            rows += block.rows
-            if is_dated:
-                months.update(self._count_by_month(block))
-        return Survey(rows, months if is_dated else None)
+            months.update(self._count_by_month(block))
+        return months
 
-    def _count_by_month(self, block: Block) -> dict[str, int]:
+    def _count_by_month(self, block: Block) -> Mapping[str | None, int]:
         """Counts a block's rows; by its text, without parsing records, if almost all are in the release's month."""
-        assert self.release.month and self.dataset.event_time
+        if not self.release.month or self.dataset.event_time not in self.columns:
+            return {None: block.rows}
         month = format_month(self.release.month)
         times = sum(c.postgres_type == "timestamp" for c in self.dataset.columns if c.name in self.columns)
         estimate = min(block.rows, block.data.count(f"{month}-".encode()) // times)
         if estimate >= block.rows * _TYPICAL_SHARE:
-            return {month: estimate}
+            return {month: estimate, "": block.rows - estimate}
         index = self.columns.index(self.dataset.event_time)
         rows = (next(csv.reader([record.text]), []) for record in records(block))
         return Counter(fields[index][:7] if len(fields) > index else "" for fields in rows)
@@ -133,7 +128,7 @@ class CsvReleaseFile(ReleaseFile):
             if size > MAX_RECORD_BYTES:
                 problem = f"a record of more than {MAX_RECORD_BYTES:,} bytes, so probably a quote that is never closed"
                 raise self._error(problem, _last_record_place(chunk, first_line))
-            piece = self._read_line()
+            piece = self._read(self._lines.readline, MAX_RECORD_BYTES)
             if quoted and not piece:
                 raise self._error("a quote that is never closed", _last_record_place(chunk, first_line))
             if not piece:
@@ -143,18 +138,9 @@ class CsvReleaseFile(ReleaseFile):
             size, last, quoted = size + len(piece), piece, (quoted + piece.count(b'"')) % 2 * spans_lines
         return b"".join(rest)
 
-    def _read(self, size: int) -> bytes:
-        with self._translate_errors():
-            return self._lines.read(size)
-
-    def _read_line(self) -> bytes:
-        with self._translate_errors():
-            return self._lines.readline(MAX_RECORD_BYTES)
-
-    @contextlib.contextmanager
-    def _translate_errors(self) -> Iterator[None]:
+    def _read(self, read: Callable[[int], bytes], size: int) -> bytes:
         try:
-            yield
+            return read(size)
         except EOFError as error:
             raise self._error("the gzip stream is cut off, or other bytes follow it") from error
         except _CORRUPT as error:
@@ -169,17 +155,14 @@ class CsvReleaseFile(ReleaseFile):
             names = [name.strip() for name in next(csv.reader([text]), [])]
         except csv.Error:  # for example, a carriage return within the line
             names = []
-        declared = self._declared_names()
-        found = [declared.get(name.lower(), name.lower()) for name in names]
-        if not set(declared.values()).intersection(found):
+        found, problems = self._match(names)
+        if not set(self.dataset.column_names).intersection(found):
             shown = self.header.decode("utf-8", "backslashreplace").rstrip("\r\n")[:60]
             raise self._error(f"not a {self.dataset.name} file, as it begins with {shown!r}", ", line 1")
-        missing = self._missing(found)
-        added = [name for name in names if name.lower() not in declared]
-        repeated = [f"repeats {name!r}" for i, name in enumerate(names) if found[i] in found[:i]]
+        added = [name for name in found if name not in self.dataset.column_names]
         # An additional column without values is accepted; _drop_unknown_columns checks its values.
-        if missing or repeated or not all(map(COLUMN_NAME.fullmatch, added)):
-            problems = [*missing, *(f"adds {name!r}" for name in added), *repeated]
+        if problems or not all(map(COLUMN_NAME.fullmatch, added)):
+            problems += [f"adds {name!r}" for name in added]
             raise PipelineError(
                 f"{self.label}, line 1: the header {listed(problems)}; if the publisher changed the file, change the"
                 f" columns in pipeline/datasets/{self.dataset.name}.yaml and raise its version"
@@ -195,7 +178,7 @@ def _last_record_place(chunk: bytes, first_line: int) -> str:
 
 
 def _kind_of(value: str) -> str:
-    """Returns the key in `release_file.TYPES` of a value's type."""
+    """Returns the key in `releases.TYPES` of a value's type."""
     for kind, parse in (("integer", int), ("number", float)):
         try:
             parse(value)

@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 
 from pipeline.datasets import Column, format_month
 from pipeline.errors import PipelineError, shortened
+from pipeline.releases import ReleaseFile, dropped_column_note, listed, shown_name
 from pipeline.releases.parquet_values import TYPES, BadValue, WrongType, convert, csv_lines, kind_of_type
-from pipeline.releases.release_file import ReleaseFile, Survey, dropped_column_note, listed, shown_name
 
 BATCH_ROWS = 8_192
 _BUFFER_BYTES = 1 << 18  # reads a row group in pieces, as it may contain the whole month
@@ -86,24 +86,23 @@ class ParquetReleaseFile(ReleaseFile):
         for batch in self.arrow_batches():
             yield csv_lines(batch)
 
-    def survey(self) -> Survey:
-        """Counts the rows, in total and by month; reads one column only.
+    def survey(self) -> Counter[str | None]:
+        """Counts the rows by month; reads one column only, or none.
 
         :raises PipelineError: also if the number of rows differs from the footer's.
         """
         event = next((w for w in self._mapped if w.column.name == self.dataset.event_time), None)
         if event is None or event.name is None or not self.release.month:
-            return Survey(self.rows)
-        months, rows = Counter[str](), 0
+            return Counter({None: self.rows})
+        months = Counter[str | None]()
         for batch in self._read([event.name]):
-            times = self._cast(batch, event, rows + 1)
+            times = self._cast(batch, event, months.total() + 1)
             # Formatting every timestamp would cost more than everything else; truncating them to months does not.
             counted = pc.value_counts(pc.floor_temporal(times, unit="month")).to_pylist()
-            months.update({format_month(each["values"]): each["counts"] for each in counted if each["values"]})
-            rows += batch.num_rows
-        if rows != self.rows:
-            raise self._error(f"{rows:,} rows where the footer says {self.rows:,}")
-        return Survey(rows, months)
+            months.update({format_month(at) if (at := each["values"]) else "": each["counts"] for each in counted})
+        if months.total() != self.rows:
+            raise self._error(f"{months.total():,} rows where the footer says {self.rows:,}")
+        return months
 
     def _check_magic(self) -> None:
         beginning = self._raw.read(60)
@@ -116,19 +115,13 @@ class ParquetReleaseFile(ReleaseFile):
         self._raw.seek(0)
 
     def _match_columns(self) -> list[_MappedColumn]:
-        declared, names = self._declared_names(), list(self._file.schema_arrow.names)
-        found: dict[str, str] = {}
-        repeated = []
-        for index, name in enumerate(names):
-            column = declared.get(name.lower())
-            if name in names[:index] or column in found:
-                repeated.append(f"repeats {shown_name(name)}")
-            if column is not None:
-                found[column] = name
-        if not found:
+        names = list(self._file.schema_arrow.names)
+        matched, problems = self._match(names)
+        found = dict(zip(matched, names, strict=True))
+        if not found.keys() & {*self.columns}:
             shown = ", ".join(map(shown_name, names[:_MAX_SHOWN_COLUMNS]))
             raise self._error(f"not a {self.dataset.name} file, as its columns are {shown}")
-        if problems := self._missing(found) + repeated:
+        if problems:
             raise PipelineError(
                 f"{self.label}: the file {listed(problems)}; if the publisher changed it, change"
                 f" pipeline/datasets/{self.dataset.name}.yaml: a column that ended gets an `until`, and one that came"
@@ -169,29 +162,11 @@ class ParquetReleaseFile(ReleaseFile):
         """Counts a column's values; only to the first one if unknown columns are not to be ignored."""
         if pa.types.is_null(type_):
             return 0
-        counted = self._values_in_statistics(name)
-        if counted is not None:
-            return counted
         values = 0
         for batch in self._read([name]):
             values += batch.num_rows - batch.column(name).null_count
             if values and not self._ignore_unknown_columns:
                 break
-        return values
-
-    def _values_in_statistics(self, name: str) -> int | None:
-        """Returns a column's number of values by its statistics, None if they do not say.
-
-        Those of a nested column count the nulls of its elements, of which a row may have any number.
-        """
-        metadata, values = self._file.metadata, 0
-        for group in (metadata.row_group(i) for i in range(metadata.num_row_groups)):
-            chunks = [group.column(i) for i in range(group.num_columns)]
-            (chunk, *more) = [c for c in chunks if c.path_in_schema == name] or [None]
-            statistics = chunk.statistics if chunk is not None and not more else None
-            if statistics is None or not statistics.has_null_count:
-                return None
-            values += group.num_rows - statistics.null_count
         return values
 
     def _read(self, names: list[str]) -> Iterator[pa.RecordBatch]:
@@ -223,25 +198,25 @@ class ParquetReleaseFile(ReleaseFile):
             raise self._value_error(array, mapped, first_row) from None
 
     def _value_error(self, array: pa.Array, mapped: _MappedColumn, first_row: int) -> PipelineError:
-        """Returns the error for the first value that cannot be cast, found by bisection."""
-        good, bad, reason = 0, len(array), ""  # the first `good` values can be cast, the first `bad` cannot
-        while bad - good > 1 or not reason:
-            middle = max(good + (bad - good) // 2, good + 1)
+        """Returns the error for the first value that cannot be cast."""
+        reason = ""
+        for index in range(len(array)):
             try:
-                convert(array.slice(good, middle - good), mapped.type, mapped.column.whole)
-                good = middle
+                convert(array.slice(index, 1), mapped.type, mapped.column.whole)
+                continue
             except BadValue as error:
-                bad, reason = middle, str(error)
+                reason = str(error)
             except pa.ArrowException:
                 type_ = "a whole number" if mapped.column.whole else mapped.column.postgres_type
-                bad, reason = middle, f"not read as {type_} without a change"
+                reason = f"not read as {type_} without a change"
+            break
         try:
-            shown = str(array[bad - 1])
+            shown = str(array[index])
         except (OverflowError, ValueError):  # a time that Python cannot represent
-            shown = str(array[bad - 1].value)
+            shown = str(array[index].value)
         shown = shortened(shown, _MAX_SHOWN_CHARACTERS)
         return PipelineError(
-            f"{self.label}, row {first_row + bad - 1:,}, column {mapped.column.source_name}: {reason}: {shown!r};"
+            f"{self.label}, row {first_row + index:,}, column {mapped.column.source_name}: {reason}: {shown!r};"
             " nothing was loaded. Correct the file at its source and run again with --force"
         )
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.releases.release_file import TYPES as DECLARED
+from pipeline.releases import TYPES as DECLARED
 
 # The Arrow type of each PostgreSQL type that a spec can name.
 TYPES = {
@@ -69,7 +69,7 @@ def convert(array: pa.Array, type_: pa.DataType, whole: bool) -> pa.Array:
 
 
 def kind_of_type(type_: pa.DataType) -> str | None:
-    """Returns the key in `release_file.TYPES` of the type to declare, or None if the type is not converted to any."""
+    """Returns the key in `releases.TYPES` of the type to declare, or None if the type is not converted to any."""
     kind = next((kind for kind, is_of_kind in _KINDS if is_of_kind(type_)), "text")
     try:
         convert(pa.nulls(0, type_), TYPES[DECLARED[kind][0]], whole=False)

@@ -43,7 +43,6 @@ class CatchUpMonthly(RangeMonthly):
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        self._required: list[luigi.Task] | None = None
         self._to_reload: list[datetime.date] = []
 
     def missing_datetimes(self, finite_datetimes: list[datetime.datetime]) -> list[datetime.datetime]:
@@ -65,10 +64,9 @@ class CatchUpMonthly(RangeMonthly):
 
     def requires(self) -> list[luigi.Task]:
         """Returns the tasks of the missing months that are published, and of the months to load again."""
-        if self._required is None:
-            missing: list[luigi.Task] = super().requires()
-            self._required = [*missing, *(self._reload_task(month) for month in self._to_reload)]
-        return self._required
+        missing: list[luigi.Task] = super().requires()  # computed once, with the months to load again
+        again = [self.of_cls(**{**self._task_parameters(month), "force": True}) for month in self._to_reload]
+        return [*missing, *again]
 
     def _has_any(self, complete: list[datetime.date]) -> bool:
         """Returns whether the source has one of the last complete months, which shows that it works."""
@@ -93,9 +91,6 @@ class CatchUpMonthly(RangeMonthly):
                 task = self.of_cls(**self._task_parameters(month))
                 task.trigger_event(REPUBLISHED, task, message)
         self._to_reload = months if reloads else []
-
-    def _reload_task(self, month: datetime.date) -> luigi.Task:
-        return self.of_cls(**{**self._task_parameters(month), "force": True})
 
     @property
     def _dataset(self) -> Dataset:

@@ -13,7 +13,7 @@ from pipeline.errors import PipelineError
 from pipeline.extract import ExtractedFile, extract_release, extracted_file, remove_extracted
 from pipeline.extract.locations import Location
 from pipeline.parameters import SourceParameter
-from pipeline.releases import import_reader
+from pipeline.releases import reader_of
 from pipeline.settings import SourceSettings, StorageSettings
 from pipeline.tasks.base import ReleaseTask, TripdataTask, ZonesTask
 from pipeline.warehouses import LoadJob
@@ -44,7 +44,7 @@ class Extract(ReleaseTask):
 
     def before_fork(self) -> None:
         """Imports the reader once instead of in each worker, where it would dominate the time for small files."""
-        import_reader(self._locations()[0].source.format)
+        reader_of(self._locations()[0].source.format)
 
     def run(self) -> None:
         settings = SourceSettings()
@@ -56,7 +56,8 @@ class Extract(ReleaseTask):
                 settings.http_options(),
                 progress,
                 replace=self.force,
-                verification=settings.verification(),
+                any_month=settings.any_month,
+                ignore_unknown_columns=settings.ignore_unknown_columns,
             )
         if extracted.source_url.startswith("http"):
             self.set_link(extracted.source_url)
@@ -98,20 +99,14 @@ def remove_after_last_read(reader: ReleaseTask, file: Path) -> None:
 
 def load_job(task: ReleaseTask, file: Path, replace: bool, max_bad_rows: int = 0) -> LoadJob:
     """Returns the job to load or upload an extracted file for a task."""
-    facts, release = ExtractedFile.read(file), task.release
-    sources = [source for source in release.dataset.sources if facts and source.name == facts.source]
     return LoadJob(
         task_family=task.task_family,
-        release=release,
+        release=task.release,
         run_id=task.run_id,
         replace=replace,
         file=file,
-        source_url=facts.source_url if facts else file.resolve().as_uri(),
-        rows_expected=facts.rows if facts else None,
+        extracted=ExtractedFile.read(file) or ExtractedFile(source_url=file.resolve().as_uri()),
         max_bad_rows=max_bad_rows,
-        source=sources[0] if sources else None,
-        etag=facts.etag if facts else "",
-        last_modified=facts.last_modified if facts else "",
         ignore_unknown_columns=SourceSettings().ignore_unknown_columns,
     )
 

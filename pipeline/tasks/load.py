@@ -6,7 +6,6 @@ task. Load tasks of additional registered warehouses are created at the end of t
 
 from __future__ import annotations
 
-import datetime
 import logging
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,9 +14,8 @@ import luigi
 
 from pipeline.datasets import Dataset, Release
 from pipeline.errors import PipelineError
-from pipeline.extract import ExtractedFile
 from pipeline.parameters import CountParameter, SourceParameter
-from pipeline.targets import LoadMarker
+from pipeline.targets import Lookup
 from pipeline.tasks.base import ReleaseTask, TripdataTask, ZonesTask
 from pipeline.tasks.extract import (
     Extract,
@@ -40,6 +38,7 @@ class Load(ReleaseTask):
     warehouse_name: ClassVar[str]
     requirement: ClassVar[type[Extract | Upload]]
     priority = 1  # before tasks that depend on several loads
+    max_bad_rows = 0
 
     force = luigi.BoolParameter(
         default=False, significant=False, description="extract and load again, replacing what is loaded"
@@ -50,34 +49,30 @@ class Load(ReleaseTask):
         """What `[resources]` limits: concurrent loads into the warehouse."""
         return {self.warehouse_name: 1}
 
-    @property
-    def bad_rows_allowed(self) -> int:
-        return 0
-
     def requires(self) -> luigi.Task:
         task = self.clone(self.requirement)
         return register_reader(self, task) if isinstance(task, Extract) else task
 
-    def output(self) -> LoadMarker:
-        return LoadMarker(self.warehouse_name, self.task_family, self.release)
+    def output(self) -> Lookup[LedgerEntry]:
+        name = f"marker of {self.task_family} {self.release.key} in {self.warehouse_name}"
+        return Lookup(name, lambda: warehouse_named(self.warehouse_name).find_load(self.task_family, self.release))
 
     def complete(self) -> bool:
-        entry = self.output().entry()
+        entry = self.output().find()
         return entry is not None and (not self.force or entry.run_id == self.run_id)
 
     def run(self) -> None:
         if warehouse_info(self.warehouse_name).loads_objects:
             job = LoadJob(self.task_family, self.release, self.run_id, self.force)
         else:
-            job = load_job(self, Path(self.input().path), self.force, self.bad_rows_allowed)
+            job = load_job(self, Path(self.input().path), self.force, self.max_bad_rows)
         try:
             with self.progress("load", "rows", "building the indexes") as progress:
                 observer = LoadObserver(progress, self.set_status, self.set_link)
                 entry = warehouse_named(self.warehouse_name).load(job, observer)
         except FileNotFoundError as error:
             raise PipelineError(f"{error.filename} was removed before it was loaded; run again") from error
-        facts = ExtractedFile.read(job.file) if job.file else None
-        self._log_load(entry, ratio=facts.ratio if facts else 0.0)
+        self._log_load(entry, ratio=job.extracted.ratio)
         if job.file:
             remove_after_last_read(self, job.file)
 
@@ -125,10 +120,6 @@ class LoadTripdata(TripdataTask, Load):
         description="how many malformed rows may be set aside in load_quarantine before the month fails",
     )
 
-    @property
-    def bad_rows_allowed(self) -> int:
-        return int(self.max_bad_rows)
-
 
 class LoadZones(ZonesTask, Load):
     """The taxi zones in taxi_zone_lookup."""
@@ -150,35 +141,26 @@ class LoadZonesToBigQuery(ZonesTask, Load):
     warehouse_name, requirement = "bigquery", UploadZones
 
 
-_TRIPDATA: dict[str, type[Load]] = {"postgres": LoadTripdata, "bigquery": LoadTripdataToBigQuery}
-_ZONES: dict[str, type[Load]] = {"postgres": LoadZones, "bigquery": LoadZonesToBigQuery}
+# The tasks that load a release, by warehouse.
+LOAD_TRIPDATA: dict[str, type[Load]] = {"postgres": LoadTripdata, "bigquery": LoadTripdataToBigQuery}
+LOAD_ZONES: dict[str, type[Load]] = {"postgres": LoadZones, "bigquery": LoadZonesToBigQuery}
 
 
 def load_task(warehouse: str, dataset: Dataset) -> str:
     """Returns the name of the task that loads a release of a dataset into a warehouse."""
-    return str((_TRIPDATA if dataset.is_monthly else _ZONES)[warehouse].get_task_family())
+    return str((LOAD_TRIPDATA if dataset.is_monthly else LOAD_ZONES)[warehouse].get_task_family())
 
 
 def tripdata_steps(warehouse: str) -> list[str]:
     """Returns the names of the tasks that bring a month into a warehouse, in order; the load is the last."""
-    load = _TRIPDATA[warehouse]
+    load = LOAD_TRIPDATA[warehouse]
     tasks = [getattr(load.requirement, "requirement", None), load.requirement, load]
     return [task.get_task_family() for task in tasks if task]
 
 
 def warehouses_of_step(task: str) -> list[str]:
     """Returns the warehouses for which a task is one of `tripdata_steps`."""
-    return [name for name in _TRIPDATA if task in tripdata_steps(name)]
-
-
-def load_tripdata(warehouse: str, taxi: str, month: datetime.date) -> Load:
-    """Returns the task that loads a month of trip records into a warehouse."""
-    return _TRIPDATA[warehouse](taxi=taxi, month=month)
-
-
-def load_zones(warehouse: str) -> Load:
-    """Returns the task that loads the taxi zones into a warehouse."""
-    return _ZONES[warehouse]()
+    return [name for name in LOAD_TRIPDATA if task in tripdata_steps(name)]
 
 
 def orphan_warnings(warehouse: str, release: Release) -> list[str]:
@@ -198,7 +180,7 @@ def _add_load_tasks(warehouse: str) -> None:
     """Creates the load tasks of a registered warehouse that has none above, such as LoadTripdataToDuckdb."""
     info = warehouse_info(warehouse)
     bases = (LoadTripdataToBigQuery, LoadZonesToBigQuery) if info.loads_objects else (LoadTripdata, LoadZones)
-    for tasks, base, name in ((_TRIPDATA, bases[0], "Tripdata"), (_ZONES, bases[1], "Zones")):
+    for tasks, base, name in ((LOAD_TRIPDATA, bases[0], "Tripdata"), (LOAD_ZONES, bases[1], "Zones")):
         attributes: dict[str, Any] = {
             "__module__": __name__,
             "__doc__": f"{base.__doc__} ({info.title})",
@@ -207,5 +189,5 @@ def _add_load_tasks(warehouse: str) -> None:
         tasks[warehouse] = _new_task(f"Load{name}{info.load_suffix}", (base,), attributes)
 
 
-for _warehouse in WAREHOUSES.keys() - _TRIPDATA.keys():
+for _warehouse in WAREHOUSES.keys() - LOAD_TRIPDATA.keys():
     _add_load_tasks(_warehouse)

@@ -12,12 +12,13 @@ from pipeline.errors import TransientError
 from pipeline.files import storage_errors
 from pipeline.parameters import MonthParameter, OneOfParameter
 from pipeline.settings import DbtSettings, StorageSettings
-from pipeline.targets import ModelsMarker, ReportPage
+from pipeline.targets import Lookup, ReportPage, models_marker
 from pipeline.tasks.base import WAREHOUSE_CHOICES, PipelineTask, TripdataTask
-from pipeline.tasks.load import Load, load_tripdata, load_zones
+from pipeline.tasks.load import LOAD_TRIPDATA, LOAD_ZONES, Load
 from pipeline.transform.build import DbtCommand, build, refuse_test_of_nothing
 from pipeline.transform.dbt_process import LogLine, NodeResult, start_early
 from pipeline.warehouses import WAREHOUSES, warehouse_info, warehouse_named
+from pipeline.warehouses.ledger import Build
 
 logger = logging.getLogger("luigi-interface")
 
@@ -31,8 +32,8 @@ class ModelsTask(PipelineTask):
         super().__init__(*args, **kwargs)
         self.resources = {f"dbt_{self.warehouse}": 1}  # a central scheduler then starts one build of it at a time
 
-    def output(self) -> ModelsMarker:
-        return ModelsMarker(self.warehouse)
+    def output(self) -> Lookup[Build]:
+        return models_marker(self.warehouse)
 
     def build_models(self, command: DbtCommand) -> None:
         """Runs dbt, and shows its progress and the duration of each model on the task's page."""
@@ -73,13 +74,13 @@ class DbtBuild(ModelsTask):
         return DbtCommand(self.command, self.select, self.full_refresh, self.run_id)
 
     def requires(self) -> Load:
-        return load_zones(self.warehouse)
+        return LOAD_ZONES[self.warehouse]()
 
     def complete(self) -> bool:
         # Other commands than a whole build always run.
         if not self.dbt_command.builds_everything:
             return False
-        last = self.output().build()
+        last = self.output().find()
         return last is not None and (not self.full_refresh or last.run_id == self.run_id)
 
     def run(self) -> None:
@@ -93,7 +94,7 @@ class ModelTripdata(TripdataTask, ModelsTask):
     month = MonthParameter(batch_method=max)
 
     def requires(self) -> list[luigi.Task]:
-        return [load_tripdata(self.warehouse, self.taxi, self.month), load_zones(self.warehouse)]
+        return [self.clone(LOAD_TRIPDATA[self.warehouse]), LOAD_ZONES[self.warehouse]()]
 
     def complete(self) -> bool:
         return all(task.complete() for task in self.requires()) and self.output().exists()

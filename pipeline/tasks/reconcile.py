@@ -14,7 +14,7 @@ from pipeline.datasets import format_month
 from pipeline.errors import PipelineError
 from pipeline.settings import StorageSettings
 from pipeline.tasks.base import TripdataTask
-from pipeline.tasks.load import load_tripdata
+from pipeline.tasks.load import LOAD_TRIPDATA
 from pipeline.warehouses import warehouse_info, warehouse_named
 from pipeline.warehouses.checksums import differences
 from pipeline.warehouses.ledger import LedgerEntry
@@ -32,7 +32,7 @@ class ReconcileTripdata(TripdataTask):
     force = luigi.BoolParameter(default=False, significant=False, description="compare again even if it was done")
 
     def requires(self) -> dict[str, luigi.Task]:
-        return {name: load_tripdata(name, self.taxi, self.month) for name in _COMPARED}
+        return {name: LOAD_TRIPDATA[name](taxi=self.taxi, month=self.month) for name in _COMPARED}
 
     def output(self) -> luigi.LocalTarget:
         return luigi.LocalTarget(str(StorageSettings().reconciled_file(self.release.key)))
@@ -102,7 +102,7 @@ class ReconcileTripdata(TripdataTask):
         return {name: entry for name, entry in found.items() if entry is not None}
 
     def _found_entries(self) -> dict[str, LedgerEntry | None]:
-        return {name: marker.entry() for name, marker in self.input().items()}
+        return {name: marker.find() for name, marker in self.input().items()}
 
 
 def _loads(entries: Mapping[str, LedgerEntry | None]) -> dict[str, str | None]:

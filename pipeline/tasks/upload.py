@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import luigi
 
 from pipeline.errors import PipelineError
 from pipeline.parameters import SourceParameter
-from pipeline.targets import StoredObject
+from pipeline.targets import Lookup
 from pipeline.tasks.base import PipelineTask, ReleaseTask, TripdataTask, ZonesTask
 from pipeline.tasks.extract import (
     Extract,
@@ -20,6 +20,9 @@ from pipeline.tasks.extract import (
     remove_after_last_read,
 )
 from pipeline.warehouses import object_store
+
+if TYPE_CHECKING:
+    from pipeline.warehouses.bigquery.objects import ReleaseObject
 
 
 class SetupGcp(PipelineTask):
@@ -45,11 +48,11 @@ class Upload(ReleaseTask):
     def requires(self) -> dict[str, luigi.Task]:
         return {"resources": SetupGcp(), "file": register_reader(self, self.clone(self.requirement))}
 
-    def output(self) -> StoredObject:
-        return StoredObject(self.release)
+    def output(self) -> Lookup[ReleaseObject]:
+        return Lookup(f"{self.release.filename} in the bucket", lambda: object_store().find_object(self.release))
 
     def complete(self) -> bool:
-        found = self.output().found()
+        found = self.output().find()
         return found is not None and (not self.force or found.run_id == self.run_id)
 
     def run(self) -> None:

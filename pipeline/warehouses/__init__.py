@@ -15,14 +15,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from pipeline.datasets import Dataset, Release, Source
+from pipeline.datasets import Dataset, Release
 from pipeline.errors import PipelineError
+from pipeline.extract import ExtractedFile
 from pipeline.progress import Progress, silent
-from pipeline.releases import CsvReleaseFile, open_release
+from pipeline.releases import open_release
 from pipeline.warehouses.checksums import FileChecksums
 from pipeline.warehouses.ledger import Build, LedgerEntry
 
 if TYPE_CHECKING:
+    from pipeline.releases.csv_file import CsvReleaseFile
     from pipeline.releases.parquet_file import ParquetReleaseFile
     from pipeline.warehouses.bigquery.objects import ReleaseObject
 
@@ -57,8 +59,7 @@ class LoadJob:
     """One release to load into any warehouse.
 
     `run_id` is stored with the load, so that a run with `replace` recognises its own work. `file` is the extracted
-    file, or None if the warehouse loads the uploaded object. `rows_expected` is used for the progress display only.
-    `source` is where the file came from, or None if unknown; `etag` and `last_modified` are its server's headers. With
+    file, or None if the warehouse loads the uploaded object, and `extracted` its metadata. With
     `ignore_unknown_columns`, columns that the spec does not declare are dropped even if they have values.
     """
 
@@ -67,31 +68,27 @@ class LoadJob:
     run_id: str
     replace: bool = False
     file: Path | None = None
-    source_url: str = ""
-    rows_expected: int | None = None
+    extracted: ExtractedFile = field(default_factory=ExtractedFile)
     max_bad_rows: int = 0
-    source: Source | None = None
-    etag: str = ""
-    last_modified: str = ""
     ignore_unknown_columns: bool = False
 
     def open_file(self) -> CsvReleaseFile | ParquetReleaseFile:
         """Opens the extracted file."""
         assert self.file
-        unknown = self.ignore_unknown_columns
-        return open_release(self.file, self.release, source=self.source, ignore_unknown_columns=unknown)
+        unknown, source = self.ignore_unknown_columns, self.extracted.source
+        return open_release(self.file, self.release, source=source, ignore_unknown_columns=unknown)
 
     def origin(self, file: CsvReleaseFile | ParquetReleaseFile) -> dict[str, Any]:
         """Returns what the ledger says about the origin of the rows of a file that was read to its end."""
         return {
-            "source_url": self.source_url,
+            "source_url": self.extracted.source_url,
             "source_bytes": file.bytes_read,
             "source_sha256": file.sha256,
             "run_id": self.run_id,
-            "source": self.source.name if self.source else "",
+            "source": self.extracted.source,
             "format": file.format,
-            "etag": self.etag,
-            "last_modified": self.last_modified,
+            "etag": self.extracted.etag,
+            "last_modified": self.extracted.last_modified,
         }
 
 

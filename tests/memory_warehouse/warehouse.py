@@ -24,7 +24,7 @@ class MemoryWarehouse:
         started_at = datetime.datetime.now(datetime.UTC)
         with job.open_file() as file:
             rows = sum(block.rows for block in file.blocks())
-            observer.progress(rows, job.rows_expected)
+            observer.progress(rows, job.extracted.rows or None)
             entry = LedgerEntry(
                 task_family=job.task_family,
                 partition_key=job.release.key,

@@ -16,8 +16,8 @@ from google.cloud.storage import Blob, Bucket
 from pipeline.datasets import Release
 from pipeline.errors import PipelineError, TransientError
 from pipeline.progress import Progress
-from pipeline.releases import Block, CsvReleaseFile, Record
-from pipeline.releases.csv_records import CsvValues, InvalidRecord, bad_row_error
+from pipeline.releases.csv_file import CsvReleaseFile
+from pipeline.releases.csv_records import Block, CsvValues, InvalidRecord, Record, bad_row_error
 from pipeline.warehouses import LoadJob
 from pipeline.warehouses.bigquery.client import GoogleProject
 
@@ -171,7 +171,7 @@ def _scan_file(job: LoadJob) -> tuple[dict[str, str], str, int]:
             size += len(piece)
         metadata = job.origin(file) | {
             "source_bytes": str(file.bytes_read),  # Cloud Storage stores metadata as text
-            "rows": "" if job.rows_expected is None else str(job.rows_expected),
+            "rows": str(job.extracted.rows or ""),
             "columns": ",".join(file.columns),
             "uploaded_at": datetime.datetime.now(datetime.UTC).isoformat(),
             "dataset": job.release.dataset.name,

@@ -12,8 +12,7 @@ import psycopg2
 from psycopg2.extensions import cursor as Cursor
 
 from pipeline.datasets import Release
-from pipeline.releases import Record
-from pipeline.releases.csv_records import InvalidRecord
+from pipeline.releases.csv_records import InvalidRecord, Record
 from pipeline.warehouses.postgres.connection import statement
 from pipeline.warehouses.postgres.tables import ReleaseTables
 

@@ -19,8 +19,8 @@ from psycopg2.extensions import connection as Connection
 
 from pipeline.errors import PipelineError
 from pipeline.progress import Progress
-from pipeline.releases import Block, CsvReleaseFile, Record
-from pipeline.releases.csv_records import CsvValues, InvalidRecord, bad_row_error
+from pipeline.releases.csv_file import CsvReleaseFile
+from pipeline.releases.csv_records import Block, CsvValues, InvalidRecord, Record, bad_row_error
 from pipeline.warehouses.postgres.bad_rows import ROW_ERRORS, BadRows, find_bad_row
 from pipeline.warehouses.postgres.connection import statement
 

@@ -14,7 +14,6 @@ from psycopg2.extensions import cursor as Cursor
 from pipeline.datasets import Release
 from pipeline.datasets.spec import LEDGER
 from pipeline.progress import Progress
-from pipeline.releases import CsvReleaseFile
 from pipeline.warehouses import LoadJob
 from pipeline.warehouses.ledger import LedgerEntry
 from pipeline.warehouses.postgres import partitions
@@ -28,6 +27,7 @@ from pipeline.warehouses.postgres.watch import Watch, watched_connection
 if TYPE_CHECKING:
     import datetime
 
+    from pipeline.releases.csv_file import CsvReleaseFile
     from pipeline.releases.parquet_file import ParquetReleaseFile
 
 logger = logging.getLogger("luigi-interface")
@@ -109,7 +109,7 @@ def _load_month(control: Connection, watch: Watch, job: LoadJob, tables: Release
                 count = watch.database.copy_streams
                 streams = [stack.enter_context(watch.connect(**_STREAM_SESSION)) for _ in range(count)]
                 copier = RowCopier(file, tables.loading, streams, bad_rows)
-                copier.run(job.rows_expected, progress)
+                copier.run(job.extracted.rows or None, progress)
             entry = _entry(job, file, copier, started_at)  # before locks are taken, as it checksums the whole file
             with control, control.cursor() as cursor:
                 _delete_load(cursor, tables)
@@ -134,7 +134,7 @@ def _load_lookup(control: Connection, job: LoadJob, tables: ReleaseTables, progr
         _delete_load(cursor, tables)
         tables.execute(cursor, "delete_rows")
         copier = RowCopier(file, tables.table, [control], none)
-        copier.run(job.rows_expected, progress)
+        copier.run(job.extracted.rows or None, progress)
         tables.execute(cursor, "record_load", asdict(_entry(job, file, copier, started_at)))
 
 
