@@ -184,6 +184,24 @@ def test_any_storage_path_is_accepted(new_root: NewRoot, name: str) -> None:
     assert list((root / "postgres").glob(".s.PGSQL*")) == []
 
 
+def test_server_with_a_long_path_is_reached_on_systems_without_proc(
+    new_root_with_server: NewRoot, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, environment = new_root_with_server("x" * 100)
+    assert run_command("pipeline", *CONNECT, **environment).returncode == 0
+    server = EmbeddedServer(root / "postgres")
+
+    with tempfile.TemporaryDirectory() as temporary:
+        monkeypatch.setattr("pipeline.warehouses.postgres.embedded_server._PROCESSES", Path(temporary) / "none")
+        monkeypatch.setattr(tempfile, "tempdir", temporary)
+        for _ in range(2):
+            psycopg2.connect(server.dsn() or "").close()
+        (link,) = Path(temporary).iterdir()
+        link.unlink()
+        link.symlink_to(temporary)  # of another server, for example
+        assert server.dsn() is None
+
+
 def test_relative_storage_root_is_accepted(new_root: NewRoot) -> None:
     root, environment = new_root()
     environment["PIPELINE__STORAGE__ROOT"] = os.path.relpath(root, Path(__file__).parents[1])

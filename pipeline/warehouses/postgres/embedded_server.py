@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import hashlib
 import logging
 import math
 import os
@@ -11,6 +13,7 @@ import signal
 import socket
 import stat
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -38,6 +41,7 @@ _LOCALE = ("--no-locale", "--locale-provider=builtin", "--builtin-locale=C.UTF-8
 # Seconds. Orphaned processes of a killed server hold its shared memory for a while.
 _ORPHAN_WAITS = (0.0, 0.3, 1.0, 4.0)
 _MAX_SOCKET_PATH = 103  # bytes, the limit on macOS; 107 on Linux
+_PROCESSES = Path("/proc")  # only Linux has it
 
 
 class EmbeddedServer:
@@ -166,8 +170,6 @@ class EmbeddedServer:
             return []
 
     def _launch(self) -> None:
-        if not self._is_address() and not Path("/proc/self/cwd").exists():
-            raise RuntimeError("its path is too long for a socket, or has a comma")
         user = server_user(self.folder)
         data = data_argument(self.folder, user)
         # The socket's folder is a relative path, so that a server whose folder was removed does not remove its
@@ -187,18 +189,24 @@ class EmbeddedServer:
     def _socket_folder(self) -> Path:
         """Returns the socket's folder, which is the data folder, by a path that fits into a socket's address.
 
-        :raises OSError: if that is a path of the server's process, and there is no such process.
+        :raises OSError: if that is a path of the server's process, and there is no such process, or no such path.
         """
-        if self._is_address():
+        # libpq takes a comma for the separator between hosts.
+        if len(os.fsencode(self.folder / SOCKET)) <= _MAX_SOCKET_PATH and "," not in str(self.folder):
             return self.folder
-        folder = Path("/proc", *self._pid_file_lines()[:1], "cwd")
+        folder = _PROCESSES.joinpath(*self._pid_file_lines()[:1], "cwd") if _PROCESSES.exists() else self._link()
         if not folder.samefile(self.folder):  # a copy of a folder has the postmaster.pid of the original
             raise FileNotFoundError(folder)
         return folder
 
-    def _is_address(self) -> bool:
-        # libpq takes a comma for the separator between hosts.
-        return len(os.fsencode(self.folder / SOCKET)) <= _MAX_SOCKET_PATH and "," not in str(self.folder)
+    def _link(self) -> Path:
+        """Returns a link to the folder, which only this user can have made, in the folder for temporary files."""
+        link = Path(tempfile.gettempdir(), f"tlc-{hashlib.sha256(os.fsencode(self.folder)).hexdigest()[:16]}")
+        with contextlib.suppress(FileExistsError):
+            link.symlink_to(self.folder)
+        if link.lstat().st_uid != os.geteuid():
+            raise FileExistsError(link)
+        return link
 
 
 def _failure_reason(text: str) -> str:
