@@ -63,7 +63,8 @@ class Worker(luigi.worker.Worker):
         return succeeded
 
     def _create_task_process(self, task: luigi.Task) -> Any:
-        """Calls the task's `before_fork`, which imports modules once instead of in each process."""
+        """Opens the run's log, and calls the task's `before_fork`, which imports modules: once, not in each process."""
+        open_log()
         if prepare := getattr(task, "before_fork", None):
             prepare()
         return super()._create_task_process(task)  # type: ignore[no-untyped-call]

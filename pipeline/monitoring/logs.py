@@ -106,8 +106,8 @@ class RunLog(logging.Handler):
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._descriptor = os.open(folder / self.file_name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-            with contextlib.suppress(OSError):  # a file system without locks
-                fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+            with contextlib.suppress(OSError):  # on a file system without locks
+                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             _remove_old_files(folder, time.time() - keep_days * _DAY)
         except OSError as error:
             logger.warning("this run has no log: %s", error)
