@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any, NoReturn
 
 import psycopg2
 
@@ -83,8 +83,7 @@ def _command_parser() -> Parser:
         epilog=_EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    version = f"%(prog)s {importlib.metadata.version('tlc-pipeline')}"
-    parser.add_argument("--version", action="version", version=version, help="show the version")
+    parser.add_argument("--version", action=_ShowVersion, nargs=0, help="show the version")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for module in (load_build_report, tasks, demo, status, forget, postgres, dbt, schedule_and_ui):
         module.add_commands(commands)
@@ -96,6 +95,16 @@ def _command_parser() -> Parser:
     command = add_command(commands, "help", "show this help, or that of a command", show_help)
     command.add_argument("command", nargs="?", choices=list(commands.choices), metavar="COMMAND", help="which command")
     return parser
+
+
+class _ShowVersion(argparse.Action):
+    """Prints the installed version, which a checkout that is used without being installed does not have."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
+        from importlib.metadata import version
+
+        print(parser.prog, version("tlc-pipeline"))
+        parser.exit()
 
 
 if __name__ == "__main__":

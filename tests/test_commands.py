@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pytest
@@ -314,6 +315,13 @@ def test_stop_does_not_affect_an_external_server(pipeline: Run, database: Postgr
     assert stopped.returncode == 0
     assert "no embedded PostgreSQL to stop" in stopped.stdout
     assert execute(database, "SELECT 1") == [(1,)]
+
+
+def test_checkout_need_not_be_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.metadata.MetadataPathFinder.find_distributions", lambda *_: iter(()))
+    with pytest.raises(PackageNotFoundError):
+        version("tlc-pipeline")
+    assert main(["help"]) == 0
 
 
 def test_help_and_documentation_mention_every_command(pipeline: Run) -> None:

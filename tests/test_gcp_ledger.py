@@ -64,6 +64,22 @@ def test_two_loads_that_restore_the_ledger_at_the_same_time_lose_no_month(
     assert loaded_rows(without_ledger) == [("green/2019-01", 4), ("green/2019-02", 2)]
 
 
+def test_ledger_that_another_account_has_restored_meanwhile_is_kept(
+    without_ledger: GoogleCloud, tmp_path: Path
+) -> None:
+    """Its jobs cannot be joined, as only the other account may read them."""
+    upload_lines(without_ledger, trips(2, FEBRUARY), tmp_path, FEBRUARY)
+
+    def load_by_another_account() -> None:
+        load_uploaded(without_ledger, FEBRUARY)
+        without_ledger.wire.inject("^GET .*/jobs/tlc_ledger", status=403, reason="accessDenied", times=2)
+
+    without_ledger.wire.inject("^POST /upload/bigquery", action=load_by_another_account)
+
+    assert load_uploaded(without_ledger).rows_loaded == 4
+    assert loaded_rows(without_ledger) == [("green/2019-01", 4), ("green/2019-02", 2)]
+
+
 def test_ledger_is_restored_whenever_it_is_deleted(without_ledger: GoogleCloud, tmp_path: Path) -> None:
     load_lines(without_ledger, trips(2, FEBRUARY), tmp_path, FEBRUARY)
     without_ledger.rows("DROP TABLE load_ledger")

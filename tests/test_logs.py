@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import json
 import os
 import pty
 import re
 import signal
 import subprocess
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -19,6 +21,7 @@ from gcp import GoogleCloud
 from http_source import Fault, HttpSource
 from waiting import eventually
 
+from pipeline.monitoring.logs import RunLog
 from pipeline.monitoring.run_logs import RunLogs, TaskRun, last_attempts
 from pipeline.warehouses import WAREHOUSES
 from pipeline.warehouses.postgres.connection import PostgresDatabase
@@ -196,6 +199,17 @@ def test_task_started_again_after_it_yielded_others_is_one_attempt(tmp_path: Pat
         ("Report", "5", "6", "failed"),
         ("Report", "7", "", "running"),
     ]
+
+
+def test_run_locks_its_log_although_the_page_looks_at_the_lock_while_it_is_opened(tmp_path: Path) -> None:
+    log = RunLog()
+    name = log.file_name
+    with (tmp_path / name).open("w") as page:
+        fcntl.flock(page, fcntl.LOCK_SH)
+        threading.Timer(0.1, fcntl.flock, (page, fcntl.LOCK_UN)).start()
+        log.open(tmp_path, 1)
+
+    assert RunLogs(tmp_path).is_running(name.removesuffix(".jsonl"))
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ logger = logging.getLogger("luigi-interface")
 _MAX_BUFFERED = 10_000
 _DAY = 86_400
 _MAX_ERROR_CHARACTERS = 500
+_LOCK_ATTEMPTS, _LOCK_WAIT = 50, 0.02
 _LUIGI = str(Path(luigi.__file__).parent)
 # The last line of a traceback of an exception that needs no traceback: one of this package's or Luigi's.
 _EXPLAINED = r"(?:pipeline|luigi)\.[\w.]+: (.*)"
@@ -106,8 +107,7 @@ class RunLog(logging.Handler):
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._descriptor = os.open(folder / self.file_name, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-            with contextlib.suppress(OSError):  # on a file system without locks
-                fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock(self._descriptor)
             _remove_old_files(folder, time.time() - keep_days * _DAY)
         except OSError as error:
             logger.warning("this run has no log: %s", error)
@@ -123,6 +123,18 @@ class RunLog(logging.Handler):
             except OSError as error:
                 self._descriptor = None
                 logger.warning("this run has no log: %s", error)
+
+
+def _lock(descriptor: int) -> None:
+    """Locks a file until all processes that have it open have ended; not on a file system without locks."""
+    for _ in range(_LOCK_ATTEMPTS):
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        except BlockingIOError:  # whoever asks whether the run goes on has it for an instant
+            time.sleep(_LOCK_WAIT)
+        except OSError:
+            return
 
 
 def shorten_expected_error(record: logging.LogRecord) -> bool:

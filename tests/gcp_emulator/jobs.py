@@ -157,6 +157,8 @@ class Jobs(Sql):
         try:
             fill(temporary)
             rows = self.connection.execute(f"SELECT count(*) FROM {temporary}").fetchall()[0][0]
+            if old_table and config.get("writeDisposition") == "WRITE_EMPTY" and self.has_rows(project, dataset, table):
+                raise ApiError(409, "duplicate", f"Already Exists: Table {project}:{dataset}.{table}")
             if old_table is None or config.get("writeDisposition") == "WRITE_TRUNCATE":
                 self.put(
                     project,
@@ -179,6 +181,10 @@ class Jobs(Sql):
             return rows
         finally:
             self.connection.execute(f"DROP TABLE IF EXISTS {temporary}")
+
+    def has_rows(self, project, dataset, table):
+        query = f"SELECT 1 FROM {quoted(f'{project}.{dataset}', table)} LIMIT 1"
+        return self.connection.execute(query).fetchall() != []
 
     def run_load(self, job, dry):
         config = job["configuration"]["load"]

@@ -24,7 +24,7 @@ from pipeline.datasets.spec import LEDGER
 from pipeline.errors import TransientError
 from pipeline.warehouses import LoadObserver
 from pipeline.warehouses.bigquery.client import REQUEST_SECONDS, GoogleProject
-from pipeline.warehouses.bigquery.jobs import query_config, run_job, run_query
+from pipeline.warehouses.bigquery.jobs import JobFailed, query_config, run_job, run_query
 from pipeline.warehouses.bigquery.markers import COLUMNS, BigQueryEntry, entry_of, read_markers
 from pipeline.warehouses.bigquery.resources import LABELS, get_dataset
 from pipeline.warehouses.bigquery.sql_text import quoted, statement
@@ -85,7 +85,7 @@ def _import_markers(client: Client, project: GoogleProject) -> None:
     csv.writer(text).writerows([header, *map(_column_values, markers)])
     config = LoadJobConfig(
         schema=ledger_fields(),
-        write_disposition="WRITE_TRUNCATE",
+        write_disposition="WRITE_EMPTY",  # another account, whose job cannot be joined, may have restored it
         source_format="CSV",
         skip_leading_rows=1,
         labels=LABELS,
@@ -99,7 +99,11 @@ def _import_markers(client: Client, project: GoogleProject) -> None:
     def is_kept() -> bool:
         return find_table(client, project, table_id) is not None
 
-    run_job(client, f"tlc_ledger_{project.dataset}", "restoring the ledger", submit, LoadObserver(), is_kept)
+    try:
+        run_job(client, f"tlc_ledger_{project.dataset}", "restoring the ledger", submit, LoadObserver(), is_kept)
+    except JobFailed as error:
+        if error.reason != "duplicate":
+            raise
 
 
 def _column_values(entry: BigQueryEntry) -> list[Any]:
