@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -200,6 +202,20 @@ def test_server_with_a_long_path_is_reached_on_systems_without_proc(
         link.unlink()
         link.symlink_to(temporary)  # of another server, for example
         assert server.dsn() is None
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or sys.platform != "linux", reason="only root's server runs as another user")
+@pytest.mark.parametrize("name", ["x" * 100, "a,b"])
+def test_server_of_root_is_reached_in_a_container_without_ptrace(new_root_with_server: NewRoot, name: str) -> None:
+    root, environment = new_root_with_server(name)
+    drop_capability, sys_ptrace = 24, 19  # PR_CAPBSET_DROP and CAP_SYS_PTRACE, which containers lack by default
+    done = subprocess.run(
+        [BIN / "pipeline", *CONNECT],
+        env=os.environ | environment | {"TMPDIR": str(root.parent)},
+        preexec_fn=lambda: ctypes.CDLL(None).prctl(drop_capability, sys_ptrace, 0, 0, 0),
+        timeout=60,
+    )
+    assert done.returncode == 0
 
 
 def test_relative_storage_root_is_accepted(new_root: NewRoot) -> None:

@@ -189,13 +189,18 @@ class EmbeddedServer:
     def _socket_folder(self) -> Path:
         """Returns the socket's folder, which is the data folder, by a path that fits into a socket's address.
 
-        :raises OSError: if that is a path of the server's process, and there is no such process, or no such path.
+        :raises OSError: if that is a path of the server's process, and there is no such process; or no such path.
         """
         # libpq takes a comma for the separator between hosts.
         if len(os.fsencode(self.folder / SOCKET)) <= _MAX_SOCKET_PATH and "," not in str(self.folder):
             return self.folder
         folder = _PROCESSES.joinpath(*self._pid_file_lines()[:1], "cwd") if _PROCESSES.exists() else self._link()
-        if not folder.samefile(self.folder):  # a copy of a folder has the postmaster.pid of the original
+        try:
+            is_same = folder.samefile(self.folder)
+        except PermissionError:  # root's server runs as another user, and containers may lack CAP_SYS_PTRACE
+            folder = self._link()
+            is_same = folder.samefile(self.folder)
+        if not is_same:  # a copy of a folder has the postmaster.pid of the original
             raise FileNotFoundError(folder)
         return folder
 
