@@ -184,22 +184,23 @@ def test_any_storage_path_is_accepted(new_root: NewRoot, name: str) -> None:
     assert list((root / "postgres").glob(".s.PGSQL*")) == []
 
 
-def test_server_with_a_long_path_is_reached_on_systems_without_proc(
-    new_root_with_server: NewRoot, monkeypatch: pytest.MonkeyPatch
+def test_server_with_a_long_path_is_reached_by_a_link_that_only_this_user_can_have_made(
+    new_root_with_server: NewRoot,
 ) -> None:
-    root, environment = new_root_with_server("x" * 100)
-    assert run_command("pipeline", *CONNECT, **environment).returncode == 0
-    server = EmbeddedServer(root / "postgres")
-
     with tempfile.TemporaryDirectory() as temporary:
-        monkeypatch.setattr("pipeline.warehouses.postgres.embedded_server._PROCESSES", Path(temporary) / "none")
-        monkeypatch.setattr(tempfile, "tempdir", temporary)
+        root, environment = new_root_with_server("x" * 100, TMPDIR=temporary)
         for _ in range(2):
-            psycopg2.connect(server.dsn() or "").close()
-        (link,) = Path(temporary).iterdir()
-        link.unlink()
-        link.symlink_to(temporary)  # of another server, for example
-        assert server.dsn() is None
+            assert run_command("pipeline", *CONNECT, **environment).returncode == 0
+            (link,) = Path(temporary).iterdir()
+            assert link.resolve() == (root / "postgres").resolve()
+            link.unlink()  # as what cleans such folders may do
+        stop(root / "postgres")
+
+        link.symlink_to(temporary)
+        failed = run_command("pipeline", *CONNECT, **environment)
+        assert failed.returncode == 1
+        assert f"does not start ({link} is not a link to {root / 'postgres'}" in failed.stderr
+        assert len(failed.stderr.splitlines()) == 1
 
 
 def test_relative_storage_root_is_accepted(new_root: NewRoot) -> None:

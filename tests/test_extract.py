@@ -86,6 +86,13 @@ def test_extraction_writes_the_release_and_a_file_with_its_facts(
     assert facts.sha256 == hashlib.sha256(release).hexdigest()
 
 
+def test_metadata_without_facts_counts_as_none(file: Path) -> None:
+    file.parent.mkdir(parents=True)
+    ExtractedFile.metadata_path(file).write_text("{}")
+
+    assert ExtractedFile.read(file) is None
+
+
 def test_base_url_may_end_with_a_slash(extract: Extract, site: HttpSource) -> None:
     assert extract(f"{site.url}/").source_url == f"{site.url}/{PATH}"
 

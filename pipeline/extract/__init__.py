@@ -56,9 +56,10 @@ class ExtractedFile:
     def read(cls, file: Path) -> ExtractedFile | None:
         """Returns an extracted file's metadata, or None if a user put the file there."""
         try:
-            return cls(**json.loads(cls.metadata_path(file).read_text()))
+            found = cls(**json.loads(cls.metadata_path(file).read_text()))
         except (OSError, ValueError, TypeError):
             return None
+        return found if found.sha256 else None
 
 
 def extract_release(

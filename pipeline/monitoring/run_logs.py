@@ -53,10 +53,9 @@ class TaskRun:
 
 @dataclass
 class RunSummary:
-    """The content of a run's log so far; times are ISO 8601 in UTC. `host` is empty in logs of earlier versions."""
+    """The content of a run's log so far; times are ISO 8601 in UTC."""
 
     id: str
-    host: str = ""
     started: str = ""
     latest: str = ""
     tasks: list[TaskRun] = field(default_factory=list)
@@ -139,7 +138,6 @@ class RunLogs:
         for line in _objects(complete_lines):
             summary.started = summary.started or str(line.get("time", ""))
             summary.latest = str(line.get("time", ""))
-            summary.host = str(line.get("host", ""))
             if line.get("event") in _EVENTS and {"task", "time"} <= line.keys():
                 _add_event(summary, line)
 

@@ -41,7 +41,6 @@ _LOCALE = ("--no-locale", "--locale-provider=builtin", "--builtin-locale=C.UTF-8
 # Seconds. Orphaned processes of a killed server hold its shared memory for a while.
 _ORPHAN_WAITS = (0.0, 0.3, 1.0, 4.0)
 _MAX_SOCKET_PATH = 103  # bytes, the limit on macOS; 107 on Linux
-_PROCESSES = Path("/proc")  # only Linux has it
 
 
 class EmbeddedServer:
@@ -170,6 +169,7 @@ class EmbeddedServer:
             return []
 
     def _launch(self) -> None:
+        self._socket_folder()  # raises an error if the server would not be reached
         user = server_user(self.folder)
         data = data_argument(self.folder, user)
         # The socket's folder is a relative path, so that a server whose folder was removed does not remove its
@@ -187,25 +187,19 @@ class EmbeddedServer:
         return f"cluster_name=pipeline-{info.st_dev:x}-{info.st_ino:x}"
 
     def _socket_folder(self) -> Path:
-        """Returns the socket's folder, which is the data folder, by a path that fits into a socket's address.
+        """Returns the data folder, which has the socket, by a path that fits into a socket's address.
 
-        :raises OSError: if that is a path of the server's process, and there is no such process, or no such path.
+        :raises OSError: if that is a link in the folder for temporary files, and somebody else has made it.
         """
         # libpq takes a comma for the separator between hosts.
         if len(os.fsencode(self.folder / SOCKET)) <= _MAX_SOCKET_PATH and "," not in str(self.folder):
             return self.folder
-        folder = _PROCESSES.joinpath(*self._pid_file_lines()[:1], "cwd") if _PROCESSES.exists() else self._link()
-        if not folder.samefile(self.folder):  # a copy of a folder has the postmaster.pid of the original
-            raise FileNotFoundError(folder)
-        return folder
-
-    def _link(self) -> Path:
-        """Returns a link to the folder, which only this user can have made, in the folder for temporary files."""
-        link = Path(tempfile.gettempdir(), f"tlc-{hashlib.sha256(os.fsencode(self.folder)).hexdigest()[:16]}")
+        name = f"tlc-{os.geteuid()}-{hashlib.sha256(os.fsencode(self.folder)).hexdigest()[:16]}"
+        link = Path(tempfile.gettempdir(), name)
         with contextlib.suppress(FileExistsError):
             link.symlink_to(self.folder)
-        if link.lstat().st_uid != os.geteuid():
-            raise FileExistsError(link)
+        if link.lstat().st_uid != os.geteuid() or not link.samefile(self.folder):
+            raise FileExistsError(f"{link} is not a link to {self.folder}")
         return link
 
 
