@@ -80,6 +80,8 @@ def check_command_line(argv: Sequence[str]) -> None:
     """
     if {"--help", "--help-all"} & set(argv):
         return
+    if "-h" in argv:
+        raise WrongCommandLine("-h: --help, after a task, shows its options, and --help-all those of all tasks")
     task = _root_task(argv)
     values = _values(argv, task)
     if task in _RANGES:
@@ -119,7 +121,7 @@ def _word_before(word: str, argv: Sequence[str]) -> str:
 
 def _no_task(word: str) -> str:
     similar = nearest(word, Register.task_names(), "did you mean {}? ")
-    return f"there is no task {word}; {similar}`pipeline tasks` lists them"
+    return f"there is no task {word or repr(word)}; {similar}`pipeline tasks` lists them"
 
 
 def _values(argv: Sequence[str], task: str) -> dict[str, Any]:
