@@ -120,6 +120,21 @@ def test_month_that_is_loaded_and_failed_later_is_shown_as_failed(
     assert page.run(f"[{cell}.className, {cell}.title]") == ["cell failed", "green 2019-01: loaded; last run: failed"]
 
 
+def test_unknown_tab_shows_the_months(page: Browser) -> None:
+    page.run("location.hash = '#alerts'")
+    page.until("document.querySelector('#tabs [aria-current]')?.hash === '#alerts'")
+    page.run("location.hash = '#nonsense'")
+    page.until("document.querySelector('#tabs [aria-current]')?.hash === '#months'")
+    page.until("document.body.innerText.includes('Nothing is loaded yet')")
+
+
+def test_row_counts_are_rounded_to_the_next_unit(page: Browser) -> None:
+    counts = [999, 1_234, 9_949, 9_999, 999_499, 999_999, 1_260_000, 9_999_999]
+    shown = page.run(f"{counts}.map(short)")
+
+    assert shown == ["999", "1.2k", "9.9k", "10k", "999k", "1.0M", "1.3M", "10M"]
+
+
 @pytest.mark.parametrize("width", [390, 1280])
 def test_no_tab_is_wider_than_the_screen(page: Browser, width: int) -> None:
     for dark in (False, True):

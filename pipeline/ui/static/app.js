@@ -48,9 +48,9 @@ function showProblem(text) {
 const number = (n) => Number(n).toLocaleString("en-US");
 const counted = (n, noun) => `${number(n)} ${noun}${n === 1 ? "" : "s"}`;
 function short(n) {
-  if (n >= 1e7) return `${Math.round(n / 1e6)}M`;
-  if (n >= 1e6) return `${(n / 1e6).toFixed(1)}M`;
-  return n >= 1e4 ? `${Math.round(n / 1e3)}k` : n >= 1e3 ? `${(n / 1e3).toFixed(1)}k` : String(n);
+  if (n >= 9.95e6) return `${Math.round(n / 1e6)}M`;
+  if (n >= 999.5e3) return `${(n / 1e6).toFixed(1)}M`;
+  return n >= 9.95e3 ? `${Math.round(n / 1e3)}k` : n >= 1e3 ? `${(n / 1e3).toFixed(1)}k` : String(n);
 }
 function when(iso) {
   if (!iso) return "–";
@@ -366,8 +366,10 @@ const nameOf = (element) => element.dataset.key || element.getAttribute("href") 
 
 async function refresh() {
   clearTimeout(timer);
-  const [tab, id] = (location.hash.slice(1) || "months").split("/");
-  for (const link of document.querySelectorAll("#tabs a")) {
+  const [name, id] = location.hash.slice(1).split("/");
+  const tabs = [...document.querySelectorAll("#tabs a")];
+  const tab = tabs.some((link) => link.hash === `#${name}`) ? name : "months";
+  for (const link of tabs) {
     if (link.hash === `#${tab}`) link.setAttribute("aria-current", "page"); else link.removeAttribute("aria-current");
   }
   let busy = false;
