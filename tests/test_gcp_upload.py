@@ -20,7 +20,7 @@ from gcp_trips import FILE
 from trips import COLUMNS, HEADER, UNEXPECTED_FORMATS, trip, trips
 
 from pipeline.datasets import Release, dataset_named
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, TransientError
 from pipeline.extract import ExtractedFile
 from pipeline.progress import Progress, silent
 from pipeline.warehouses import LoadJob
@@ -123,6 +123,15 @@ def test_upload_of_which_only_a_part_was_stored_begins_again(
 
     assert prepared_cloud.content(FILE) == content
     assert len(prepared_cloud.wire.seen(START)) == 2
+
+
+def test_upload_of_which_again_only_a_part_is_stored_is_reported(prepared_cloud: GoogleCloud, tmp_path: Path) -> None:
+    prepared_cloud.wire.inject(CHUNKS, status=308, times=3)
+
+    with pytest.raises(TransientError, match=r"was not uploaded: .*; run again$"):
+        upload(prepared_cloud.project, release_job(tmp_path, content_of(CHUNK + 1000)), silent)
+
+    assert prepared_cloud.objects() == []
 
 
 def test_object_replaced_while_it_is_removed_is_removed(prepared_cloud: GoogleCloud, tmp_path: Path) -> None:

@@ -27,8 +27,9 @@ from pipeline.tasks.base import WAREHOUSE_CHOICES
 _INVALID_CHOICE = re.compile(r"invalid choice: '(?P<word>.*)' \(choose from (?P<known>.*)\)")
 _UNKNOWN = re.compile(r"unrecognized arguments: (?P<word>--[\w-]+)")
 _HERE = Path()
-T = TypeVar("T")
 _ANOTHER_MONTH = re.compile(r"unrecognized arguments: \d{4}")
+
+T = TypeVar("T")
 
 
 class Parser(argparse.ArgumentParser):

@@ -184,10 +184,9 @@ class AlertState:
         """Yields the alerts by task under a lock; at the end, saves those that are pending, failed or claimed."""
         with locked(self.file):
             oldest = time.time() - _PENDING_SECONDS
-            read = self._read().items()
             alerts = {
                 key: alert
-                for key, alert in read
+                for key, alert in self._read().items()
                 if not self._has_ended(alert) or (alert.pending and alert.latest > oldest)
             }
             yield alerts

@@ -148,13 +148,13 @@ def shorten_expected_error(record: logging.LogRecord) -> bool:
 
 
 def is_no_task_message(record: logging.LogRecord) -> bool:
-    """Omits Luigi's messages about the start, success and failure of tasks, which the event handlers log."""
+    """Returns whether it is none of Luigi's about the start, success or failure of a task, which event handlers log."""
     has_task = isinstance(record.args, tuple) and any(isinstance(each, luigi.Task) for each in record.args)
     return not (has_task and _is_logged_by_luigi(record) and record.funcName in ("run", "_handle_run_exception"))
 
 
-def is_no_detail(record: logging.LogRecord) -> bool:
-    """Omits Luigi's INFO messages, except its summary, unless the log level is DEBUG."""
+def is_shown(record: logging.LogRecord) -> bool:
+    """Returns whether it is none of Luigi's INFO messages, except its summary; always if the log level is DEBUG."""
     if record.levelno != logging.INFO or not _is_logged_by_luigi(record) or logger.isEnabledFor(logging.DEBUG):
         return True
     return record.getMessage().startswith("\n")
@@ -179,7 +179,7 @@ def set_up_logs() -> None:
             handler.setFormatter(JsonFormatter())
         else:
             handler.setFormatter(PlainFormatter(sys.stderr.isatty()))
-            handler.addFilter(is_no_detail)
+            handler.addFilter(is_shown)
 
 
 def event_fields(task: luigi.Task, event: str, **facts: object) -> dict[str, dict[str, object]]:

@@ -11,7 +11,8 @@ from typing import Any
 from pipeline.datasets import Column, Dataset
 
 _NUMBERS = {"INT64", "NUMERIC", "BIGNUMERIC", "FLOAT64"}
-_POSTGRES_NUMBERS = {"integer", "bigint", "double precision", "numeric"}
+_AMOUNTS = {"double precision", "numeric"}
+_POSTGRES_NUMBERS = {"integer", "bigint"} | _AMOUNTS
 
 Day = datetime.date | None
 
@@ -34,6 +35,11 @@ class DayChecksums:
 
 FileChecksums = Mapping[Day, DayChecksums]
 _NO_ROWS = DayChecksums(0, (Decimal(), Decimal()), Decimal(), {}, {})
+
+
+def is_amount(column: Column) -> bool:
+    """Returns whether the column has decimal places: the warehouses do not write such numbers as the same text."""
+    return column.postgres_type in _AMOUNTS
 
 
 def is_summed(column: Column) -> bool:

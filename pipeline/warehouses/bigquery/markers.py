@@ -80,6 +80,7 @@ def read_markers(project: GoogleProject) -> list[BigQueryEntry]:
     with _bucket(project) as bucket:
         names = [blob.name for blob in bucket.list_blobs(prefix=f"{FOLDER}/Load") if blob.name.endswith(".json")]
         with ThreadPoolExecutor(_READERS) as readers:
+            # Not the listed versions, which may have been replaced meanwhile.
             found = readers.map(lambda name: _read(bucket.blob(name), entry_of), names)
             return [entry for entry in found if entry is not None]
 

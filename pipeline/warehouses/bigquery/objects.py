@@ -19,7 +19,7 @@ from pipeline.progress import Progress
 from pipeline.releases.csv_file import CsvReleaseFile
 from pipeline.releases.csv_records import Block, CsvValues, InvalidRecord, Record, bad_row_error
 from pipeline.warehouses import LoadJob
-from pipeline.warehouses.bigquery.client import GoogleProject
+from pipeline.warehouses.bigquery.client import GoogleProject, first_line
 
 CHUNK_BYTES = 8 << 20  # resumable uploads require a multiple of 256 KiB; bounds the memory used
 _ATTEMPTS = 3
@@ -81,8 +81,8 @@ def upload(project: GoogleProject, job: LoadJob, progress: Progress) -> ReleaseO
             except exceptions.PreconditionFailed:  # another upload was first, or the response to this one was lost
                 if (now := _get_blob(bucket, job.release)) is not None and now.crc32c == crc32c:
                     return _release_object(now)
-            except (exceptions.ResumeIncomplete, ValueError):  # the library does not continue after a part of a chunk
-                problem = "Cloud Storage stored only a part of what was sent; run again"
+            except (exceptions.ResumeIncomplete, ValueError) as error:  # it does not go on after a part of a chunk
+                problem = f"{first_line(str(error)).rstrip('.')}; run again"
     raise TransientError(f"{failure}: {problem}")
 
 

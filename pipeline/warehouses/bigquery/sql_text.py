@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from pipeline.datasets import Column, Dataset
 from pipeline.files import named_statements
-
-_AMOUNTS = {"double precision", "numeric"}
+from pipeline.warehouses.checksums import is_amount
 
 
 def statement(name: str, /, **parts: str) -> str:
@@ -67,13 +66,13 @@ def key_text(dataset: Dataset) -> str:
     return f"CONCAT({', '.join(map(text, dataset.row_key))})"
 
 
-def row_text(dataset: Dataset) -> str:
+def row_text(dataset: Dataset, text: Callable[[Column], str] = column_text) -> str:
     """Returns an expression for the canonical text of a row, by which rows are compared and ordered within a key.
 
     Strings are compared by code points, which is the order of their bytes in UTF-8.
     https://cloud.google.com/bigquery/docs/reference/standard-sql/data-types#string_type
     """
-    separated = ", ',', ".join(map(column_text, dataset.columns))
+    separated = ", ',', ".join(map(text, dataset.columns))
     return f"CONCAT({separated})"
 
 
@@ -84,12 +83,11 @@ def comparable_text(dataset: Dataset) -> str:
     """
 
     def text(column: Column) -> str:
-        if column.postgres_type not in _AMOUNTS:
+        if not is_amount(column):
             return column_text(column)
         return f"COALESCE(CAST(CAST({quoted(column.name)} AS NUMERIC) AS STRING), '')"
 
-    separated = ", ',', ".join(map(text, dataset.columns))
-    return f"CONCAT({separated})"
+    return row_text(dataset, text)
 
 
 def null_texts(dataset: Dataset) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any
 
 from psycopg2 import sql
@@ -14,16 +13,14 @@ from psycopg2.extensions import cursor as Cursor
 from pipeline.datasets import Column, Dataset, Release
 from pipeline.datasets.spec import KEPT_IN, LEDGER, QUARANTINE
 from pipeline.errors import PipelineError
+from pipeline.warehouses.checksums import is_amount
 from pipeline.warehouses.postgres.connection import execute, value_of
 
 _CATALOGUE_TYPES = {"timestamp": "timestamp without time zone"}
 PARTITIONED, ORDINARY = "p", "r"  # kinds of relations
 _COMMA = sql.SQL(", ")
 # As BigQuery's NUMERIC is written: nine decimal places, no trailing zeros, no exponent and no negative zero.
-_COMPARABLE = {
-    "double precision": "trim_scale(round({}::numeric, 9))",
-    "numeric": "trim_scale(round({}, 9))",
-}
+_COMPARABLE_AMOUNT = "trim_scale(round({}::numeric, 9))"
 
 
 @dataclass(frozen=True)
@@ -61,7 +58,7 @@ class Tables:
             "key_values": _COMMA.join(map(self._key_value, dataset.row_key)),
             "key_text": self._key_text(),
             "row_text": self._row_text(),
-            "comparable_text": self._row_text(_COMPARABLE),
+            "comparable_text": self._row_text(_COMPARABLE_AMOUNT),
         }
 
     def execute(
@@ -122,13 +119,13 @@ class Tables:
         texts = (sql.SQL("({})::text").format(self._key_value(name)) for name in self.dataset.row_key)
         return sql.SQL("concat({})").format(_COMMA.join(texts))
 
-    def _row_text(self, expressions: Mapping[str, str] = MappingProxyType({})) -> sql.Composed:
+    def _row_text(self, amount: str = "{}") -> sql.Composed:
         """All columns as text, joined with commas, NULL as the empty string; rows with the same key are in its order.
 
-        `expressions` replace the columns of the types that they name.
+        `amount` is the expression for a column with decimal places.
         """
         values = (
-            sql.SQL(expressions.get(column.postgres_type, "{}")).format(sql.Identifier(column.name))
+            sql.SQL(amount if is_amount(column) else "{}").format(sql.Identifier(column.name))
             for column in self.dataset.columns
         )
         texts = (sql.SQL("coalesce(({})::text, '')").format(value) for value in values)
