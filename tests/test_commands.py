@@ -318,7 +318,7 @@ def test_stop_does_not_affect_an_external_server(pipeline: Run, database: Postgr
 
 
 def test_checkout_need_not_be_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.metadata.MetadataPathFinder.find_distributions", lambda *_: iter(()))
+    monkeypatch.setattr("importlib.metadata.Distribution.discover", lambda **_: iter(()))
     with pytest.raises(PackageNotFoundError):
         version("tlc-pipeline")
     assert main(["help"]) == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -15,10 +16,12 @@ from loading_process import start
 from trips import FEBRUARY, loading_tables, partitions, row_count, trip, trips, write_load_job
 from waiting import INSERT_JANUARY_MARKER, eventually, lock_held, wait_until_blocked
 
+from pipeline.datasets import dataset_named
 from pipeline.progress import silent
 from pipeline.warehouses import LoadJob
 from pipeline.warehouses.postgres.connection import PostgresDatabase
 from pipeline.warehouses.postgres.loading import load
+from pipeline.warehouses.postgres.tables import Tables, ensure_tables
 
 MONTHS = [datetime.date(2019, number, 1) for number in range(1, 7)]
 
@@ -124,3 +127,13 @@ def test_load_sees_a_month_that_was_loaded_while_it_waited(
         assert replaced.result().rows_duplicate == 1
 
     assert execute(database, "SELECT count(DISTINCT unique_row_id), count(*) FROM green_tripdata") == [(17, 17)]
+
+
+def test_tables_of_another_dataset_are_created_while_a_month_is_published(
+    database: PostgresDatabase, tmp_path: Path
+) -> None:
+    load(database, write_load_job(trips(10), tmp_path), silent)
+    publishing = "WITH quarantined AS (DELETE FROM load_quarantine) DELETE FROM load_ledger"
+    with lock_held(database, publishing), contextlib.closing(replace(database, lock_timeout=1).connect()) as connection:
+        ensure_tables(connection, Tables(database.schema, dataset_named("yellow")))
+    assert row_count(database, "yellow_tripdata") == 0

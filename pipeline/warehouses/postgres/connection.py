@@ -49,7 +49,7 @@ class LockTimeout(TransientError):
 
 
 class ConnectionLost(TransientError):
-    """Raised if the server is unreachable or the connection was lost; the work was rolled back and can be retried."""
+    """Raised if the server is unreachable or ended the connection or its work, which can be retried."""
 
 
 # What errors mean to users, and their remedies; {} is PostgreSQL's message.
@@ -64,6 +64,10 @@ _MEANINGS: dict[type[psycopg2.Error], tuple[type[PipelineError], str]] = {
     psycopg2.errors.LockNotAvailable: (
         LockTimeout,
         "another session held a lock for longer than [postgres] lock_timeout; end it, or run again later",
+    ),
+    psycopg2.errors.DeadlockDetected: (
+        ConnectionLost,
+        "this and another session waited for each other ({})",
     ),
     psycopg2.errors.UndefinedColumn: (
         PipelineError,
@@ -197,9 +201,10 @@ def translate_errors(failure: str) -> Iterator[None]:
     try:
         yield
     except psycopg2.Error as error:
-        kind, meaning = _MEANINGS.get(type(error), (PipelineError, "PostgreSQL says: {}"))
+        other = (PipelineError, "PostgreSQL says: {}")
         if _is_transient(error):
-            kind, meaning = ConnectionLost, "the database connection broke ({})"
+            other = (ConnectionLost, "the database connection broke ({})")
+        kind, meaning = _MEANINGS.get(type(error), other)
         message = error.diag.message_primary or " ".join(str(error).split())
         raise kind(f"{failure}: {meaning.format(message)}") from error
 

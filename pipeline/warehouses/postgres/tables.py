@@ -18,6 +18,7 @@ from pipeline.warehouses.postgres.connection import execute, value_of
 
 _CATALOGUE_TYPES = {"timestamp": "timestamp without time zone"}
 PARTITIONED, ORDINARY = "p", "r"  # kinds of relations
+_SETUP = ("select_shared_setup", "select_table_setup")
 _COMMA = sql.SQL(", ")
 # As BigQuery's NUMERIC is written: nine decimal places, no trailing zeros, no exponent and no negative zero.
 _COMPARABLE_AMOUNT = "trim_scale(round({}::numeric, 9))"
@@ -181,7 +182,7 @@ def ensure_tables(connection: Connection, tables: Tables) -> None:
         found = describe_table(cursor, tables.table)
         if found:
             _check(tables, found)
-        if not found or tables.missing_columns(found) or not _is_set_up(cursor, tables):
+        if not found or tables.missing_columns(found) or not _is_set_up(cursor, tables, *_SETUP):
             with connection:
                 lock_setup(cursor)
                 create_tables(cursor, tables)
@@ -209,11 +210,8 @@ def describe_table(cursor: Cursor, table: sql.Identifier) -> TableDescription | 
 def create_tables(cursor: Cursor, tables: Tables) -> None:
     """Creates the dataset's missing tables in the current transaction; the caller holds `lock_setup`."""
     ensure_schema(cursor, tables.schema)
-    tables.execute(cursor, "create_load_ledger")
-    tables.execute(cursor, "add_ledger_columns")
-    tables.execute(cursor, "create_load_quarantine")
-    tables.execute(cursor, "identify_quarantined_rows")
-    tables.execute(cursor, "create_quarantine_index", index=sql.Identifier(f"{QUARANTINE}_file"))
+    if not _is_set_up(cursor, tables, "select_shared_setup"):
+        _create_shared_tables(cursor, tables)
     if tables.dataset.is_monthly:
         tables.execute(cursor, "create_row_id_function")
         tables.execute(cursor, "create_partitioned_table")
@@ -231,9 +229,21 @@ def create_tables(cursor: Cursor, tables: Tables) -> None:
         execute(cursor, "comment_on_column", column=name, comment=sql.Literal(column.description))
 
 
-def _is_set_up(cursor: Cursor, tables: Tables) -> bool:
+def _create_shared_tables(cursor: Cursor, tables: Tables) -> None:
+    """Creates the quarantine and the ledger, or brings those of an earlier version up to date.
+
+    Locks both, in the order in which loads write to them.
+    """
+    tables.execute(cursor, "create_load_quarantine")
+    tables.execute(cursor, "identify_quarantined_rows")
+    tables.execute(cursor, "create_quarantine_index", index=sql.Identifier(f"{QUARANTINE}_file"))
+    tables.execute(cursor, "create_load_ledger")
+    tables.execute(cursor, "add_ledger_columns")
+
+
+def _is_set_up(cursor: Cursor, tables: Tables, *statements: str) -> bool:
     names = {name: tables.parts[name].as_string(cursor) for name in ("table", "ledger", "quarantine")}
-    return bool(value_of(cursor, "select_setup", names | {"comment": tables.comment}))
+    return all(value_of(cursor, statement, names | {"comment": tables.comment}) for statement in statements)
 
 
 def _check(tables: Tables, found: TableDescription | None) -> None:
