@@ -18,8 +18,7 @@ from golden_releases import MARTS
 
 from pipeline.datasets import dataset_named
 from pipeline.progress import silent
-from pipeline.transform import dbt_process
-from pipeline.transform.build import DbtCommand, build
+from pipeline.transform import DbtCommand, build, dbt_process
 from pipeline.transform.dbt_process import NodeResult
 from pipeline.warehouses.postgres.connection import PostgresDatabase
 from pipeline.warehouses.postgres.loading import load

@@ -13,8 +13,7 @@ from conftest import Run, execute, run_copy, settings, start_command
 
 from pipeline.datasets import dataset_named
 from pipeline.errors import PipelineError
-from pipeline.transform import dbt_process, project
-from pipeline.transform.build import wanted_build
+from pipeline.transform import dbt_process, project, wanted_build
 from pipeline.transform.project import SOURCES, modelled_datasets, sources_yaml
 from pipeline.warehouses import DbtProfile
 from pipeline.warehouses.ledger import LedgerEntry

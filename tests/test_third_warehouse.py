@@ -21,7 +21,7 @@ from pipeline.__main__ import main as command
 from pipeline.settings import DbtSettings
 from pipeline.tasks.load import LOAD_TRIPDATA, LOAD_ZONES
 from pipeline.tasks.marts import Report, TripdataPipeline
-from pipeline.transform.build import wanted_build
+from pipeline.transform import wanted_build
 
 january = datetime.date(2019, 1, 1)
 load = LOAD_TRIPDATA["memory"](taxi="green", month=january)

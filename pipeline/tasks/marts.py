@@ -15,7 +15,7 @@ from pipeline.settings import DbtSettings, StorageSettings
 from pipeline.targets import Lookup, ReportPage, models_marker
 from pipeline.tasks.base import WAREHOUSE_CHOICES, PipelineTask, TripdataTask
 from pipeline.tasks.load import LOAD_TRIPDATA, LOAD_ZONES, Load
-from pipeline.transform.build import DbtCommand, build, refuse_test_of_nothing
+from pipeline.transform import DbtCommand, build, refuse_test_of_nothing
 from pipeline.transform.dbt_process import LogLine, NodeResult, start_early
 from pipeline.warehouses import WAREHOUSES, warehouse_info, warehouse_named
 from pipeline.warehouses.ledger import Build
@@ -115,7 +115,7 @@ class Report(PipelineTask):
         return ReportPage(self.warehouse)
 
     def run(self) -> None:
-        from pipeline.report.page import write_report  # imports Jinja, which other tasks do not need
+        from pipeline.report import write_report  # imports Jinja, which other tasks do not need
 
         page = self.output()
         digest = page.digest()
