@@ -17,7 +17,6 @@ from pipeline.commands import (
     dbt,
     demo,
     forget,
-    load_build_report,
     postgres,
     schedule_and_ui,
     status,
@@ -85,7 +84,7 @@ def _command_parser() -> Parser:
     )
     parser.add_argument("--version", action=_ShowVersion, nargs=0, help="show the version")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for module in (load_build_report, tasks, demo, status, forget, postgres, dbt, schedule_and_ui):
+    for module in (tasks, demo, status, forget, postgres, dbt, schedule_and_ui):
         module.add_commands(commands)
 
     def show_help(arguments: argparse.Namespace) -> int:

@@ -13,7 +13,8 @@ from typing import Any
 import luigi
 from luigi.retcodes import retcode
 
-from pipeline.datasets import Release
+from pipeline.datasets import Dataset, Release
+from pipeline.datasets.month_range import Months
 from pipeline.datasets.spec import MIRROR, TLC
 from pipeline.errors import PipelineError
 from pipeline.extract.download import HttpOptions
@@ -92,11 +93,15 @@ class SourceSettings(Section, section="source"):
             self.longest_download,
         )
 
-    def are_publishers(self) -> bool:
-        """Returns whether all sources are the publishers' sites, whose months are known."""
-        return is_site(self.base_url, RELEASE_MIRROR) and (
-            not self.tlc_base_url or is_site(self.tlc_base_url, TLC_SITE)
-        )
+    def possible_months(self, dataset: Dataset, months: Months) -> Months:
+        """Returns those of the months that the publishers have, or for a mirror of one's own those that have begun.
+
+        :raises PipelineError: if there are none.
+        """
+        own_tlc_mirror = self.tlc_base_url and not is_site(self.tlc_base_url, TLC_SITE)
+        if is_site(self.base_url, RELEASE_MIRROR) and not own_tlc_mirror:
+            return months.published(dataset)
+        return months.until_now()
 
     def locations(self, release: Release, source: str = "") -> tuple[Location, ...]:
         """Returns the locations of a release in the order to try them; `source` is the task's parameter."""
@@ -132,10 +137,6 @@ class StorageSettings(Section, section="storage"):
     def raw_folder(self) -> Path:
         """Returns the folder of release files."""
         return self.folder("raw")
-
-    def reconciled_file(self, key: str) -> Path:
-        """Returns the file that records that both warehouses hold the same rows of a release."""
-        return self.folder("reconciled") / f"{key}.json"
 
     def dbt_folder(self) -> Path:
         """Returns the folder of dbt's artifacts, logs and parse cache."""

@@ -21,7 +21,7 @@ from pipeline.datasets.month_range import Months
 from pipeline.errors import PipelineError
 from pipeline.extract.locations import RELEASE_MIRROR
 from pipeline.sample import write_zones
-from pipeline.tasks.load_request import LoadRequest
+from pipeline.tasks.load import load_arguments
 from pipeline.warehouses.postgres.connection import PostgresDatabase
 
 MONTH = datetime.date(2019, 1, 1)
@@ -58,33 +58,38 @@ def test_range_ends_with_the_last_month_published_so_far() -> None:
 
 
 @pytest.mark.parametrize(
-    ("months", "options", "line"),
+    ("months", "parameters", "workers", "line"),
     [
-        ("2020-04", {}, "LoadTripdata --taxi green --month 2020-04"),
-        ("2020-04", {"force": True}, "LoadTripdata --taxi green --month 2020-04 --force"),
+        ("2020-04", {}, 1, "LoadTripdata --taxi green --month 2020-04"),
+        ("2020-04", {"force": True}, 1, "LoadTripdata --taxi green --month 2020-04 --force"),
         (
             "2020",
-            {"workers": 2, "force": True},
+            {"force": True},
+            2,
             """RangeMonthly --of LoadTripdata --of-params '{"taxi": "green", "force": true}'"""
             " --start 2020-01 --stop 2021-01 --workers 2",
         ),
         (
             "2020-04",
-            {"source": "tlc", "base_url": "/mnt/copy", "max_bad_rows": 3},
-            "LoadTripdata --taxi green --month 2020-04 --source tlc --max-bad-rows 3 --source-base-url /mnt/copy",
+            {"source": "tlc", "max_bad_rows": 3},
+            1,
+            "LoadTripdata --taxi green --month 2020-04 --source tlc --max-bad-rows 3",
         ),
         (
             "2020-04..2020-05",
-            {"source": "mirror", "base_url": "/mnt/copy", "tlc_base_url": "/mnt/tlc"},
+            {"source": "mirror"},
+            1,
             """RangeMonthly --of LoadTripdata --of-params '{"taxi": "green", "source": "mirror"}'"""
-            " --start 2020-04 --stop 2020-06 --source-base-url /mnt/copy --source-tlc-base-url /mnt/tlc",
+            " --start 2020-04 --stop 2020-06",
         ),
     ],
 )
-def test_load_request_is_translated_into_a_luigi_command(months: str, options: dict[str, Any], line: str) -> None:
-    request = LoadRequest(dataset_named("green"), Months.parse(months), "postgres", **options)
-    assert shlex.join(request.arguments()) == line
-    check_command_line(request.arguments())
+def test_months_to_load_are_translated_into_a_luigi_command(
+    months: str, parameters: dict[str, Any], workers: int, line: str
+) -> None:
+    arguments = load_arguments("postgres", dataset_named("green"), Months.parse(months), parameters, workers)
+    assert shlex.join(arguments) == line
+    check_command_line(arguments)
 
 
 def test_range_is_loaded_and_the_printed_luigi_command_does_nothing_more(
@@ -112,9 +117,13 @@ def test_source_named_by_an_option_is_asked_for_all_months(
     assert execute(database, "SELECT partition_key, source_url FROM load_ledger ORDER BY 1") == [
         (f"green/{month}", f"{own_source}/green/green_tripdata_{month}.csv.gz") for month in ("2013-12", "2014-01")
     ]
-    missing = pipeline("load", "green", "2014-01..2014-02", "--source-base-url", str(own_source))
+    tlc = tmp_path / "tlc"
+    tlc.mkdir()
+    sources = ("--source-base-url", str(own_source), "--source-tlc-base-url", str(tlc))
+    missing = pipeline("load", "green", "2014-01..2014-02", *sources)
     assert missing.returncode == 30
-    assert "green 2014-02 does not exist at" in missing.stderr
+    assert missing.stderr.partition("\n")[0].endswith(" ".join(sources))
+    assert re.search(f"green 2014-02 does not exist at {tlc}/.* or {own_source}/", missing.stderr)
 
 
 @pytest.mark.parametrize(

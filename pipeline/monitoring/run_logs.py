@@ -14,7 +14,7 @@ from typing import Any
 
 from pipeline.datasets import all_datasets, parse_month
 from pipeline.tasks.base import WAREHOUSE_CHOICES
-from pipeline.tasks.load import tripdata_steps, warehouses_of_step
+from pipeline.tasks.load import LOAD_TRIPDATA
 
 _NAME = re.compile(r"\d{8}T\d{6,12}-\d+")
 _EVENTS = ("running", "done", "failed")
@@ -47,7 +47,7 @@ class TaskRun:
         """Returns whether the task does something for a warehouse, and not only for others."""
         if chosen := self.parameters.get("warehouse"):
             return warehouse in WAREHOUSE_CHOICES.get(chosen, [])
-        served = warehouses_of_step(self.task)
+        served = [name for name in LOAD_TRIPDATA if self.task in _steps(name)]
         return not served or warehouse in served
 
 
@@ -151,13 +151,20 @@ def last_attempts(
     Leaves out months that no publisher can have, such as mistyped ones. The runs are given newest first.
     """
     last: dict[tuple[str, str], tuple[str, TaskRun]] = {}
-    steps = {name: tripdata_steps(name) for name in warehouses}
+    steps = {name: _steps(name) for name in warehouses}
     for run_id, task in ((run.id, task) for run in reversed(runs) for task in run.tasks):
         if (task.ended or run_id in active) and _may_exist(task):
             for name, (*before, load) in steps.items():
                 if task.task == load or (task.task in before and task.status != "done"):
                     last[name, task.key] = (run_id, task)
     return last
+
+
+def _steps(warehouse: str) -> list[str]:
+    """Returns the names of the tasks that bring a month into a warehouse, in order; the load is the last."""
+    load = LOAD_TRIPDATA[warehouse]
+    tasks = [getattr(load.requirement, "requirement", None), load.requirement, load]
+    return [task.get_task_family() for task in tasks if task]
 
 
 def _may_exist(task: TaskRun) -> bool:

@@ -6,13 +6,16 @@ task. Load tasks of additional registered warehouses are created at the end of t
 
 from __future__ import annotations
 
+import json
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 import luigi
 
-from pipeline.datasets import Dataset, Release
+from pipeline.datasets import Dataset, Release, format_month
+from pipeline.datasets.month_range import Months
 from pipeline.errors import PipelineError
 from pipeline.parameters import CountParameter, SourceParameter
 from pipeline.targets import Lookup
@@ -151,16 +154,27 @@ def load_task(warehouse: str, dataset: Dataset) -> str:
     return str((LOAD_TRIPDATA if dataset.is_monthly else LOAD_ZONES)[warehouse].get_task_family())
 
 
-def tripdata_steps(warehouse: str) -> list[str]:
-    """Returns the names of the tasks that bring a month into a warehouse, in order; the load is the last."""
-    load = LOAD_TRIPDATA[warehouse]
-    tasks = [getattr(load.requirement, "requirement", None), load.requirement, load]
-    return [task.get_task_family() for task in tasks if task]
+def load_arguments(
+    warehouse: str, dataset: Dataset, months: Months | None, parameters: Mapping[str, object], workers: int = 1
+) -> list[str]:
+    """Returns the arguments for `luigi --module pipeline` that load months of a dataset into a warehouse.
+
+    `months` is None for a dataset without months; `parameters` are others of the task, such as `force`.
+    """
+    task = load_task(warehouse, dataset)
+    common = ["--workers", str(workers)] if workers > 1 else []
+    if months is None or months.is_one:
+        month = ["--taxi", dataset.name, "--month", str(months)] if months else []
+        options = [word for name, value in parameters.items() for word in _option(name, value)]
+        return [task, *month, *options, *common]
+    of_params = json.dumps({"taxi": dataset.name, **parameters})
+    span = ["--start", format_month(months.first), "--stop", format_month(months.stop)]
+    return ["RangeMonthly", "--of", task, "--of-params", of_params, *span, *common]
 
 
-def warehouses_of_step(task: str) -> list[str]:
-    """Returns the warehouses for which a task is one of `tripdata_steps`."""
-    return [name for name in LOAD_TRIPDATA if task in tripdata_steps(name)]
+def _option(name: str, value: object) -> list[str]:
+    option = f"--{name.replace('_', '-')}"
+    return [option] if value is True else [option, str(value)]
 
 
 def orphan_warnings(warehouse: str, release: Release) -> list[str]:

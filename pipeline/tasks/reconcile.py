@@ -35,7 +35,7 @@ class ReconcileTripdata(TripdataTask):
         return {name: LOAD_TRIPDATA[name](taxi=self.taxi, month=self.month) for name in _COMPARED}
 
     def output(self) -> luigi.LocalTarget:
-        return luigi.LocalTarget(str(StorageSettings().reconciled_file(self.release.key)))
+        return luigi.LocalTarget(str(StorageSettings().folder("reconciled") / f"{self.release.key}.json"))
 
     def complete(self) -> bool:
         try:

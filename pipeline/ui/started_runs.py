@@ -21,7 +21,7 @@ from pipeline.errors import PipelineError
 from pipeline.files import CENTRAL_SETTINGS
 from pipeline.monitoring.logs import RUN_STARTED, run_id, timestamp
 from pipeline.settings import SourceSettings, exit_codes
-from pipeline.tasks.load_request import LoadRequest, months_at_source
+from pipeline.tasks.load import load_arguments
 from pipeline.warehouses import WAREHOUSES, warehouse_info
 
 _MAX_OUTPUT_LENGTH = 200_000
@@ -141,14 +141,14 @@ def command_of(request: Mapping[str, Any]) -> tuple[str, list[str]]:
     if action == "backfill":
         months, workers = _months(request, dataset, "start", "stop"), _workers(request)
         title = f"Backfill {dataset.name} {str(months).replace('..', ' to ')} into {place}"
-        return title, LoadRequest(dataset, months, warehouse, workers).arguments()
+        return title, load_arguments(warehouse, dataset, months, {}, workers)
     month = _months(request, dataset, "month", "month") if dataset.is_monthly else None
     what = f"{dataset.name} {month}" if month else dataset.name
     if action == "pipeline":
         task = ["TripdataPipeline", "--taxi", dataset.name, "--month", str(month)]
         return f"Load {what}, build, report", [*task, *option]
-    load = LoadRequest(dataset, month, warehouse, force=_force(request))
-    return f"Load {what} into {place}", load.arguments()
+    force = {"force": True} if _force(request) else {}
+    return f"Load {what} into {place}", load_arguments(warehouse, dataset, month, force)
 
 
 def _choice(request: Mapping[str, Any], name: str, choices: list[str]) -> str:
@@ -164,7 +164,7 @@ def _months(request: Mapping[str, Any], dataset: Dataset, start: str, stop: str)
     if last < first:
         raise PipelineError(f"{stop}: the last month comes before the first")
     try:
-        return months_at_source(dataset, Months(first, last), SourceSettings())
+        return SourceSettings().possible_months(dataset, Months(first, last))
     except PipelineError as error:
         raise PipelineError(f"{start}: {error}") from None
 
