@@ -16,7 +16,7 @@ from pipeline.datasets import Release, dataset_named, parse_month
 from pipeline.errors import PipelineError
 from pipeline.extract import ExtractedFile, extract_release
 from pipeline.extract.availability import Edition, find_edition, published_months
-from pipeline.extract.locations import RELEASE_MIRROR, TLC_SITE, locations, source_url, without_credentials
+from pipeline.extract.locations import RELEASE_MIRROR, TLC_SITE, local_path, locations, source_url, without_credentials
 from pipeline.progress import silent
 from pipeline.sample import write_month
 from pipeline.warehouses.postgres.connection import PostgresDatabase
@@ -202,6 +202,16 @@ def test_editions_are_compared_by_etag_then_by_length_and_date(site: HttpSource,
     assert not replace(found, etag="").differs_from("", site.last_modified, size)
 
 
+def test_check_of_a_source_ends_if_its_headers_are_not_complete_in_time(site: HttpSource, tmp_path: Path) -> None:
+    publish(site, tmp_path / "generated", "2024-07")
+    site.later_fault = Fault(trickle_head=0.02)
+    release, options = release_of("green", "2024-07"), replace(SHORTEST_WAITS, retries=1, read_timeout=0.4)
+
+    with pytest.raises(PipelineError, match=r"cannot check whether http://.* exists \(ConnectionError\)"):
+        find_edition(release, locations(release, site.url)[0], options)
+    assert len(site.requests) == 2
+
+
 def test_credentials_are_not_in_messages_or_facts(site: HttpSource, tmp_path: Path) -> None:
     publish(site, tmp_path / "generated", "2024-07")
     site.files = {f"{path}?token=s3cret": content for path, content in site.files.items()}
@@ -220,7 +230,7 @@ def test_credentials_are_not_in_messages_or_facts(site: HttpSource, tmp_path: Pa
             silent,
         )
     with pytest.raises(PipelineError) as wrong:
-        locations(release, "file://me:s3cret@host/mirror")[0].folder()
+        local_path(locations(release, "file://me:s3cret@host/mirror")[0].base_url)
     assert "s3cret" not in f"{absent.value} {wrong.value}"
     assert without_credentials("see https://u:p@h/x?sig=1 and file:///a") == "see https://h/x and file:///a"
     assert source_url("https://h/x/?sig=1", "a/b") == "https://h/x/a/b?sig=1"

@@ -129,7 +129,7 @@ def _part(file: Path) -> PartialDownload:
 
 
 def _copy(source: Path, location: Location, part: PartialDownload) -> tuple[str, str]:
-    mirror = location.folder()
+    mirror = local_path(location.base_url)
     if mirror is None or not mirror.is_dir():
         raise PipelineError(f"{mirror}: there is no such folder; check [source] base_url and tlc_base_url")
     if not source.is_file():

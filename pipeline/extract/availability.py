@@ -13,10 +13,10 @@ from pathlib import Path
 import requests
 import urllib3
 from dateutil.relativedelta import relativedelta
-from requests.adapters import HTTPAdapter
 
 from pipeline.datasets import Release
 from pipeline.errors import PipelineError
+from pipeline.extract.connections import LimitedSession
 from pipeline.extract.download import ABSENT_STATUS, DENIED_STATUS, RETRIED_STATUS, AccessDenied, HttpOptions
 from pipeline.extract.locations import Location, local_path, without_credentials
 from pipeline.files import locked, replace_file
@@ -135,12 +135,10 @@ class NewEditions:
         return {key for key, edition in kept.items() if key in seen and known.get(key) != edition}
 
 
-class _Session(requests.Session):
+class _Session(LimitedSession):
     """A session that tries again when a server is unavailable."""
 
     def __init__(self, options: HttpOptions):
-        super().__init__()
-        self._timeouts = (options.connect_timeout, options.read_timeout)
         retry = urllib3.Retry(
             options.retries,
             backoff_factor=0.5,
@@ -149,8 +147,8 @@ class _Session(requests.Session):
             respect_retry_after_header=False,
             raise_on_status=False,
         )
-        for scheme in ("http://", "https://"):
-            self.mount(scheme, HTTPAdapter(max_retries=retry))
+        super().__init__(options.read_timeout, retry)
+        self._timeouts = (options.connect_timeout, options.read_timeout)
 
     def edition(self, release: Release, location: Location) -> Edition | None:
         """Returns the edition of the release's file at the location, or None if there is no such file.

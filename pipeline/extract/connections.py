@@ -12,22 +12,24 @@ from http.client import HTTPException
 from typing import Any
 
 import requests
+import urllib3
 from requests.adapters import HTTPAdapter
 
 
-def limited_session(header_seconds: float) -> requests.Session:
-    """Returns a session whose requests raise a ReadTimeout if all headers do not arrive within that time."""
-    session = requests.Session()
-    for scheme in ("http://", "https://"):
-        session.mount(scheme, _LimitedAdapter(header_seconds))
-    return session
+class LimitedSession(requests.Session):
+    """A session whose requests raise a ReadTimeout if all headers do not arrive within that time."""
+
+    def __init__(self, header_seconds: float, retries: urllib3.Retry | int = 0):
+        super().__init__()
+        for scheme in ("http://", "https://"):
+            self.mount(scheme, _LimitedAdapter(header_seconds, retries))
 
 
 class _LimitedAdapter(HTTPAdapter):
     """Makes such connections, direct or through a proxy."""
 
-    def __init__(self, header_seconds: float):
-        super().__init__()
+    def __init__(self, header_seconds: float, retries: urllib3.Retry | int):
+        super().__init__(max_retries=retries)
         self._header_seconds = header_seconds
 
     def get_connection_with_tls_context(self, *arguments: Any, **options: Any) -> Any:

@@ -14,7 +14,7 @@ import requests
 import urllib3
 
 from pipeline.errors import PipelineError, TransientError
-from pipeline.extract.connections import limited_session
+from pipeline.extract.connections import LimitedSession
 from pipeline.extract.locations import without_credentials
 from pipeline.extract.partial_download import PartialDownload
 from pipeline.progress import Progress
@@ -122,7 +122,7 @@ class _Download:
         try:
             timeouts = (self._options.connect_timeout, self._options.read_timeout)
             with (
-                limited_session(self._options.read_timeout) as session,
+                LimitedSession(self._options.read_timeout) as session,
                 session.get(self._url, headers=headers, stream=True, timeout=timeouts) as response,
             ):
                 self._check_status(response)

@@ -36,10 +36,6 @@ class Location:
         """Whether this is a publisher's site, whose months are known, and not a private mirror."""
         return is_site(self.base_url, RELEASE_MIRROR) or is_site(self.base_url, TLC_SITE)
 
-    def folder(self) -> Path | None:
-        """Returns the local folder of the base URL, or None if it is an HTTP URL."""
-        return local_path(self.base_url)
-
 
 def locations(release: Release, base_url: str, tlc_base_url: str = "", source: str = "") -> tuple[Location, ...]:
     """Returns the locations that may have the release, in the order to try them; of the given source only, if any.
