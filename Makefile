@@ -36,7 +36,7 @@ docs: .venv/installed  ## write dbt's pages on the models, with their lineage, a
 	@echo "The page is $${PIPELINE__STORAGE__ROOT:-data}/dbt/target/static_index.html"
 
 sources: .venv/installed  ## write the models' sources (dbt/models/sources.yml) from the dataset specs again
-	@$(BIN)/python -c 'from pipeline.transform import project; project.SOURCES.write_text(project.sources_yaml())'
+	@$(BIN)/python scripts/dbt_sources.py
 
 ui: .venv/installed  ## start the central scheduler, whose pages show what runs (then: make load SCHEDULER=central)
 	@$(BIN)/pipeline ui

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import datetime
 import json
+import runpy
 import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import Run, execute, run_copy, settings, start_command
+from conftest import CHECKOUT, Run, execute, run_copy, settings, start_command
 
+from pipeline import transform
 from pipeline.datasets import dataset_named
 from pipeline.errors import PipelineError
-from pipeline.transform import dbt_process, project, wanted_build
-from pipeline.transform.project import SOURCES, modelled_datasets, sources_yaml
+from pipeline.transform import dbt_process, modelled_datasets, wanted_build
 from pipeline.warehouses import DbtProfile
 from pipeline.warehouses.ledger import LedgerEntry
 from pipeline.warehouses.postgres.connection import PostgresDatabase
@@ -175,13 +176,14 @@ def test_traceback_in_dbts_log_is_left_out_of_the_error(monkeypatch: pytest.Monk
 
 def test_sources_file_agrees_with_the_dataset_specs() -> None:
     assert [dataset.name for dataset in modelled_datasets()] == ["fhv", "fhvhv", "green", "yellow", "zones"]
-    assert SOURCES.read_text() == sources_yaml(), "run: make sources"
+    script = runpy.run_path(str(CHECKOUT / "scripts" / "dbt_sources.py"))
+    assert script["SOURCES"].read_text() == script["sources_yaml"](), "run: make sources"
 
 
 def test_models_refuse_a_dataset_whose_files_are_not_named_like_its_table(monkeypatch: pytest.MonkeyPatch) -> None:
     green = dataset_named("green")
     renamed = replace(green, sources=(replace(green.sources[0], path="green/taxi-trips-{month}.csv.gz"),))
-    monkeypatch.setattr(project, "all_datasets", lambda: {"green": renamed})
+    monkeypatch.setattr(transform, "all_datasets", lambda: {"green": renamed})
 
     with pytest.raises(PipelineError, match=r"named like taxi-trips-2019-01\.csv, not like its table green_tripdata"):
         modelled_datasets()

@@ -11,9 +11,8 @@ from pathlib import Path
 
 from pipeline.commands import Commands, add_command
 from pipeline.settings import DbtSettings, StorageSettings
-from pipeline.transform import DbtCommand, build_with, refuse_test_of_nothing
+from pipeline.transform import DbtCommand, build_with, modelled_datasets, refuse_test_of_nothing
 from pipeline.transform.dbt_process import dbt_folders
-from pipeline.transform.project import modelled_datasets
 from pipeline.warehouses import WAREHOUSES, Warehouse, warehouse_named
 
 _HELP_OPTIONS = {"--help", "-h", "--version", "-V", "-v"}

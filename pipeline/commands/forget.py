@@ -11,7 +11,7 @@ from pipeline.datasets import Release
 from pipeline.extract import remove_extracted
 from pipeline.settings import StorageSettings
 from pipeline.tasks.load import orphan_warnings
-from pipeline.transform.project import modelled_datasets
+from pipeline.transform import modelled_datasets
 from pipeline.warehouses import Warehouse, configured_warehouses, existing_warehouse, warehouse_info
 
 

@@ -15,7 +15,7 @@ from pipeline.datasets import Release, format_month
 from pipeline.files import named_statements
 from pipeline.report.formatting import month_abbreviation
 from pipeline.report.svg import NARROW, WIDE, Svg
-from pipeline.transform.project import modelled_datasets
+from pipeline.transform import modelled_datasets
 from pipeline.warehouses import Rows, Warehouse
 from pipeline.warehouses.ledger import LedgerEntry
 

@@ -1,18 +1,23 @@
-"""The dbt models: whether they are up to date, and building them, one build at a time."""
+"""The dbt models: what they read, whether they are up to date, and building them, one build at a time."""
 
 from __future__ import annotations
 
 import datetime
 import hashlib
+import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from pipeline.datasets import Dataset, Release, all_datasets, format_month
 from pipeline.errors import PipelineError
-from pipeline.transform.dbt_process import LogLine, NodeResult, invoke
-from pipeline.transform.project import model_names, modelled_datasets, models_digest, relation_names
+from pipeline.transform.dbt_process import PROJECT, LogLine, NodeResult, invoke
 from pipeline.warehouses import Warehouse
 from pipeline.warehouses.ledger import Build, LedgerEntry
+
+_ANY_MONTH = datetime.date(2019, 1, 1)
+_PARTS = {".sql", ".yml", ".csv"}
+_WRITTEN_BY_DBT = {"target", "logs", "dbt_packages", ".user.yml"}  # if somebody runs dbt in the folder
 
 
 @dataclass(frozen=True)
@@ -46,12 +51,53 @@ class DbtCommand:
         return [self.name, *select, *(["--full-refresh"] if self.full_refresh and self.writes else [])]
 
 
+def modelled_datasets() -> list[Dataset]:
+    """Returns the datasets that the models read: the zones, and each dataset whose table has a staging model.
+
+    :raises PipelineError: if the files of one of them are not named after its table, by which the models know them.
+    """
+    staging = PROJECT / "models" / "staging"
+    found = [
+        dataset
+        for dataset in all_datasets().values()
+        if dataset.name == "zones" or (staging / f"stg_{dataset.table}.sql").exists()
+    ]
+    for dataset in filter(lambda dataset: dataset.is_monthly, found):
+        filename = Release(dataset, _ANY_MONTH).filename
+        if filename != f"{dataset.table}_{format_month(_ANY_MONTH)}.csv":
+            raise PipelineError(
+                f"the models cannot read {dataset.name}: its files are named like {filename}, not like its table"
+                f" {dataset.table}; name the table (and its staging model) after the files, which must end in the month"
+            )
+    return found
+
+
+def _model_names() -> list[str]:
+    """Returns the names of the models. Each model is a table or view of that name."""
+    return sorted(file.stem for file in (PROJECT / "models").rglob("*.sql"))
+
+
+def _relation_names() -> list[str]:
+    """Returns the names of all relations that dbt creates: models and seeds."""
+    return sorted([*_model_names(), *(file.stem for file in (PROJECT / "seeds").glob("*.csv"))])
+
+
+def _models_digest(variables: Mapping[str, object]) -> str:
+    """Returns a digest of the project's files and the values of the variables."""
+    digest = hashlib.sha256(json.dumps(variables, sort_keys=True).encode())
+    for file in sorted(file for file in PROJECT.rglob("*") if file.suffix in _PARTS):
+        if file.relative_to(PROJECT).parts[0] in _WRITTEN_BY_DBT:
+            continue
+        digest.update(f"\0{file.relative_to(PROJECT)}\0".encode() + file.read_bytes())
+    return digest.hexdigest()
+
+
 def wanted_build(loaded: Sequence[LedgerEntry], variables: Mapping[str, object]) -> Build:
     """Returns the record of a build that starts now: the digests of the models and of what is loaded."""
     is_monthly = {dataset.table: dataset.is_monthly for dataset in modelled_datasets()}
     read = [entry for entry in loaded if entry.target_table in is_monthly]
     return Build(
-        models_digest=models_digest(variables),
+        models_digest=_models_digest(variables),
         loads_digest=_digest(read),
         lookups_digest=_digest(entry for entry in read if not is_monthly[entry.target_table]),
         started_at=datetime.datetime.now(datetime.UTC),
@@ -128,7 +174,7 @@ def build_with(
         if last is None or last.models_digest != wanted.models_digest:
             command = replace(command, full_refresh=True)
         elif once and last.finished_at and last.is_marked and last.lookups_digest == wanted.lookups_digest:
-            command = replace(command, files_only=warehouse.has_relations(relation_names()))
+            command = replace(command, files_only=warehouse.has_relations(_relation_names()))
         wanted = replace(wanted, run_id=command.run_id, is_marked=is_marked)
         started = replace(wanted, models_digest="" if command.full_refresh else wanted.models_digest)
         warehouse.record_build(started)
@@ -137,7 +183,7 @@ def build_with(
 
 
 def _foreign_relations(warehouse: Warehouse, loaded: Iterable[LedgerEntry]) -> list[str]:
-    return warehouse.foreign_relations(model_names(), {entry.target_table for entry in loaded})
+    return warehouse.foreign_relations(_model_names(), {entry.target_table for entry in loaded})
 
 
 def _check_relations(warehouse: Warehouse, loaded: Iterable[LedgerEntry]) -> None:

@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import PipelineError
-from pipeline.transform.project import PROJECT
+from pipeline.files import SHIPPED
 from pipeline.warehouses import DbtProfile
 
+PROJECT = SHIPPED / "dbt"
 _CHILD = Path(__file__).with_name("dbt_child.py")
 _PARSED = "partial_parse.msgpack"
 _FAILED = {"error", "fail", "runtime error"}
