@@ -1,4 +1,7 @@
-"""Parameter types of tasks and settings that reject invalid values with clear messages."""
+"""Parameter types of tasks and settings that reject invalid values with clear messages.
+
+`parse` raises ValueError for an invalid text.
+"""
 
 from __future__ import annotations
 
@@ -50,10 +53,7 @@ class CheckedParameter(luigi.Parameter[Any]):
 
 
 class CountParameter(CheckedParameter, luigi.IntParameter):
-    """A whole number that is at least `least`.
-
-    :raises ValueError: for an invalid text.
-    """
+    """A whole number that is at least `least`."""
 
     def __init__(self, *, least: int = 0, **options: Any) -> None:
         super().__init__(**options)
@@ -66,10 +66,7 @@ class CountParameter(CheckedParameter, luigi.IntParameter):
 
 
 class NonNegativeFloatParameter(luigi.FloatParameter):
-    """A number from 0 on: of seconds, minutes or hours, of bytes per second or of megabytes.
-
-    :raises ValueError: for an invalid text.
-    """
+    """A number from 0 on: of seconds, minutes or hours, of bytes per second or of megabytes."""
 
     def parse(self, x: str) -> float:
         try:
@@ -88,10 +85,7 @@ class FlagParameter(luigi.BoolParameter):
 
 
 class ObjectParameter(luigi.DictParameter[Any]):
-    """A JSON object.
-
-    :raises ValueError: for any other text, with the example.
-    """
+    """A JSON object; the error message for another text shows the example."""
 
     def __init__(self, *, example: Mapping[str, Any], **options: Any) -> None:
         super().__init__(**options)
@@ -108,10 +102,7 @@ class ObjectParameter(luigi.DictParameter[Any]):
 
 
 class HttpUrlParameter(luigi.Parameter[str]):
-    """An http(s) URL, or empty. Error messages do not contain it, as it may contain a secret.
-
-    :raises ValueError: for any other text.
-    """
+    """An http(s) URL, or empty. Error messages do not contain it, as it may contain a secret."""
 
     def parse(self, x: str) -> str:
         if x and not HTTP_URL.match(x):
@@ -120,10 +111,7 @@ class HttpUrlParameter(luigi.Parameter[str]):
 
 
 class OneOfParameter(CheckedParameter, luigi.ChoiceParameter[str]):
-    """One of some texts. Descriptions and error messages list them in order, without an empty one.
-
-    :raises ValueError: for an invalid text.
-    """
+    """One of some texts. Descriptions and error messages list them in order, without an empty one."""
 
     def __init__(self, *, choices: Sequence[str], description: str, **options: Any) -> None:
         super().__init__(choices=choices, **options)
@@ -150,10 +138,7 @@ class TaxiParameter(OneOfParameter):
 
 
 class MonthParameter(luigi.MonthParameter):
-    """A month, such as 2019-01.
-
-    :raises ValueError: for any other text.
-    """
+    """A month, such as 2019-01."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(description="which month, such as 2019-01", **options)
@@ -163,10 +148,7 @@ class MonthParameter(luigi.MonthParameter):
 
 
 class OptionalMonthParameter(luigi.MonthParameter):
-    """A month, such as 2019-01; None, the default, if it is empty.
-
-    :raises ValueError: for any other text.
-    """
+    """A month, such as 2019-01; None, the default, if it is empty."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(default=None, **options)  # type: ignore[arg-type]  # Luigi accepts it

@@ -27,9 +27,9 @@ def colour_of(service: str) -> str:
     return f"var(--{_SERVICES.get(service, 'fourth')})"
 
 
-def text_width(words: str, size: float = 12) -> float:
-    """Estimates the width of a text in pixels."""
-    return _CHARACTER * size * len(words)
+def text_width(words: str) -> float:
+    """Estimates the width of a text in pixels, in the usual size of 12."""
+    return _CHARACTER * 12 * len(words)
 
 
 def round_steps(low: float, high: float) -> list[float]:
