@@ -5,21 +5,24 @@ from __future__ import annotations
 import contextlib
 import datetime
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
+import psycopg2
 import pytest
 from conftest import JANUARY, execute
 from loading_process import start
 from trips import FEBRUARY, loading_tables, partitions, row_count, trip, trips, write_load_job
 from waiting import INSERT_JANUARY_MARKER, eventually, lock_held, wait_until_blocked
 
-from pipeline.datasets import dataset_named
+from pipeline.datasets import Release, dataset_named
 from pipeline.progress import silent
+from pipeline.releases import csv_file
 from pipeline.warehouses import LoadJob
-from pipeline.warehouses.postgres.connection import PostgresDatabase
+from pipeline.warehouses.postgres.connection import ConnectionLost, PostgresDatabase
 from pipeline.warehouses.postgres.loading import load
 from pipeline.warehouses.postgres.tables import Tables, ensure_tables
 
@@ -137,3 +140,84 @@ def test_tables_of_another_dataset_are_created_while_a_month_is_published(
     with lock_held(database, publishing), contextlib.closing(replace(database, lock_timeout=1).connect()) as connection:
         ensure_tables(connection, Tables(database.schema, dataset_named("yellow")))
     assert row_count(database, "yellow_tripdata") == 0
+
+
+def test_column_is_added_while_a_month_is_published(database: PostgresDatabase, tmp_path: Path) -> None:
+    """By a run with a newer spec, while one with the older spec loads."""
+    green = dataset_named("green")
+    older = replace(green, columns=tuple(column for column in green.columns if column.name != "request_source"))
+    january, february = (write_load_job(trips(9, month), tmp_path, month) for month in MONTHS[:2])
+    load(database, replace(january, release=Release(older, MONTHS[0])), silent)
+    newer = replace(february, release=Release(older, MONTHS[1]))
+
+    def set_up() -> None:
+        with contextlib.closing(database.connect()) as connection:
+            ensure_tables(connection, Tables(database.schema, green))
+
+    with ThreadPoolExecutor(2) as pool:
+        with lock_held(database, "LOCK green_tripdata_2019_01"):
+            published = pool.submit(load, database, newer, silent)
+            wait_until_blocked(database, "WITH outside")
+            added = pool.submit(set_up)
+            wait_until_blocked(database, "(ALTER TABLE|CREATE OR REPLACE TRIGGER)")
+        assert published.result().rows_loaded == 9
+        added.result()
+
+    assert execute(database, "SELECT count(*), count(request_source) FROM green_tripdata") == [(18, 0)]
+
+
+def test_month_is_replaced_while_a_row_is_inserted_by_hand(database: PostgresDatabase, tmp_path: Path) -> None:
+    load(database, write_load_job(trips(9), tmp_path), silent)
+    february = write_load_job(trips(9, FEBRUARY), tmp_path, FEBRUARY)
+    load(database, february, silent)
+
+    with ThreadPoolExecutor(1) as pool, contextlib.closing(psycopg2.connect(database.dsn)) as by_hand:
+        cursor = by_hand.cursor()
+        cursor.execute("SELECT set_config('search_path', %s, false)", (database.schema,))
+        cursor.execute("LOCK green_tripdata IN ROW EXCLUSIVE MODE")  # as INSERT does, before its trigger is called
+        replaced = pool.submit(load, database, write_load_job(trips(8), tmp_path, replace=True), silent)
+        wait_until_blocked(database, "(LOCK|ALTER) TABLE")
+        cursor.execute("INSERT INTO green_tripdata VALUES ('by hand', 'green_tripdata_2019-02.csv')")
+        by_hand.commit()
+        assert replaced.result().rows_loaded == 8
+
+    assert row_count(database) == 18
+
+
+def test_load_that_lost_its_session_copies_no_rows_into_the_next(
+    database: PostgresDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The session that controls a load blocks others, so that a log tells users to end it."""
+    monkeypatch.setattr(csv_file, "BLOCK_BYTES", 2_000)
+    job = write_load_job(trips(400), tmp_path)
+    copying, go_on = (threading.Event(), threading.Event()), (threading.Event(), threading.Event())
+
+    def hold(number: int) -> Callable[[int, int | None], None]:
+        def wait(done: int, total: int | None) -> None:
+            copying[number].set()
+            assert go_on[number].wait(60)
+
+        return wait
+
+    waits = "SELECT 1 FROM pg_stat_activity WHERE query ~ 'advisory_xact' AND query ~ %s AND wait_event_type = 'Lock'"
+    end = f"""
+        SELECT pg_terminate_backend(pid) FROM pg_locks
+        WHERE locktype = 'advisory' AND mode = 'ExclusiveLock' AND granted AND pid IN (
+            SELECT pid FROM pg_stat_activity WHERE application_name = '{database.schema}'
+        )
+    """
+    with ThreadPoolExecutor(2) as pool:
+        named = replace(database, dsn=f"{database.dsn}&application_name={database.schema}")
+        first = pool.submit(load, named, job, hold(0))
+        assert copying[0].wait(60)
+        assert execute(database, end) == [(True,)]
+        second = pool.submit(load, database, job, hold(1))
+        eventually(lambda: copying[1].is_set() or execute(database, waits, database.schema) != [])
+        go_on[0].set()
+        with pytest.raises(ConnectionLost):
+            first.result()
+        go_on[1].set()
+        entry = second.result()
+
+    assert (entry.rows_loaded, entry.rows_duplicate, row_count(database)) == (400, 0, 400)
+    assert row_count(database, "load_quarantine") == 0

@@ -15,10 +15,10 @@ from conftest import CHECKOUT, Run, execute, run_copy, settings, start_command
 from pipeline import transform
 from pipeline.datasets import dataset_named
 from pipeline.errors import PipelineError
-from pipeline.transform import dbt_process, modelled_datasets, wanted_build
+from pipeline.transform import DbtCommand, build_with, dbt_process, modelled_datasets, wanted_build
 from pipeline.warehouses import DbtProfile
 from pipeline.warehouses.ledger import LedgerEntry
-from pipeline.warehouses.postgres.connection import PostgresDatabase
+from pipeline.warehouses.postgres.connection import ConnectionLost, PostgresDatabase
 from pipeline.warehouses.postgres.warehouse import PostgresWarehouse
 
 pytestmark = [pytest.mark.models, pytest.mark.usefixtures("golden_mirror")]
@@ -127,6 +127,24 @@ def test_two_builds_at_the_same_time_run_dbt_once(
     assert [build.returncode for build in builds] == [0, 0], outputs
     assert sum("Completed successfully" in output for output in outputs) == 1
     assert execute(database, "SELECT count(*) FROM fact_trips") == [(6,)]
+
+
+def test_build_that_lost_its_lock_does_not_count(database: PostgresDatabase) -> None:
+    """A log tells users to end the session that blocks another build."""
+    warehouse = PostgresWarehouse(
+        replace(database, dsn=f"{database.dsn}&application_name={database.schema}"), database.schema
+    )
+    end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = %s"
+
+    def run(_: DbtCommand) -> bool:
+        assert execute(database, end, database.schema) == [(True,)]
+        return True
+
+    with pytest.raises(ConnectionLost, match="the models are not locked"):
+        build_with(warehouse, DbtCommand(), {}, run)
+
+    started = warehouse.last_build()
+    assert started and started.finished_at is None
 
 
 def test_changed_model_is_built_again_and_its_failure_is_reported_with_the_line(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pwd
 import shutil
 import signal
 import subprocess
@@ -256,6 +257,20 @@ def test_server_of_root_changes_no_mode_of_parent_folders(new_root: NewRoot, tmp
     run_command("pipeline", "stop", **environment)
     assert "500" in run_command("pipeline", *COUNT, **environment).stdout
     assert {folder: folder.stat().st_mode for folder in before} == before
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's server runs as another user")
+def test_server_user_that_another_command_creates_at_the_same_time_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    user, find, first = embedded_programs.server_user(tmp_path), pwd.getpwnam, iter([True])
+
+    def find_late(name: str) -> pwd.struct_passwd:
+        return find("nobody's" if next(first, False) else name)  # not there yet, at the first look
+
+    monkeypatch.setattr(pwd, "getpwnam", find_late)
+
+    assert embedded_programs.server_user(tmp_path) == user
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root's server runs as another user")

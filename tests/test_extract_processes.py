@@ -91,6 +91,24 @@ def test_concurrent_processes_download_a_file_once(release_site: HttpSource, tmp
 
 
 @needs_proc_locks
+def test_file_is_not_removed_while_a_process_extracts_it(release_site: HttpSource, tmp_path: Path) -> None:
+    file = tmp_path / "raw" / PATH
+    release_site.faults = [Fault(hold=True)]
+
+    with started_extraction(release_site, tmp_path) as extraction:
+        eventually(lambda: release_site.requests != [])
+        forget = start_command("pipeline", "forget", "green", "2019-01", PIPELINE__STORAGE__ROOT=str(tmp_path))
+        with forget:
+            eventually(lambda: waits_for_lock(forget) or forget.poll() is not None)
+            release_site.gate.set()
+            assert extraction.wait(20) == 0
+            output, _ = forget.communicate(timeout=20)
+
+    assert output == f"green/2019-01: {file} removed\n"
+    assert not file.exists()
+
+
+@needs_proc_locks
 def test_lock_of_a_killed_process_is_released(release_site: HttpSource, tmp_path: Path) -> None:
     release_site.faults = [Fault(hold=True)]
 

@@ -116,11 +116,17 @@ def extracted_file(release: Release, locations: Sequence[Location], folder: Path
 
 
 def remove_extracted(file: Path) -> bool:
-    """Removes an extracted file, its metadata and any partial download; returns whether there was a file."""
-    existed = file.exists()
-    _part(file).discard()
-    file.unlink(missing_ok=True)
-    ExtractedFile.metadata_path(file).unlink(missing_ok=True)
+    """Removes an extracted file, its metadata and any partial download; returns whether there was a file.
+
+    If another process is extracting the file, waits for it.
+    """
+    if not file.parent.is_dir():
+        return False
+    with storage_errors(file), locked(file):
+        existed = file.exists()
+        _part(file).discard()
+        file.unlink(missing_ok=True)
+        ExtractedFile.metadata_path(file).unlink(missing_ok=True)
     return existed
 
 

@@ -161,7 +161,7 @@ def build_with(
 
     Only one such command runs at a time. With `once`, nothing is done if the previous one has just done the same work.
     """
-    with warehouse.build_lock():
+    with warehouse.build_lock() as check_lock:
         last = warehouse.last_build()
         is_marked = last is None or last.is_marked
         loaded = warehouse.loaded()  # before dbt runs, so that files loaded meanwhile count as not built yet
@@ -179,6 +179,7 @@ def build_with(
         started = replace(wanted, models_digest="" if command.full_refresh else wanted.models_digest)
         warehouse.record_build(started)
         if run(command) and command.builds_everything:
+            check_lock()  # otherwise another build may be changing the same models
             warehouse.record_build(replace(wanted, finished_at=datetime.datetime.now(datetime.UTC), is_marked=True))
 
 

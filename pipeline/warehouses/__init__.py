@@ -152,8 +152,11 @@ class Warehouse(Protocol):
     def prepare_build(self, datasets: Iterable[Dataset]) -> None:
         """Creates the tables that the models of these datasets read, if they are missing."""
 
-    def build_lock(self) -> AbstractContextManager[None]:
-        """Lets one build at a time write the models; released when the process dies."""
+    def build_lock(self) -> AbstractContextManager[Callable[[], None]]:
+        """Lets one build at a time write the models; released when the process dies.
+
+        Yields a function that raises a TransientError if the lock was lost, so that another build may have started.
+        """
 
     def last_build(self) -> Build | None:
         """Returns the record of the last build of the models, or None if there is none."""

@@ -35,6 +35,10 @@ WHERE pid = ANY(%(sessions)s)
 -- Until the session ends. https://www.postgresql.org/docs/current/explicit-locking.html#ADVISORY-LOCKS
 SELECT pg_advisory_lock(hashtextextended(%(name)s, 0));
 
+-- name: try_to_share_lock
+-- Until the session ends.
+SELECT pg_try_advisory_lock_shared(hashtextextended(%(name)s, 0));
+
 -- name: lock_transaction
 -- Until the transaction ends.
 SELECT pg_advisory_xact_lock(hashtextextended(%(name)s, 0));

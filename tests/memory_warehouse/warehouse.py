@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
 from pipeline.datasets import Dataset, Release
 from pipeline.warehouses import DbtProfile, LoadJob, LoadObserver, Rows
@@ -69,8 +69,8 @@ class MemoryWarehouse:
         pass
 
     @contextlib.contextmanager
-    def build_lock(self) -> Iterator[None]:
-        yield
+    def build_lock(self) -> Iterator[Callable[[], None]]:
+        yield lambda: None
 
     def last_build(self) -> Build | None:
         return self.build

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -133,9 +133,11 @@ class BigQueryWarehouse:
             for dataset in datasets:
                 ensure_tables(client, self.project, dataset)
 
-    def build_lock(self) -> contextlib.AbstractContextManager[None]:
+    @contextlib.contextmanager
+    def build_lock(self) -> Iterator[Callable[[], None]]:
         # Locks builds on this machine only; a central scheduler keeps others apart by the task's resource.
-        return locked(self.lock_file)
+        with locked(self.lock_file):
+            yield lambda: None  # the lock of a file is not lost
 
     def last_build(self) -> Build | None:
         return find_build(self.project, self.marts_dataset)

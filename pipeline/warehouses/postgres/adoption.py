@@ -54,7 +54,6 @@ def adopt(
         connection.cursor() as cursor,
     ):
         lock_setup(cursor)
-        execute(cursor, "lock_transaction", {"name": tables.lock_name()})
         try:
             kept = _replace_table(cursor, tables)
             files = _survey(cursor, tables, kept, recompute_ids)
@@ -72,8 +71,8 @@ def adopt(
 
 def _replace_table(cursor: Cursor, tables: Tables) -> sql.Identifier:
     """Renames the flows' table and creates the pipeline's in its place; returns the old table's new name."""
-    if describe_table(cursor, tables.table):
-        tables.execute(cursor, "lock_table")
+    _check(cursor, tables)  # without waiting for those who use a table that is refused
+    tables.execute(cursor, "lock_table")
     _check(cursor, tables)
     name = KEPT_AS.format(tables.dataset.table)
     kept = tables.identifier(name)

@@ -22,6 +22,7 @@ from typing import Any, NamedTuple
 logger = logging.getLogger("luigi-interface")
 
 _SERVER_USER_FOR_ROOT = "pgserver"  # PostgreSQL refuses to run as root
+_USER_EXISTS = 9  # useradd(8)
 _PROGRAMS_FOR_ROOT = Path("/var/lib/tlc-pipeline")
 
 
@@ -78,7 +79,11 @@ def server_user(folder: Path) -> ServerUser | None:
         entry = pwd.getpwnam(_SERVER_USER_FOR_ROOT)
     except KeyError:
         command = ["useradd", "--system", "--no-create-home", "--shell", "/usr/sbin/nologin", _SERVER_USER_FOR_ROOT]
-        subprocess.run(command, check=True, capture_output=True)
+        try:
+            subprocess.run(command, check=True, capture_output=True)
+        except subprocess.CalledProcessError as error:
+            if error.returncode != _USER_EXISTS:  # as a command with another data folder has just created it
+                raise
         entry = pwd.getpwnam(_SERVER_USER_FOR_ROOT)
     return ServerUser(entry.pw_uid, entry.pw_gid)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,7 @@ from pipeline.warehouses import LoadJob
 from pipeline.warehouses.ledger import LedgerEntry
 from pipeline.warehouses.postgres import partitions
 from pipeline.warehouses.postgres.bad_rows import BadRows
-from pipeline.warehouses.postgres.connection import PostgresDatabase, execute, table_exists, value_of
+from pipeline.warehouses.postgres.connection import ConnectionLost, PostgresDatabase, execute, table_exists, value_of
 from pipeline.warehouses.postgres.copy_streams import RowCopier
 from pipeline.warehouses.postgres.ledger import find_load
 from pipeline.warehouses.postgres.tables import ReleaseTables, ensure_tables
@@ -53,7 +54,7 @@ def load(database: PostgresDatabase, job: LoadJob, progress: Progress) -> Ledger
         control.cursor() as cursor,
     ):
         ensure_tables(control, tables)
-        execute(cursor, "lock_session", {"name": tables.lock_name(job.release.key)})
+        _lock_release(cursor, tables)
         if job.release.month:
             partitions.drop_loading_table(cursor, tables)
         done = find_load(control, database.schema, job.task_family, job.release)
@@ -80,7 +81,7 @@ def forget(database: PostgresDatabase, release: Release) -> bool:
     ):
         if not table_exists(cursor, tables.identifier(LEDGER)):
             return False
-        execute(cursor, "lock_session", {"name": tables.lock_name(release.key)})
+        _lock_release(cursor, tables)
         with connection:
             was_loaded = _delete_load(cursor, tables)
             if release.month:
@@ -99,15 +100,34 @@ def load_session(database: PostgresDatabase) -> dict[str, str]:
     }
 
 
+def _lock_release(cursor: Cursor, tables: ReleaseTables) -> None:
+    """Waits for other loads of the release, also for the streams of one whose controlling session was ended."""
+    execute(cursor, "lock_session", {"name": tables.lock_name(tables.release.key)})
+    execute(cursor, "lock_transaction", {"name": tables.streams_lock_name()})  # given back at once
+
+
+@contextlib.contextmanager
+def _stream(watch: Watch, tables: ReleaseTables) -> Iterator[Connection]:
+    """Opens a connection to copy rows; until it ends, no other session loads the release.
+
+    :raises ConnectionLost: if the controlling session was ended and another one has taken over already.
+    """
+    with watch.connect(**_STREAM_SESSION) as connection, connection.cursor() as cursor:
+        if not value_of(cursor, "try_to_share_lock", {"name": tables.streams_lock_name()}):
+            raise ConnectionLost(f"{tables.release.key}: its session was ended, and another one loads it now")
+        yield connection
+
+
 def _load_month(control: Connection, watch: Watch, job: LoadJob, tables: ReleaseTables, progress: Progress) -> None:
-    with control, control.cursor() as cursor:
-        started_at = value_of(cursor, "read_clock")
-        partitions.create_loading_table(cursor, tables)
     try:
         with _open(job) as file, contextlib.closing(BadRows(job.release, job.max_bad_rows)) as bad_rows:
             with contextlib.ExitStack() as stack:
                 count = watch.database.copy_streams
-                streams = [stack.enter_context(watch.connect(**_STREAM_SESSION)) for _ in range(count)]
+                streams = [stack.enter_context(_stream(watch, tables)) for _ in range(count)]
+                # After the streams have their locks, as this fails if the session was ended before.
+                with control, control.cursor() as cursor:
+                    started_at = value_of(cursor, "read_clock")
+                    partitions.create_loading_table(cursor, tables)
                 copier = RowCopier(file, tables.loading, streams, bad_rows)
                 copier.run(job.extracted.rows or None, progress)
             entry = _entry(job, file, copier, started_at)  # before locks are taken, as it checksums the whole file

@@ -38,10 +38,13 @@ def publish_partition(cursor: Cursor, tables: ReleaseTables) -> int:
     """Indexes the loaded table and attaches it in place of any earlier edition of the release.
 
     Returns how many rows were quarantined, as repeated in the file or as duplicates of other files. The caller
-    commits the transaction. An advisory lock lets one release at a time publish, so that two releases cannot insert the
-    same id.
+    commits the transaction. Locks let one release at a time publish, and nobody insert rows by hand meanwhile, so that
+    the same id is not inserted twice.
     """
     repeats = _index(cursor, tables)
+    # The strongest lock that is needed, before the advisory one, as an INSERT by hand takes them in this order, too.
+    is_replaced = table_exists(cursor, tables.partition)
+    tables.execute(cursor, "lock_table_to_replace_partition" if is_replaced else "lock_table_to_attach_partition")
     execute(cursor, "lock_transaction", {"name": tables.lock_name()})
     drop_partition(cursor, tables)
     duplicates = _quarantine_duplicates(cursor, tables)

@@ -151,6 +151,10 @@ class ReleaseTables(Tables):
         file = {"filename": sql.Literal(self.release.filename), "partition_key": sql.Literal(self.release.key)}
         return {**super().parts, **file, **month}
 
+    def streams_lock_name(self) -> str:
+        """Returns the name of the advisory lock that the sessions share which copy the release's rows."""
+        return f"{self.lock_name(self.release.key)} streams"
+
     @property
     def partition_name(self) -> str:
         """The partition's name, e.g. `green_tripdata_2019_01`."""
@@ -215,18 +219,23 @@ def create_tables(cursor: Cursor, tables: Tables) -> None:
     if tables.dataset.is_monthly:
         tables.execute(cursor, "create_row_id_function")
         tables.execute(cursor, "create_partitioned_table")
+        _add_columns(cursor, tables)  # before the trigger, which has a weaker lock; a reader may not let it be raised
         function = tables.identifier(f"{tables.dataset.table}_refuse_duplicate_id")
         lock_name = sql.Literal(tables.lock_name())
         tables.execute(cursor, "create_duplicate_id_function", function=function, lock_name=lock_name)
         tables.execute(cursor, "create_duplicate_id_trigger", function=function)
     else:
         tables.execute(cursor, "create_lookup_table")
-    for column in tables.missing_columns(describe_table(cursor, tables.table)):
-        tables.execute(cursor, "add_column", column=_definition(column))
+        _add_columns(cursor, tables)
     tables.execute(cursor, "comment_on_table", comment=sql.Literal(tables.comment))
     for column in tables.dataset.columns:
         name = sql.Identifier(tables.schema, tables.dataset.table, column.name)
         execute(cursor, "comment_on_column", column=name, comment=sql.Literal(column.description))
+
+
+def _add_columns(cursor: Cursor, tables: Tables) -> None:
+    for column in tables.missing_columns(describe_table(cursor, tables.table)):
+        tables.execute(cursor, "add_column", column=_definition(column))
 
 
 def _create_shared_tables(cursor: Cursor, tables: Tables) -> None:

@@ -6,7 +6,7 @@ import contextlib
 import functools
 import logging
 import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from psycopg2 import sql
@@ -133,13 +133,13 @@ class PostgresWarehouse:
                 ensure_tables(connection, Tables(self.database.schema, dataset))
 
     @contextlib.contextmanager
-    def build_lock(self) -> Iterator[None]:
+    def build_lock(self) -> Iterator[Callable[[], None]]:
         with (
             self._connection("the models are not locked", lock_timeout="0") as connection,
             connection.cursor() as cursor,
         ):
             execute(cursor, "lock_session", {"name": f"pipeline dbt {self.marts_schema}"})
-            yield
+            yield functools.partial(execute, cursor, "read_clock")  # works as long as the session that has the lock
 
     def last_build(self) -> Build | None:
         with self._connection("the models' marker cannot be read") as connection:
