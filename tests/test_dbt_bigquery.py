@@ -52,7 +52,7 @@ def test_marts_contain_the_golden_rows_and_are_updated_file_by_file(
     assert len(read) > 10  # fact_trips is written and read, and the loaded tables are read
     assert [table.sql() for table in read if not is_pruned(table, "green_tripdata_2019-01.csv")] == []
     assert prepared_cloud.rows("SELECT filename, COUNT(*) FROM fact_trips GROUP BY 1 ORDER BY 1") == [
-        ("green_tripdata_2019-01.csv", 8),
+        ("green_tripdata_2019-01.csv", 10),
         ("green_tripdata_2019-02.csv", 2),
         ("yellow_tripdata_2019-01.csv", 2),
     ]
@@ -62,7 +62,9 @@ def test_marts_contain_the_golden_rows_and_are_updated_file_by_file(
     assert "filename in ('green_tripdata_2019-01.csv')" in merges[-3]["configuration"]["query"]["query"]
     checks = "trips, reported, unknown_pickup_times, unknown_pickup_zones, unknown_vendors, unknown_amounts"
     january_checks = f"SELECT {checks} FROM file_quality WHERE filename = 'green_tripdata_2019-01.csv'"
-    assert prepared_cloud.rows(january_checks) == [(10, 8, 1, 1, 0, 1)]
+    assert prepared_cloud.rows(january_checks) == [(12, 10, 1, 1, 1, 1)]
+    distance = "SELECT CAST(trip_distance AS STRING) FROM fact_trips WHERE vendorid = -1"
+    assert prepared_cloud.rows(distance) == [("123456789.1234567",)]
     durations = "SELECT COUNT(*) FROM fact_trips WHERE trip_duration_minutes = 0.01"  # as on PostgreSQL
     assert prepared_cloud.rows(durations) == [(1,)]
     earlier = len(prepared_cloud.jobs())
@@ -107,5 +109,7 @@ UNUSUAL_VALUES: list[dict[str, str]] = [
     {"fare_amount": "99999999999999999999999999999"},
     {"payment_type": "77"},
     {"store_and_fwd_flag": "?"},
+    {"vendorid": "-1", "trip_distance": "123456789.1234567"},
+    {"vendorid": "1234567890"},
     {"lpep_pickup_datetime": "2019-01-01 10:00:00", "lpep_dropoff_datetime": "2019-01-01 10:00:00.6"},
 ]

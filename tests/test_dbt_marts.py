@@ -102,7 +102,7 @@ def test_zones_264_and_265_are_unknown_in_both_editions_of_the_look_up(
 def test_unusual_values_become_unknown_and_are_counted(
     database: PostgresDatabase, golden_mirror: Path, tmp_path: Path
 ) -> None:
-    write_release(golden_mirror / "green/green_tripdata_2019-01.csv.gz", [HEADER, *trips(10)])
+    write_release(golden_mirror / "green/green_tripdata_2019-01.csv.gz", [HEADER, *trips(12)])
     for dataset in ("zones", "green"):
         load_release(database, golden_mirror, tmp_path, dataset)
     for number, value in enumerate(UNUSUAL_VALUES):
@@ -111,7 +111,9 @@ def test_unusual_values_become_unknown_and_are_counted(
 
     build_models(database, tmp_path / "dbt")
 
-    assert execute(database, "SELECT count(*), count(vendorid), count(fare_amount) FROM fact_trips") == [(6, 4, 5)]
+    assert execute(database, "SELECT count(*), count(vendorid), count(fare_amount) FROM fact_trips") == [(8, 5, 7)]
+    distance = "SELECT trip_distance::text FROM fact_trips WHERE vendorid = -1"
+    assert execute(database, distance) == [("123456789.123456700",)]
     paid = "SELECT payment_type_description FROM fact_trips WHERE payment_type = 77"
     assert execute(database, paid) == [("Unknown",)]
     reasons = "SELECT exclusion_reason, count(*) FROM excluded_trips GROUP BY 1 ORDER BY 1"
@@ -121,10 +123,10 @@ def test_unusual_values_become_unknown_and_are_counted(
         ("unknown pickup zone", 1),
     ]
     checks = "trips, reported, excluded, unknown_pickup_times, unknown_vendors, unknown_amounts"
-    assert execute(database, f"SELECT {checks} FROM file_quality") == [(10, 6, 4, 2, 2, 1)]
+    assert execute(database, f"SELECT {checks} FROM file_quality") == [(12, 8, 4, 2, 3, 1)]
     build_models(database, tmp_path / "dbt", name="test")
     write_report(PostgresWarehouse(database, database.schema), "PostgreSQL", tmp_path / "page.html", "")
-    assert "<td>1 (10.0" in (tmp_path / "page.html").read_text()
+    assert "<td>1 (8.3" in (tmp_path / "page.html").read_text()
 
 
 UNUSUAL_VALUES = [
@@ -136,6 +138,8 @@ UNUSUAL_VALUES = [
     "fare_amount = 1.79e308",
     "payment_type = 77",
     "dolocationid = '07'",
+    "vendorid = '-1', trip_distance = 123456789.1234567",
+    "vendorid = '1234567890'",
 ]
 
 INDEPENDENT_REVENUE = """

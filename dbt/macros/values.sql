@@ -6,7 +6,7 @@
 
 {% macro bigquery__tripid() %}to_hex(unique_row_id){% endmacro %}
 
-{#- An integer code, from text. -#}
+{#- An integer code of at most nine digits, from text. -#}
 {% macro code(column) %}{{ return(adapter.dispatch('code')(column)) }}{% endmacro %}
 
 {#- Most codes are one digit; converting it by its ASCII code takes a quarter of the time of other ways. -#}
@@ -15,23 +15,27 @@
         when octet_length({{ column }}) = 1 and ascii({{ column }}) between 48 and 57 then ascii({{ column }}) - 48
         when octet_length({{ column }}) between 1 and 9 and ltrim({{ column }}, '0123456789') = ''
             then cast({{ column }} as integer)
+        when {{ column }} ~ '^-[0-9]{1,9}$' then cast({{ column }} as integer)
     end
 {%- endmacro %}
 
-{% macro bigquery__code(column) %}safe_cast({{ column }} as int64){% endmacro %}
+{% macro bigquery__code(column) -%}
+    case when regexp_contains({{ column }}, r'^-?[0-9]{1,9}$') then cast({{ column }} as int64) end
+{%- endmacro %}
 
 {#- An amount or a distance below a billion, exactly as in the file. -#}
 {% macro amount(column) %}{{ return(adapter.dispatch('amount')(column)) }}{% endmacro %}
 
 {#- Nearly all amounts have two decimals at most; converting their cents is faster than PostgreSQL's cast, which goes
     through text (1.3 s instead of 2.3 s for seven columns of 600,000 rows). Zero, the most frequent tip and toll, is
-    faster still. -#}
+    faster still. The cast of other amounts would leave out the digits after the fifteenth. -#}
 {% macro postgres__amount(column) -%}
     case
         when {{ column }} = 0 then 0.00
         when abs({{ column }}) < 1e9 then
             case when round({{ column }} * 100) / 100 = {{ column }}
-                then cast(round({{ column }} * 100) as bigint) * 0.01 else cast({{ column }} as numeric) end
+                then cast(round({{ column }} * 100) as bigint) * 0.01
+                else round(cast(cast({{ column }} as text) as numeric), 9) end
     end
 {%- endmacro %}
 
