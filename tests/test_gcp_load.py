@@ -283,6 +283,16 @@ def test_second_load_of_a_month_does_nothing(prepared_cloud: GoogleCloud, tmp_pa
     assert steps == ["ledger"]  # only the ledger was queried
 
 
+def test_first_load_of_a_month_does_not_list_the_markers_of_all(prepared_cloud: GoogleCloud, tmp_path: Path) -> None:
+    load_lines(prepared_cloud, trips(3, FEBRUARY), tmp_path, FEBRUARY)  # fills the new ledger from the markers
+    assert prepared_cloud.wire.seen("^GET .*/o[?].*prefix=_ledger")
+    prepared_cloud.wire.requests.clear()
+
+    load_lines(prepared_cloud, trips(3), tmp_path)
+
+    assert prepared_cloud.wire.seen("^GET .*/o[?].*prefix=_ledger") == []
+
+
 def test_republished_file_replaces_the_old_rows_on_all_days(prepared_cloud: GoogleCloud, tmp_path: Path) -> None:
     old = [*trips(3), trip(0, FEBRUARY), trip(1, lpep_pickup_datetime=""), trip(2)]
     load_lines(prepared_cloud, old, tmp_path)

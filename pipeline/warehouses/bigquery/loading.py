@@ -7,7 +7,7 @@ import hashlib
 import json
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import asdict, replace
 from typing import TypeVar
 
@@ -23,7 +23,14 @@ from pipeline.warehouses.bigquery.client import REQUEST_SECONDS, GoogleProject
 from pipeline.warehouses.bigquery.file_rows import FileRows
 from pipeline.warehouses.bigquery.jobs import JobFailed, Value, job_labels, query_config, run_job, run_query
 from pipeline.warehouses.bigquery.ledger import ConcurrentUpdate, LedgerSnapshot, ensure_ledger, read_snapshot
-from pipeline.warehouses.bigquery.markers import COLUMNS, BigQueryEntry, days_in_markers, remove_markers, write_marker
+from pipeline.warehouses.bigquery.markers import (
+    COLUMNS,
+    BigQueryEntry,
+    days_in_markers,
+    read_marker,
+    remove_markers,
+    write_marker,
+)
 from pipeline.warehouses.bigquery.objects import ReleaseObject, find_object, remove_object
 from pipeline.warehouses.bigquery.staging import StagedFile, drop_staged, sort_days, stage
 from pipeline.warehouses.bigquery.tables import ensure_tables, find_table
@@ -120,7 +127,7 @@ def _load(client: Client, project: GoogleProject, job: LoadJob, observer: LoadOb
     snapshot = _snapshot(client, project, job.release)  # again, as the token may have changed during staging
     if found := _own_entry(snapshot, job):
         return found
-    rows = FileRows(project, job.release, sort_days({*staged.days, *_loaded_days(project, job.release, snapshot)}))
+    rows = FileRows(project, job.release, sort_days({*staged.days, *_loaded_days(project, job, snapshot)}))
     replacing_run = job.run_id if job.replace else ""
     load_id = _load_id(snapshot, job.task_family, source.uri, source.generation, staged.table_id, replacing_run)
     values = _entry_values(job, source, staged) | {"started_at": started_at, "load_id": load_id}
@@ -133,15 +140,19 @@ def _load(client: Client, project: GoogleProject, job: LoadJob, observer: LoadOb
 
 
 def _forget(client: Client, project: GoogleProject, release: Release, snapshot: LedgerSnapshot) -> None:
-    rows = FileRows(project, release, sort_days(_loaded_days(project, release, snapshot)))
+    days = snapshot.days() if snapshot.entries else days_in_markers(project, release.key)
+    rows = FileRows(project, release, sort_days(days))
     existing = {name for name in (release.table, QUARANTINE) if find_table(client, project, project.table_id(name))}
     values: dict[str, Value] = {"load_id": _load_id(snapshot, "forget", release.key)}
     _run(client, rows, "forget", rows.forget_script(existing), snapshot, values, LoadObserver())
 
 
-def _loaded_days(project: GoogleProject, release: Release, snapshot: LedgerSnapshot) -> set[datetime.date | None]:
-    """Returns the days on which the release may have rows; by the copies of ledger rows that were deleted by hand."""
-    return snapshot.days() if snapshot.entries else days_in_markers(project, release.key)
+def _loaded_days(project: GoogleProject, job: LoadJob, snapshot: LedgerSnapshot) -> Collection[datetime.date | None]:
+    """Returns the days on which the release may have rows; by the copy of a ledger row that was deleted by hand."""
+    if snapshot.entries:
+        return snapshot.days()
+    marker = read_marker(project, job.task_family, job.release.key)
+    return marker.days if marker else ()
 
 
 def _snapshot(client: Client, project: GoogleProject, release: Release) -> LedgerSnapshot:
