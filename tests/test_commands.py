@@ -205,23 +205,31 @@ def test_files_that_lack_rows_after_forget_or_force_are_named(
     write("2019-03", *trips(5, datetime.date(2019, 3, 1)), trip(2, FEBRUARY))
     for month in files:
         assert pipeline("load", "green", month).returncode == 0
-    assert "set aside earlier" not in pipeline("load", "green", "2019-01", "--force").stderr
-    text = ": {} rows are missing in PostgreSQL, set aside earlier as duplicates of green/2019-01, which does not have"
-    text += " them any more; load this file again with --force"
+    assert "rows are missing" not in pipeline("load", "green", "2019-01", "--force").stderr
+
+    def warning(month: str, rows: int) -> str:
+        why = "set aside earlier as duplicates of rows of another file, which does not have them any more"
+        remedy = "load this file again with --force"
+        return f"green_tripdata_{month}.csv: {rows} rows are missing in PostgreSQL, {why}; {remedy}"
 
     write("2019-01", *trips(10), *shared[:2])
     forced = pipeline("load", "green", "2019-01", "--force").stderr
     for month in ("2019-02", "2019-03"):
-        assert f"green_tripdata_{month}.csv{text.format(1)}" in forced
+        assert warning(month, 1) in forced
     forgotten = pipeline("forget", "green", "2019-01").stdout.splitlines()
-    assert forgotten[1:] == [
-        f"green_tripdata_2019-02.csv{text.format(3)}",
-        f"green_tripdata_2019-03.csv{text.format(1)}",
+    missing = [warning("2019-02", 3), warning("2019-03", 1)]
+    assert forgotten[1:] == missing
+    assert pipeline("status").stdout.splitlines()[-2:] == missing
+    shown = json.loads(pipeline("status", "--json").stdout)
+    assert [(load["partition_key"], load["rows_missing"]) for load in shown] == [
+        ("green/2019-02", 3),
+        ("green/2019-03", 1),
     ]
 
     assert pipeline("load", "green", "2019-02", "--force").returncode == 0
     assert row_count(database) == 5 + 5
-    assert "set aside earlier" not in pipeline("load", "green", "2019-01", "--force").stderr
+    assert "rows are missing" not in pipeline("load", "green", "2019-01", "--force").stderr
+    assert "rows are missing" not in pipeline("status").stdout
 
 
 def test_storage_root_that_is_a_file_is_reported_in_one_line(tmp_path: Path) -> None:

@@ -110,17 +110,17 @@ def test_rows_whose_duplicate_is_not_loaded_any_more_are_counted(prepared_cloud:
     shared = [*trips(3, FEBRUARY), trip(3, FEBRUARY, lpep_pickup_datetime="")]
     january = Release(dataset_named("green"), JANUARY)
     load_lines(prepared_cloud, [*trips(2), *shared], tmp_path)
-    assert orphaned_duplicates(prepared_cloud.project, january) == {}
+    assert orphaned_duplicates(prepared_cloud.project, january.dataset) == {}
     load_lines(prepared_cloud, [*shared, *trips(5, FEBRUARY)[4:]], tmp_path, FEBRUARY)
-    assert orphaned_duplicates(prepared_cloud.project, january) == {}
+    assert orphaned_duplicates(prepared_cloud.project, january.dataset) == {}
 
     load_lines(prepared_cloud, [*trips(2), shared[0]], tmp_path)
-    assert orphaned_duplicates(prepared_cloud.project, january) == {FEBRUARY_FILE: 3}
+    assert orphaned_duplicates(prepared_cloud.project, january.dataset) == {FEBRUARY_FILE: 3}
     assert forget(prepared_cloud.project, january)
-    assert orphaned_duplicates(prepared_cloud.project, january) == {FEBRUARY_FILE: 4}
+    assert orphaned_duplicates(prepared_cloud.project, january.dataset) == {FEBRUARY_FILE: 4}
 
     load_lines(prepared_cloud, [*shared, *trips(5, FEBRUARY)[4:]], tmp_path, FEBRUARY)
-    assert orphaned_duplicates(prepared_cloud.project, january) == {}
+    assert orphaned_duplicates(prepared_cloud.project, january.dataset) == {}
     assert len(trips_in(prepared_cloud)) == 5
 
 

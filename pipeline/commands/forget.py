@@ -50,9 +50,8 @@ def _forget(releases: list[Release], warehouses: dict[str, Warehouse]) -> int:
             print(f"{release.key}: {'; '.join(removed)}", flush=True)
             found += 1
     for name in sorted(changed):
-        for release in releases:
-            for warning in orphan_warnings(name, release):
-                print(warning)
+        for warning in orphan_warnings(name, releases[0].dataset):
+            print(warning)
     if releases[0].dataset in modelled_datasets():
         what = "it" if len(releases) == 1 else "them"
         for name in warehouses:

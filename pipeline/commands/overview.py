@@ -6,7 +6,7 @@ from dataclasses import asdict
 from enum import StrEnum
 from typing import Any
 
-from pipeline.datasets import Dataset, all_datasets, format_month, parse_month
+from pipeline.datasets import Dataset, Release, all_datasets, format_month, parse_month
 from pipeline.datasets.month_range import Months
 from pipeline.errors import PipelineError
 from pipeline.extract.availability import NewEditions
@@ -47,19 +47,45 @@ def read_ledgers() -> tuple[Entries, PipelineError | None]:
 
 
 def loads(entries: Entries) -> list[dict[str, object]]:
-    """Returns the fields of each entry, its warehouse, and whether its file was published again."""
+    """Returns the fields of each entry, its warehouse, and whether its file was published again.
+
+    `rows_missing` is the number of its duplicates that the other file does not have any more.
+    """
     found: list[dict[str, object]] = []
     for name, of_warehouse in entries.items():
         republished = _republished(of_warehouse)
+        missing = _rows_missing(name, of_warehouse)
         found += [
-            {"warehouse": name, **asdict(e), "seconds": e.seconds, "republished": e.partition_key in republished}
+            {
+                "warehouse": name,
+                **asdict(e),
+                "seconds": e.seconds,
+                "republished": e.partition_key in republished,
+                "rows_missing": missing.get(e.partition_key, 0),
+            }
             for e in of_warehouse
         ]
     return found
 
 
+def datasets_with_duplicates(entries: list[LedgerEntry]) -> list[Dataset]:
+    """Returns the monthly datasets of which rows were set aside as duplicates."""
+    names = {entry.dataset_name for entry in entries if entry.rows_duplicate}
+    return [dataset for name, dataset in all_datasets().items() if name in names and dataset.is_monthly]
+
+
+def _rows_missing(warehouse: str, entries: list[LedgerEntry]) -> dict[str, int]:
+    """Returns the numbers of missing rows of a warehouse's loaded files, by key."""
+    found: dict[str, int] = {}
+    for dataset in datasets_with_duplicates(entries):
+        by_file = warehouse_named(warehouse).orphaned_duplicates(dataset)
+        of_dataset = [entry for entry in entries if entry.dataset_name == dataset.name]
+        found |= {e.partition_key: by_file.get(Release(dataset, e.month).filename, 0) for e in of_dataset}
+    return found
+
+
 def overview(entries: Entries, dataset: Dataset | None, wanted: Months | None) -> dict[str, Any]:
-    """Returns the loads, the states of months, models and reports, and the number of rows in quarantine."""
+    """Returns the states of months, models and reports, and the number of rows in quarantine."""
     attempts = last_attempts(RunLogs(StorageSettings().folder("logs")).summaries(), entries)
     datasets = [each for each in ([dataset] if dataset else all_datasets().values()) if each.is_monthly]
     months: dict[str, dict[str, dict[str, State]]] = {}
@@ -71,7 +97,6 @@ def overview(entries: Entries, dataset: Dataset | None, wanted: Months | None) -
     used = [name for name, found in entries.items() if found]
     current = {name: models_marker(name).exists() for name in used}
     return {
-        "loads": loads(entries),
         "months": months,
         "models_built": {name: current[name] or warehouse_named(name).last_build() is not None for name in used},
         "models_current": current,

@@ -8,9 +8,10 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from pipeline.commands import Commands, add_command, add_files, chosen_files, own_command
-from pipeline.commands.overview import Entries, State, loads, overview, read_ledgers
+from pipeline.commands.overview import Entries, State, datasets_with_duplicates, loads, overview, read_ledgers
 from pipeline.datasets import Dataset, format_month
 from pipeline.datasets.month_range import Months
+from pipeline.tasks.load import orphan_warnings
 from pipeline.warehouses import warehouse_info, warehouse_named
 from pipeline.warehouses.ledger import LedgerEntry
 
@@ -40,8 +41,9 @@ def _status(arguments: argparse.Namespace) -> int:
     ledgers, problem = read_ledgers()
     entries = {name: [e for e in ledger if _is_wanted(e, dataset, months)] for name, ledger in ledgers.items()}
     if arguments.json:
-        found = overview(entries, dataset, months) if grid else loads(entries)
-        print(json.dumps(found, default=str, indent=2))
+        found = loads(entries)
+        shown = {"loads": found, **overview(entries, dataset, months)} if grid else found
+        print(json.dumps(shown, default=str, indent=2))
     elif not any(entries.values()):
         print(_nothing_loaded(dataset, months))
     else:
@@ -50,6 +52,7 @@ def _status(arguments: argparse.Namespace) -> int:
             _print_summary(entries)
         if grid or months is None or not months.is_one:
             _print_overview(overview(entries, dataset, months))
+        _print_missing_rows(entries)
     if problem:
         raise problem
     return 0
@@ -71,6 +74,14 @@ def _print_overview(found: dict[str, Any]) -> None:
             print(f"models: {models}; report: {report}; rows in quarantine: {found['rows_in_quarantine'][name]:,}")
     if any(found["months"].values()):
         print("(+ loaded, - missing in between, ! failed, * published again since)")
+
+
+def _print_missing_rows(entries: Entries) -> None:
+    """Prints which files have rows that are in the table no more, and the command that loads them."""
+    for warehouse, found in entries.items():
+        for dataset in datasets_with_duplicates(found):
+            for warning in orphan_warnings(warehouse, dataset):
+                print(warning)
 
 
 def _age(exists: bool, is_current: bool, missing: str) -> str:

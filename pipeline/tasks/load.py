@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 import luigi
 
-from pipeline.datasets import Dataset, Release, format_month
+from pipeline.datasets import Dataset, format_month
 from pipeline.datasets.month_range import Months
 from pipeline.errors import PipelineError
 from pipeline.parameters import CountParameter, SourceParameter
@@ -85,7 +85,7 @@ class Load(ReleaseTask):
             self.log_status(f"{entry.partition_key}: another run has just loaded its {entry.rows_loaded:,} rows")
             return
         if self.force:
-            for warning in orphan_warnings(self.warehouse_name, self.release):
+            for warning in orphan_warnings(self.warehouse_name, self.release.dataset):
                 logger.warning(warning)
         rate = entry.rows_read / max(entry.seconds, 1e-3)
         message = (
@@ -177,13 +177,15 @@ def _option(name: str, value: object) -> list[str]:
     return [option] if value is True else [option, str(value)]
 
 
-def orphan_warnings(warehouse: str, release: Release) -> list[str]:
-    """Returns a warning for each other file with rows that are not loaded because a release had them, which has not."""
+def orphan_warnings(warehouse: str, dataset: Dataset) -> list[str]:
+    """Returns a warning for each file with rows that are not loaded because another file had them, which has not."""
+    if not dataset.is_monthly:
+        return []
     title = warehouse_info(warehouse).title
     return [
-        f"{filename}: {rows:,} rows are missing in {title}, set aside earlier as duplicates of {release.key},"
+        f"{filename}: {rows:,} rows are missing in {title}, set aside earlier as duplicates of rows of another file,"
         " which does not have them any more; load this file again with --force"
-        for filename, rows in warehouse_named(warehouse).orphaned_duplicates(release).items()
+        for filename, rows in warehouse_named(warehouse).orphaned_duplicates(dataset).items()
     ]
 
 

@@ -130,9 +130,9 @@ class Warehouse(Protocol):
     def forget(self, release: Release) -> bool:
         """Removes a release's rows, its quarantined rows and its markers; returns whether there was anything."""
 
-    def orphaned_duplicates(self, release: Release) -> Mapping[str, int]:
-        """Returns how many rows of other files, by file, were set aside as duplicates of this release's rows and are
-        in no file's rows any more, because the release was forgotten or replaced by an edition without them."""
+    def orphaned_duplicates(self, dataset: Dataset) -> Mapping[str, int]:
+        """Returns how many rows of a monthly dataset, by file, were set aside as duplicates of another file's rows and
+        are in no file's rows any more, because that file was forgotten or replaced by an edition without them."""
 
     def find_load(self, task_family: str, release: Release) -> LedgerEntry | None:
         """Returns the marker of a finished load, or None."""

@@ -69,12 +69,11 @@ LEFT JOIN (
 ) AS other ON other.unique_row_id = identified.unique_row_id
 WHERE nth > 1 OR other.filename IS NOT NULL;
 
--- name: duplicates_of_file
--- The rows of other files that were set aside because this file had them.
+-- name: duplicates_of_other_files
+-- The rows that were set aside because another file had them.
 SELECT filename, unique_row_id, SAFE_CAST(SUBSTR(JSON_VALUE(row_values, '$.{event_time}'), 1, 10) AS DATE) AS day
 FROM {quarantine}
-WHERE target_table = @target_table AND reason = 'duplicate_of_other_file'
-  AND detail = CONCAT('{kept_in}', @filename);
+WHERE target_table = @target_table AND reason = 'duplicate_of_other_file';
 
 -- name: select_days_of_duplicates
 SELECT DISTINCT day FROM ({duplicates}) AS aside;

@@ -74,10 +74,10 @@ SELECT {table_name}, moved.filename, 'duplicate_of_other_file', {kept_in} || tak
 FROM moved JOIN taken USING (unique_row_id);
 
 -- name: count_orphaned_duplicates
--- The rows of other files that were set aside because this file had them, and that no file has any more.
+-- The rows that were set aside because another file had them, and that no file has any more, by their own file.
 WITH aside AS (
     SELECT unique_row_id, filename FROM {quarantine}
-    WHERE target_table = {table_name} AND reason = 'duplicate_of_other_file' AND detail = {kept_in} || {filename}
+    WHERE target_table = {table_name} AND reason = 'duplicate_of_other_file'
 ), loaded AS (
     SELECT unique_row_id FROM {table} WHERE unique_row_id = ANY(ARRAY(SELECT unique_row_id FROM aside))
 )

@@ -47,7 +47,7 @@ class MemoryWarehouse:
             del self.ledger[name]
         return self.rows.pop(release.key, None) is not None
 
-    def orphaned_duplicates(self, release: Release) -> Mapping[str, int]:
+    def orphaned_duplicates(self, dataset: Dataset) -> Mapping[str, int]:
         return {}
 
     def find_load(self, task_family: str, release: Release) -> LedgerEntry | None:

@@ -102,12 +102,12 @@ class FileRows:
         return self._statement("select_file_checksums", checksums=checksums)
 
     def duplicate_days_query(self) -> str:
-        """Returns the query for the days of the rows of other files that were set aside as duplicates of this file."""
-        return self._statement("select_days_of_duplicates", duplicates=self._statement("duplicates_of_file"))
+        """Returns the query for the days of the dataset's rows that were set aside because another file had them."""
+        return self._statement("select_days_of_duplicates", duplicates=self._statement("duplicates_of_other_files"))
 
     def orphaned_duplicates_query(self) -> str:
-        """Returns the query for the number, by file, of those of these duplicates that the table does not have."""
-        return self._statement("count_orphaned_duplicates", duplicates=self._statement("duplicates_of_file"))
+        """Returns the query for the number, by file, of those of these rows that the table does not have."""
+        return self._statement("count_orphaned_duplicates", duplicates=self._statement("duplicates_of_other_files"))
 
     def _transaction(self, *statements: str) -> str:
         locking = map(self._statement, ("begin_transaction", "take_lock", "assert_lock"))

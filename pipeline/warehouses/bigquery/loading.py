@@ -15,7 +15,7 @@ from google.api_core import exceptions
 from google.cloud.bigquery import Client
 from google.cloud.bigquery.job import QueryJob
 
-from pipeline.datasets import Release
+from pipeline.datasets import Dataset, Release
 from pipeline.datasets.spec import QUARANTINE
 from pipeline.errors import PipelineError, TransientError
 from pipeline.warehouses import LoadJob, LoadObserver
@@ -96,16 +96,14 @@ def forget(project: GoogleProject, release: Release) -> bool:
     return any(removed)
 
 
-def orphaned_duplicates(project: GoogleProject, release: Release) -> dict[str, int]:
-    """Returns how many rows of each other file were set aside for the release's rows and are in no file's any more.
+def orphaned_duplicates(project: GoogleProject, dataset: Dataset) -> dict[str, int]:
+    """Returns how many rows of each file were set aside for another file's rows and are in no file's any more.
 
     Like a load, compares the rows of equal days only.
     """
-    if not release.dataset.is_monthly:
-        return {}
-    rows = FileRows(project, release, ())
-    config = query_config(project, job_labels(release.dataset, release.filename, "duplicates"), **rows.parameters)
-    with project.connect_bigquery(f"the duplicates of {release.key} were not counted") as client:
+    rows = FileRows(project, Release(dataset), ())
+    config = query_config(project, job_labels(dataset, "", "duplicates"), target_table=dataset.table)
+    with project.connect_bigquery(f"the duplicates in {dataset.table} were not counted") as client:
         try:
             days = [row["day"] for row in run_query(client, rows.duplicate_days_query(), config)]
             query = replace(rows, days=sort_days(days)).orphaned_duplicates_query()

@@ -79,8 +79,8 @@ class BigQueryWarehouse:
     def forget(self, release: Release) -> bool:
         return forget(self.project, release)
 
-    def orphaned_duplicates(self, release: Release) -> Mapping[str, int]:
-        return orphaned_duplicates(self.project, release)
+    def orphaned_duplicates(self, dataset: Dataset) -> Mapping[str, int]:
+        return orphaned_duplicates(self.project, dataset)
 
     def find_load(self, task_family: str, release: Release) -> LedgerEntry | None:
         # The ledger is authoritative; if its copy is missing, the load is repeated, which only writes the copy.

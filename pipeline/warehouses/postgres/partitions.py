@@ -14,7 +14,7 @@ from pipeline.datasets import Column, Release
 from pipeline.errors import PipelineError
 from pipeline.warehouses.checksums import FileChecksums, checksums_from_rows, is_summed
 from pipeline.warehouses.postgres.connection import execute, table_exists
-from pipeline.warehouses.postgres.tables import ReleaseTables, lock_setup
+from pipeline.warehouses.postgres.tables import ReleaseTables, Tables, lock_setup
 
 _SUM = "count({0}), sum({0}::numeric)"
 _DIGEST = "count({0}), sum(('x' || left(md5({0}::text), 10))::bit(40)::bigint)"
@@ -103,13 +103,11 @@ def _quarantine_duplicates(cursor: Cursor, tables: ReleaseTables) -> int:
     return int(cursor.rowcount)
 
 
-def orphaned_duplicates(connection: Connection, schema: str, release: Release) -> dict[str, int]:
-    """Returns how many rows of each other file were set aside for the release's rows and are in no file's any more."""
-    if not release.month:
-        return {}
+def orphaned_duplicates(connection: Connection, tables: Tables) -> dict[str, int]:
+    """Returns how many rows of each file were set aside for another file's rows and are in no file's any more."""
     with connection.cursor() as cursor:
         try:
-            ReleaseTables.of(schema, release).execute(cursor, "count_orphaned_duplicates")
+            tables.execute(cursor, "count_orphaned_duplicates")
         except psycopg2.errors.UndefinedTable:  # nothing of the dataset was loaded
             return {}
         return dict(cursor.fetchall())

@@ -84,9 +84,9 @@ class PostgresWarehouse:
     def forget(self, release: Release) -> bool:
         return forget(self.database, release)
 
-    def orphaned_duplicates(self, release: Release) -> Mapping[str, int]:
-        with self._connection(f"the duplicates of {release.key} were not counted") as connection:
-            return orphaned_duplicates(connection, self.database.schema, release)
+    def orphaned_duplicates(self, dataset: Dataset) -> Mapping[str, int]:
+        with self._connection(f"the duplicates in {dataset.table} were not counted") as connection:
+            return orphaned_duplicates(connection, Tables(self.database.schema, dataset))
 
     def find_load(self, task_family: str, release: Release) -> LedgerEntry | None:
         with self._connection("the ledger cannot be read") as connection:
