@@ -74,11 +74,10 @@ EDGE_CASES: list[EdgeCase] = [(types, value) for types, values in VALUES.items()
 
 
 def statements_for(dataset: Dataset) -> Iterator[str]:
-    """Every statement that the pipeline runs for a dataset."""
-    for days in (DAYS, ()):
+    """Every statement that the pipeline runs for a dataset, with and without days and a column that the file lacks."""
+    for days, columns in ((DAYS, dataset.column_names), ((), dataset.column_names[:-1])):
         rows = FileRows(PLACE, Release(dataset, FEBRUARY if dataset.is_monthly else None), days)
-        for columns in (dataset.column_names, dataset.column_names[:-1]):
-            yield from statements_in(rows.load_script(StagedFile(STAGING, 3, days, columns, "job")))
+        yield from statements_in(rows.load_script(StagedFile(STAGING, 3, days, columns, "job")))
         yield from statements_in(rows.forget_script({dataset.table, QUARANTINE}))
         if dataset.is_monthly:
             yield from (rows.checksums_query(), rows.duplicate_days_query(), rows.orphaned_duplicates_query())

@@ -27,14 +27,14 @@ DUCKDB_TYPES = {
 MACROS = r"""
 CREATE MACRO bq_frac(s, f) AS CASE WHEN length(f) IN (0, 3, 6) THEN s
   ELSE replace(s, '.' || f, '.' || rpad(f, CASE WHEN length(f) < 3 THEN 3 ELSE 6 END, '0')) END;
-CREATE MACRO bq_double(x) AS CASE WHEN x = 0 THEN '0'
-  WHEN TRY_CAST(format('{:.15g}', x) AS DOUBLE) = x THEN format('{:.15g}', x) ELSE format('{:.17g}', x) END;
-CREATE MACRO bq_text(t, s) AS CASE
-  WHEN t LIKE 'TIMESTAMP%' OR t = 'TIME' THEN bq_frac(s, regexp_extract(s, '\.(\d+)', 1))
-  WHEN t LIKE 'DECIMAL%' THEN regexp_replace(regexp_replace(s, '(\.\d*?)0+$', '\1'), '\.$', '')
-  WHEN t IN ('DOUBLE', 'FLOAT') THEN bq_double(TRY_CAST(s AS DOUBLE))
-  WHEN t = 'BLOB' THEN error('emulator: CAST(BYTES AS STRING)') ELSE s END;
-CREATE MACRO bq_str(x) AS bq_text(typeof(x), CAST(x AS VARCHAR));
+CREATE MACRO bq_time(s) AS bq_frac(s, regexp_extract(s, '\.(\d+)', 1));
+CREATE MACRO bq_str(x VARCHAR) AS x, (x BIGINT) AS CAST(x AS VARCHAR), (x HUGEINT) AS CAST(x AS VARCHAR),
+  (x BOOLEAN) AS CAST(x AS VARCHAR), (x DATE) AS CAST(x AS VARCHAR), (x TIME) AS bq_time(CAST(x AS VARCHAR)),
+  (x TIMESTAMP) AS bq_time(CAST(x AS VARCHAR)), (x TIMESTAMPTZ) AS bq_time(CAST(x AS VARCHAR)),
+  (x DECIMAL(38,9)) AS regexp_replace(regexp_replace(CAST(x AS VARCHAR), '(\.\d*?)0+$', '\1'), '\.$', ''),
+  (x DOUBLE) AS CASE WHEN x = 0 THEN '0'
+    WHEN TRY_CAST(format('{:.15g}', x) AS DOUBLE) = x THEN format('{:.15g}', x) ELSE format('{:.17g}', x) END,
+  (x BLOB) AS error('emulator: CAST(BYTES AS STRING)');
 CREATE MACRO bq_same(x) AS x;
 CREATE MACRO bq_isint(x) AS typeof(x) <> 'VARCHAR'
   OR regexp_full_match(CAST(x AS VARCHAR), '\s*[+-]?(\d+|0[xX][0-9a-fA-F]+)\s*');
