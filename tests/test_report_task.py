@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import Run, execute, settings, start_command
+from conftest import BIN, Run, execute, run_command, settings, start_command
 from waiting import lock_held, wait_until_blocked
 
 from pipeline.warehouses.postgres.connection import PostgresDatabase
@@ -68,6 +68,33 @@ def test_report_reads_no_table_with_a_row_for_each_trip(luigi: Run, built: Postg
     assert report.returncode == 0, report.stderr
     assert "New York taxi trips" in page.read_text()
     assert execute(built, TABLE_SCANS, built.schema) == before
+
+
+def test_report_is_on_a_month_that_another_run_loads_after_the_build(
+    built: PostgresDatabase, mirror: Path, tmp_path: Path, page: Path
+) -> None:
+    (tmp_path / "meanwhile.py").write_text(LOAD_YELLOW_BEFORE_THE_REPORT.format(luigi=BIN / "luigi"))
+    environment = settings(tmp_path, built, mirror) | {"PYTHONPATH": str(tmp_path)}
+
+    report = run_command("luigi", "--module", "meanwhile", *REPORT, **environment)
+
+    assert report.returncode == 0, report.stderr
+    assert execute(built, "SELECT count(*) FROM fact_trips WHERE service_type = 'Yellow'") == [(2,)]
+    [(trips,)] = execute(built, "SELECT count(*) FROM fact_trips")
+    assert f'<dd class="value">{trips}</dd>' in page.read_text()
+
+
+LOAD_YELLOW_BEFORE_THE_REPORT = """
+import subprocess
+
+import luigi
+from pipeline.tasks import Report
+
+@Report.event_handler(luigi.Event.START)
+def load(_):
+    arguments = ["--module", "pipeline", "LoadTripdata", "--taxi", "yellow", "--month", "2019-01"]
+    subprocess.run(["{luigi}", *arguments], check=True)
+"""
 
 
 def test_report_without_its_marts_or_its_server_fails_in_one_line(

@@ -114,13 +114,15 @@ class Report(PipelineTask):
     def output(self) -> ReportPage:
         return ReportPage(self.warehouse)
 
-    def run(self) -> None:
+    def run(self) -> Iterator[DbtBuild]:
         from pipeline.report import write_report  # imports Jinja, which other tasks do not need
 
         page = self.output()
-        digest = page.digest()
+        if (digest := page.digest()) is None:
+            yield self.requires()  # another run has loaded something since the models were built
+            digest = page.digest()
         if digest is None:
-            raise TransientError("what is loaded has changed since the models were built; run again")
+            raise TransientError("what is loaded keeps changing while the models are built; run again")
         with storage_errors(page.path):
             write_report(warehouse_named(self.warehouse), warehouse_info(self.warehouse).title, page.path, digest)
         self.log_status(f"the report is at {page.path.resolve().as_uri()}")
