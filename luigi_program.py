@@ -22,7 +22,7 @@ def main() -> None:
     try:
         from luigi.cmdline import luigi_run
         from luigi.task_register import TaskClassNotFoundException
-    except configparser.Error as error:
+    except (configparser.Error, UnicodeDecodeError) as error:
         print(f"luigi: a configuration file cannot be read: {' '.join(str(error).split())}", file=sys.stderr)
         sys.exit(UNREADABLE)
     try:

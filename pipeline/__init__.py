@@ -18,7 +18,7 @@ try:
     from pipeline.command_line import WrongCommandLine, check_command_line, is_luigi, set_up_parser
     from pipeline.configuration import configure
     from pipeline.tasks import *  # noqa: F403
-except configparser.Error as error:
+except (configparser.Error, UnicodeDecodeError) as error:
     # Importing Luigi reads the configuration files.
     sys.exit(f"pipeline: a configuration file cannot be read: {' '.join(str(error).split())}")
 except PipelineError as error:

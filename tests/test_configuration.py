@@ -262,10 +262,11 @@ def test_variables_of_build_services_are_ignored(pipeline: Run) -> None:
         ("[ui]\nport = x\n", "[ui] port: 'x' is not a whole number from 1 on"),
         ("[alerts]\nwebhok_url = x\n", "[alerts] has no setting 'webhok_url'; did you mean webhook_url?"),
         ("no section\n", "a configuration file cannot be read: File contains no section headers. file: 'luigi.cfg'"),
+        ("[storage]\nroot = Düne\n", "a configuration file cannot be read: 'utf-8' codec can't decode byte 0xfc"),
     ],
 )
 def test_mistake_in_luigi_cfg_is_reported_in_one_line(tmp_path: Path, text: str, message: str) -> None:
-    (tmp_path / "luigi.cfg").write_text(text)
+    (tmp_path / "luigi.cfg").write_text(text, encoding="latin-1")
     failed = subprocess.run([BIN / "pipeline", "help"], cwd=tmp_path, capture_output=True, text=True, check=False)
 
     assert (failed.returncode, failed.stdout) == (1, "")

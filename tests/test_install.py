@@ -141,7 +141,8 @@ def test_missing_module_or_invalid_configuration_is_reported_in_one_line(install
     unrelated = run(installed / "luigi", "--module", "unrelated", "Unrelated", cwd=tmp_path, PYTHONPATH=str(tmp_path))
     assert unrelated.stdout == "False\n" and "TaskClassNotFoundException: No task Unrelated" in unrelated.stderr
 
-    (tmp_path / "luigi.cfg").write_text("no section\n")
-    broken = run(installed / "luigi", "--module", "pipeline", *load, cwd=tmp_path)
-    assert broken.returncode == 1 and broken.stderr.count("\n") == 1
-    assert broken.stderr.startswith("luigi: a configuration file cannot be read: File contains no section headers.")
+    for text, reason in (("no section\n", "File contains no section headers."), ("# Düne\n", "'utf-8' codec can't")):
+        (tmp_path / "luigi.cfg").write_text(text, encoding="latin-1")
+        broken = run(installed / "luigi", "--module", "pipeline", *load, cwd=tmp_path)
+        assert broken.returncode == 1 and broken.stderr.count("\n") == 1
+        assert broken.stderr.startswith(f"luigi: a configuration file cannot be read: {reason}")

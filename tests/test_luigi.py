@@ -166,6 +166,7 @@ def test_unreachable_database_is_a_scheduling_error_reported_in_one_line_without
     [line] = [line for line in failed.stderr.splitlines() if "ERROR: " in line]
     assert "no connection to PostgreSQL" in line and "port 1 failed" in line
     assert "check [postgres] dsn and PG" in line and "PGPASSWORD" in line
+    assert "Is the server running" not in line
     assert "Traceback" not in failed.stderr
     for secret in ("s3cret", "s3cr%65t"):
         assert secret not in failed.stdout + failed.stderr

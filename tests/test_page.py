@@ -184,6 +184,12 @@ def test_phone_shows_long_paths_labelled_times_and_each_task_beside_its_duration
     labels = "[...document.querySelectorAll('td')].map((e) => getComputedStyle(e, '::before').content)"
     assert page.run(labels)[:5] == ["none", '"When "', '"Next "', '"Last "', '"Task "']
 
+    page.set_screen(1280, 844)
+    page.run("location.hash = '#runs'")
+    page.until("document.querySelector('h2').innerText === 'Runs'")
+    assert page.run("getComputedStyle(document.querySelector('[data-label=Started]')).whiteSpace") == "nowrap"
+    page.set_screen(390, 844)
+
     page.run("location.hash = '#runs/20190101T000000-1'")
     page.until("document.querySelectorAll('.timeline button').length === 2")
     tops = "[...document.querySelectorAll('.timeline button, .timeline .muted')].map((e) => e.getBoundingClientRect())"

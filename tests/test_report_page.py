@@ -22,7 +22,7 @@ from pipeline.report import make_sections, render
 from pipeline.report.formatting import average, change, dollars, months_between, percent, period, short, spans
 from pipeline.report.places import zone_outlines
 from pipeline.report.sections import Chart
-from pipeline.report.svg import NARROW, WIDE
+from pipeline.report.svg import NARROW, WIDE, round_steps
 
 NOON = datetime.datetime(2026, 1, 2, 12, tzinfo=datetime.UTC)
 LATE = datetime.datetime(2026, 1, 1, 20, tzinfo=datetime.UTC)
@@ -384,6 +384,12 @@ def test_same_marts_make_the_same_page() -> None:
 )
 def test_short_form_of_numbers(value: float, text: str) -> None:
     assert short(value) == text
+
+
+@pytest.mark.parametrize("high", [1, 1.9, 3.7, 5.1, 8.1, 9.9, 26, 3_683_000])
+def test_axis_has_enough_round_numbers_to_read_a_bar_by(high: float) -> None:
+    steps = round_steps(0, high)
+    assert steps[0] == 0 and 3 <= len(steps) <= 6 and high - steps[-1] < steps[1]
 
 
 def test_text_of_numbers_and_months() -> None:

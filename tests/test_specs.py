@@ -107,6 +107,7 @@ def test_valid_file_declares_everything_about_a_dataset(tmp_path: Path) -> None:
             "the table load_ledger already belongs to the pipeline itself",
         ),
         (".csv.gz", ".parquet", 5, "the path must end in .csv or .csv.gz"),
+        ("{month}", "{mnth}", 5, "the path has no {month}"),
         ("2021-01", "January", 6, "'January' is not a month such as 2019-01"),
         ("first_month: 2021-01\n", "", 1, "a dataset with {month} in its path also needs first_month"),
         ("event_time: Started", "event_time: Bell", 7, "event_time must name a timestamp column"),

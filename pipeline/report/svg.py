@@ -33,10 +33,10 @@ def text_width(words: str) -> float:
 
 
 def round_steps(low: float, high: float) -> list[float]:
-    """Returns round numbers between `low` and `high`, about three of them."""
+    """Returns round numbers between `low` and `high`: three to six of them if `low` is 0."""
     span = (high - low) or 1.0
-    size = 10 ** math.floor(math.log10(span / 3))
-    step = next(size * factor for factor in (1, 2, 5, 10) if size * factor * 3 >= span)
+    size = 10 ** math.floor(math.log10(span / 5))
+    step = next(size * factor for factor in (1, 2, 5, 10) if size * factor * 5 >= span)
     return [step * number for number in range(math.ceil(low / step), math.floor(high / step) + 1)]
 
 

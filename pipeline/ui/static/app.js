@@ -244,7 +244,7 @@ function runsView() {
     h("tbody", {}, ...runs.map((run) => h("tr", {},
       h("td", {}, h("span", { class: `tag ${run.status}` }, run.status)),
       h("td", { class: "long" }, h("a", { href: `#runs/${run.id}` }, run.title), run.error ? h("div", { class: "muted" }, run.error) : null),
-      h("td", { "data-label": "Started" }, when(run.started)),
+      h("td", { class: "short", "data-label": "Started" }, when(run.started)),
       h("td", { class: "number", "data-label": "Took" }, lasting(between(run.started, run.ended))),
       h("td", { class: "number", "data-label": "Tasks" }, `${run.done} done${run.failed ? `, ${run.failed} failed` : ""}`)))))];
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -111,7 +112,8 @@ class PostgresDatabase:
             with _libpq_environment_hidden() if self.is_embedded else contextlib.nullcontext():
                 connection: Connection = psycopg2.connect(dsn, **self._options(dsn), **_ENCODING)
         except psycopg2.OperationalError as error:
-            reason = " ".join(str(error).split())
+            # libpq asks in a line of its own whether the server is running.
+            reason = " ".join(re.sub(r"\n\tIs the server running .*", "", str(error)).split())
             variables = [] if self.is_embedded else sorted(name for name in os.environ if name.startswith("PG"))
             places = " and ".join(filter(None, ["[postgres] dsn", ", ".join(variables)]))
             raise ConnectionLost(f"no connection to PostgreSQL: {reason}; check {places}") from error
