@@ -14,12 +14,16 @@ from pathlib import Path
 
 import pytest
 from conftest import BIN, CHECKOUT, Run, execute, publish, run_command, settings
-from trips import FEBRUARY, HEADER, row_count, trip, trips
+from trips import FEBRUARY, HEADER, row_count, trip, trips, write_load_job
+from waiting import lock_held
 
 from pipeline.__main__ import main
 from pipeline.datasets import dataset_named
+from pipeline.progress import silent
 from pipeline.sample import write_month, write_zones
-from pipeline.warehouses.postgres.connection import PostgresDatabase
+from pipeline.warehouses.postgres import warehouse
+from pipeline.warehouses.postgres.connection import LockTimeout, PostgresDatabase
+from pipeline.warehouses.postgres.loading import load
 
 LOAD = ("LoadTripdata", "--taxi", "green", "--month", "2019-01")
 COMMANDS = (
@@ -316,6 +320,40 @@ def test_missing_rights_are_reported_in_one_line(luigi: Run, pipeline: Run, data
     finally:
         execute(database, f"DROP OWNED BY {other_role}")
         execute(database, f"DROP ROLE {other_role}")
+
+
+def test_status_needs_no_right_but_to_read_the_ledger(
+    pipeline: Run, database: PostgresDatabase, tmp_path: Path
+) -> None:
+    load(database, write_load_job([*trips(5), trip(0, FEBRUARY)], tmp_path), silent)
+    load(database, write_load_job(trips(5, FEBRUARY), tmp_path, FEBRUARY), silent)
+    role = f"reader_{database.schema}"
+    execute(database, f"CREATE ROLE {role} LOGIN")
+    try:
+        execute(database, f"GRANT USAGE ON SCHEMA {database.schema} TO {role}")
+        execute(database, f"GRANT SELECT ON {database.schema}.load_ledger TO {role}")
+        reader = {"PIPELINE__POSTGRES__DSN": database.dsn.replace("postgres@", f"{role}@")}
+        shown, as_json = pipeline("status", **reader), pipeline("status", "--json", **reader)
+    finally:
+        execute(database, f"DROP OWNED BY {role}")
+        execute(database, f"DROP ROLE {role}")
+    assert (shown.returncode, as_json.returncode) == (0, 0)
+    problem = "the duplicates in green_tripdata were not counted: permission denied"
+    assert shown.stdout.splitlines()[-1].startswith(problem)
+    assert as_json.stderr.startswith(problem)
+    assert [(load["rows_duplicate"], load["rows_missing"]) for load in json.loads(as_json.stdout)] == [
+        (0, None),
+        (1, None),
+    ]
+
+
+def test_duplicates_are_not_counted_while_another_session_has_locked_the_table(
+    database: PostgresDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(warehouse, "_LONGEST_WAIT_TO_COUNT", "10ms")
+    load(database, write_load_job(trips(5), tmp_path), silent)
+    with lock_held(database, "LOCK green_tripdata"), pytest.raises(LockTimeout, match="another session has locked it"):
+        warehouse.PostgresWarehouse(database, database.schema).orphaned_duplicates(dataset_named("green"))
 
 
 def test_stop_does_not_affect_an_external_server(pipeline: Run, database: PostgresDatabase) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import asdict
 from enum import StrEnum
 from typing import Any
@@ -49,7 +50,8 @@ def read_ledgers() -> tuple[Entries, PipelineError | None]:
 def loads(entries: Entries) -> list[dict[str, object]]:
     """Returns the fields of each entry, its warehouse, and whether its file was published again.
 
-    `rows_missing` is the number of its duplicates that the other file does not have any more.
+    `rows_missing` is the number of its duplicates that the other file does not have any more, None if they cannot be
+    counted, for which a message is printed.
     """
     found: list[dict[str, object]] = []
     for name, of_warehouse in entries.items():
@@ -74,13 +76,18 @@ def datasets_with_duplicates(entries: list[LedgerEntry]) -> list[Dataset]:
     return [dataset for name, dataset in all_datasets().items() if name in names and dataset.is_monthly]
 
 
-def _rows_missing(warehouse: str, entries: list[LedgerEntry]) -> dict[str, int]:
+def _rows_missing(warehouse: str, entries: list[LedgerEntry]) -> dict[str, int | None]:
     """Returns the numbers of missing rows of a warehouse's loaded files, by key."""
-    found: dict[str, int] = {}
+    found: dict[str, int | None] = {}
     for dataset in datasets_with_duplicates(entries):
-        by_file = warehouse_named(warehouse).orphaned_duplicates(dataset)
         of_dataset = [entry for entry in entries if entry.dataset_name == dataset.name]
-        found |= {e.partition_key: by_file.get(Release(dataset, e.month).filename, 0) for e in of_dataset}
+        try:
+            by_file = warehouse_named(warehouse).orphaned_duplicates(dataset)
+        except PipelineError as error:  # the ledger is readable, which is what matters
+            print(error, file=sys.stderr)
+            found |= dict.fromkeys(entry.partition_key for entry in of_dataset)
+        else:
+            found |= {e.partition_key: by_file.get(Release(dataset, e.month).filename, 0) for e in of_dataset}
     return found
 
 

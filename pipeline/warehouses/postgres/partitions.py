@@ -13,7 +13,7 @@ from psycopg2.extensions import cursor as Cursor
 from pipeline.datasets import Column, Release
 from pipeline.errors import PipelineError
 from pipeline.warehouses.checksums import FileChecksums, checksums_from_rows, is_summed
-from pipeline.warehouses.postgres.connection import execute, table_exists
+from pipeline.warehouses.postgres.connection import LockTimeout, execute, table_exists
 from pipeline.warehouses.postgres.tables import ReleaseTables, Tables, lock_setup
 
 _SUM = "count({0}), sum({0}::numeric)"
@@ -104,12 +104,18 @@ def _quarantine_duplicates(cursor: Cursor, tables: ReleaseTables) -> int:
 
 
 def orphaned_duplicates(connection: Connection, tables: Tables) -> dict[str, int]:
-    """Returns how many rows of each file were set aside for another file's rows and are in no file's any more."""
+    """Returns how many rows of each file were set aside for another file's rows and are in no file's any more.
+
+    :raises LockTimeout: if another session has locked the table for longer than the connection's lock_timeout.
+    """
     with connection.cursor() as cursor:
         try:
             tables.execute(cursor, "count_orphaned_duplicates")
         except psycopg2.errors.UndefinedTable:  # nothing of the dataset was loaded
             return {}
+        except psycopg2.errors.LockNotAvailable as error:
+            table = tables.dataset.table
+            raise LockTimeout(f"the duplicates in {table} were not counted: another session has locked it") from error
         return dict(cursor.fetchall())
 
 

@@ -29,6 +29,7 @@ from pipeline.warehouses.postgres.watch import watched_connection
 logger = logging.getLogger("luigi-interface")
 
 _WAITS_AFTER_LOST_CONNECTION = (1, 5, 15)
+_LONGEST_WAIT_TO_COUNT = "3s"  # for a lock: the number is only shown
 _MARK_OF_LOADED = "(pipeline/datasets/"  # the text in `Tables.comment`
 _MARK_OF_MODELS = "(made by tlc-pipeline)"  # the text in dbt/macros/marks.sql
 # Connection parameters that the dbt profile sets, or that dbt chooses itself.
@@ -85,7 +86,8 @@ class PostgresWarehouse:
         return forget(self.database, release)
 
     def orphaned_duplicates(self, dataset: Dataset) -> Mapping[str, int]:
-        with self._connection(f"the duplicates in {dataset.table} were not counted") as connection:
+        failure = f"the duplicates in {dataset.table} were not counted"
+        with self._connection(failure, lock_timeout=_LONGEST_WAIT_TO_COUNT) as connection:
             return orphaned_duplicates(connection, Tables(self.database.schema, dataset))
 
     def find_load(self, task_family: str, release: Release) -> LedgerEntry | None:
