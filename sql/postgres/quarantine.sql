@@ -75,14 +75,21 @@ FROM moved JOIN taken USING (unique_row_id);
 
 -- name: count_orphaned_duplicates
 -- The rows that were set aside because another file had them, and that no file has any more, by their own file.
-WITH aside AS (
-    SELECT unique_row_id, filename FROM {quarantine}
+-- The other file still has them unless it was forgotten or loaded since. Materialized, and looked up in a hash table, as
+-- the planner has no statistics of months that have just been loaded, and would search them once for each row.
+WITH loads AS (
+    SELECT filename, finished_at FROM unnest(%(filenames)s::text[], %(finished_at)s::timestamptz[])
+        AS loads (filename, finished_at)
+), aside AS MATERIALIZED (
+    SELECT unique_row_id, quarantined.filename
+    FROM {quarantine} AS quarantined LEFT JOIN loads ON detail = {kept_in} || loads.filename
     WHERE target_table = {table_name} AND reason = 'duplicate_of_other_file'
-), loaded AS (
+      AND (finished_at IS NULL OR finished_at > quarantined_at)
+), loaded AS MATERIALIZED (
     SELECT unique_row_id FROM {table} WHERE unique_row_id = ANY(ARRAY(SELECT unique_row_id FROM aside))
 )
 SELECT filename, count(*) FROM aside
-WHERE NOT EXISTS (SELECT FROM loaded WHERE loaded.unique_row_id = aside.unique_row_id)
+WHERE unique_row_id NOT IN (SELECT unique_row_id FROM loaded)
 GROUP BY filename ORDER BY filename;
 
 -- name: clear_quarantine

@@ -14,6 +14,7 @@ from pipeline.datasets import Column, Release
 from pipeline.errors import PipelineError
 from pipeline.warehouses.checksums import FileChecksums, checksums_from_rows, is_summed
 from pipeline.warehouses.postgres.connection import LockTimeout, execute, table_exists
+from pipeline.warehouses.postgres.ledger import all_loads
 from pipeline.warehouses.postgres.tables import ReleaseTables, Tables, lock_setup
 
 _SUM = "count({0}), sum({0}::numeric)"
@@ -108,9 +109,14 @@ def orphaned_duplicates(connection: Connection, tables: Tables) -> dict[str, int
 
     :raises LockTimeout: if another session has locked the table for longer than the connection's lock_timeout.
     """
+    loads = [entry for entry in all_loads(connection, tables.schema) if entry.target_table == tables.dataset.table]
+    values = {
+        "filenames": [Release(tables.dataset, entry.month).filename for entry in loads],
+        "finished_at": [entry.finished_at for entry in loads],
+    }
     with connection.cursor() as cursor:
         try:
-            tables.execute(cursor, "count_orphaned_duplicates")
+            tables.execute(cursor, "count_orphaned_duplicates", values)
         except psycopg2.errors.UndefinedTable:  # nothing of the dataset was loaded
             return {}
         except psycopg2.errors.LockNotAvailable as error:
