@@ -64,6 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: Sequence[str] | None) -> int:
     parser = _command_parser()
     arguments, rest = parser.parse_known_args(argv)
+    if "run" not in arguments:
+        parser.error("no command is given; pipeline help lists them")
     if rest and not arguments.takes_more:
         arguments.parser.error(f"unrecognized arguments: {' '.join(rest)}")
     arguments.rest = rest
@@ -83,7 +85,7 @@ def _command_parser() -> Parser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action=_ShowVersion, nargs=0, help="show the version")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     for module in (tasks, demo, status, forget, postgres, dbt, schedule_and_ui):
         module.add_commands(commands)
 
