@@ -70,9 +70,6 @@ ALTER INDEX {index} RENAME TO {name};
 -- name: lock_table_to_attach_partition
 LOCK TABLE ONLY {table} IN SHARE UPDATE EXCLUSIVE MODE;
 
--- name: lock_table_to_replace_partition
-LOCK TABLE ONLY {table} IN ACCESS EXCLUSIVE MODE;
-
 -- name: attach_partition
 ALTER TABLE {table} ATTACH PARTITION {partition} FOR VALUES IN ({filename});
 

@@ -72,7 +72,7 @@ DELETE FROM {table};
 DROP TABLE IF EXISTS {table};
 
 -- name: lock_table
-LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE;
+LOCK TABLE ONLY {table} IN ACCESS EXCLUSIVE MODE;
 
 -- name: survey_old_table
 -- For each file in the table: its rows, and how many of them have an id that differs from the computed one.

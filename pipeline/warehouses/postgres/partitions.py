@@ -45,7 +45,7 @@ def publish_partition(cursor: Cursor, tables: ReleaseTables) -> int:
     repeats = _index(cursor, tables)
     # The strongest lock that is needed, before the advisory one, as an INSERT by hand takes them in this order, too.
     is_replaced = table_exists(cursor, tables.partition)
-    tables.execute(cursor, "lock_table_to_replace_partition" if is_replaced else "lock_table_to_attach_partition")
+    tables.execute(cursor, "lock_table" if is_replaced else "lock_table_to_attach_partition")
     execute(cursor, "lock_transaction", {"name": tables.lock_name()})
     drop_partition(cursor, tables)
     duplicates = _quarantine_duplicates(cursor, tables)
