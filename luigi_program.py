@@ -10,6 +10,7 @@ import itertools
 import shlex
 import sys
 import warnings
+from pathlib import Path
 
 UNREADABLE, UNKNOWN_TASK = 1, 2  # the package's exit codes for these errors
 
@@ -23,7 +24,7 @@ def main() -> None:
         from luigi.cmdline import luigi_run
         from luigi.task_register import TaskClassNotFoundException
     except (configparser.Error, UnicodeDecodeError) as error:
-        print(f"luigi: a configuration file cannot be read: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"luigi: {unreadable_configuration(error)}", file=sys.stderr)
         sys.exit(UNREADABLE)
     try:
         luigi_run(arguments)
@@ -38,6 +39,27 @@ def main() -> None:
         line = shlex.join(["luigi", "--module", "pipeline", *arguments])
         print(f"luigi: which module is this task in? For this pipeline's: {line}", file=sys.stderr)
         sys.exit(UNKNOWN_TASK)
+
+
+def unreadable_configuration(error: configparser.Error | UnicodeDecodeError) -> str:
+    """Returns why importing Luigi could not read a configuration file, in one line that names the file."""
+    reason = " ".join(str(error).split())
+    if isinstance(error, UnicodeDecodeError):
+        reason = f"{_line_that_is_not_utf_8() or 'it'} is not UTF-8; save the file as UTF-8"
+    elif "\\ufeff" in reason:
+        reason += "; save the file as UTF-8 without a byte order mark"
+    return f"a configuration file cannot be read: {reason}"
+
+
+def _line_that_is_not_utf_8() -> str | None:
+    parser = sys.modules["luigi.configuration.cfg_parser"].LuigiConfigParser
+    for path in filter(Path.is_file, map(Path, parser._config_paths)):
+        for number, line in enumerate(path.read_bytes().splitlines(), 1):
+            try:
+                line.decode()
+            except UnicodeDecodeError:
+                return f"{path}, line {number}"
+    return None
 
 
 def _modules(arguments: list[str]) -> list[str]:

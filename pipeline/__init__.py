@@ -7,6 +7,7 @@ import configparser
 import sys
 import warnings
 
+from luigi_program import unreadable_configuration
 from pipeline.errors import PipelineError
 
 # `configure` reports it in one line.
@@ -20,7 +21,7 @@ try:
     from pipeline.tasks import *  # noqa: F403
 except (configparser.Error, UnicodeDecodeError) as error:
     # Importing Luigi reads the configuration files.
-    sys.exit(f"pipeline: a configuration file cannot be read: {' '.join(str(error).split())}")
+    sys.exit(f"pipeline: {unreadable_configuration(error)}")
 except PipelineError as error:
     # A dataset's spec, which determines the parameters of tasks, is invalid.
     sys.exit(f"pipeline: {error}")

@@ -108,6 +108,8 @@ def _root_task(argv: Sequence[str]) -> str:
     if word is None:
         raise WrongCommandLine("which task? `pipeline tasks` lists them, each with an example")
     if word in tasks:
+        if issubclass(Register.get_task_cls(word), luigi.Config):
+            raise WrongCommandLine(f"{word} is a section of luigi.cfg, not a task; `pipeline tasks` lists them")
         return str(word)
     before = _word_before(word, argv)
     if before.startswith("--") and (task := next((each for each in argv if each in tasks), "")):

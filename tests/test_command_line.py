@@ -21,6 +21,7 @@ RANGE = ("RangeMonthly", "--of", "LoadTripdata", "--of-params", '{"taxi":"green"
         (("LoadTripdata", "-h"), "-h: --help, after a task, shows its options", 2),
         (("RangeMonthly", "--of", ""), "--of : there is no task ''; `pipeline tasks` lists them", 2),
         (("Frobnicate",), "there is no task Frobnicate; `pipeline tasks` lists them", 2),
+        (("postgres",), "postgres is a section of luigi.cfg, not a task; `pipeline tasks` lists them", 2),
         (("LoadTripdata", "--taxii", "green"), "LoadTripdata has no option --taxii; did you mean --taxi?", 2),
         (("LoadZones", "--frobnicate"), "LoadZones has no option --frobnicate; it has: --force\n", 2),
         (("SetupGcp", "--frobnicate"), "SetupGcp has no option --frobnicate; it has none of its own\n", 2),

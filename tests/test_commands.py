@@ -92,6 +92,12 @@ def test_status_shows_a_grid_of_months(luigi: Run, pipeline: Run, mirror: Path) 
         "green": {"2019-01": "loaded", "2019-02": "missing", "2019-03": "failed", "2019-04": "loaded"}
     }
     assert [entry["partition_key"] for entry in found["loads"]] == ["green/2019-01", "green/2019-04"]
+    reason = f"green 2019-03 does not exist at {mirror}/green/green_tripdata_2019-03.csv.gz"
+    assert found["errors"]["postgres"]["green/2019-03"].startswith(reason)
+    assert f"\ngreen/2019-03 failed: {reason}" in shown
+    alone = pipeline("status", "green", "2019-03").stdout.splitlines()
+    assert alone[0].startswith("Nothing of green 2019-03 is loaded.")
+    assert alone[1].startswith(f"green/2019-03 failed: {reason}")
     assert "\ngreen      2019          !   +\n" in pipeline("status", "green", "2019-03..2019-04").stdout
     assert pipeline("status", "yellow", "--grid").stdout.startswith("Nothing of yellow is loaded.")
 
@@ -400,6 +406,7 @@ def test_help_and_documentation_mention_every_command(pipeline: Run) -> None:
         ),
         (("forget", "--frob", "x"), "pipeline forget: unrecognized arguments: --frob\n"),
         (("LoadTripdata",), "LoadTripdata is a task: luigi --module pipeline LoadTripdata"),
+        (("postgres", "start"), "invalid choice: 'postgres' (choose from 'load'"),
         (("load", "gren", "2020-04"), "did you mean green?"),
         (("load", "green", "2020-04", "2020-05"), "several months are given as a range: 2020-03..2020-07"),
         (("load", "green", "2020-4"), "'2020-4' is not a month (2020-04), a range (2020-03..2020-07) or a year (2020)"),

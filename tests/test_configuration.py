@@ -262,7 +262,12 @@ def test_variables_of_build_services_are_ignored(pipeline: Run) -> None:
         ("[ui]\nport = x\n", "[ui] port: 'x' is not a whole number from 1 on"),
         ("[alerts]\nwebhok_url = x\n", "[alerts] has no setting 'webhok_url'; did you mean webhook_url?"),
         ("no section\n", "a configuration file cannot be read: File contains no section headers. file: 'luigi.cfg'"),
-        ("[storage]\nroot = Düne\n", "a configuration file cannot be read: 'utf-8' codec can't decode byte 0xfc"),
+        ("[storage]\nroot = Düne\n", "a configuration file cannot be read: luigi.cfg, line 2 is not UTF-8; save"),
+        (
+            "ï»¿[storage]\nroot = x\n",  # a byte order mark, in Latin-1
+            "a configuration file cannot be read: File contains no section headers. file: 'luigi.cfg', line: 1"
+            " '\\ufeff[storage]\\n'; save the file as UTF-8 without a byte order mark",
+        ),
     ],
 )
 def test_mistake_in_luigi_cfg_is_reported_in_one_line(tmp_path: Path, text: str, message: str) -> None:

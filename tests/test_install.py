@@ -141,7 +141,10 @@ def test_missing_module_or_invalid_configuration_is_reported_in_one_line(install
     unrelated = run(installed / "luigi", "--module", "unrelated", "Unrelated", cwd=tmp_path, PYTHONPATH=str(tmp_path))
     assert unrelated.stdout == "False\n" and "TaskClassNotFoundException: No task Unrelated" in unrelated.stderr
 
-    for text, reason in (("no section\n", "File contains no section headers."), ("# Düne\n", "'utf-8' codec can't")):
+    for text, reason in (
+        ("no section\n", "File contains no section headers."),
+        ("# Düne\n", "luigi.cfg, line 1 is not UTF-8"),
+    ):
         (tmp_path / "luigi.cfg").write_text(text, encoding="latin-1")
         broken = run(installed / "luigi", "--module", "pipeline", *load, cwd=tmp_path)
         assert broken.returncode == 1 and broken.stderr.count("\n") == 1

@@ -18,6 +18,7 @@ from typing import Any, NoReturn, TypeAlias, TypeVar
 from luigi.retcodes import run_with_retcodes
 from luigi.task_register import Register
 
+from pipeline import __all__ as TASKS
 from pipeline.command_line import WrongCommandLine
 from pipeline.datasets import Dataset, all_datasets, dataset_named
 from pipeline.datasets.month_range import Months
@@ -50,7 +51,7 @@ class Parser(argparse.ArgumentParser):
         if found := _INVALID_CHOICE.search(message):
             known = [word.strip("' ") for word in found["known"].split(",")]
             message += nearest(found["word"], known, "did you mean {}?", start="; ")
-            if found["word"] in Register.task_names() and found["word"].lower() not in known:
+            if found["word"] in TASKS and found["word"].lower() not in known:
                 message = f"{found['word']} is a task: luigi --module pipeline {found['word']} …"
         elif found := _UNKNOWN.search(message):
             options = [option for action in self._actions for option in action.option_strings]

@@ -92,19 +92,26 @@ def _rows_missing(warehouse: str, entries: list[LedgerEntry]) -> dict[str, int |
 
 
 def overview(entries: Entries, dataset: Dataset | None, wanted: Months | None) -> dict[str, Any]:
-    """Returns the states of months, models and reports, and the number of rows in quarantine."""
+    """Returns the states of months, models and reports, why months failed, and the number of rows in quarantine."""
     attempts = last_attempts(RunLogs(StorageSettings().folder("logs")).summaries(), entries)
     datasets = [each for each in ([dataset] if dataset else all_datasets().values()) if each.is_monthly]
     months: dict[str, dict[str, dict[str, State]]] = {}
+    errors: dict[str, dict[str, str]] = {}
     for name, found in entries.items():
         failed = [task for (of, _), (_, task) in attempts.items() if of == name and task.status == "failed"]
         republished = _republished(found)
         states = {each.name: _month_states(each, found, republished, failed, wanted) for each in datasets}
         months[name] = {each: of_months for each, of_months in states.items() if of_months}
+        errors[name] = {
+            task.key: task.error
+            for task in failed
+            if months[name].get(task.dataset, {}).get(task.month) is State.FAILED
+        }
     used = [name for name, found in entries.items() if found]
     current = {name: models_marker(name).exists() for name in used}
     return {
         "months": months,
+        "errors": errors,
         "models_built": {name: current[name] or warehouse_named(name).last_build() is not None for name in used},
         "models_current": current,
         "report_written": {name: ReportPage(name).path.exists() for name in used},

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 _MIN_WIDTH = 130
+_SHOWN_ERRORS = 5
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 _MARKS = {"": " ", State.LOADED: "+", State.MISSING: "-", State.FAILED: "!", State.REPUBLISHED: "*"}
 
@@ -46,6 +47,7 @@ def _status(arguments: argparse.Namespace) -> int:
         print(json.dumps(shown, default=str, indent=2))
     elif not any(entries.values()):
         print(_nothing_loaded(dataset, months))
+        _print_errors(overview(entries, dataset, months))
     else:
         if not grid:
             _print_table(entries)
@@ -74,6 +76,17 @@ def _print_overview(found: dict[str, Any]) -> None:
             print(f"models: {models}; report: {report}; rows in quarantine: {found['rows_in_quarantine'][name]:,}")
     if any(found["months"].values()):
         print("(+ loaded, - missing in between, ! failed, * published again since)")
+        _print_errors(found)
+
+
+def _print_errors(found: dict[str, Any]) -> None:
+    """Prints why the newest of the failed months failed, and how many others did."""
+    for name, errors in found["errors"].items():
+        where = f" in {warehouse_info(name).title}" if len(found["errors"]) > 1 else ""
+        for key in sorted(errors)[-_SHOWN_ERRORS:]:
+            print(f"{key} failed{where}: {errors[key]}")
+        if (more := len(errors) - _SHOWN_ERRORS) > 0:
+            print(f"{more} more failed{where}; pipeline status --grid --json has all reasons")
 
 
 def _print_missing_rows(entries: Entries) -> None:
