@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from conftest import CHECKOUT, Run, execute, run_copy, settings, start_command
+from waiting import wait_until_blocked
 
 from pipeline import transform
 from pipeline.datasets import dataset_named
@@ -92,6 +93,28 @@ def test_build_by_hand_counts_as_a_build(luigi: Run, pipeline: Run, built: Postg
     assert by_hand.returncode == 0, by_hand.stdout
     assert execute(built, "SELECT count(*) FROM stg_green_tripdata") == [(0,)]
     assert "Did not run any tasks" in luigi(*BUILD).stderr
+
+
+def test_model_run_by_hand_waits_for_a_build_and_does_not_count_as_one(
+    pipeline: Run, built: PostgresDatabase, mirror: Path, tmp_path: Path
+) -> None:
+    environment = settings(tmp_path, built, mirror)
+    warehouse = PostgresWarehouse(built, built.schema)
+    before = warehouse.last_build()
+    assert before and before.finished_at
+
+    with warehouse.build_lock():
+        by_hand = start_command("pipeline", "dbt", "run", "--select", "dim_zones", **environment)
+        wait_until_blocked(built, "SELECT pg_advisory_lock")
+    assert by_hand.wait(timeout=60) == 0, by_hand.communicate()
+    after = warehouse.last_build()
+    assert after and (after.models_digest, after.finished_at) == (before.models_digest, None)
+
+    # Rows that are not those of the setting: the next build replaces them all.
+    others = pipeline("dbt", "run", "--vars={known_vendors_only: true}", "--select", "int_trips")
+    assert others.returncode == 0, others.stdout
+    assert "unknown vendor" in execute(built, "SELECT pg_get_viewdef('int_trips'::regclass)")[0][0]
+    assert (after := warehouse.last_build()) and after.models_digest == ""
 
 
 def test_dbt_debug_runs_each_time_and_writes_the_password_to_no_file_and_no_log(

@@ -14,7 +14,7 @@ from conftest import Run, execute, settings, start_command
 from golden_releases import write_release
 from models import load_release
 from trips import HEADER, trip
-from waiting import lock_held, wait_for_sessions_to_end, wait_until_blocked
+from waiting import eventually, lock_held, wait_for_sessions_to_end, wait_until_blocked
 
 from pipeline.warehouses.postgres.connection import PostgresDatabase
 
@@ -78,6 +78,28 @@ def test_month_is_not_in_fact_trips_if_dbt_is_killed_while_writing_it(
     after = execute(built, FACTS)
     assert after[: len(before)] == before  # the months that were already built are unchanged
     assert [row[0] for row in after[len(before) :]] == ["green_tripdata_2019-03.csv"] * 2
+
+
+def test_file_written_by_two_dbt_runs_at_the_same_time_is_counted_once(
+    luigi: Run, built: PostgresDatabase, mirror: Path, tmp_path: Path
+) -> None:
+    """A build goes on for a while if the session that locks the models is ended, as a log advises users to do."""
+    write_release(mirror / "green/green_tripdata_2019-03.csv.gz", [HEADER, trip(0, MARCH), trip(1, MARCH)])
+    load_release(built, mirror, tmp_path, "green", MARCH)
+    waiting = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND query ~ 'trips_by_hour'"
+    end = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND NOT pid = pg_backend_pid()"
+    environment = settings(tmp_path, built, mirror)
+
+    with lock_held(built, "LOCK TABLE trips_by_hour IN SHARE MODE"):
+        first = start_command("luigi", "--module", "pipeline", *BUILD, **environment)
+        eventually(lambda: len(execute(built, waiting)) == 1)
+        assert execute(built, end) == [(True,)]
+        second = start_command("pipeline", "dbt", "run", "--select", "trips_by_hour", **environment)
+        eventually(lambda: len(execute(built, waiting)) == 2)
+    outputs = [build.communicate(timeout=60)[0] for build in (first, second)]
+
+    assert (first.returncode, second.returncode) == (30, 0), outputs
+    assert execute(built, "SELECT sum(trips) FROM trips_by_hour WHERE filename ~ '2019-03'") == [(2,)]
 
 
 def facts_and_partitions(database: PostgresDatabase) -> list[tuple[Any, ...]]:

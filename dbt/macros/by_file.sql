@@ -31,6 +31,8 @@
 {% macro replace_rows(target_relation, existing, rebuild) %}
     {%- set new_rows = make_temp_relation(target_relation) -%}
     {%- call statement('new_rows') -%}
+        {#- Two dbt runs at the same time must not both insert a file's rows, as neither would delete the other's. -#}
+        {%- if not rebuild %} lock table {{ target_relation }} in share row exclusive mode; {%- endif %}
         create temporary table {{ new_rows.include(schema=false, database=false) }} as {{ sql }};
     {%- endcall -%}
     {%- call statement('main') -%}

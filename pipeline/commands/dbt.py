@@ -16,6 +16,9 @@ from pipeline.transform.dbt_process import dbt_folders
 from pipeline.warehouses import WAREHOUSES, Warehouse, warehouse_named
 
 _HELP_OPTIONS = {"--help", "-h", "--version", "-V", "-v"}
+_WRITING = {"build", "run", "seed", "snapshot", "clone", "retry", "run-operation"}
+# With these, the rows that dbt writes are not those of the next build, which therefore replaces them all.
+_OTHER_ROWS = {"--vars", "--empty", "--sample"}
 _DBT = Path(sys.executable).with_name("dbt")
 
 
@@ -27,10 +30,10 @@ def add_commands(commands: Commands) -> None:
 
 
 def _dbt(arguments: argparse.Namespace) -> int:
-    """Runs dbt with the arguments in `rest` and exits with its exit code.
+    """Runs dbt with the arguments in `rest` and returns or exits with its exit code.
 
-    dbt writes to `<storage root>/dbt/target`. A complete `build` is recorded like one of `DbtBuild`. Secrets are not
-    passed as arguments, which other users could read.
+    dbt writes to `<storage root>/dbt/target`. A command that writes models waits for other builds, and is recorded like
+    one of `DbtBuild`. Secrets are not passed as arguments, which other users could read.
 
     :raises PipelineError: if `test` is run before anything has been built.
     """
@@ -38,30 +41,37 @@ def _dbt(arguments: argparse.Namespace) -> int:
     if not words or _HELP_OPTIONS & set(words):
         os.execv(_DBT, ["dbt", *words])
     adapter = warehouse_named(warehouse)
-    if words[0] == "test" and not {"--select", "-s"} & set(words):
-        refuse_test_of_nothing(adapter, warehouse)
-    if words[0] != "build" or set(words[1:]) - {"--full-refresh"}:
+    if not _WRITING & set(words):
+        if words[0] == "test" and not {"--select", "-s"} & _options(words):
+            refuse_test_of_nothing(adapter, warehouse)
         adapter.prepare_build(modelled_datasets())
-        variables = [] if "--vars" in words else _variables()
-        os.execve(_DBT, ["dbt", *words, *variables], _environment(adapter))
-    return _build(adapter, "--full-refresh" in words)
+        os.execve(_DBT, ["dbt", *words, *_variables(words)], _environment(adapter))
+    return _write(adapter, words)
 
 
-def _build(adapter: Warehouse, full_refresh: bool) -> int:
-    code = 0
+def _write(adapter: Warehouse, words: list[str]) -> int:
+    code, options = 0, _options(words)
+    builds_everything = words[0] == "build" and not set(words[1:]) - {"--full-refresh"}
+    full_refresh = bool(options & {"--full-refresh", *_OTHER_ROWS})
 
     def run_dbt(command: DbtCommand) -> bool:
         nonlocal code
-        words = [str(_DBT), *command.arguments, *_variables()]
-        code = subprocess.run(words, env=_environment(adapter), check=False).returncode
+        given = command.arguments if builds_everything else words
+        environment = _environment(adapter)
+        code = subprocess.run([_DBT, *given, *_variables(words)], env=environment, check=False).returncode
         return not code
 
-    build_with(adapter, DbtCommand(full_refresh=full_refresh), DbtSettings().variables(), run_dbt)
+    command = DbtCommand("build" if builds_everything else "run", full_refresh=full_refresh)
+    build_with(adapter, command, DbtSettings().variables(), run_dbt)
     return code
 
 
-def _variables() -> list[str]:
-    return ["--vars", json.dumps(DbtSettings().variables())]
+def _options(words: list[str]) -> set[str]:
+    return {word.partition("=")[0] for word in words}
+
+
+def _variables(words: list[str]) -> list[str]:
+    return [] if "--vars" in _options(words) else ["--vars", json.dumps(DbtSettings().variables())]
 
 
 def _environment(adapter: Warehouse) -> dict[str, str]:
