@@ -11,13 +11,14 @@ from typing import Any
 
 import psycopg2
 import pytest
-from conftest import JANUARY, Run, execute, publish, settings, start_command
-from trips import FEBRUARY, HEADER, partitions, schema_contents, trip, trips, write_load_job
+from conftest import JANUARY, Run, execute, job_for, publish, settings, start_command
+from trips import FEBRUARY, HEADER, partitions, row_count, schema_contents, trip, trips, write_load_job
 from waiting import eventually, lock_held, wait_for_sessions_to_end
 
 from pipeline.datasets import Release, dataset_named
 from pipeline.errors import PipelineError
 from pipeline.progress import silent
+from pipeline.sample import write_month
 from pipeline.warehouses.postgres.adoption import adopt
 from pipeline.warehouses.postgres.connection import PostgresDatabase
 from pipeline.warehouses.postgres.loading import load
@@ -141,6 +142,20 @@ def test_adopted_table_equals_a_loaded_table(
         ("green/2019-02", "adopted"),
         ("green/2019-03", "mirror"),
     ]
+
+
+def test_months_of_other_datasets_are_loaded_during_an_adoption(database: PostgresDatabase, tmp_path: Path) -> None:
+    yellow = dataset_named("yellow")
+    write_month(yellow, JANUARY, 10, tmp_path / "mirror")
+    job = job_for(yellow, tmp_path / "mirror", tmp_path)
+    load(database, job, silent)
+    run_flow(database, LINES, tmp_path)
+
+    def load_again(*_: object) -> None:
+        assert load(replace(database, lock_timeout=2), replace(job, replace=True), silent).rows_loaded == 10
+
+    adopt(database, GREEN, "LoadTripdata", False, load_again)
+    assert row_count(database, "yellow_tripdata") == 10
 
 
 @pytest.mark.parametrize(

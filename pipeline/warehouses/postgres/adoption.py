@@ -53,7 +53,7 @@ def adopt(
         connection,
         connection.cursor() as cursor,
     ):
-        lock_setup(cursor)
+        lock_setup(cursor, tables)
         try:
             kept = _replace_table(cursor, tables)
             files = _survey(cursor, tables, kept, recompute_ids)

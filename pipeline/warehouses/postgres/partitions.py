@@ -23,7 +23,7 @@ _DIGEST = "count({0}), sum(('x' || left(md5({0}::text), 10))::bit(40)::bigint)"
 
 def create_loading_table(cursor: Cursor, tables: ReleaseTables) -> None:
     """Creates the empty, unattached table that the release is loaded into, in the current transaction."""
-    lock_setup(cursor)
+    lock_setup(cursor, tables)
     tables.execute(cursor, "declare_row_id_immutable")
     tables.execute(cursor, "create_loading_table")
     tables.execute(cursor, "identify_loading_rows")

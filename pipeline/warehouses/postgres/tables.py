@@ -97,7 +97,7 @@ class Tables:
         return [column for column in self.dataset.columns if found and column.name not in found.columns]
 
     def lock_name(self, key: str = "") -> str:
-        """Returns the name of the advisory lock for publishing into the table, or for loading the release `key`."""
+        """Returns the name of the advisory lock for publishing into the table, or for a `key`: a release, the set-up."""
         return f"pipeline {self.schema}.{self.dataset.table} {key}"
 
     def _row_key_types(self) -> list[str]:
@@ -188,14 +188,14 @@ def ensure_tables(connection: Connection, tables: Tables) -> None:
             _check(tables, found)
         if not found or tables.missing_columns(found) or not _is_set_up(cursor, tables, *_SETUP):
             with connection:
-                lock_setup(cursor)
+                lock_setup(cursor, tables)
                 create_tables(cursor, tables)
             _check(tables, describe_table(cursor, tables.table))
 
 
-def lock_setup(cursor: Cursor) -> None:
-    """Lets one transaction at a time change objects that all months share; concurrent changes of them would fail."""
-    execute(cursor, "lock_transaction", {"name": "pipeline set-up"})
+def lock_setup(cursor: Cursor, tables: Tables) -> None:
+    """Lets one transaction at a time change objects that a dataset's months share; concurrent changes would fail."""
+    execute(cursor, "lock_transaction", {"name": tables.lock_name("set-up")})
 
 
 def ensure_schema(cursor: Cursor, schema: str) -> None:
@@ -213,8 +213,9 @@ def describe_table(cursor: Cursor, table: sql.Identifier) -> TableDescription | 
 
 def create_tables(cursor: Cursor, tables: Tables) -> None:
     """Creates the dataset's missing tables in the current transaction; the caller holds `lock_setup`."""
-    ensure_schema(cursor, tables.schema)
     if not _is_set_up(cursor, tables, "select_shared_setup"):
+        execute(cursor, "lock_transaction", {"name": f"pipeline {tables.schema} set-up"})
+        ensure_schema(cursor, tables.schema)
         _create_shared_tables(cursor, tables)
     if tables.dataset.is_monthly:
         tables.execute(cursor, "create_row_id_function")
