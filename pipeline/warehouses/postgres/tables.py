@@ -97,7 +97,7 @@ class Tables:
         return [column for column in self.dataset.columns if found and column.name not in found.columns]
 
     def lock_name(self, key: str = "") -> str:
-        """Returns the name of the advisory lock for publishing into the table, or for a `key`: a release, the set-up."""
+        """Returns the name of the advisory lock for publishing into the table, or for a `key`: a release, set-up."""
         return f"pipeline {self.schema}.{self.dataset.table} {key}"
 
     def _row_key_types(self) -> list[str]:
