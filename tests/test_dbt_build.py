@@ -77,10 +77,16 @@ def test_models_are_current_in_the_time_zone_of_every_role() -> None:
     assert first.loads_digest == same.loads_digest != later.loads_digest
 
 
-def test_dbt_test_before_the_first_build_is_refused(pipeline: Run) -> None:
-    refused = pipeline("dbt", "test")
-    message = "no model has been built yet, so there is nothing to test; first: pipeline build --warehouse postgres"
-    assert (refused.returncode, refused.stderr) == (1, f"pipeline: {message}\n")
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("test", "no model has been built yet, so there is nothing to test; first: pipeline build"),
+        ("build", "the taxi zones are not loaded, and the models need them; first: pipeline load zones"),
+    ],
+)
+def test_dbt_command_that_would_do_nothing_is_refused(pipeline: Run, command: str, message: str) -> None:
+    refused = pipeline("dbt", command)
+    assert (refused.returncode, refused.stderr) == (1, f"pipeline: {message} --warehouse postgres\n")
 
 
 def test_build_by_hand_counts_as_a_build(luigi: Run, pipeline: Run, built: PostgresDatabase) -> None:

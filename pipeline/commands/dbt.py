@@ -11,7 +11,7 @@ from pathlib import Path
 
 from pipeline.commands import Commands, add_command
 from pipeline.settings import DbtSettings, StorageSettings
-from pipeline.transform import DbtCommand, build_with, modelled_datasets, refuse_test_of_nothing
+from pipeline.transform import DbtCommand, build_with, modelled_datasets, refuse_test_of_nothing, refuse_without_zones
 from pipeline.transform.dbt_process import dbt_folders
 from pipeline.warehouses import WAREHOUSES, Warehouse, warehouse_named
 
@@ -35,7 +35,7 @@ def _dbt(arguments: argparse.Namespace) -> int:
     dbt writes to `<storage root>/dbt/target`. A command that writes models waits for other builds, and is recorded like
     one of `DbtBuild`. Secrets are not passed as arguments, which other users could read.
 
-    :raises PipelineError: if `test` is run before anything has been built.
+    :raises PipelineError: if `test` is run before anything has been built, or models are built without the zones.
     """
     words, warehouse = arguments.rest, arguments.warehouse
     if not words or _HELP_OPTIONS & set(words):
@@ -46,6 +46,8 @@ def _dbt(arguments: argparse.Namespace) -> int:
             refuse_test_of_nothing(adapter, warehouse)
         adapter.prepare_build(modelled_datasets())
         os.execve(_DBT, ["dbt", *words, *_variables(words)], _environment(adapter))
+    if {"build", "run"} & set(words):
+        refuse_without_zones(adapter, warehouse)
     return _write(adapter, words)
 
 

@@ -203,3 +203,11 @@ def refuse_test_of_nothing(warehouse: Warehouse, name: str) -> None:
         raise PipelineError(
             f"no model has been built yet, so there is nothing to test; first: pipeline build --warehouse {name}"
         )
+
+
+def refuse_without_zones(warehouse: Warehouse, name: str) -> None:
+    """:raises PipelineError: if the taxi zones are not loaded, without which no trip is in the models."""
+    if all(entry.month for entry in warehouse.loaded()):
+        raise PipelineError(
+            f"the taxi zones are not loaded, and the models need them; first: pipeline load zones --warehouse {name}"
+        )
