@@ -24,7 +24,8 @@ from pipeline.releases import csv_file
 from pipeline.warehouses import LoadJob
 from pipeline.warehouses.postgres.connection import ConnectionLost, PostgresDatabase
 from pipeline.warehouses.postgres.loading import load
-from pipeline.warehouses.postgres.tables import Tables, ensure_tables
+from pipeline.warehouses.postgres.setup import ensure_tables
+from pipeline.warehouses.postgres.tables import Tables
 
 MONTHS = [datetime.date(2019, number, 1) for number in range(1, 7)]
 

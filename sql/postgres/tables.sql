@@ -28,14 +28,10 @@ JOIN pg_attribute AS attribute ON attribute.attrelid = class.oid AND attribute.a
 WHERE class.oid = to_regclass(%(table)s)
 ORDER BY attribute.attnum;
 
--- name: select_shared_setup
+-- name: shared_tables_exist
 -- Whether the ledger and the quarantine exist as this version of the pipeline creates them.
 SELECT EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass(%(ledger)s) AND attname = 'last_modified')
    AND EXISTS (SELECT FROM pg_class WHERE oid = to_regclass(%(quarantine)s) AND relreplident = 'f');
-
--- name: select_table_setup
--- Whether the dataset's table was created or migrated by this version of its spec.
-SELECT coalesce(obj_description(to_regclass(%(table)s), 'pg_class') = %(comment)s, false);
 
 -- name: comment_on_table
 COMMENT ON TABLE {table} IS {comment};

@@ -17,14 +17,8 @@ from pipeline.warehouses.postgres.connection import PostgresDatabase, execute, v
 from pipeline.warehouses.postgres.ledger import all_loads, find_load
 from pipeline.warehouses.postgres.loading import load_session
 from pipeline.warehouses.postgres.partitions import create_loading_table, publish_partition
-from pipeline.warehouses.postgres.tables import (
-    ORDINARY,
-    ReleaseTables,
-    Tables,
-    create_tables,
-    describe_table,
-    lock_setup,
-)
+from pipeline.warehouses.postgres.setup import ORDINARY, create_tables, declared_types, describe_table, lock_setup
+from pipeline.warehouses.postgres.tables import ReleaseTables, Tables
 from pipeline.warehouses.postgres.watch import watched_connection
 
 KEPT_AS = "{}_of_the_flows"
@@ -93,11 +87,11 @@ def _check(cursor: Cursor, tables: Tables) -> None:
     found = describe_table(cursor, tables.table)
     if not found:
         raise PipelineError("there is no such table")
-    if tables.is_created_by_pipeline(found):
+    if found.is_created_by_pipeline(tables.dataset):
         raise PipelineError("it is already a table of this pipeline, so there is nothing to adopt")
     if found.kind != ORDINARY:
         raise PipelineError("it is not an ordinary table")
-    declared = tables.catalogue_types()
+    declared = declared_types(tables.dataset)
     required = {"unique_row_id", "filename", *_columns(tables.dataset)}
     if missing := sorted(required - found.columns.keys()):
         raise PipelineError(f"it lacks the columns {', '.join(missing)}, so the flows did not create it")

@@ -22,7 +22,8 @@ from pipeline.warehouses.postgres.bad_rows import BadRows
 from pipeline.warehouses.postgres.connection import ConnectionLost, PostgresDatabase, execute, table_exists, value_of
 from pipeline.warehouses.postgres.copy_streams import RowCopier
 from pipeline.warehouses.postgres.ledger import find_load
-from pipeline.warehouses.postgres.tables import ReleaseTables, ensure_tables
+from pipeline.warehouses.postgres.setup import ensure_tables
+from pipeline.warehouses.postgres.tables import ReleaseTables
 from pipeline.warehouses.postgres.watch import Watch, watched_connection
 
 if TYPE_CHECKING:

@@ -15,7 +15,8 @@ from pipeline.errors import PipelineError
 from pipeline.warehouses.checksums import FileChecksums, checksums_from_rows, is_summed
 from pipeline.warehouses.postgres.connection import LockTimeout, execute, table_exists
 from pipeline.warehouses.postgres.ledger import all_loads
-from pipeline.warehouses.postgres.tables import ReleaseTables, Tables, lock_setup
+from pipeline.warehouses.postgres.setup import lock_setup
+from pipeline.warehouses.postgres.tables import ReleaseTables, Tables
 
 _SUM = "count({0}), sum({0}::numeric)"
 _DIGEST = "count({0}), sum(('x' || left(md5({0}::text), 10))::bit(40)::bigint)"

@@ -23,14 +23,15 @@ from pipeline.warehouses.postgres.connection import ConnectionLost, PostgresData
 from pipeline.warehouses.postgres.ledger import all_loads, find_build, find_load, record_build
 from pipeline.warehouses.postgres.loading import forget, load
 from pipeline.warehouses.postgres.partitions import file_checksums, orphaned_duplicates
-from pipeline.warehouses.postgres.tables import Tables, ensure_schema, ensure_tables
+from pipeline.warehouses.postgres.setup import ensure_schema, ensure_tables
+from pipeline.warehouses.postgres.tables import Tables
 from pipeline.warehouses.postgres.watch import watched_connection
 
 logger = logging.getLogger("luigi-interface")
 
 _WAITS_AFTER_LOST_CONNECTION = (1, 5, 15)
 _LONGEST_WAIT_TO_COUNT = "3s"  # for a lock: the number is only shown
-_MARK_OF_LOADED = "(pipeline/datasets/"  # the text in `Tables.comment`
+_MARK_OF_LOADED = "(pipeline/datasets/"  # the text in the comments that setup.py writes
 _MARK_OF_MODELS = "(made by tlc-pipeline)"  # the text in dbt/macros/marks.sql
 # Connection parameters that the dbt profile sets, or that dbt chooses itself.
 _PASSED_IN_PROFILE = {
