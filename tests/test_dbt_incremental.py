@@ -54,6 +54,22 @@ def test_incremental_builds_give_the_same_marts_as_a_full_refresh(
     assert row_versions(built, "green_tripdata_2019-02.csv") != untouched
 
 
+def test_full_refresh_drops_replaced_partitions_in_other_transactions(built: PostgresDatabase, tmp_path: Path) -> None:
+    """In the one that replaces them, 600 partitions would need more locks than the server has."""
+    execute(built, "CREATE TABLE fact_trips_o (filename text) PARTITION BY LIST (filename)")
+    execute(built, "CREATE TABLE left_by_a_killed_build PARTITION OF fact_trips_o FOR VALUES IN ('killed')")
+    record_changed_tables(built)
+
+    build_models(built, tmp_path / "dbt", full_refresh=True)
+
+    dropped = dict(execute(built, "SELECT split_part(name, '.', 2), transaction FROM changed WHERE is_dropped"))
+    partitions = {f"fact_trips_green_tripdata_2019_0{month}_o" for month in (1, 2)}
+    assert partitions | {"fact_trips_o", "left_by_a_killed_build"} <= dropped.keys()
+    replacing = execute(built, "SELECT transaction FROM changed WHERE name LIKE '%.fact_trips' AND NOT is_dropped")
+    assert replacing and not {dropped[name] for name in partitions} & {transaction for (transaction,) in replacing}
+    assert execute(built, "SELECT relname FROM pg_class WHERE relname LIKE 'fact_trips%%\\_o'") == []
+
+
 def test_incremental_build_in_a_publication(built: PostgresDatabase, mirror: Path, tmp_path: Path) -> None:
     """Rows of a published table can be deleted only if the table says what identifies them."""
     execute(built, "CREATE PUBLICATION everything FOR ALL TABLES")
@@ -107,3 +123,19 @@ def all_marts(database: PostgresDatabase) -> dict[str, list[tuple[Any, ...]]]:
 def row_versions(database: PostgresDatabase, filename: str) -> list[tuple[Any, ...]]:
     """The physical places and transactions of a file's rows in fact_trips, which change if they are written again."""
     return execute(database, "SELECT ctid, tableoid, xmin FROM fact_trips WHERE filename = %s ORDER BY 1", filename)
+
+
+def record_changed_tables(database: PostgresDatabase) -> None:
+    """Lets the database record, from now on, which tables are changed and dropped in which transactions."""
+    execute(database, "CREATE TABLE changed (name text, is_dropped boolean, transaction xid8)")
+    for event, function, is_dropped in (
+        ("sql_drop", "pg_event_trigger_dropped_objects", True),
+        ("ddl_command_end", "pg_event_trigger_ddl_commands", False),
+    ):
+        execute(
+            database,
+            f"CREATE FUNCTION {event}() RETURNS event_trigger LANGUAGE plpgsql SET search_path = {database.schema} AS"
+            f" 'BEGIN INSERT INTO changed SELECT object_identity, {is_dropped}, pg_current_xact_id()"
+            f"  FROM {function}() WHERE object_type = ''table''; END'",
+        )
+        execute(database, f"CREATE EVENT TRIGGER {event} ON {event} EXECUTE FUNCTION {event}()")

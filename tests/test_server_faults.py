@@ -86,6 +86,25 @@ def test_lost_connection_changes_nothing_and_the_load_can_be_repeated(
     assert_load_completes(database, tmp_path)
 
 
+def test_server_without_free_locks_is_reported_with_the_setting_to_raise(
+    database: PostgresDatabase, tmp_path: Path
+) -> None:
+    load(database, write_load_job(trips(40, FEBRUARY), tmp_path, FEBRUARY), silent)
+    with contextlib.closing(psycopg2.connect(database.dsn)) as other, other.cursor() as cursor:
+
+        def take_all_locks() -> None:
+            with pytest.raises(psycopg2.errors.OutOfMemory):  # the session keeps those that it has until then
+                cursor.execute("SELECT pg_advisory_lock(number) FROM generate_series(1, 1000000) AS number")
+
+        with pytest.raises(PipelineError, match=r"nothing has changed: .*out of shared memory \(.*max_locks"):
+            load(database, write_load_job(LINES, tmp_path), once(take_all_locks))
+        other.rollback()
+        cursor.execute("SELECT pg_advisory_unlock_all()")
+
+    assert only_february_is_loaded(database)
+    assert_load_completes(database, tmp_path)
+
+
 def test_connection_lost_in_the_middle_of_a_block_is_reported_as_lost(
     database: PostgresDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -10,6 +10,7 @@
     {%- set existing = load_cached_relation(this) -%}
     {%- set rebuild = existing is none or should_full_refresh() -%}
     {%- do run_hooks(pre_hooks) -%}
+    {%- do drop_replaced(target_relation) -%}
     {%- call statement('by_parallel_workers') -%}
         {#- CREATE TABLE AS can use parallel workers, but the planner overestimates the cost of passing rows. It also
             overestimates the number of groups, so it would sort a month's rows, and underestimates the number of trips
@@ -25,6 +26,7 @@
     {%- do persist_docs(target_relation, model) if rebuild -%}
     {%- do run_hooks(post_hooks) -%}
     {{ adapter.commit() }}
+    {%- do drop_replaced(target_relation) -%}
     {{ return({'relations': [target_relation]}) }}
 {% endmaterialization %}
 
@@ -80,7 +82,7 @@
     {%- endfor -%}
     {%- call statement('main') -%}
         {%- if rebuild and existing is not none %}
-        drop {{ existing.type }} {{ existing }} cascade;
+        {{ rename_replaced(target_relation, existing) }}
         {%- endif %}
         {%- for file in files %}
         drop table if exists {{ partition_relation(target_relation, file.filename) }};
@@ -97,6 +99,43 @@
         select 1;
     {%- endcall -%}
 {% endmacro %}
+
+{#- A dropped partition needs some 14 of the locks that the server has for all sessions (max_locks_per_transaction), a
+    renamed one a single lock. So the partitions of a table that is built anew are dropped later, in several
+    transactions; if dbt is killed before, by the next build. -#}
+{% macro rename_replaced(relation, existing) %}
+    {%- if existing.type != 'table' %}
+    drop {{ existing.type }} {{ existing }} cascade;
+    {%- else %}
+    do $$
+    declare
+        partition record;
+    begin
+        for partition in
+            select oid::regclass as name, relname from pg_class
+            where oid in (select inhrelid from pg_inherits where inhparent = '{{ existing }}'::regclass)
+        loop
+            execute format('alter table %s rename to %I', partition.name, partition.relname || '_o');
+        end loop;
+    end $$;
+    alter table {{ existing }} rename to {{ adapter.quote(replaced_relation(relation).identifier) }};
+    {%- endif %}
+{% endmacro %}
+
+{% macro drop_replaced(relation) %}
+    {%- set replaced = replaced_relation(relation) -%}
+    {%- set tables = run_query(
+        "select pg_partition_tree.relid::regclass::text from pg_partition_tree(to_regclass('" ~ replaced ~ "'))"
+        " order by level desc") -%}
+    {%- for batch in tables | map(attribute=0) | batch(20) -%}
+    {%- call statement('drop_replaced_' ~ loop.index) %} drop table {{ batch | join(', ') }} cascade; {% endcall -%}
+    {{ adapter.commit() }}
+    {%- endfor -%}
+{% endmacro %}
+
+{% macro replaced_relation(relation) -%}
+    {{ return(relation.incorporate(path={'identifier': relation.identifier ~ '_o'})) }}
+{%- endmacro %}
 
 {% macro partition_relation(relation, filename, suffix='') -%}
     {{ return(api.Relation.create(

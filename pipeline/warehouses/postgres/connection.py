@@ -208,6 +208,8 @@ def translate_errors(failure: str) -> Iterator[None]:
             other = (ConnectionLost, "the database connection broke ({})")
         kind, meaning = _MEANINGS.get(type(error), other)
         message = error.diag.message_primary or " ".join(str(error).split())
+        if isinstance(error, psycopg2.errors.OutOfMemory) and error.diag.message_hint:
+            message += f" ({error.diag.message_hint.rstrip('.')})"  # which setting to raise
         raise kind(f"{failure}: {meaning.format(message)}") from error
 
 

@@ -33,6 +33,8 @@ SETTINGS = {
     "max_wal_size": "512MB",
     "checkpoint_timeout": "15min",
     "shared_buffers": "256MB",
+    # A build of all models from nothing takes some ten locks for each month, and more if many months are replaced.
+    "max_locks_per_transaction": "256",
 }
 START_SECONDS = 600  # after a crash, the server first replays its WAL
 _LOG_AFTER_SECONDS = 3.0
