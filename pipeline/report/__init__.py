@@ -92,4 +92,4 @@ def _misdated(data: ReportData) -> str:
     first, last = (month_name(find(month.month for month in data.misdated)) for find in (min, max))
     trips = sum(month.trips for month in data.misdated)
     dates = first if first == last else f"{first} to {last}"
-    return f"Trips dated in months that are not loaded ({dates}; {trips:,} in all) are in the totals and places only."
+    return f"Trips dated in months that are not loaded ({dates}; {trips:,} in all) are only in the totals and places."

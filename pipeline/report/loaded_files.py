@@ -10,17 +10,17 @@ from pipeline.report.formatting import NONE, dollars, listed, month_name, months
 from pipeline.report.sections import Headline, LoadedFile, ReportData, Section, Table
 
 _BECAME = (
-    "Every row of a file is in one of the columns. Duplicate and malformed rows are not loaded but kept, whole, in"
-    " load_quarantine. Left out are the loaded trips that the marts exclude, as they begin or end in an unknown zone or"
-    " begin at no readable time{or_vendors}; excluded_trips has each trip of taxis with its reason."
+    "Every row of a file is counted in one of the columns. load_quarantine keeps the duplicate and malformed rows,"
+    " which are not loaded. Trips are left out if they begin or end in an unknown zone, or have no readable pick-up"
+    " time{or_vendors}; excluded_trips lists those of taxis, with the reason."
 )
-_OR_VENDORS = ", or as their vendor is unknown (known_vendors_only is set)"
+_OR_VENDORS = ", or no known vendor (known_vendors_only is set)"
 _IMPLAUSIBLE = (
-    "Such rows are counted like all others{but_vendors}. Other month: the pick-up is dated outside the file's month, by"
-    " a clock gone wrong or around midnight. Negative fare: a charge that was taken back. No amount: no fare or total"
-    " that can be read. No distance: zero miles. No time: the trip ends when it begins, or before."
+    "Such rows are counted like all others{but_vendors}. Other month: the pick-up is dated outside the file's month,"
+    " because the clock was wrong or the trip began around midnight. Negative fare: a refund. No amount: no readable"
+    " fare or total. No distance: zero miles. No time: the trip ends when it begins, or earlier."
 )
-_BUT_VENDORS = ", but for those without a vendor, which are left out"
+_BUT_VENDORS = ", except those without a vendor, which are left out"
 _CHECKS = {
     "Vendor unknown": "unknown_vendors",
     "Other month": "outside_month",
@@ -67,9 +67,9 @@ def _sentence(data: ReportData) -> str:
         sentences.append(f"The marts were built on {built_at:%d %B %Y at %H:%M} UTC.".replace(" on 0", " on "))
     if any((file.service, file.month) not in data.complete for file in data.files):
         sentences.append(
-            "Incomplete months have trips on few of their days, or on none, as samples and months in progress do: they"
-            " are marked, counted in all totals and in the revenue a trip, and kept out of average hours, comparisons"
-            " and what is called busiest."
+            "Incomplete months, such as samples and months in progress, have trips on fewer than nine in ten of their"
+            " days. They are marked. They count in all totals and in the revenue per trip, but not in average hours,"
+            " comparisons, and the busiest or quietest zones, hours and months."
         )
     return " ".join(sentences)
 
@@ -85,9 +85,9 @@ def _headlines(data: ReportData) -> list[Headline]:
         headlines += [
             Headline("Revenue", short(revenue, "$"), dollars(revenue)),
             Headline(
-                "Revenue a trip",
+                "Revenue per trip",
                 dollars(revenue / sum(month.trips for month in paying)),
-                "tips by card, tolls and taxes included",
+                "including card tips, tolls and taxes",
             ),
         ]
     return headlines

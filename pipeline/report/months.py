@@ -44,10 +44,12 @@ def _most_and_fewest(data: ReportData, service: str) -> str:
     if not months:
         return ""
     most, fewest = max(months, key=lambda m: m.trips), min(months, key=lambda m: m.trips)
-    sentence = f"{service}: {most.trips:,} trips in {month_name(most.month)}"
     if most is fewest:
-        return f"{sentence}."
-    return f"{sentence}, the most, and {fewest.trips:,} in {month_name(fewest.month)}, the fewest."
+        return f"{service}: {most.trips:,} trips in {month_name(most.month)}."
+    return (
+        f"{service} had the most trips in {month_name(most.month)} ({most.trips:,})"
+        f" and the fewest in {month_name(fewest.month)} ({fewest.trips:,})."
+    )
 
 
 def _changes(data: ReportData) -> Table:
@@ -73,8 +75,8 @@ def _trip(months: Sequence[Month]) -> Table:
         ]
         for month in months
     ]
-    head = ["Month", "Trips a day", "Revenue a trip", "Miles a trip", "Minutes a trip"]
-    return Table("An average day and trip", head, rows)
+    head = ["Month", "Trips per day", "Revenue per trip", "Miles per trip", "Minutes per trip"]
+    return Table("Averages per day and per trip", head, rows)
 
 
 def _mean(total: float, count: int) -> float | None:
@@ -95,7 +97,7 @@ def _draw(months: Sequence[Month], every: Sequence[str], width: int) -> Svg:
     for row, panels in enumerate(rows):
         for column, (service, measure) in enumerate(panels):
             left, top = column * (panel + _GAP), row * height + _TITLE
-            svg.text(left, top - 24, f"{service}: {measure} a month", size=13, bold=True)
+            svg.text(left, top - 24, f"{service}: {measure} per month", size=13, bold=True)
             of_service = {month.month: month for month in months if month.service == service}
             _bars(svg, left + _LABELS, top, panel - _LABELS, [of_service.get(m) for m in every], measure)
             _name_months(svg, left + _LABELS, top + _PANEL, panel - _LABELS, every)

@@ -1,4 +1,4 @@
-"""The section on payments: ways of paying, and tips."""
+"""The section on payments: payment types and tips."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _Key = tuple[str, str]  # a service and a month
 
 
 def section(data: ReportData) -> Section:
-    """Returns the chart of ways of paying, with a table of tips by month."""
+    """Returns the chart of payment types, with a table of tips by month."""
     trips: dict[str, dict[str, int]] = defaultdict(lambda: defaultdict(int))
     revenue: dict[str, dict[str, float]] = defaultdict(lambda: defaultdict(float))
     by_card: dict[_Key, tuple[float, float]] = {}  # the tips of the trips paid by card, and their revenue without tips
@@ -56,12 +56,12 @@ def _chart(
         cells = ((f"{trips[payment][service]:,}", dollars(revenue[payment][service])) for service in services)
         rows.append([payment, *chain.from_iterable(cells)])
     head = ["Payment", *(f"{service} {what}" for service in services for what in ("trips", "revenue"))]
-    table = Table("Trips and revenue by way of payment", head, rows)
+    table = Table("Trips and revenue by payment type", head, rows)
     shares = {payment: percent(totals[payment], everything) for payment in ranked}
     recorded = [payment for payment in ranked if payment != _NOT_RECORDED]
     sentence = f"{recorded[0]} is the most common way to pay: {shares[recorded[0]]} of trips." if recorded else ""
     if _NOT_RECORDED in shares:
-        sentence += f" Of {shares[_NOT_RECORDED]} of trips it is not recorded how they were paid for."
+        sentence += f" For {shares[_NOT_RECORDED]} of trips, no payment type is recorded."
     complete = [by_card[key] for key in data.complete if key in by_card]
     if complete:
         tips, without_tips = map(sum, zip(*complete, strict=True))
@@ -81,4 +81,4 @@ def _tips(data: ReportData, by_card: dict[_Key, tuple[float, float]]) -> Table:
         for month in data.months
         if month.revenue is not None
     ]
-    return Table("Fares and tips a month", ["Month", "Fares", "Tips", "Added to card payments"], rows)
+    return Table("Fares and tips by month", ["Month", "Fares", "Tips", "Added to card payments"], rows)

@@ -155,7 +155,7 @@ def _map(data: ReportData, pickups: list[Pickups]) -> Chart:
     most = max(trips, key=lambda zone: trips[zone])
     sentence = f"The stronger the colour of a zone, the more {shown.lower()} trips began there: most in {names[most]}."
     if not trips[most]:
-        sentence = f"No {shown.lower()} trip is known to begin in a zone of the map."
+        sentence = f"No {shown.lower()} trips begin in a zone on the map."
     return Chart("map", lambda _: _draw_map(names, trips, limits, colour_of(shown)), sentence, map_form=form)
 
 

@@ -74,15 +74,15 @@ def _chart(week: Week) -> Chart:
         [[f"{hour:02}:00", *(average(week.trips[day][hour]) for day in range(7))] for hour in _HOURS],
     )
     sentence = (
-        f"{week.service} trips are most frequent on {_when(busiest)} and least on {_when(quietest)},"
-        f" in {period(week.months)} on average."
+        f"{week.service} trips are most frequent on {_when(busiest)} and least frequent on {_when(quietest)},"
+        f" averaged over {period(week.months)}."
     )
     return Chart(f"week-{week.service.lower()}", lambda width: _draw(week, width), sentence, [table])
 
 
 def _when(found: tuple[float, int, int]) -> str:
     trips, day, hour = found
-    return f"{calendar.day_name[day]}s from {hour:02}:00 ({average(trips)} trips an hour)"
+    return f"{calendar.day_name[day]}s from {hour:02}:00 ({average(trips)} trips per hour)"
 
 
 def _draw(week: Week, width: int) -> Svg:
@@ -107,7 +107,8 @@ def _draw(week: Week, width: int) -> Svg:
     for column in range(across):
         name = names[not narrow][column]
         svg.text(left + cell * (column + 0.5), top - 6, name, size=11, colour="muted", anchor="middle")
-    svg.text(0, 14, f"{week.service}, {period(week.months)}", size=13, bold=True)
+    title = week.service if narrow else f"{week.service}, {period(week.months)}"
+    svg.text(0, 14, title, size=13, bold=True)
     _scale(svg, 0 if narrow else width - 264, 34 if narrow else 14, colour, most)
     return svg
 
@@ -117,4 +118,4 @@ def _scale(svg: Svg, left: float, base: float, colour: str, most: float) -> None
     for shade in range(_SHADES):
         opacity = _FAINTEST + (1 - _FAINTEST) * shade / (_SHADES - 1)
         svg.rect(left + 12 + 20 * shade, base - 11, 18.5, 13, colour, opacity=opacity)
-    svg.text(left + 18 + 20 * _SHADES, base, f"{short(most)} trips an hour", size=11, colour="muted")
+    svg.text(left + 18 + 20 * _SHADES, base, f"{short(most)} trips per hour", size=11, colour="muted")

@@ -6,7 +6,7 @@
   const form = figure.querySelector("form"), line = figure.querySelector(".zone"), hint = line.textContent;
   const group = figure.querySelector(".zones"), boxes = figure.querySelectorAll(".legend span");
   const shades = data.shades, caption = figure.querySelector("figcaption");
-  const none = "The map has no figures of this month for this service.";
+  const none = "The map has no figures for this service in this month.";
   const paths = new Map();
   group.querySelectorAll("path").forEach((path) => paths.set(path.dataset.zone, path));
 
@@ -36,8 +36,8 @@
     const most = Math.max(...values), revenue = form.measure.value === "1";
     const service = form.service.value.toLowerCase();
     const month = form.month.value === "all" ? "" : " in " + form.month.selectedOptions[0].textContent;
-    const none = revenue ? `revenue of ${service} trips${month} is known to come from` : `${service} trip${month} is known to begin in`;
-    if (most <= 0) return `No ${none} a zone of the map.`;
+    const none = revenue ? `revenue of ${service} trips${month} comes from` : `${service} trips${month} begin in`;
+    if (most <= 0) return `No ${none} a zone on the map.`;
     const more = revenue ? `revenue ${service} trips had there` : `${service} trips began there`;
     const zone = data.names[data.zones[values.indexOf(most)]];
     return `The stronger the colour of a zone, the more ${more}${month}: most in ${zone}.`;
