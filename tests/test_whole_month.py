@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from conftest import Run, execute
 from gcp import GoogleCloud
+from http_source import http_source
 
 from pipeline.warehouses.postgres.connection import PostgresDatabase
 
@@ -36,6 +37,31 @@ def test_two_workers_bring_every_month_into_the_marts(luigi: Run, database: Post
     done = luigi(*RANGE, "--start", "2019-01", "--stop", "2019-03", "--workers", "2")
 
     assert done.returncode == 0, done.stderr
+    assert execute(database, FILES) == [("green_tripdata_2019-01.csv", 6), ("green_tripdata_2019-02.csv", 2)]
+
+
+def test_catch_up_brings_a_new_edition_into_the_marts_and_the_report(
+    luigi: Run, pipeline: Run, database: PostgresDatabase, mirror: Path
+) -> None:
+    with http_source() as site:
+        for file in mirror.rglob("*.csv*"):
+            site.files[f"/{file.relative_to(mirror)}"] = file.read_bytes()
+        settings = {
+            "PIPELINE__SOURCE__BASE_URL": site.url,
+            "PIPELINE__SCHEDULE__TASK": "TripdataPipeline",
+            "PIPELINE__SCHEDULE__PARAMETERS": '{"warehouse": "postgres"}',
+            "PIPELINE__SCHEDULE__RELOAD": "always",
+        }
+        for etag in ('"first"', '"second"'):
+            site.etag = etag
+            done = pipeline("schedule", "green", "--once", **settings)
+            assert done.returncode == 0, done.stderr
+            assert done.stderr.count("the report is at ") == done.stderr.count("Completed successfully") == 1
+            loaded = execute(database, "SELECT DISTINCT etag FROM load_ledger WHERE target_table = 'green_tripdata'")
+            assert loaded == [(etag,)]
+
+        current = luigi("TripdataPipeline", "--taxi", "green", "--month", "2019-02", "--warehouse", "postgres")
+    assert "Did not run any tasks" in current.stderr
     assert execute(database, FILES) == [("green_tripdata_2019-01.csv", 6), ("green_tripdata_2019-02.csv", 2)]
 
 

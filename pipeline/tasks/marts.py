@@ -92,6 +92,7 @@ class ModelTripdata(TripdataTask, ModelsTask):
 
     # One build covers all that is loaded, so the scheduler may give a worker all months that are ready as one task.
     month = MonthParameter(batch_method=max)
+    force = Load.force
 
     def requires(self) -> list[luigi.Task]:
         return [self.clone(LOAD_TRIPDATA[self.warehouse]), LOAD_ZONES[self.warehouse]()]
@@ -132,6 +133,7 @@ class TripdataPipeline(TripdataTask):
     """Everything for a month of trip records: extracted, loaded, in the marts, and reported on."""
 
     warehouse = OneOfParameter(choices=list(WAREHOUSE_CHOICES), description="which warehouse, or both")
+    force = Load.force
 
     def requires(self) -> list[ModelTripdata]:
         return [self.clone(ModelTripdata, warehouse=name) for name in WAREHOUSE_CHOICES[self.warehouse]]
