@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
-from conftest import JANUARY, Run, job_for
+from conftest import JANUARY, Run, job_for, settings, start_command
 from gcp import GoogleCloud
-from gcp_trips import load_release
+from gcp_trips import BlockedRequest, load_release
 from golden_releases import MARTS, as_text, golden_mart, write_release
-from sqlglot import exp, parse_one
+from sqlglot import exp, parse
 from trips import FEBRUARY, HEADER, trip
+from waiting import eventually
 
 from pipeline.datasets import dataset_named
+from pipeline.warehouses.postgres.connection import PostgresDatabase
 
 pytestmark = pytest.mark.usefixtures("golden_mirror")
 BUILD = ("DbtBuild", "--warehouse", "bigquery")
 
 
 def test_marts_contain_the_golden_rows_and_are_updated_file_by_file(
-    luigi: Run, prepared_cloud: GoogleCloud, mirror: Path, tmp_path: Path
+    luigi: Run, prepared_cloud: GoogleCloud, database: PostgresDatabase, mirror: Path, tmp_path: Path
 ) -> None:
     for taxi, month in (("green", JANUARY), ("green", FEBRUARY), ("yellow", JANUARY)):
         load_release(prepared_cloud, job_for(dataset_named(taxi), mirror, tmp_path, month))
@@ -33,6 +38,8 @@ def test_marts_contain_the_golden_rows_and_are_updated_file_by_file(
 
     again = luigi(*BUILD)
     assert "Did not run any tasks" in again.stderr, again.stderr
+    [manifest] = (tmp_path / "data" / "dbt" / "runs").glob("*/manifest.json")
+    assert_one_after_the_other(json.loads(manifest.read_text()))
 
     prepared_cloud.rows("CREATE OR REPLACE TABLE dim_zones AS SELECT 1 AS locationid")  # as another dbt project would
     refused = luigi(*BUILD)
@@ -45,6 +52,18 @@ def test_marts_contain_the_golden_rows_and_are_updated_file_by_file(
         mirror / "green/green_tripdata_2019-01.csv.gz", [HEADER, trip(0, total_amount="1"), trip(9), *unusual_rows]
     )
     load_release(prepared_cloud, job_for(dataset_named("green"), mirror, tmp_path, replace=True))
+    # BigQuery goes on with the statement of a killed build. It must not insert the same rows as the next build.
+    held = BlockedRequest(prepared_cloud, "^STEP .*COMMIT TRANSACTION")
+    killed = start_command("luigi", "--module", "pipeline", *BUILD, **settings(tmp_path, database, mirror))
+    assert held.arrived.wait(120)
+    killed.kill()
+    killed.communicate()
+    refused = luigi(*BUILD)
+    assert refused.returncode == 30, refused.stderr
+    assert "another build is changing the same models; run again" in refused.stderr
+    held.may_continue.set()
+    eventually(lambda: all(job["status"]["state"] == "DONE" for job in prepared_cloud.jobs()))
+
     earlier = len(prepared_cloud.jobs())
     second = luigi(*BUILD)
     assert second.returncode == 0, second.stderr
@@ -56,10 +75,9 @@ def test_marts_contain_the_golden_rows_and_are_updated_file_by_file(
         ("green_tripdata_2019-02.csv", 2),
         ("yellow_tripdata_2019-01.csv", 2),
     ]
-    merges = [
-        job for job in prepared_cloud.jobs() if job["statistics"].get("query", {}).get("statementType") == "MERGE"
-    ]
-    assert "filename in ('green_tripdata_2019-01.csv')" in merges[-3]["configuration"]["query"]["query"]
+    queries = [job["configuration"].get("query", {}).get("query", "") for job in prepared_cloud.jobs()]
+    merges = [query for query in queries if "COMMIT TRANSACTION" in query]
+    assert "filename in ('green_tripdata_2019-01.csv')" in merges[-3]
     checks = "trips, reported, unknown_pickup_times, unknown_pickup_zones, unknown_vendors, unknown_amounts"
     january_checks = f"SELECT {checks} FROM file_quality WHERE filename = 'green_tripdata_2019-01.csv'"
     assert prepared_cloud.rows(january_checks) == [(12, 10, 1, 1, 1, 1)]
@@ -73,13 +91,25 @@ def test_marts_contain_the_golden_rows_and_are_updated_file_by_file(
     assert tables_of_trips(prepared_cloud, earlier) == []
 
 
+def assert_one_after_the_other(manifest: dict[str, Any]) -> None:
+    """The transactions of a build would conflict with each other."""
+
+    def ancestors(name: str) -> set[str]:
+        return {name}.union(*map(ancestors, manifest["parent_map"][name]))
+
+    incremental = [name for name, node in manifest["nodes"].items() if node["config"]["materialized"] == "incremental"]
+    assert len(incremental) == 5
+    for one, other in itertools.combinations(incremental, 2):
+        assert one in ancestors(other) or other in ancestors(one)
+
+
 def tables_of_trips(cloud: GoogleCloud, earlier: int) -> list[exp.Table]:
     """The tables and views with a row for each trip that the statements read or write since the `earlier` jobs.
 
     They grow with each month. Statements that define a view are left out, as they read nothing.
     """
     jobs = [job["configuration"] for job in cloud.jobs()[earlier:]]
-    statements = [parse_one(job["query"]["query"], dialect="bigquery") for job in jobs if "query" in job]
+    statements = [each for job in jobs if "query" in job for each in parse(job["query"]["query"], dialect="bigquery")]
     read = [each for each in statements if not (isinstance(each, exp.Create) and each.kind == "VIEW")]
     return [table for each in read for table in each.find_all(exp.Table) if TRIP_TABLES.fullmatch(table.name)]
 

@@ -156,7 +156,21 @@
 {%- endmacro %}
 
 {#- dbt-bigquery does not support custom strategies, so this overrides 'merge': one atomic statement replaces the rows
-    of the changed files. -#}
+    of the changed files. BigQuery would run two MERGEs that only insert at the same time, such as that of a killed build
+    and that of the next one, and both would insert a new file's rows. So each is in a transaction that also changes the
+    row of `build_lock`, of which BigQuery cancels the later one.
+    https://cloud.google.com/bigquery/docs/transactions#transaction_concurrency -#}
 {% macro bigquery__get_merge_sql(target, source, unique_key, dest_columns, incremental_predicates) %}
-    {{ get_insert_overwrite_merge_sql(target, source, dest_columns, [is_in_changed_files('DBT_INTERNAL_DEST.filename')]) }}
+    BEGIN TRANSACTION;
+    update {{ build_lock() }} set token = generate_uuid() where true;
+    {{ get_insert_overwrite_merge_sql(target, source, dest_columns, [is_in_changed_files('DBT_INTERNAL_DEST.filename')]) }};
+    COMMIT TRANSACTION
 {% endmacro %}
+
+{% macro build_lock() -%}
+    {{ return(this.incorporate(path={'identifier': 'build_lock'})) }}
+{%- endmacro %}
+
+{% macro create_build_lock() -%}
+    {% if target.type == 'bigquery' %}create table if not exists {{ build_lock() }} as select '' as token{% endif %}
+{%- endmacro %}

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, TransientError
 from pipeline.files import SHIPPED
 from pipeline.warehouses import DbtProfile
 
@@ -23,6 +23,7 @@ _CHILD = Path(__file__).with_name("dbt_child.py")
 _PARSED = "partial_parse.msgpack"
 _FAILED = {"error", "fail", "runtime error"}
 _RUNS_KEPT = 20
+_CONFLICT = "aborted due to concurrent update"  # BigQuery's error for a transaction
 _TRACEBACK = " Traceback (most recent call last)"  # which dbt appends to the message of an unexpected error
 
 
@@ -61,7 +62,8 @@ def invoke(
 
     The artifacts and the log of the last 20 calls are kept in `folder`/runs.
 
-    :raises PipelineError: with the node and the line, if one fails or dbt cannot start.
+    :raises PipelineError: with the node and the line, if one fails or dbt cannot start; a TransientError if another
+        build is changing the same models.
     """
     run = _new_run_folder(folder, profile.target, command[0])
     known = folder / f"{profile.target}.{_PARSED}"
@@ -78,7 +80,10 @@ def invoke(
         (run / _PARSED).replace(known)
     results = _results(run / "run_results.json")
     if process.returncode:
-        raise PipelineError(_failure(command[0], results, output, run))
+        message = _failure(command[0], results, output, run)
+        if _CONFLICT in message:
+            raise TransientError(f"{message}; another build is changing the same models; run again")
+        raise PipelineError(message)
     return results
 
 

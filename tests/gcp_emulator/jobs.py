@@ -29,7 +29,7 @@ def split(text):
         if token is None or token.token_type == sqlglot.TokenType.SEMICOLON:
             piece = text[start : token.start if token else None]
             start = token.end + 1 if token else None
-            bare = re.sub(r"^\s*(--[^\n]*\n\s*)*", "", piece).strip()
+            bare = re.sub(r"^\s*(--[^\n]*\n\s*|/\*.*?\*/\s*)*", "", piece, flags=re.DOTALL).strip()
             statements += [bare] if bare else []
     return tuple(statements)
 

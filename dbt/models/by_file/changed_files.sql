@@ -1,4 +1,4 @@
-{{ config(materialized='table') }}
+{{ config(materialized='table', post_hook='{{ create_build_lock() }}') }}
 {%- set all_files = flags.FULL_REFRESH or some_model_by_file_is_missing() %}
 
 with loaded as (

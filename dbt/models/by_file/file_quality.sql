@@ -1,6 +1,9 @@
 {{ config(one_row_a_file=true) }}
 -- depends_on: {{ ref('changed_files') }}
 -- depends_on: {{ ref('fact_trips') }}
+{%- if target.type == 'bigquery' %}
+-- depends_on: {{ ref('int_zone_revenue_by_file') }}  (their transactions would conflict)
+{%- endif %}
 {# trips_by_hour already has the counts of trips in the marts; only the values of excluded trips are examined here. #}
 {%- set counts = quality_checks().keys() | list %}
 

@@ -1,5 +1,8 @@
 {{ config(not_null=['filename']) }}
 -- depends_on: {{ ref('changed_files') }}
+{%- if target.type == 'bigquery' %}
+-- depends_on: {{ ref('trips_by_hour') }}  (their transactions would conflict)
+{%- endif %}
 
 select
     filename,
