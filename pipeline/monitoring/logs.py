@@ -110,7 +110,7 @@ class RunLog(logging.Handler):
             _lock(self._descriptor)
             _remove_old_files(folder, time.time() - keep_days * _DAY)
         except OSError as error:
-            logger.warning("this run has no log: %s", error)
+            logger.warning("this run writes no log: %s", error)
         while self._buffer:
             self.handle(self._buffer.popleft())
 
@@ -122,7 +122,7 @@ class RunLog(logging.Handler):
                 os.write(self._descriptor, self.format(record).encode("utf-8", "backslashreplace") + b"\n")
             except OSError as error:
                 self._descriptor = None
-                logger.warning("this run has no log: %s", error)
+                logger.warning("this run writes no log: %s", error)
 
 
 def _lock(descriptor: int) -> None:

@@ -190,8 +190,8 @@ def orphan_warnings(warehouse: str, dataset: Dataset) -> list[str]:
     except PipelineError as error:
         return [str(error)]
     return [
-        f"{filename}: {rows:,} rows are missing in {title}, set aside earlier as duplicates of rows of another file,"
-        " which does not have them any more; load this file again with --force"
+        f"{filename}: {rows:,} rows are missing in {title}, because they were set aside as duplicates of another file's"
+        " rows, which were removed since; load this file again with --force"
         for filename, rows in missing.items()
     ]
 

@@ -64,9 +64,9 @@ class DbtBuild(ModelsTask):
     command = OneOfParameter(
         choices=["build", "run", "test", "debug"], default="build", description="which of dbt's commands"
     )
-    select = luigi.Parameter(default="", description="dbt's own way to say which models, such as +fact_trips")
+    select = luigi.Parameter(default="", description="which models, in dbt's syntax, such as +fact_trips")
     full_refresh = luigi.BoolParameter(
-        default=False, significant=False, description="build from nothing, even what is up to date"
+        default=False, significant=False, description="rebuild everything, even if it is up to date"
     )
 
     @property
@@ -122,7 +122,7 @@ class Report(PipelineTask):
             yield self.requires()  # another run has loaded something since the models were built
             digest = page.digest()
         if digest is None:
-            raise TransientError("what is loaded keeps changing while the models are built; run again")
+            raise TransientError("other runs keep loading or removing months while the models are built; run again")
         with storage_errors(page.path):
             write_report(warehouse_named(self.warehouse), warehouse_info(self.warehouse).title, page.path, digest)
         self.log_status(f"the report is at {page.path.resolve().as_uri()}")

@@ -191,9 +191,9 @@ def _check_relations(warehouse: Warehouse, loaded: Iterable[LedgerEntry]) -> Non
     """:raises PipelineError: if a table or view of another program has a name that the models need."""
     if others := _foreign_relations(warehouse, loaded):
         raise PipelineError(
-            f"not made by this pipeline, but named like a model or a loaded table: {', '.join(others)}; nothing was"
-            " built. Rename or drop it, or set [dbt] schema to a schema for the models alone; a model comes again by"
-            " itself, a loaded table with --force"
+            f"not created by this pipeline, but named like a model or a loaded table: {', '.join(others)}; nothing was"
+            " built. Rename or drop it, or set [dbt] schema to a schema for the models alone; the next build creates a"
+            " model again, and --force loads a table again"
         )
 
 
