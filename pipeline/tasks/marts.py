@@ -59,7 +59,7 @@ def _start_dbt(task: ModelsTask, _: luigi.Task) -> None:
 
 
 class DbtBuild(ModelsTask):
-    """The dbt models; complete when they reflect exactly the months that are loaded and their own sources."""
+    """The dbt models; complete when they reflect exactly the loaded months and their own source files."""
 
     command = OneOfParameter(
         choices=["build", "run", "test", "debug"], default="build", description="which of dbt's commands"
@@ -88,7 +88,7 @@ class DbtBuild(ModelsTask):
 
 
 class ModelTripdata(TripdataTask, ModelsTask):
-    """A month of trip records in the marts. The months of a range are one build, once what can be loaded is loaded."""
+    """A month of trip records in the marts. A range of months is loaded as far as possible, then built together."""
 
     # One build covers all that is loaded, so the scheduler may give a worker all months that are ready as one task.
     month = MonthParameter(batch_method=max)
@@ -104,7 +104,7 @@ class ModelTripdata(TripdataTask, ModelsTask):
 
 
 class Report(PipelineTask):
-    """A page and its charts on what the marts of a warehouse hold; complete when they reflect the current marts."""
+    """A page and charts on the marts of a warehouse; complete when they reflect the current marts."""
 
     warehouse = OneOfParameter(choices=list(WAREHOUSES), description="which warehouse to report on")
 

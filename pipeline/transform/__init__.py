@@ -54,7 +54,7 @@ class DbtCommand:
 def modelled_datasets() -> list[Dataset]:
     """Returns the datasets that the models read: the zones, and each dataset whose table has a staging model.
 
-    :raises PipelineError: if the files of one of them are not named after its table, by which the models know them.
+    :raises PipelineError: if the files of a dataset are not named after its table, because the models rely on that.
     """
     staging = PROJECT / "models" / "staging"
     found = [
