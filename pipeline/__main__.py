@@ -99,7 +99,7 @@ def _command_parser() -> Parser:
 
 
 class _ShowVersion(argparse.Action):
-    """Prints the installed version, which a checkout that is used without being installed does not have."""
+    """Prints the version when it is asked for, because a checkout that is not installed has none."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> NoReturn:
         from importlib.metadata import version

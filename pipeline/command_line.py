@@ -106,7 +106,7 @@ def _root_task(argv: Sequence[str]) -> str:
     _, found, _ = _parsed(argv)
     word, tasks = found.root_task, Register.task_names()
     if word is None:
-        raise WrongCommandLine("which task? `pipeline tasks` lists them, each with an example")
+        raise WrongCommandLine("no task is given; `pipeline tasks` lists them, each with an example")
     if word in tasks:
         if issubclass(Register.get_task_cls(word), luigi.Config):
             raise WrongCommandLine(f"{word} is a section of luigi.cfg, not a task; `pipeline tasks` lists them")
@@ -195,5 +195,5 @@ def _check_range(values: Mapping[str, Any]) -> None:
     if start and stop and start >= stop:
         span = f"--start {format_month(start)} --stop {format_month(stop)}"
         raise WrongCommandLine(
-            f"{span}: no month at all, as --stop is the month after the last", exit_codes().scheduling_error
+            f"{span} contains no month: --stop is the month after the last one", exit_codes().scheduling_error
         )

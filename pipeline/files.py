@@ -65,7 +65,7 @@ def storage_errors(file: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno is None or isinstance(error, ConnectionError | TimeoutError):
             raise
-        remedy = "make room" if error.errno in _DISK_FULL else "fix that"
+        remedy = "free some space" if error.errno in _DISK_FULL else "fix that"
         where = error.filename2 or error.filename or file
         raise PipelineError(f"{where}: {error.strerror}; {remedy}, or change [storage] root") from error
 

@@ -133,7 +133,7 @@ class TaxiParameter(OneOfParameter):
     def parse(self, x: str) -> str:
         names = monthly_names()
         if x not in names:
-            raise PipelineError(f"--taxi {x}: no monthly dataset is called that; there are: {', '.join(names)}")
+            raise PipelineError(f"--taxi {x}: there is no such monthly dataset; there are: {', '.join(names)}")
         return x
 
 
@@ -165,5 +165,5 @@ class SourceParameter(OneOfParameter):
             choices=["", MIRROR, TLC],
             default="",
             significant=False,
-            description="the only source to try (default: [source] prefer, or else by the month)",
+            description="the source to use (default: [source] prefer, or else depends on the month)",
         )

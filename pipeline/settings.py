@@ -58,7 +58,7 @@ class SourceSettings(Section, section="source"):
         description="a mirror of TLC's Parquet files; empty: TLC's own site, or base_url if that is set",
     )
     prefer: str = OneOfParameter(
-        choices=["", MIRROR, TLC], default="", description="the source to take (default: by the month)"
+        choices=["", MIRROR, TLC], default="", description="the source to use (default: depends on the month)"
     )
     any_month: bool = FlagParameter(
         default=False,

@@ -73,7 +73,7 @@ def test_range_into_the_future_ends_with_the_current_month(luigi: Run, database:
 def test_unknown_taxi_is_reported_without_a_traceback(luigi: Run) -> None:
     wrong = luigi(*GREEN[:-1], '{"taxi": "geen"}', *FIRST_QUARTER)
     assert wrong.returncode == 35
-    assert "--taxi geen: no monthly dataset is called that; there are: fhv, fhvhv, green, yellow" in wrong.stderr
+    assert "--taxi geen: there is no such monthly dataset; there are: fhv, fhvhv, green, yellow" in wrong.stderr
     assert "Traceback" not in wrong.stderr
 
 

@@ -14,7 +14,7 @@ RANGE = ("RangeMonthly", "--of", "LoadTripdata", "--of-params", '{"taxi":"green"
 @pytest.mark.parametrize(
     ("arguments", "message", "code"),
     [
-        ((), "which task? `pipeline tasks` lists them", 2),
+        ((), "no task is given; `pipeline tasks` lists them", 2),
         (("LoadTripdat", *GREEN), "there is no task LoadTripdat; did you mean LoadTripdata?", 2),
         (("loadtripdata", *GREEN), "there is no task loadtripdata; did you mean LoadTripdata?", 2),
         (("-h",), "-h: --help, after a task, shows its options", 2),
@@ -55,7 +55,7 @@ RANGE = ("RangeMonthly", "--of", "LoadTripdata", "--of-params", '{"taxi":"green"
         (("LoadTripdata", *GREEN, "--workers=0"), "--workers: '0' is not a whole number from 1 on", 40),
         (("LoadTripdata", *GREEN, "--max-bad-rows", "-1"), "--max-bad-rows: '-1' is not a whole number from 0 on", 40),
         (("LoadTripdata", *GREEN, "--max-bad-rows", "x"), "--max-bad-rows: 'x' is not a whole number from 0 on", 40),
-        (("LoadTripdata", "--taxi", "gren"), "--taxi gren: no monthly dataset is called that; there are: fhv,", 40),
+        (("LoadTripdata", "--taxi", "gren"), "--taxi gren: there is no such monthly dataset; there are: fhv,", 40),
         (("LoadTripdata", *GREEN, "--source", "foo"), "--source: 'foo' is not one of mirror, tlc\n", 40),
         (("DbtBuild", "--warehouse=foo"), "--warehouse: 'foo' is not one of postgres, bigquery\n", 40),
         (("LoadTripdata", *GREEN, "--postgres-copy-streams", "0"), "streams: '0' is not a whole number from 1 on", 40),
@@ -76,8 +76,8 @@ RANGE = ("RangeMonthly", "--of", "LoadTripdata", "--of-params", '{"taxi":"green"
         ((*RANGE, "--start", "foo", "--stop", "2019-02"), "--start: 'foo' is not a month such as 2019-01\n", 40),
         ((*RANGE, "--stop=2019-13"), "--stop: '2019-13' is not a month such as 2019-01\n", 40),
         ((*RANGE, "--start", "2019-01", "--months-back", "x"), "--months-back: 'x' is not a whole number\n", 40),
-        ((*RANGE, "--start", "2019-01", "--stop", "2019-01"), "no month at all", 35),
-        ((*RANGE, "--start", "2019-10", "--stop", "2019-09"), "no month at all", 35),
+        ((*RANGE, "--start", "2019-01", "--stop", "2019-01"), "contains no month", 35),
+        ((*RANGE, "--start", "2019-10", "--stop", "2019-09"), "contains no month", 35),
     ],
 )
 def test_mistake_is_reported_in_one_line(tmp_path: Path, arguments: tuple[str, ...], message: str, code: int) -> None:

@@ -218,7 +218,7 @@ def test_files_that_lack_rows_after_forget_or_force_are_named(
     assert "rows are missing" not in pipeline("load", "green", "2019-01", "--force").stderr
 
     def warning(month: str, rows: int) -> str:
-        why = "set aside earlier as duplicates of rows of another file, which does not have them any more"
+        why = "because they were set aside as duplicates of another file's rows, which were removed since"
         remedy = "load this file again with --force"
         return f"green_tripdata_{month}.csv: {rows} rows are missing in PostgreSQL, {why}; {remedy}"
 

@@ -170,7 +170,7 @@ def test_file_above_the_size_limit_is_refused(site: HttpSource, fetch: Fetch, fa
 def test_download_above_the_time_limit_fails_and_the_next_run_resumes_it(site: HttpSource, fetch: Fetch) -> None:
     site.later_fault = Fault(trickle_body=0.01)
     with pytest.raises(
-        TransientError, match=r"not done after 1 s; run again .* raise .source. longest_download"
+        TransientError, match=r"not finished after 1 s; run again .* raise .source. longest_download"
     ) as slow:
         fetch(replace(SHORTEST_WAITS, retries=0, longest_download=0.6))
     assert "\n" not in str(slow.value)

@@ -161,7 +161,7 @@ INVALID_FILES = pytest.mark.parametrize(
     [
         (truncated_gzip, "the gzip stream is cut off"),
         (wrong_crc, "the gzip stream is corrupt"),
-        (html_page, "line 1: not a green file, as it begins with '<!DOCTYPE html>"),
+        (html_page, "line 1: not a green file: it begins with '<!DOCTYPE html>"),
         (empty_file, "the file is empty"),
         (header_only, "a header but no rows"),
         (renamed_column, "lacks extra, adds 'surplus'"),
@@ -308,7 +308,7 @@ def test_full_disk_is_reported_in_one_line_and_keeps_the_earlier_file(
         message = error_of(lambda: extract(base_url, force=True))
 
     assert str(file) in message
-    assert "make room, or change [storage] root" in message
+    assert "free some space, or change [storage] root" in message
     assert file.read_bytes() == release
     assert ExtractedFile.read(file) == facts
 

@@ -130,7 +130,7 @@ def test_old_logs_are_deleted_and_an_unwritable_log_causes_one_warning(luigi: Ru
     done = luigi(*LOAD, "--force")
     assert done.returncode == 0
     (warning,) = [line for line in done.stderr.splitlines() if "WARNING: " in line]
-    assert "this run has no log: " in warning and str(folder) in warning
+    assert "this run writes no log: " in warning and str(folder) in warning
 
 
 def test_lines_have_timestamps_and_count_the_months_without_worker_ids(luigi: Run, mirror: Path) -> None:

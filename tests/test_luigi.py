@@ -138,7 +138,7 @@ def test_month_that_does_not_exist_is_reported_in_one_line(luigi: Run) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("--taxi", "geen", "--month", "2019-01"), "--taxi geen: no monthly dataset is called that; there are: fhv,"),
+        (("--taxi", "geen", "--month", "2019-01"), "--taxi geen: there is no such monthly dataset; there are: fhv,"),
         (("--taxi", "green", "--month", "2019-13"), "--month: '2019-13' is not a month such as 2019-01"),
         (("--taxi", "green", "--month", "2019-1"), "--month: '2019-1' is not a month such as 2019-01"),
         (("--taxi", "green", "--month", "9999-12"), "--month: '9999-12' is not a month such as 2019-01"),
@@ -222,7 +222,7 @@ def republish(mirror: Path, lines: list[bytes]) -> None:
         ),
         (
             ("RangeMonthly", "--of", "LoadZones", "--start", "2019-05", "--stop", "2019-04"),
-            "--start 2019-05 --stop 2019-04: no month at all",
+            "--start 2019-05 --stop 2019-04 contains no month",
             35,
         ),
     ],

@@ -397,7 +397,7 @@ def test_run_whose_tasks_another_run_has_done_says_so(
     assert completed_run(ui, first)["status"] == "done"
     waited = completed_run(ui, second)
     assert (waited["status"], waited["exit_code"]) == ("failed", 10)
-    assert waited["error"].startswith("another run has, or had, some of its tasks")
+    assert waited["error"].startswith("another run is doing, or has done, some of its tasks")
 
 
 def test_run_ends_when_its_process_ends_and_not_when_it_is_looked_at() -> None:
@@ -449,7 +449,7 @@ def test_failed_run_is_understood_by_the_configured_exit_codes(name: str) -> Non
         with tempfile.TemporaryFile() as output:
             run = StartedRun("", [], subprocess.Popen(["sh", "-c", "exit 71"]), output)
             run.wait(20)
-            assert run.failure.startswith("another run has, or had, some of its tasks")
+            assert run.failure.startswith("another run is doing, or has done, some of its tasks")
     finally:
         config.set("retcode", name, usual)
 

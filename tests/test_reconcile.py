@@ -122,7 +122,7 @@ def test_months_that_share_rows_are_equal_after_what_the_message_says(
 
     failed = luigi(*RECONCILE)
     assert failed.returncode == 30
-    remedy = "`pipeline forget` the months that load_quarantine names for duplicate_of_other_file, and load them again"
+    remedy = "for the months that load_quarantine names with duplicate_of_other_file, and load them again"
     assert "2019-02-01: 1 rows in PostgreSQL, 0 in BigQuery. Rows that several files have " in failed.stderr
     assert remedy in failed.stderr
 

@@ -177,7 +177,7 @@ def test_undeclared_column_is_ignored_if_empty_otherwise_reported_with_its_decla
     ids=("html", "long line", "no header", "CR", "long field", "one byte", "parquet", "gzip twice", "blank line"),
 )
 def test_file_that_is_not_a_release_is_reported_with_its_beginning(write: Write, content: bytes, shown: str) -> None:
-    assert f", line 1: not a zones file, as it begins with {shown}" in error_message(write(content))
+    assert f", line 1: not a zones file: it begins with {shown}" in error_message(write(content))
 
 
 def test_endless_first_line_does_not_use_much_memory(tmp_path: Path) -> None:

@@ -90,6 +90,7 @@ def test_catch_up_loads_published_months_and_leaves_later_ones_to_the_next_run(
     assert first.returncode == 0, first.stderr
     assert loaded_months(database) == ["green/2019-01", "green/2019-02", "green/2019-04"]
     assert "WARNING: green: the source lacks 2019-03, but has later months\n" in first.stderr
+    assert re.findall(r"^[-\d]{10} [:\d]{8},", first.stderr, re.MULTILINE) == []  # as the times of the runs' own lines
     assert re.search(r"green: not published yet: 2019-05 … \d{4}-\d\d \(\d+ months\)\n", first.stderr)
 
     publish(mirror, "2019-05")

@@ -133,7 +133,7 @@ def test_schedule_on_a_machine_without_its_time_zone_is_refused(monkeypatch: pyt
     monkeypatch.setattr(pipeline.datasets.cron, "ZoneInfo", no_zone)
     monkeypatch.setattr(pipeline.datasets.cron, "available_timezones", set)
     with pytest.raises(
-        PipelineError, match=r"green.yaml: schedule: 'America/New_York' is no time zone .*; install tzdata"
+        PipelineError, match=r"green.yaml: schedule: 'America/New_York' is not a time zone .*; install tzdata"
     ):
         catch_ups(["green"])
 

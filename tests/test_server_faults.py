@@ -265,7 +265,7 @@ def test_full_disk_is_reported_and_changes_nothing(
     lines = [*trips(9000), trip(9)]
 
     with pytest.raises(
-        PipelineError, match=r"green/2019-01 was not loaded and .* disk is full .*; make room"
+        PipelineError, match=r"green/2019-01 was not loaded and .* disk is full .*; free some space"
     ) as failure:
         load(small, write_load_job(lines, tmp_path), silent)
 

@@ -138,7 +138,7 @@ def test_range_loads_published_months_and_reports_the_others(
 @pytest.mark.parametrize(
     ("content", "problem"),
     [
-        (lambda file: b"<!DOCTYPE html>\n<html>", "not a Parquet file, as it begins with '<!DOCTYPE html>'"),
+        (lambda file: b"<!DOCTYPE html>\n<html>", "not a Parquet file: it begins with '<!DOCTYPE html>'"),
         (lambda file: b"", "the file is empty"),
         (lambda file: file[:-3], "the Parquet file is cut off"),
         (lambda file: file[: len(file) // 2], "the Parquet file is cut off"),
@@ -173,7 +173,7 @@ def test_file_of_another_month_is_refused_unless_any_month_is_allowed(
 
     with pytest.raises(
         PipelineError,
-        match=r"not the file of green 2020-04, as \d of 500 rows lie in 2020-04, 49\d in .*"
+        match=r"not the file of green 2020-04: \d of 500 rows lie in 2020-04, 49\d in .*"
         r"or accept it with \[source\] any_month = true \(PIPELINE__SOURCE__ANY_MONTH=true\)$",
     ):
         extract(site, "2020-04", tmp_path)

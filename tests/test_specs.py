@@ -136,7 +136,7 @@ def test_valid_file_declares_everything_about_a_dataset(tmp_path: Path) -> None:
             "version: 1\n",
             "version: 1\nschedule:\n  cron: 0 9 1 * *\n  timezone: America/New_Yorkk\n",
             6,
-            "'America/New_Yorkk' is no time zone such as America/New_York",
+            "'America/New_Yorkk' is not a time zone such as America/New_York",
         ),
     ],
 )
@@ -219,7 +219,7 @@ def test_new_file_adds_a_dataset(folder: Path) -> None:
     assert monthly_names() == ["fhv", "fhvhv", "green", "tricycles", "yellow"]
     assert dataset_named("tricycles").title == "Tricycle trips"
     with pytest.raises(
-        PipelineError, match="no dataset is called 'bicycles'; there are: fhv, fhvhv, green, tricycles, yellow, zones"
+        PipelineError, match="there is no dataset 'bicycles'; there are: fhv, fhvhv, green, tricycles, yellow, zones"
     ):
         dataset_named("bicycles")
 

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# Lets Google Cloud catch up with every dataset by itself: a Cloud Run job for each, started by Cloud Scheduler when the
-# dataset's own schedule says so. To be run in the checkout, after `make gcp`, `gcloud auth login` and `gcloud auth
-# application-default login`, by somebody who may administer the project; to be run again after each change:
+# Creates a Cloud Run job that catches up with each dataset, and lets Cloud Scheduler start it at the times of the
+# dataset's schedule. Run it in the checkout after `make gcp`, `gcloud auth login` and `gcloud auth application-default
+# login`, as a user who may administer the project, and again after each change:
 #   PROJECT=… BUCKET=… [DATASET=tlc] [LOCATION=US] [REGION=us-central1] deploy/google-cloud/apply.sh
 set -euo pipefail
 
-project=${PROJECT:?is the id of the Google Cloud project}
-bucket=${BUCKET:?is the name of a bucket, made if it is missing}
+project=${PROJECT:?must be the id of the Google Cloud project}
+bucket=${BUCKET:?must be the name of a bucket, which is created if it is missing}
 dataset=${DATASET:-tlc}
 location=${LOCATION:-US}
 region=${REGION:-us-central1}
@@ -16,7 +16,7 @@ worker=tlc-pipeline@$project.iam.gserviceaccount.com
 starter=tlc-pipeline-starter@$project.iam.gserviceaccount.com
 settings=PIPELINE__GCP__PROJECT=$project,PIPELINE__GCP__BUCKET=$bucket,PIPELINE__GCP__DATASET=$dataset
 settings+=,PIPELINE__GCP__LOCATION=$location,PIPELINE__SCHEDULE__TASK=LoadTripdataToBigQuery
-settings+=,PIPELINE__STORAGE__KEEP_RAW=false  # what a job keeps is in its memory
+settings+=,PIPELINE__STORAGE__KEEP_RAW=false  # a job's files are in its memory
 on_google=(--project="$project" --quiet)
 
 make_account() {
@@ -50,7 +50,7 @@ gcloud services enable "${on_google[@]}" artifactregistry.googleapis.com bigquer
     cloudbuild.googleapis.com cloudscheduler.googleapis.com iam.googleapis.com run.googleapis.com \
     storage.googleapis.com
 
-# The bucket and the datasets, as the pipeline itself makes them; the job may only use them.
+# Create the bucket and the datasets; the job may only use them.
 PIPELINE__GCP__PROJECT=$project PIPELINE__GCP__BUCKET=$bucket PIPELINE__GCP__DATASET=$dataset \
     PIPELINE__GCP__LOCATION=$location .venv/bin/luigi --module pipeline SetupGcp
 

@@ -130,6 +130,7 @@ def report() -> None:
         with browser() as chromium:
             for name, width, height, dark in (("report", 1400, 1700, False), ("report-dark-phone", 390, 1500, True)):
                 chromium.set_screen(width, height, dark)
+                chromium.send("Emulation.setScrollbarsHidden", hidden=True)
                 chromium.go(f"file://{folder}/data/reports/postgres/index.html")
                 chromium.save_screenshot(HERE / f"{name}.png")
                 shrink(HERE / f"{name}.png")

@@ -95,7 +95,10 @@ def add_command(
 def add_warehouses(command: Parser) -> None:
     """Adds the option `--warehouse`, whose values are the keys of `WAREHOUSE_CHOICES`."""
     command.add_argument(
-        "--warehouse", choices=list(WAREHOUSE_CHOICES), default="postgres", help="which warehouse, or both"
+        "--warehouse",
+        choices=list(WAREHOUSE_CHOICES),
+        default="postgres",
+        help="which warehouse, or both (default: postgres)",
     )
 
 
@@ -115,8 +118,8 @@ def add_files(command: Parser) -> None:
     """Adds a dataset and months as arguments and as options, for `chosen_files`."""
     add_dataset(command, all_datasets(), nargs="?")
     add_months(command)
-    command.add_argument("--taxi", choices=list(all_datasets()), metavar="DATASET", help="the dataset, as an option")
-    command.add_argument("--month", type=argument(Months.parse), metavar="MONTHS", help="the months, as an option")
+    command.add_argument("--taxi", choices=list(all_datasets()), metavar="DATASET", help="the same as DATASET")
+    command.add_argument("--month", type=argument(Months.parse), metavar="MONTHS", help="the same as MONTHS")
 
 
 def chosen_files(arguments: argparse.Namespace) -> tuple[Dataset | None, Months | None]:

@@ -26,7 +26,9 @@ def add_commands(commands: Commands) -> None:
     """Declares the command."""
     summary = "run dbt on the configured warehouse; takes dbt's own commands and options"
     command = add_command(commands, "dbt", summary, _dbt, takes_more=True)
-    command.add_argument("--warehouse", choices=list(WAREHOUSES), default="postgres", help="which warehouse")
+    command.add_argument(
+        "--warehouse", choices=list(WAREHOUSES), default="postgres", help="which warehouse (default: postgres)"
+    )
 
 
 def _dbt(arguments: argparse.Namespace) -> int:

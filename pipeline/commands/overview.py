@@ -50,8 +50,8 @@ def read_ledgers() -> tuple[Entries, PipelineError | None]:
 def loads(entries: Entries) -> list[dict[str, object]]:
     """Returns the fields of each entry, its warehouse, and whether its file was published again.
 
-    `rows_missing` is the number of its duplicates that the other file does not have any more, None if they cannot be
-    counted, for which a message is printed.
+    `rows_missing` is the number of rows that were set aside for another file's rows, which were removed since. If they
+    cannot be counted, it is None, and a message is printed.
     """
     found: list[dict[str, object]] = []
     for name, of_warehouse in entries.items():

@@ -33,12 +33,12 @@ def add_commands(commands: Commands) -> None:
     )
 
     command = add_command(commands, "adopt", "take over a table that the course's Kestra flows have loaded", _adopt)
-    add_dataset(command, monthly_names(), ": whose table")
+    add_dataset(command, monthly_names(), ": the dataset of the table")
     command.add_argument(
-        "--recompute-ids", action="store_true", help="also take rows with a different id, and give them a new one"
+        "--recompute-ids", action="store_true", help="also adopt rows with other ids, and recompute these"
     )
 
-    add_command(commands, "stop", "stop the embedded PostgreSQL now; unused, it stops by itself", _stop)
+    add_command(commands, "stop", "stop the embedded PostgreSQL now (it stops by itself when it is unused)", _stop)
 
 
 def _psql(arguments: argparse.Namespace) -> int:
@@ -76,7 +76,7 @@ def _adopt(arguments: argparse.Namespace) -> int:
     """
     if not warehouse_info("postgres").exists():
         folder = StorageSettings().postgres_folder()
-        raise PipelineError(f"there is no database in {folder}; [postgres] dsn names the one that the flows load into")
+        raise PipelineError(f"there is no database in {folder}; set [postgres] dsn to the one that the flows load into")
     psycopg2.extensions.set_wait_callback(psycopg2.extras.wait_select)  # lets ctrl-C cancel a statement
     dataset, database = dataset_named(arguments.dataset), configured_database()
     try:
@@ -90,7 +90,7 @@ def _adopt(arguments: argparse.Namespace) -> int:
     months = f"{len(entries)} month{'s' if len(entries) > 1 else ''}"
     print(
         f"{database.schema}.{dataset.table}: {rows:,} rows of {months} adopted;"
-        f" the old table is kept as {KEPT_AS.format(dataset.table)}, which you may drop.\n"
+        f" the old table is kept as {KEPT_AS.format(dataset.table)}, which you can drop.\n"
         "Next: pipeline status; pipeline build"
     )
     return 0

@@ -37,7 +37,7 @@ def add_commands(commands: Commands) -> None:
     names = one_of(monthly_names())
     command.add_argument("datasets", nargs="*", type=_monthly, metavar="DATASET", help=f"{names} (default: all)")
     command.add_argument(
-        "--taxi", choices=monthly_names(), action="append", default=[], metavar="DATASET", help="the same, as an option"
+        "--taxi", choices=monthly_names(), action="append", default=[], metavar="DATASET", help="the same as DATASET"
     )
     command.add_argument(
         "--once", action="store_true", help="load what is missing now, and exit with Luigi's exit code"
@@ -78,7 +78,9 @@ def _schedule(arguments: argparse.Namespace) -> int:
     planned = catch_ups([*a.datasets, *a.taxi])
     if a.dry_run:
         return _show_firings(planned, a.since, a.until)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s: %(message)s")
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s: %(message)s", datefmt="%Y-%m-%d %H:%M:%S"
+    )
     runner = Runner()
     if a.once:
         return max(runner.run(catch_up) for catch_up in planned)

@@ -90,7 +90,7 @@ def _print_errors(found: dict[str, Any]) -> None:
 
 
 def _print_missing_rows(entries: Entries) -> None:
-    """Prints which files have rows that are in the table no more, and how to load them."""
+    """Prints which files have rows that are missing from the table, and how to load them."""
     for warehouse, found in entries.items():
         for dataset in datasets_with_duplicates(found):
             for warning in orphan_warnings(warehouse, dataset):

@@ -50,14 +50,14 @@ def add_commands(commands: Commands) -> None:
         type=argument(CountParameter(least=1).parse),
         default=1,
         metavar="N",
-        help="how many months to load at a time",
+        help="how many months to load at a time (default: 1)",
     )
     command.add_argument("--force", action="store_true", help="extract and load again, and replace what is loaded")
     command.add_argument(
         "--source",
         default="",
         metavar="SOURCE",
-        help="mirror or tlc: which publisher to take the files from (default: by the month)",
+        help="mirror or tlc: the source to use (default: depends on the month)",
     )
     command.add_argument(
         "--source-base-url",
@@ -69,13 +69,13 @@ def add_commands(commands: Commands) -> None:
         "--source-tlc-base-url",
         default="",
         metavar="URL",
-        help="the same, instead of [source] tlc_base_url",
+        help="the same for [source] tlc_base_url",
     )
     command.add_argument(
         "--max-bad-rows",
         type=argument(CountParameter().parse),
         metavar="N",
-        help="malformed rows to set aside before a month fails",
+        help="how many malformed rows may be set aside before a month fails (default: [LoadTripdata] max_bad_rows)",
     )
 
     command = add_command(commands, "build", "build the marts from what is loaded, with dbt", _build)

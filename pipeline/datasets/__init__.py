@@ -46,7 +46,7 @@ def dataset_named(name: str) -> Dataset:
     try:
         return all_datasets()[name]
     except KeyError:
-        raise PipelineError(f"no dataset is called '{name}'; there are: {', '.join(all_datasets())}") from None
+        raise PipelineError(f"there is no dataset '{name}'; there are: {', '.join(all_datasets())}") from None
 
 
 def monthly_names() -> list[str]:

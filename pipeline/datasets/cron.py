@@ -41,7 +41,7 @@ def time_zone(name: str) -> ZoneInfo:
     try:
         return ZoneInfo(name)
     except (KeyError, OSError, ValueError):
-        raise ValueError(f"'{name}' is no time zone such as America/New_York") from None
+        raise ValueError(f"'{name}' is not a time zone such as America/New_York") from None
 
 
 def check_time_zone(name: str) -> None:

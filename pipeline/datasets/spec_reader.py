@@ -157,7 +157,7 @@ def _sources(keys: dict[str, _Node], root: _Node) -> tuple[Source, ...]:
             raise root.error("missing key path or sources")
         return (_source({name: keys[name] for name in _ONE_SOURCE & keys.keys()}, MIRROR, "csv"),)
     if misplaced := sorted(_ONE_SOURCE & keys.keys()):
-        raise keys[misplaced[0]].error(f"'{misplaced[0]}' must be a key of a source, as there are sources")
+        raise keys[misplaced[0]].error(f"'{misplaced[0]}' must be a key of a source, because sources are given")
     sources: dict[str, Source] = {}
     for entry in keys["sources"].items():
         found = entry.mapping({"name", "format", "path"}, _ONE_SOURCE | {"before"})

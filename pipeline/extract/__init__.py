@@ -165,7 +165,7 @@ def _verify(
             raise PipelineError(f"{url}: the file has a header but no rows; {_REMEDY}")
         if (wrong := file.describe_wrong_month(rows_by_month)) and not any_month:
             raise PipelineError(
-                f"{url}: not the file of {release}, as {wrong}; {_REMEDY}, or accept it with [source] any_month = true"
+                f"{url}: not the file of {release}: {wrong}; {_REMEDY}, or accept it with [source] any_month = true"
                 " (PIPELINE__SOURCE__ANY_MONTH=true)"
             )
     except PipelineError:
@@ -188,4 +188,4 @@ def _publish(part: PartialDownload, file: Path, metadata: ExtractedFile) -> None
     new_metadata.replace(ExtractedFile.metadata_path(file))
 
 
-_REMEDY = "nothing was kept of it; try again later, or choose another [source] base_url"
+_REMEDY = "the download was discarded; try again later, or choose another [source] base_url"

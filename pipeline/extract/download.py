@@ -192,14 +192,14 @@ class _Download:
     def _check_size(self, size: int) -> None:
         if size > self._options.largest_file:
             raise self._refused(
-                f"{size / 1e6:,.0f} MB or more, and the limit is {self._options.largest_file / 1e6:,.0f} MB",
+                f"{size / 1e6:,.0f} MB or more, above the limit of {self._options.largest_file / 1e6:,.0f} MB",
                 ", or raise [source] largest_file_mb",
             )
 
     def _check_time(self) -> None:
         if time.monotonic() > self._deadline:
             raise TransientError(
-                f"cannot fetch {self._shown}: not done after {self._options.longest_download:,.0f} s; run again to"
+                f"cannot fetch {self._shown}: not finished after {self._options.longest_download:,.0f} s; run again to"
                 " resume it, or raise [source] longest_download"
             )
 

@@ -111,7 +111,7 @@ def monitor() -> Monitor | None:
     try:
         return Monitor()
     except PipelineError as error:
-        logger.error("this run has no log, metrics and alerts: %s", error)
+        logger.error("this run writes no log and no metrics, and sends no alerts: %s", error)
         return None
 
 
@@ -188,7 +188,7 @@ def _notify_monitor(react: Callable[[Monitor], None], opens_log: bool = True) ->
         try:
             react(monitoring)
         except OSError as error:
-            logger.warning("this was not recorded in the alerts and metrics: %s", error)
+            logger.warning("the alerts and metrics cannot be updated: %s", error)
 
 
 def _elapsed_seconds(task: luigi.Task) -> float:

@@ -110,7 +110,7 @@ class RunLog(logging.Handler):
             _lock(self._descriptor)
             _remove_old_files(folder, time.time() - keep_days * _DAY)
         except OSError as error:
-            logger.warning("this run has no log: %s", error)
+            logger.warning("this run writes no log: %s", error)
         while self._buffer:
             self.handle(self._buffer.popleft())
 
@@ -122,7 +122,7 @@ class RunLog(logging.Handler):
                 os.write(self._descriptor, self.format(record).encode("utf-8", "backslashreplace") + b"\n")
             except OSError as error:
                 self._descriptor = None
-                logger.warning("this run has no log: %s", error)
+                logger.warning("this run writes no log: %s", error)
 
 
 def _lock(descriptor: int) -> None:
@@ -148,13 +148,13 @@ def shorten_expected_error(record: logging.LogRecord) -> bool:
 
 
 def is_no_task_message(record: logging.LogRecord) -> bool:
-    """Returns whether it is none of Luigi's about the start, success or failure of a task, which event handlers log."""
+    """Returns False for Luigi's messages about the start, success or failure of a task, which event handlers log."""
     has_task = isinstance(record.args, tuple) and any(isinstance(each, luigi.Task) for each in record.args)
     return not (has_task and _is_logged_by_luigi(record) and record.funcName in ("run", "_handle_run_exception"))
 
 
 def is_shown(record: logging.LogRecord) -> bool:
-    """Returns whether it is none of Luigi's INFO messages, except its summary; always if the log level is DEBUG."""
+    """Returns False for Luigi's INFO messages except its summary, unless the log level is DEBUG."""
     if record.levelno != logging.INFO or not _is_logged_by_luigi(record) or logger.isEnabledFor(logging.DEBUG):
         return True
     return record.getMessage().startswith("\n")
@@ -183,7 +183,7 @@ def set_up_logs() -> None:
 
 
 def event_fields(task: luigi.Task, event: str, **facts: object) -> dict[str, dict[str, object]]:
-    """Returns what describes an event of a task, as an attribute of the log record for the formatters."""
+    """Returns the description of a task's event, as an attribute of the log record for the formatters."""
     fields: dict[str, object] = {"task": task.task_family, "parameters": public_parameters(task)}
     if isinstance(task, ReleaseTask):
         fields["dataset"] = task.release.dataset.name

@@ -10,9 +10,9 @@ from pipeline.files import locked, replace_file
 
 # Formatted without prometheus_client, whose import would cost each run more; tests parse the file with it.
 _FAMILIES = {
-    "pipeline_rows_total": ("counter", "Rows that a task has handled; of LoadTripdata: those it has loaded."),
+    "pipeline_rows_total": ("counter", "Rows that a task has processed; for LoadTripdata, rows loaded."),
     "pipeline_task_seconds": ("summary", "How long a task took when it succeeded."),
-    "pipeline_task_failures_total": ("counter", "How often a task has failed, in scheduling or running."),
+    "pipeline_task_failures_total": ("counter", "Failures of a task, including those while scheduling."),
     "pipeline_last_success_timestamp_seconds": ("gauge", "When a task last succeeded."),
 }
 

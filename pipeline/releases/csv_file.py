@@ -93,7 +93,8 @@ class CsvReleaseFile(ReleaseFile):
                 shown = text[: _MAX_SHOWN_CHARACTERS // 2].decode("utf-8", "backslashreplace").rstrip("\r")
                 raise PipelineError(
                     f"{self.label}, line {line:,}: a quote that is not closed in its line, {shown!r}; {self._remedy},"
-                    f" or say `lines_in_quotes: true` in pipeline/datasets/{self.dataset.name}.yaml if they may be open"
+                    f" or set `lines_in_quotes: true` in pipeline/datasets/{self.dataset.name}.yaml if values may have"
+                    " line breaks"
                 )
 
     def _drop_unknown_columns(self, data: bytes, first_line: int) -> bytes:
@@ -126,7 +127,7 @@ class CsvReleaseFile(ReleaseFile):
         quoted = chunk.count(b'"') % 2 if spans_lines and b'"' in chunk else 0
         while quoted or not last.endswith(b"\n"):
             if size > MAX_RECORD_BYTES:
-                problem = f"a record of more than {MAX_RECORD_BYTES:,} bytes, so probably a quote that is never closed"
+                problem = f"a record of more than {MAX_RECORD_BYTES:,} bytes, probably because a quote is never closed"
                 raise self._error(problem, _last_record_place(chunk, first_line))
             piece = self._read(self._lines.readline, MAX_RECORD_BYTES)
             if quoted and not piece:
@@ -158,7 +159,7 @@ class CsvReleaseFile(ReleaseFile):
         found, problems = self._match(names)
         if not set(self.dataset.column_names).intersection(found):
             shown = self.header.decode("utf-8", "backslashreplace").rstrip("\r\n")[:60]
-            raise self._error(f"not a {self.dataset.name} file, as it begins with {shown!r}", ", line 1")
+            raise self._error(f"not a {self.dataset.name} file: it begins with {shown!r}", ", line 1")
         added = [name for name in found if name not in self.dataset.column_names]
         # An additional column without values is accepted; _drop_unknown_columns checks its values.
         if problems or not all(map(COLUMN_NAME.fullmatch, added)):

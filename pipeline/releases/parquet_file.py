@@ -101,14 +101,14 @@ class ParquetReleaseFile(ReleaseFile):
             counted = pc.value_counts(pc.floor_temporal(times, unit="month")).to_pylist()
             months.update({format_month(at) if (at := each["values"]) else "": each["counts"] for each in counted})
         if months.total() != self.rows:
-            raise self._error(f"{months.total():,} rows where the footer says {self.rows:,}")
+            raise self._error(f"{months.total():,} rows, but its footer says {self.rows:,}")
         return months
 
     def _check_magic(self) -> None:
         beginning = self._raw.read(60)
         if not beginning.startswith(_MAGIC):
             shown = beginning.split(b"\n")[0].decode("utf-8", "backslashreplace")
-            raise self._error(f"not a Parquet file, as it begins with {shown!r}")
+            raise self._error(f"not a Parquet file: it begins with {shown!r}")
         self._raw.seek(-min(4, self.bytes_read), os.SEEK_END)
         if self.bytes_read < _MIN_FILE_BYTES or self._raw.read() != _MAGIC:
             raise self._error("the Parquet file is cut off")
@@ -120,12 +120,12 @@ class ParquetReleaseFile(ReleaseFile):
         found = dict(zip(matched, names, strict=True))
         if not found.keys() & {*self.columns}:
             shown = ", ".join(map(shown_name, names[:_MAX_SHOWN_COLUMNS]))
-            raise self._error(f"not a {self.dataset.name} file, as its columns are {shown}")
+            raise self._error(f"not a {self.dataset.name} file: its columns are {shown}")
         if problems:
             raise PipelineError(
                 f"{self.label}: the file {listed(problems)}; if the publisher changed it, change"
-                f" pipeline/datasets/{self.dataset.name}.yaml: a column that ended gets an `until`, and one that came"
-                " later a later `since`"
+                f" pipeline/datasets/{self.dataset.name}.yaml: give a column that was dropped an `until`, and one"
+                " that was added later a later `since`"
             )
         return [_MappedColumn(column, found.get(column.name)) for column in self.dataset.columns]
 
@@ -139,7 +139,7 @@ class ParquetReleaseFile(ReleaseFile):
             except (WrongType, pa.ArrowException) as error:
                 raise PipelineError(
                     f"{self.label}: the column {mapped.column.source_name} is of the type {_shown_type(type_)}, which"
-                    f" is not read as {mapped.column.postgres_type}; if the publisher changed it, change it in"
+                    f" cannot be read as {mapped.column.postgres_type}; if the publisher changed it, change it in"
                     f" pipeline/datasets/{self.dataset.name}.yaml, too"
                 ) from error
 
@@ -208,7 +208,7 @@ class ParquetReleaseFile(ReleaseFile):
                 reason = str(error)
             except pa.ArrowException:
                 type_ = "a whole number" if mapped.column.whole else mapped.column.postgres_type
-                reason = f"not read as {type_} without a change"
+                reason = f"cannot be read as {type_} without a change"
             break
         try:
             shown = str(array[index])

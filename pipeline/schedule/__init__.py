@@ -24,8 +24,8 @@ from pipeline.settings import ScheduleSettings
 class CatchUp:
     """Runs a task for every published month of a dataset, from `start`, for which it is not complete.
 
-    A file has the time at which the last successful one began, another that of the schedule's first start, since when
-    firings count as missed; a lock is held while one runs.
+    One file has the time at which the last successful catch-up began. Another has the time at which the schedule was
+    started for the first time; earlier firings do not count as missed. A lock is held while a catch-up runs.
     """
 
     dataset: Dataset

@@ -178,9 +178,9 @@ def _option(name: str, value: object) -> list[str]:
 
 
 def orphan_warnings(warehouse: str, dataset: Dataset) -> list[str]:
-    """Returns a warning for each file with rows that are not loaded because another file had them, which has not.
+    """Returns a warning for each file with rows that were set aside for another file's rows, which were removed since.
 
-    If they cannot be counted, this is the warning: what the caller has done, or shows, does not depend on it.
+    If they cannot be counted, returns a warning that says so, because the caller's own work does not depend on them.
     """
     if not dataset.is_monthly:
         return []
@@ -190,8 +190,8 @@ def orphan_warnings(warehouse: str, dataset: Dataset) -> list[str]:
     except PipelineError as error:
         return [str(error)]
     return [
-        f"{filename}: {rows:,} rows are missing in {title}, set aside earlier as duplicates of rows of another file,"
-        " which does not have them any more; load this file again with --force"
+        f"{filename}: {rows:,} rows are missing in {title}, because they were set aside as duplicates of another file's"
+        " rows, which were removed since; load this file again with --force"
         for filename, rows in missing.items()
     ]
 

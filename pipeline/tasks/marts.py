@@ -59,14 +59,14 @@ def _start_dbt(task: ModelsTask, _: luigi.Task) -> None:
 
 
 class DbtBuild(ModelsTask):
-    """The dbt models; complete when they reflect exactly the months that are loaded and their own sources."""
+    """The dbt models; complete when they reflect exactly the loaded months and their own source files."""
 
     command = OneOfParameter(
         choices=["build", "run", "test", "debug"], default="build", description="which of dbt's commands"
     )
-    select = luigi.Parameter(default="", description="dbt's own way to say which models, such as +fact_trips")
+    select = luigi.Parameter(default="", description="which models, in dbt's syntax, such as +fact_trips")
     full_refresh = luigi.BoolParameter(
-        default=False, significant=False, description="build from nothing, even what is up to date"
+        default=False, significant=False, description="rebuild everything, even if it is up to date"
     )
 
     @property
@@ -88,7 +88,7 @@ class DbtBuild(ModelsTask):
 
 
 class ModelTripdata(TripdataTask, ModelsTask):
-    """A month of trip records in the marts. The months of a range are one build, once what can be loaded is loaded."""
+    """A month of trip records in the marts. A range of months is loaded as far as possible, then built together."""
 
     # One build covers all that is loaded, so the scheduler may give a worker all months that are ready as one task.
     month = MonthParameter(batch_method=max)
@@ -105,7 +105,7 @@ class ModelTripdata(TripdataTask, ModelsTask):
 
 
 class Report(PipelineTask):
-    """A page and its charts on what the marts of a warehouse hold; complete when they reflect the current marts."""
+    """A page and charts on the marts of a warehouse; complete when they reflect the current marts."""
 
     warehouse = OneOfParameter(choices=list(WAREHOUSES), description="which warehouse to report on")
 
@@ -123,7 +123,7 @@ class Report(PipelineTask):
             yield self.requires()  # another run has loaded something since the models were built
             digest = page.digest()
         if digest is None:
-            raise TransientError("what is loaded keeps changing while the models are built; run again")
+            raise TransientError("other runs keep loading or removing months while the models are built; run again")
         with storage_errors(page.path):
             write_report(warehouse_named(self.warehouse), warehouse_info(self.warehouse).title, page.path, digest)
         self.log_status(f"the report is at {page.path.resolve().as_uri()}")

@@ -29,7 +29,9 @@ class ReconcileTripdata(TripdataTask):
     Complete when the current loads have been compared and are equal, and both tables have the rows of their ledger.
     """
 
-    force = luigi.BoolParameter(default=False, significant=False, description="compare again even if it was done")
+    force = luigi.BoolParameter(
+        default=False, significant=False, description="compare again even if these loads have been compared"
+    )
 
     def requires(self) -> dict[str, luigi.Task]:
         return {name: LOAD_TRIPDATA[name](taxi=self.taxi, month=self.month) for name in _COMPARED}
@@ -83,15 +85,16 @@ class ReconcileTripdata(TripdataTask):
         if postgres.source_sha256 != bigquery.source_sha256:
             return (
                 f"The loads are of different files, {postgres.source_url} and {bigquery.source_url}; load the same one"
-                f" into both: `{load} both`, with `--source` if it is not the usual one"
+                f" into both: `{load} both`, if necessary with `--source`"
             )
         if postgres.spec_version != bigquery.spec_version:
             versions = f"versions {postgres.spec_version} and {bigquery.spec_version}"
             return f"They were loaded with {versions} of the dataset's YAML file; load it again: `{load} both`"
         if postgres.rows_duplicate != bigquery.rows_duplicate:
             return (
-                "Rows that several files have are in the file that was loaded first; `pipeline forget` the months that"
-                " load_quarantine names for duplicate_of_other_file, and load them again in the same order into both"
+                "Rows that several files have are kept from the file that was loaded first: run `pipeline forget` for"
+                " the months that load_quarantine names with duplicate_of_other_file, and load them again in the same"
+                " order into both"
             )
         return f"Load the month again where it is wrong: `{load} {'|'.join(_COMPARED)}`"
 

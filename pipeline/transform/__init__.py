@@ -54,7 +54,7 @@ class DbtCommand:
 def modelled_datasets() -> list[Dataset]:
     """Returns the datasets that the models read: the zones, and each dataset whose table has a staging model.
 
-    :raises PipelineError: if the files of one of them are not named after its table, by which the models know them.
+    :raises PipelineError: if the files of a dataset are not named after its table, because the models rely on that.
     """
     staging = PROJECT / "models" / "staging"
     found = [
@@ -191,9 +191,9 @@ def _check_relations(warehouse: Warehouse, loaded: Iterable[LedgerEntry]) -> Non
     """:raises PipelineError: if a table or view of another program has a name that the models need."""
     if others := _foreign_relations(warehouse, loaded):
         raise PipelineError(
-            f"not made by this pipeline, but named like a model or a loaded table: {', '.join(others)}; nothing was"
-            " built. Rename or drop it, or set [dbt] schema to a schema for the models alone; a model comes again by"
-            " itself, a loaded table with --force"
+            f"not created by this pipeline, but named like a model or a loaded table: {', '.join(others)}; nothing was"
+            " built. Rename or drop it, or set [dbt] schema to a schema for the models alone; the next build creates a"
+            " model again, and --force loads a table again"
         )
 
 

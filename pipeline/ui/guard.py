@@ -71,7 +71,7 @@ class Guard:
             return None if is_link and not is_api else "requests from pages of other sites are refused"
         by_script = headers.get("X-Requested-With") == "XMLHttpRequest"
         if is_api and site is None and "Mozilla" in headers.get("User-Agent", "") and not by_script:
-            return "this browser does not say which page asks"
+            return "the browser does not say which page sent the request"
         return None
 
 

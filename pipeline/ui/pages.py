@@ -159,7 +159,7 @@ class Document(Handler):
     def get(self, warehouse: str = "") -> None:
         file = StorageSettings().report_page(warehouse) if warehouse else lineage_file()
         if (warehouse and warehouse not in WAREHOUSES) or not file.exists():
-            raise tornado.web.HTTPError(404, reason="it has not been made yet")
+            raise tornado.web.HTTPError(404, reason="it has not been written yet")
         self.finish(file.read_bytes())
 
 

@@ -96,7 +96,9 @@ class StartedRun:
         """Why the process failed, in one line, for a run in which no task has failed. Call it after the end."""
         code, codes = self.process.returncode, exit_codes()
         if code in (codes.already_running, codes.not_run):
-            return "another run has, or had, some of its tasks; start it again to see whether everything is done"
+            return (
+                "another run is doing, or has done, some of its tasks; start it again to see whether everything is done"
+            )
         if code < 0:
             return f"the process was ended by {signal.Signals(-code).name}"
         lines = [line.strip() for line in self.text().splitlines() if line.strip()]

@@ -132,7 +132,7 @@ class Warehouse(Protocol):
 
     def orphaned_duplicates(self, dataset: Dataset) -> Mapping[str, int]:
         """Returns how many rows of a monthly dataset, by file, were set aside as duplicates of another file's rows and
-        are in no file's rows any more, because that file was forgotten or replaced by an edition without them."""
+        are missing now, because that file was forgotten or replaced by an edition without them."""
 
     def find_load(self, task_family: str, release: Release) -> LedgerEntry | None:
         """Returns the marker of a finished load, or None."""

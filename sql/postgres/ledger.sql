@@ -84,7 +84,7 @@ ON CONFLICT (only_row) DO UPDATE SET
     lookups_digest = excluded.lookups_digest;
 
 -- name: select_relations
--- Those of the names that tables and views of any kind have, but no indexes, sequences or types; with their comments.
+-- The given names that a table or view of any kind has, but not an index, a sequence or a type; with their comments.
 SELECT relname::text, coalesce(obj_description(oid, 'pg_class'), '') FROM pg_class
 WHERE relnamespace = to_regnamespace(quote_ident(%(schema)s)) AND relname = ANY(%(names)s)
     AND relkind IN ('r', 'p', 'v', 'm', 'f')

@@ -44,7 +44,7 @@ CREATE TABLE {loading} (
 );
 
 -- name: identify_loading_rows
--- By all their values: in a publication for all tables, repeated rows could not be moved to the quarantine otherwise.
+-- Rows are identified by all their values; otherwise, repeated rows in a publication for all tables could not be deleted.
 ALTER TABLE {loading} REPLICA IDENTITY FULL;
 
 -- name: copy_rows

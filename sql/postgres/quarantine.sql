@@ -13,7 +13,7 @@ CREATE TABLE IF NOT EXISTS {quarantine} (
 );
 
 -- name: identify_quarantined_rows
--- By all their values, as they have no key: rows of a table in a publication cannot be deleted otherwise.
+-- Rows have no key, so they are identified by all their values; otherwise, rows in a publication could not be deleted.
 ALTER TABLE {quarantine} REPLICA IDENTITY FULL;
 
 -- name: create_quarantine_index
@@ -74,9 +74,9 @@ SELECT {table_name}, moved.filename, 'duplicate_of_other_file', {kept_in} || tak
 FROM moved JOIN taken USING (unique_row_id);
 
 -- name: count_orphaned_duplicates
--- The rows that were set aside because another file had them, and that no file has any more, by their own file.
--- The other file still has them unless it was forgotten or loaded since. Materialized, and looked up in a hash table, as
--- the planner has no statistics of months that have just been loaded, and would search them once for each row.
+-- How many rows of each file were set aside because another file had them, and are missing now. The other file still has
+-- them unless it was forgotten or loaded since. Materialized, and looked up in a hash table, because the planner has no
+-- statistics of months that have just been loaded, and would search them once for each row.
 WITH loads AS (
     SELECT filename, finished_at FROM unnest(%(filenames)s::text[], %(finished_at)s::timestamptz[])
         AS loads (filename, finished_at)

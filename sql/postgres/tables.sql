@@ -48,7 +48,7 @@ BEGIN
     PERFORM pg_advisory_xact_lock(hashtextextended({lock_name}, 0));
     IF (SELECT count(*) FROM {table} WHERE unique_row_id = NEW.unique_row_id) > 1 THEN
         RAISE unique_violation USING
-            MESSAGE = format('unique_row_id %s is in %s already', NEW.unique_row_id, TG_ARGV[0]),
+            MESSAGE = format('unique_row_id %s is already in %s', NEW.unique_row_id, TG_ARGV[0]),
             TABLE = TG_TABLE_NAME, SCHEMA = TG_TABLE_SCHEMA, COLUMN = 'unique_row_id';
     END IF;
     RETURN NULL;

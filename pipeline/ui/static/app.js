@@ -148,7 +148,7 @@ function formView() {
     field("start", "First month", month("start")),
     field("stop", "Last month", month("stop")),
     field("warehouse", "Into", select("warehouse", warehouses)),
-    field("workers", "At a time", h("input", { name: "workers", type: "number", min: "1", max: "16", value: known.workers })),
+    field("workers", "Months at a time", h("input", { name: "workers", type: "number", min: "1", max: "16", value: known.workers })),
     h("label", { class: "check", "data-field": "force" }, h("input", { type: "checkbox", name: "force", checked: known.force }),
       "even if it is loaded"),
     h("button", { class: "main" }, "Start"));
@@ -204,7 +204,7 @@ async function showCard(warehouse, dataset, month) {
   const entry = found.entry;
   const facts = entry ? [
     ["Rows loaded", number(entry.rows_loaded)],
-    ["Set aside", `${number(entry.rows_duplicate)} with a repeated id, ${number(entry.rows_rejected)} malformed`],
+    ["Set aside", `${number(entry.rows_duplicate)} duplicate, ${number(entry.rows_rejected)} malformed`],
     ["Loaded", `${when(entry.finished_at)}, in ${lasting(entry.seconds)}`],
     ["Table", entry.target_table],
     ["Source", entry.source_url],

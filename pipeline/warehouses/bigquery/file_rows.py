@@ -106,7 +106,7 @@ class FileRows:
         return self._statement("select_days_of_duplicates", duplicates=self._statement("duplicates_of_other_files"))
 
     def orphaned_duplicates_query(self) -> str:
-        """Returns the query for the number, by file, of those of these rows that the table does not have."""
+        """Returns the query that counts, by file, those of the same rows that are missing from the table."""
         return self._statement("count_orphaned_duplicates", duplicates=self._statement("duplicates_of_other_files"))
 
     def _transaction(self, *statements: str) -> str:

@@ -97,9 +97,9 @@ def forget(project: GoogleProject, release: Release) -> bool:
 
 
 def orphaned_duplicates(project: GoogleProject, dataset: Dataset) -> dict[str, int]:
-    """Returns how many rows of each file were set aside for another file's rows and are in no file's any more.
+    """Returns how many rows of each file were set aside for another file's rows, which were removed since.
 
-    Like a load, compares the rows of equal days only.
+    Like a load, compares only rows of equal days.
     """
     rows = FileRows(project, Release(dataset), ())
     config = query_config(project, job_labels(dataset, "", "duplicates"), target_table=dataset.table)

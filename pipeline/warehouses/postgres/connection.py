@@ -55,7 +55,7 @@ class ConnectionLost(TransientError):
 
 # What errors mean to users, and their remedies; {} is PostgreSQL's message.
 _MEANINGS: dict[type[psycopg2.Error], tuple[type[PipelineError], str]] = {
-    psycopg2.errors.DiskFull: (PipelineError, "the database server's disk is full ({}); make room"),
+    psycopg2.errors.DiskFull: (PipelineError, "the database server's disk is full ({}); free some space"),
     psycopg2.errors.InsufficientPrivilege: (PipelineError, "{}; grant it, or choose another [postgres] schema"),
     psycopg2.errors.ReadOnlySqlTransaction: (
         PipelineError,

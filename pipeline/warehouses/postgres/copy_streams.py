@@ -148,7 +148,7 @@ class RowCopier:
             raise getattr(self._first_error, "error", error) from error
         if copied != rows:
             raise PipelineError(
-                f"{self._file.label}: PostgreSQL took {copied:,} rows for the {rows:,}{place}; nothing was loaded"
+                f"{self._file.label}: PostgreSQL copied {copied:,} of {rows:,} rows{place}; nothing was loaded"
             )
         with self._lock:
             self.rows_copied += copied
@@ -176,7 +176,7 @@ class RowCopier:
         if self._file.dataset.is_monthly:
             allowed = f" (now {self.bad_rows.allowed})" if self.bad_rows.allowed else ""
             alternative = (
-                f", or let some such rows be set aside: --LoadTripdata-max-bad-rows N{allowed}, or --max-bad-rows N of"
+                f", or set such rows aside with --LoadTripdata-max-bad-rows N{allowed}, or --max-bad-rows N of"
                 " `pipeline load`"
             )
         detail = invalid.detail + self._values.describe_further_invalid(remaining)

@@ -40,8 +40,8 @@ def publish_partition(cursor: Cursor, tables: ReleaseTables) -> int:
     """Indexes the loaded table and attaches it in place of any earlier edition of the release.
 
     Returns how many rows were quarantined, as repeated in the file or as duplicates of other files. The caller
-    commits the transaction. Locks let one release at a time publish, and nobody insert rows by hand meanwhile, so that
-    the same id is not inserted twice.
+    commits the transaction. Locks ensure that only one release at a time is published, and that no rows are inserted by
+    hand meanwhile, so that the same id is not inserted twice.
     """
     repeats = _index(cursor, tables)
     # The strongest lock that is needed, before the advisory one, as an INSERT by hand takes them in this order, too.
@@ -106,7 +106,7 @@ def _quarantine_duplicates(cursor: Cursor, tables: ReleaseTables) -> int:
 
 
 def orphaned_duplicates(connection: Connection, tables: Tables) -> dict[str, int]:
-    """Returns how many rows of each file were set aside for another file's rows and are in no file's any more.
+    """Returns how many rows of each file were set aside for another file's rows, which were removed since.
 
     :raises LockTimeout: if another session has locked the table for longer than the connection's lock_timeout.
     """
