@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
 import runpy
 import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import CHECKOUT, Run, execute, run_copy, settings, start_command
+from conftest import CHECKOUT, Run, execute, file_size_limit, run_copy, settings, start_command
 
 from pipeline import transform
 from pipeline.datasets import dataset_named
 from pipeline.errors import PipelineError
 from pipeline.transform import DbtCommand, build_with, dbt_process, modelled_datasets, wanted_build
+from pipeline.transform.dbt_process import LogLine
 from pipeline.warehouses import DbtProfile
 from pipeline.warehouses.ledger import LedgerEntry
 from pipeline.warehouses.postgres.connection import ConnectionLost, PostgresDatabase
@@ -190,6 +192,20 @@ def test_traceback_in_dbts_log_is_left_out_of_the_error(monkeypatch: pytest.Monk
     assert str(failed.value).startswith(
         "dbt build: Encountered an error: [Errno 28] No space left on device; the log is"
     )
+
+
+def test_full_disk_is_reported_in_one_line_and_without_tracebacks_of_the_log(
+    database: PostgresDatabase, tmp_path: Path
+) -> None:
+    profile = PostgresWarehouse(database, database.schema, dbt_threads=1).dbt_profile()
+    logged: list[LogLine] = []
+
+    with file_size_limit(3000), pytest.raises(PipelineError) as failed:
+        dbt_process.invoke(["parse"], profile, {}, tmp_path, logged.append)
+
+    assert re.fullmatch(r"dbt parse: Encountered an error: .*File too large.*; the log is in \S+", str(failed.value))
+    assert "Traceback" not in str(failed.value)
+    assert [line.message for line in logged if line.level == "warn"] == []
 
 
 def test_sources_file_agrees_with_the_dataset_specs() -> None:

@@ -23,7 +23,7 @@ _CHILD = Path(__file__).with_name("dbt_child.py")
 _PARSED = "partial_parse.msgpack"
 _FAILED = {"error", "fail", "runtime error"}
 _RUNS_KEPT = 20
-_TRACEBACK = " Traceback (most recent call last)"  # which dbt appends to the message of an unexpected error
+_TRACEBACK = "Traceback (most recent call last)"  # which dbt appends to an unexpected error, or logs after it
 
 
 @dataclass(frozen=True)
@@ -176,5 +176,5 @@ def _failure(command: str, results: list[NodeResult], output: list[LogLine], run
         others = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
         return f"dbt {command}: {failed[0].message}{others}; its SQL and the log are in {run}"
     lines = [line for line in output if line.level == "error"] or output[-1:]
-    errors = [line.message.partition(_TRACEBACK)[0] for line in lines]
-    return f"dbt {command}: {' '.join(errors) or 'exited without a message'}; the log is in {run}"
+    errors = [line.message.partition(_TRACEBACK)[0].strip() for line in lines]
+    return f"dbt {command}: {' '.join(filter(None, errors)) or 'exited without a message'}; the log is in {run}"
