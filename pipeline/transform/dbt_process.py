@@ -23,7 +23,7 @@ _CHILD = Path(__file__).with_name("dbt_child.py")
 _PARSED = "partial_parse.msgpack"
 _FAILED = {"error", "fail", "runtime error"}
 _RUNS_KEPT = 20
-_TRACEBACK = "Traceback (most recent call last)"  # which dbt appends to an unexpected error, or logs after it
+_TRACEBACK = "Traceback (most recent call last)"  # of an unexpected error, after its message; it is in dbt.log
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def _log_lines(process: subprocess.Popen[str]) -> Iterator[LogLine]:
             if text.strip():  # not a log line: a Python warning or a crash
                 yield LogLine("warn", text.rstrip())
             continue
-        if message := " ".join(info["msg"].split()):
+        if message := " ".join(info["msg"].partition(_TRACEBACK)[0].split()):
             finished = "index" in data and "status" in data
             yield LogLine(info["level"], message, data["index"] if finished else None, data.get("total"))
 
@@ -176,5 +176,5 @@ def _failure(command: str, results: list[NodeResult], output: list[LogLine], run
         others = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
         return f"dbt {command}: {failed[0].message}{others}; its SQL and the log are in {run}"
     lines = [line for line in output if line.level == "error"] or output[-1:]
-    errors = [line.message.partition(_TRACEBACK)[0].strip() for line in lines]
-    return f"dbt {command}: {' '.join(filter(None, errors)) or 'exited without a message'}; the log is in {run}"
+    errors = " ".join(line.message for line in lines)
+    return f"dbt {command}: {errors or 'exited without a message'}; the log is in {run}"
