@@ -194,6 +194,18 @@ def test_traceback_in_dbts_log_is_left_out_of_the_error(monkeypatch: pytest.Monk
     )
 
 
+def test_timeouts_of_the_role_do_not_apply_to_dbt(database: PostgresDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+    limited = replace(database, dsn=f"{database.dsn}&options=-c%20statement_timeout%3D7s%20-c%20work_mem%3D5MB")
+    for warehouse in (database, limited):
+        profile = PostgresWarehouse(warehouse, database.schema, dbt_threads=1).dbt_profile()
+        assert bool(profile.environment["PGOPTIONS"]) == (warehouse is limited)  # a pooler may refuse options
+        for name, value in profile.environment.items():
+            monkeypatch.setenv(name, value)
+        assert execute(database, "SHOW statement_timeout") == [("0",)]
+
+    assert execute(database, "SHOW work_mem") == [("5MB",)]
+
+
 def test_full_disk_is_reported_in_one_line_and_without_tracebacks_of_the_log(
     database: PostgresDatabase, tmp_path: Path
 ) -> None:
