@@ -6,6 +6,7 @@ import contextlib
 import datetime
 import os
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -375,6 +376,18 @@ def job_for(
         extracted=facts,
         **options,
     )
+
+
+@contextlib.contextmanager
+def file_size_limit(size: int) -> Iterator[None]:
+    """Limits the files of this process and of those it starts to `size` bytes, so that writing more fails as on a full
+    disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def execute(database: PostgresDatabase, query: str, *values: Any) -> list[tuple[Any, ...]]:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import datetime
 import json
+import re
 import runpy
 import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import CHECKOUT, Run, execute, run_copy, settings, start_command
+from conftest import CHECKOUT, Run, execute, file_size_limit, run_copy, settings, start_command
 from waiting import wait_until_blocked
 
 from pipeline import transform
 from pipeline.datasets import dataset_named
 from pipeline.errors import PipelineError
 from pipeline.transform import DbtCommand, build_with, dbt_process, modelled_datasets, wanted_build
+from pipeline.transform.dbt_process import LogLine
 from pipeline.warehouses import DbtProfile
 from pipeline.warehouses.ledger import LedgerEntry
 from pipeline.warehouses.postgres.connection import ConnectionLost, PostgresDatabase
@@ -219,6 +221,31 @@ def test_traceback_in_dbts_log_is_left_out_of_the_error(monkeypatch: pytest.Monk
     assert str(failed.value).startswith(
         "dbt build: Encountered an error: [Errno 28] No space left on device; the log is"
     )
+
+
+def test_timeouts_of_the_role_do_not_apply_to_dbt(database: PostgresDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+    limited = replace(database, dsn=f"{database.dsn}&options=-c%20statement_timeout%3D7s%20-c%20work_mem%3D5MB")
+    for warehouse in (database, limited):
+        profile = PostgresWarehouse(warehouse, database.schema, dbt_threads=1).dbt_profile()
+        assert bool(profile.environment["PGOPTIONS"]) == (warehouse is limited)  # a pooler may refuse options
+        for name, value in profile.environment.items():
+            monkeypatch.setenv(name, value)
+        assert execute(database, "SHOW statement_timeout") == [("0",)]
+
+    assert execute(database, "SHOW work_mem") == [("5MB",)]
+
+
+def test_full_disk_is_reported_in_one_line_and_without_tracebacks_of_the_log(
+    database: PostgresDatabase, tmp_path: Path
+) -> None:
+    profile = PostgresWarehouse(database, database.schema, dbt_threads=1).dbt_profile()
+    logged: list[LogLine] = []
+
+    with file_size_limit(3000), pytest.raises(PipelineError) as failed:
+        dbt_process.invoke(["parse"], profile, {}, tmp_path, logged.append)
+
+    assert re.fullmatch(r"dbt parse: Encountered an error: .*File too large.*; the log is in \S+", str(failed.value))
+    assert not [line for line in logged if "Traceback" in line.message or line.level == "warn"]
 
 
 def test_sources_file_agrees_with_the_dataset_specs() -> None:

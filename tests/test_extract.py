@@ -5,15 +5,13 @@ from __future__ import annotations
 import datetime
 import gzip
 import hashlib
-import resource
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 import requests
-from conftest import JANUARY, SHORTEST_WAITS, run_command
+from conftest import JANUARY, SHORTEST_WAITS, file_size_limit, run_command
 from http_source import Fault, HttpSource
 
 from pipeline.datasets import Dataset, Release, dataset_named
@@ -284,17 +282,6 @@ def test_source_folder_may_be_a_path_or_a_file_url(
 @pytest.mark.parametrize("base_url", ["ftp://host/mirror", "s3://bucket", "file://data/mirror"])
 def test_unsupported_base_url_is_refused(extract: Extract, base_url: str) -> None:
     assert "[source] base_url" in error_of(lambda: extract(base_url))
-
-
-@contextmanager
-def file_size_limit(size: int) -> Iterator[None]:
-    """Limits the files of this process to `size` bytes: the kernel refuses to write more, as on a full disk."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize("source", ["site", "folder"])

@@ -10,6 +10,7 @@ import contextlib
 import gc
 import importlib
 import json
+import logging
 import os
 import sys
 import threading
@@ -31,6 +32,7 @@ def main() -> None:
     os.environ.clear()
     os.environ.update(request["environment"])
     threading.Thread(target=_end_with_parent, daemon=True).start()
+    logging.raiseExceptions = False  # if the disk is full: a traceback for each line that is not written to dbt.log
     cli(request["arguments"], prog_name="dbt")
 
 

@@ -24,7 +24,7 @@ _PARSED = "partial_parse.msgpack"
 _FAILED = {"error", "fail", "runtime error"}
 _RUNS_KEPT = 20
 _CONFLICT = "aborted due to concurrent update"  # BigQuery's error for a transaction
-_TRACEBACK = " Traceback (most recent call last)"  # which dbt appends to the message of an unexpected error
+_TRACEBACK = "Traceback (most recent call last)"  # of an unexpected error, after its message; it is in dbt.log
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ def _log_lines(process: subprocess.Popen[str]) -> Iterator[LogLine]:
             if text.strip():  # not a log line: a Python warning or a crash
                 yield LogLine("warn", text.rstrip())
             continue
-        if message := " ".join(info["msg"].split()):
+        if message := " ".join(info["msg"].partition(_TRACEBACK)[0].split()):
             finished = "index" in data and "status" in data
             yield LogLine(info["level"], message, data["index"] if finished else None, data.get("total"))
 
@@ -181,5 +181,5 @@ def _failure(command: str, results: list[NodeResult], output: list[LogLine], run
         others = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
         return f"dbt {command}: {failed[0].message}{others}; its SQL and the log are in {run}"
     lines = [line for line in output if line.level == "error"] or output[-1:]
-    errors = [line.message.partition(_TRACEBACK)[0] for line in lines]
-    return f"dbt {command}: {' '.join(errors) or 'exited without a message'}; the log is in {run}"
+    errors = " ".join(line.message for line in lines)
+    return f"dbt {command}: {errors or 'exited without a message'}; the log is in {run}"
