@@ -180,20 +180,24 @@ def _option(name: str, value: object) -> list[str]:
 def orphan_warnings(warehouse: str, dataset: Dataset) -> list[str]:
     """Returns a warning for each file with rows that are not loaded because another file had them, which has not.
 
-    If they cannot be counted, this is the warning: what the caller has done, or shows, does not depend on it.
+    If they cannot be counted, this is the warning: what the caller has done does not depend on it.
     """
     if not dataset.is_monthly:
         return []
-    title = warehouse_info(warehouse).title
     try:
         missing = warehouse_named(warehouse).orphaned_duplicates(dataset)
     except PipelineError as error:
         return [str(error)]
-    return [
+    return [orphan_warning(warehouse, filename, rows) for filename, rows in missing.items()]
+
+
+def orphan_warning(warehouse: str, filename: str, rows: int) -> str:
+    """Returns the warning for one file."""
+    title = warehouse_info(warehouse).title
+    return (
         f"{filename}: {rows:,} rows are missing in {title}, set aside earlier as duplicates of rows of another file,"
         " which does not have them any more; load this file again with --force"
-        for filename, rows in missing.items()
-    ]
+    )
 
 
 _new_task: Any = type(Load)  # Luigi's metaclass, which registers the task
