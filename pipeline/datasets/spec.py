@@ -14,6 +14,9 @@ LEDGER = "load_ledger"
 QUARANTINE = "load_quarantine"
 KEPT_IN = "its id is already there from "  # and a file: the detail of a row that another file has, too
 
+SPECS = "pipeline/datasets"  # the folder of the files that declare datasets, as messages name it
+ZONES = "zones"  # the only dataset that is one file and has tasks of its own
+
 # A column's name in a spec, and the names that every table has besides, in lower case.
 COLUMN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 RESERVED_COLUMNS = frozenset({"unique_row_id", "filename"})
@@ -104,6 +107,16 @@ class Dataset:
     key_blanks: Mapping[str, str] = field(default_factory=dict, hash=False)  # a mapping has no hash
     lines_in_quotes: bool = False
     month_share: float = 0.5
+
+    @property
+    def spec_file(self) -> str:
+        """The file that declares it, as messages name it, such as `pipeline/datasets/green.yaml`."""
+        return f"{SPECS}/{self.name}.yaml"
+
+    @property
+    def table_comment(self) -> str:
+        """The comment of its table in every warehouse, with the version of the spec that created the table."""
+        return f"{self.title} ({self.spec_file}, version {self.version})"
 
     @property
     def is_monthly(self) -> bool:

@@ -19,6 +19,7 @@ from pipeline.datasets.spec import (
     QUARANTINE,
     RESERVED_COLUMNS,
     TLC,
+    ZONES,
     Column,
     Dataset,
     Schedule,
@@ -36,7 +37,6 @@ _OPTIONAL = {"event_time", "sources", "schedule", "key_blanks", "lines_in_quotes
 # Names in PostgreSQL have at most 63 bytes; the longest one here is <table>_2019_01_loading_time.
 _TABLE_NAME = re.compile(r"[a-z][a-z0-9_]{0,41}")
 _VERSION, _SHARE = re.compile(r"0*[1-9][0-9]*"), re.compile(r"0(\.[0-9]+)?|1(\.0+)?")
-_ZONES = "zones"  # the only dataset that has a task of its own, and needs no months
 _OWN_TABLES = dict.fromkeys((LEDGER, QUARANTINE), "the pipeline itself")
 _COLUMN_REQUIRED = {"name", "postgres", "bigquery", "description"}
 _COLUMN_OPTIONAL = {"since", "until", "aliases", "whole", "sources"}
@@ -251,7 +251,7 @@ def _check(dataset: Dataset, keys: dict[str, _Node], root: _Node) -> None:
     if len({"{month}" in source.path for source in dataset.sources}) > 1:
         raise keys["sources"].error("either every source has {month} in its path, or none")
     if not dataset.is_monthly:
-        if dataset.name != _ZONES:
+        if dataset.name != ZONES:
             node = keys["path"] if "path" in keys else keys["sources"]
             raise node.error("the path has no {month}, such as …_{month}.csv.gz; only the dataset zones is one file")
         return

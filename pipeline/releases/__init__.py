@@ -164,9 +164,7 @@ class ReleaseFile:
         postgres, bigquery = TYPES[kind]
         since = f" since: {format_month(self.release.month)}," if self.release.month else ""
         line = f'- {{name: {name}, postgres: {postgres}, bigquery: {bigquery},{since} description: "…"}}'
-        return PipelineError(
-            f"{problem}; add the line `{line}` to pipeline/datasets/{self.dataset.name}.yaml, or {ignore}"
-        )
+        return PipelineError(f"{problem}; add the line `{line}` to {self.dataset.spec_file}, or {ignore}")
 
 
 def listed(problems: list[str]) -> str:
