@@ -17,7 +17,7 @@ import luigi
 from pipeline.datasets import Dataset, format_month
 from pipeline.datasets.month_range import Months
 from pipeline.errors import PipelineError
-from pipeline.parameters import CountParameter, SourceParameter
+from pipeline.parameters import CountParameter, SourceParameter, option_name
 from pipeline.targets import Lookup
 from pipeline.tasks.base import ReleaseTask, TripdataTask, ZonesTask
 from pipeline.tasks.extract import (
@@ -173,8 +173,7 @@ def load_arguments(
 
 
 def _option(name: str, value: object) -> list[str]:
-    option = f"--{name.replace('_', '-')}"
-    return [option] if value is True else [option, str(value)]
+    return [option_name(name)] if value is True else [option_name(name), str(value)]
 
 
 def orphan_warnings(warehouse: str, dataset: Dataset) -> list[str]:
