@@ -19,7 +19,8 @@ from pipeline.progress import Progress
 from pipeline.releases.csv_file import CsvReleaseFile
 from pipeline.releases.csv_records import Block, CsvValues, InvalidRecord, Record, bad_row_error
 from pipeline.warehouses import LoadJob
-from pipeline.warehouses.bigquery.client import GoogleProject, first_line
+from pipeline.warehouses.bigquery.client import GoogleProject
+from pipeline.warehouses.bigquery.error_messages import first_line
 
 CHUNK_BYTES = 8 << 20  # resumable uploads require a multiple of 256 KiB; bounds the memory used
 _ATTEMPTS = 3
