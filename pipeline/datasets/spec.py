@@ -50,9 +50,9 @@ class Column:
         """The column's name in the warehouses: its name in the file in lower case."""
         return self.source_name.lower()
 
-    def is_required_in(self, month: datetime.date | None, source: Source | None = None) -> bool:
-        """Returns whether a month's file must have the column, for the given source or for any."""
-        if source and self.sources and source.name not in self.sources:
+    def is_required_in(self, month: datetime.date | None, source: Source) -> bool:
+        """Returns whether the file of a month must have the column at a source."""
+        if self.sources and source.name not in self.sources:
             return False
         return month is None or _is_within(month, self.since, self.until)
 
@@ -139,8 +139,8 @@ class Dataset:
         lasts = [source.last_month for source in self.sources]
         return max((month for month in lasts if month), default=None) if all(lasts) else None
 
-    def columns_of(self, month: datetime.date | None, source: Source | None = None) -> tuple[Column, ...]:
-        """Returns the columns that a month's file must have, for the given source or for any."""
+    def columns_of(self, month: datetime.date | None, source: Source) -> tuple[Column, ...]:
+        """Returns the columns that the file of a month must have at a source."""
         return tuple(column for column in self.columns if column.is_required_in(month, source))
 
     def may_have(self, month: datetime.date) -> bool:
