@@ -21,7 +21,7 @@ from luigi.task_register import Register
 
 from pipeline.datasets import format_month
 from pipeline.errors import PipelineError, nearest
-from pipeline.parameters import CountParameter, ObjectParameter, parsed
+from pipeline.parameters import CountParameter, ObjectParameter, option_name, parsed
 from pipeline.settings import exit_codes
 
 _WRONG_ARGUMENT = 2  # as argparse's; the others are those of [retcode]
@@ -154,14 +154,10 @@ def _unknown(word: str, argv: Sequence[str], task: str, parser: ArgumentParser) 
         is_flag = before in known and known[before].nargs == 0
         of_value = "An option's value follows it, in quotes if it has spaces"
         return f"what is '{word}' for? {f'{before} takes no value' if is_flag else of_value}"
-    option, own = word.partition("=")[0], [_option(name) for name, _ in Register.get_task_cls(task).get_params()]
+    option, own = word.partition("=")[0], [option_name(name) for name, _ in Register.get_task_cls(task).get_params()]
     hint = nearest(option, own, "did you mean {}?") or nearest(option, known, "did you mean {}?")
     has = f"it has: {', '.join(own)}" if own else "it has none of its own"
     return f"{task} has no option {option}; {hint or has}"
-
-
-def _option(name: str) -> str:
-    return f"--{name.replace('_', '-')}"
 
 
 def _value(option: str, text: str, parameter: luigi.Parameter[Any]) -> Any:
@@ -177,9 +173,10 @@ def _value(option: str, text: str, parameter: luigi.Parameter[Any]) -> Any:
 
 def _check_required(task: str, values: Mapping[str, Any]) -> None:
     missing = [
-        f"{_option(name)} ({parameter.description})"
+        f"{option_name(name)} ({parameter.description})"
         for name, parameter in Register.get_task_cls(task).get_params()
-        if not {_option(name), _option(f"{task}_{name}")} & values.keys() and not parameter.has_task_value(task, name)
+        if not {option_name(name), option_name(f"{task}_{name}")} & values.keys()
+        and not parameter.has_task_value(task, name)
     ]
     if missing:
         raise WrongValue(f"{task} needs {' and '.join(missing)}; `pipeline tasks` has an example")

@@ -41,6 +41,11 @@ def parsed(parameter: luigi.Parameter[Any], text: str) -> Any:
         raise ValueError(f"'{text}' is not {kind}" if kind else str(error)) from None
 
 
+def option_name(name: str) -> str:
+    """Returns the option for a parameter on the command line, such as `--max-bad-rows` for `max_bad_rows`."""
+    return f"--{name.replace('_', '-')}"
+
+
 class CheckedParameter(luigi.Parameter[Any]):
     """Checks values that Luigi does not parse, too, such as those of `--of-params`."""
 

@@ -37,7 +37,7 @@ ALLOWED = {
     "warehouses": {"settings", "releases", "extract", "datasets"},
     "transform": {"warehouses", "datasets"},
     "report": {"transform", "warehouses", "datasets"},
-    "targets": {"transform", "warehouses", "settings", "datasets"},
+    "targets": {"report", "transform", "warehouses", "settings", "datasets"},
     "tasks": {
         "targets",
         "report",

@@ -11,7 +11,7 @@ from golden_releases import MARTS, ZONES, as_text, golden_mart, write_release
 from models import build_models, columns, load_release, mart_rows
 from trips import FEBRUARY, HEADER, trip, trips
 
-from pipeline.report import write_report
+from pipeline.report.page import write_report
 from pipeline.warehouses.postgres.connection import PostgresDatabase
 from pipeline.warehouses.postgres.warehouse import PostgresWarehouse
 

@@ -83,7 +83,7 @@ def test_months_of_all_years_are_read_as_the_declared_columns(
         expected = [value if value is None or not column.whole else str(int(value)) for value in values.to_pylist()]
         assert [row[name.lower()] for row in rows] == expected
     for name, column in declared.items():
-        if not column.is_required_in(parse_month(month)):
+        if not column.is_required_in(parse_month(month), release.source):
             assert {row[name] for row in rows} == {None}
 
 

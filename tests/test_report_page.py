@@ -18,8 +18,8 @@ import pytest
 from browser import CHROMIUM, browser
 from report_rows import ASTORIA, HARLEM, report_data
 
-from pipeline.report import make_sections, render
 from pipeline.report.formatting import average, change, dollars, months_between, percent, period, short, spans
+from pipeline.report.page import make_sections, render
 from pipeline.report.places import zone_outlines
 from pipeline.report.sections import Chart
 from pipeline.report.svg import NARROW, WIDE, round_steps

@@ -23,6 +23,7 @@ from pipeline.command_line import WrongCommandLine
 from pipeline.datasets import Dataset, all_datasets, dataset_named
 from pipeline.datasets.month_range import Months
 from pipeline.errors import nearest
+from pipeline.parameters import option_name
 from pipeline.tasks.base import WAREHOUSE_CHOICES
 
 _INVALID_CHOICE = re.compile(r"invalid choice: '(?P<word>.*)' \(choose from (?P<known>.*)\)")
@@ -71,7 +72,7 @@ class Parser(argparse.ArgumentParser):
 def _setting_hint(option: str) -> str:
     """Returns how to give a setting that is only an option of `luigi`; empty for another option."""
     for family, _, name, _ in Register.get_all_params():
-        if option == f"--{family}-{name}".replace("_", "-"):
+        if option == option_name(f"{family}_{name}"):
             return f"; set PIPELINE__{family.upper()}__{name.upper()} instead"
     return ""
 

@@ -50,13 +50,12 @@ def read_ledgers() -> tuple[Entries, PipelineError | None]:
 def loads(entries: Entries) -> list[dict[str, object]]:
     """Returns the fields of each entry, its warehouse, and whether its file was published again.
 
-    `rows_missing` is the number of rows that were set aside for another file's rows, which were removed since. If they
-    cannot be counted, it is None, and a message is printed.
+    `rows_missing` is as in the function of that name.
     """
     found: list[dict[str, object]] = []
     for name, of_warehouse in entries.items():
         republished = _republished(of_warehouse)
-        missing = _rows_missing(name, of_warehouse)
+        missing = {release.key: rows for release, rows in rows_missing(name, of_warehouse).items()}
         found += [
             {
                 "warehouse": name,
@@ -70,24 +69,22 @@ def loads(entries: Entries) -> list[dict[str, object]]:
     return found
 
 
-def datasets_with_duplicates(entries: list[LedgerEntry]) -> list[Dataset]:
-    """Returns the monthly datasets of which rows were set aside as duplicates."""
+def rows_missing(warehouse: str, entries: list[LedgerEntry]) -> dict[Release, int | None]:
+    """Returns how many duplicates of each file the other file does not have any more, for datasets with duplicates.
+
+    None if they cannot be counted, for which a message is printed.
+    """
+    found: dict[Release, int | None] = {}
     names = {entry.dataset_name for entry in entries if entry.rows_duplicate}
-    return [dataset for name, dataset in all_datasets().items() if name in names and dataset.is_monthly]
-
-
-def _rows_missing(warehouse: str, entries: list[LedgerEntry]) -> dict[str, int | None]:
-    """Returns the numbers of missing rows of a warehouse's loaded files, by key."""
-    found: dict[str, int | None] = {}
-    for dataset in datasets_with_duplicates(entries):
-        of_dataset = [entry for entry in entries if entry.dataset_name == dataset.name]
+    for dataset in (each for each in all_datasets().values() if each.name in names and each.is_monthly):
+        releases = [Release(dataset, entry.month) for entry in entries if entry.dataset_name == dataset.name]
         try:
             by_file = warehouse_named(warehouse).orphaned_duplicates(dataset)
         except PipelineError as error:  # the ledger is readable, which is what matters
             print(error, file=sys.stderr)
-            found |= dict.fromkeys(entry.partition_key for entry in of_dataset)
+            found |= dict.fromkeys(releases)
         else:
-            found |= {e.partition_key: by_file.get(Release(dataset, e.month).filename, 0) for e in of_dataset}
+            found |= {release: by_file.get(release.filename, 0) for release in releases}
     return found
 
 

@@ -8,10 +8,10 @@ import json
 from typing import TYPE_CHECKING, Any
 
 from pipeline.commands import Commands, add_command, add_files, chosen_files, own_command
-from pipeline.commands.overview import Entries, State, datasets_with_duplicates, loads, overview, read_ledgers
+from pipeline.commands.overview import Entries, State, loads, overview, read_ledgers, rows_missing
 from pipeline.datasets import Dataset, format_month
 from pipeline.datasets.month_range import Months
-from pipeline.tasks.load import orphan_warnings
+from pipeline.tasks.load import orphan_warning
 from pipeline.warehouses import warehouse_info, warehouse_named
 from pipeline.warehouses.ledger import LedgerEntry
 
@@ -92,9 +92,9 @@ def _print_errors(found: dict[str, Any]) -> None:
 def _print_missing_rows(entries: Entries) -> None:
     """Prints which files have rows that are missing from the table, and how to load them."""
     for warehouse, found in entries.items():
-        for dataset in datasets_with_duplicates(found):
-            for warning in orphan_warnings(warehouse, dataset):
-                print(warning)
+        for release, rows in rows_missing(warehouse, found).items():
+            if rows:
+                print(orphan_warning(warehouse, release.filename, rows))
 
 
 def _age(exists: bool, is_current: bool, missing: str) -> str:

@@ -28,7 +28,7 @@ from pipeline.commands import (
 )
 from pipeline.datasets import Dataset, all_datasets, dataset_named
 from pipeline.datasets.month_range import Months
-from pipeline.parameters import CountParameter
+from pipeline.parameters import CountParameter, option_name
 from pipeline.settings import SourceSettings, StorageSettings
 from pipeline.tasks.base import WAREHOUSE_CHOICES
 from pipeline.tasks.load import load_arguments, load_task
@@ -100,7 +100,7 @@ def _load(arguments: argparse.Namespace) -> int:
     warehouses = WAREHOUSE_CHOICES[a.warehouse]
     for name in warehouses:
         _check(dataset, load_task(name, dataset), parameters)
-    places = [word for name, url in urls.items() for word in (f"--source-{name.replace('_', '-')}", url)]
+    places = [word for name, url in urls.items() for word in (option_name(f"source_{name}"), url)]
     lines = [[*load_arguments(name, dataset, months, parameters, a.workers), *places] for name in warehouses]
     return max(run_luigi(line) for line in lines)
 
@@ -124,7 +124,7 @@ def _check(dataset: Dataset, task: str, parameters: Mapping[str, object]) -> Non
     declared = dict(Register.get_task_cls(task).get_params())
     for name in parameters:
         if name not in declared:
-            raise WrongCommandLine(f"{task} does not take --{name.replace('_', '-')}")
+            raise WrongCommandLine(f"{task} does not take {option_name(name)}")
 
 
 def _build(arguments: argparse.Namespace) -> int:
@@ -170,8 +170,7 @@ def _describe(task: type[luigi.Task]) -> Iterator[str]:
     yield textwrap.fill(paragraph, _WIDTH, initial_indent="  ", subsequent_indent="  ")
     for name, parameter in task.get_params():
         if not issubclass(task, RangeMonthly) or name in _INHERITED:
-            option = f"  --{name.replace('_', '-')}"
-            yield f"{option:<18} {_description(parameter)}"
+            yield f"  {option_name(name):<16} {_description(parameter)}"
     yield f"  e.g. {luigi_line(example(task))}"
 
 

@@ -14,6 +14,9 @@ LEDGER = "load_ledger"
 QUARANTINE = "load_quarantine"
 KEPT_IN = "its id is already there from "  # and a file: the detail of a row that another file has, too
 
+SPECS = "pipeline/datasets"  # the folder of the files that declare datasets, as messages name it
+ZONES = "zones"  # the only dataset that is one file and has tasks of its own
+
 # A column's name in a spec, and the names that every table has besides, in lower case.
 COLUMN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 RESERVED_COLUMNS = frozenset({"unique_row_id", "filename"})
@@ -47,9 +50,9 @@ class Column:
         """The column's name in the warehouses: its name in the file in lower case."""
         return self.source_name.lower()
 
-    def is_required_in(self, month: datetime.date | None, source: Source | None = None) -> bool:
-        """Returns whether a month's file must have the column, for the given source or for any."""
-        if source and self.sources and source.name not in self.sources:
+    def is_required_in(self, month: datetime.date | None, source: Source) -> bool:
+        """Returns whether the file of a month must have the column at a source."""
+        if self.sources and source.name not in self.sources:
             return False
         return month is None or _is_within(month, self.since, self.until)
 
@@ -106,6 +109,16 @@ class Dataset:
     month_share: float = 0.5
 
     @property
+    def spec_file(self) -> str:
+        """The file that declares it, as messages name it, such as `pipeline/datasets/green.yaml`."""
+        return f"{SPECS}/{self.name}.yaml"
+
+    @property
+    def table_comment(self) -> str:
+        """The comment of its table in every warehouse, with the version of the spec that created the table."""
+        return f"{self.title} ({self.spec_file}, version {self.version})"
+
+    @property
     def is_monthly(self) -> bool:
         """Whether the dataset has one file per month (its paths contain `{month}`)."""
         return "{month}" in self.sources[0].path
@@ -126,8 +139,8 @@ class Dataset:
         lasts = [source.last_month for source in self.sources]
         return max((month for month in lasts if month), default=None) if all(lasts) else None
 
-    def columns_of(self, month: datetime.date | None, source: Source | None = None) -> tuple[Column, ...]:
-        """Returns the columns that a month's file must have, for the given source or for any."""
+    def columns_of(self, month: datetime.date | None, source: Source) -> tuple[Column, ...]:
+        """Returns the columns that the file of a month must have at a source."""
         return tuple(column for column in self.columns if column.is_required_in(month, source))
 
     def may_have(self, month: datetime.date) -> bool:

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import datetime
 import re
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
-
-import yaml
 
 from pipeline.datasets.cron import check_cron, check_time_zone
 from pipeline.datasets.spec import (
@@ -19,13 +16,13 @@ from pipeline.datasets.spec import (
     QUARANTINE,
     RESERVED_COLUMNS,
     TLC,
+    ZONES,
     Column,
     Dataset,
     Schedule,
     Source,
-    parse_month,
 )
-from pipeline.errors import PipelineError
+from pipeline.datasets.yaml_node import Node, read_yaml
 
 POSTGRES_TYPES = ("text", "integer", "bigint", "double precision", "numeric", "boolean", "date", "timestamp")
 BIGQUERY_TYPES = ("STRING", "INT64", "NUMERIC", "FLOAT64", "BOOL", "DATE", "TIMESTAMP")
@@ -36,69 +33,9 @@ _OPTIONAL = {"event_time", "sources", "schedule", "key_blanks", "lines_in_quotes
 # Names in PostgreSQL have at most 63 bytes; the longest one here is <table>_2019_01_loading_time.
 _TABLE_NAME = re.compile(r"[a-z][a-z0-9_]{0,41}")
 _VERSION, _SHARE = re.compile(r"0*[1-9][0-9]*"), re.compile(r"0(\.[0-9]+)?|1(\.0+)?")
-_ZONES = "zones"  # the only dataset that has a task of its own, and needs no months
 _OWN_TABLES = dict.fromkeys((LEDGER, QUARANTINE), "the pipeline itself")
 _COLUMN_REQUIRED = {"name", "postgres", "bigquery", "description"}
 _COLUMN_OPTIONAL = {"since", "until", "aliases", "whole", "sources"}
-# The C parser is ten times faster and included in all published wheels; the Python parser is equivalent.
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-
-
-class _Node:
-    """A YAML node with its position in the file, for error messages."""
-
-    def __init__(self, file: Path, node: yaml.Node):
-        self.file = file
-        self.node = node
-
-    def error(self, message: str) -> PipelineError:
-        return PipelineError(f"{self.file}, line {self.node.start_mark.line + 1}: {message}")
-
-    def mapping(self, required: Set[str] = frozenset(), optional: Set[str] | None = None) -> dict[str, _Node]:
-        """Returns the entries of a mapping with these keys; with any keys, if no optional ones are given."""
-        if not isinstance(self.node, yaml.MappingNode):
-            raise self.error("expected a mapping of keys to values")
-        found: dict[str, _Node] = {}
-        for key_node, value_node in self.node.value:
-            key = _Node(self.file, key_node)
-            name = key.text()
-            if optional is not None and name not in required | optional:
-                raise key.error(f"unknown key '{name}'; known keys: {', '.join(sorted(required | optional))}")
-            if name in found:
-                raise key.error(f"key '{name}' is given twice")
-            found[name] = _Node(self.file, value_node)
-        if missing := sorted(required - found.keys()):
-            raise self.error(f"missing key{'s' if len(missing) > 1 else ''} {', '.join(missing)}")
-        return found
-
-    def items(self) -> list[_Node]:
-        if not isinstance(self.node, yaml.SequenceNode) or not self.node.value:
-            raise self.error("expected a list with at least one entry")
-        return [_Node(self.file, node) for node in self.node.value]
-
-    def text(self) -> str:
-        if not isinstance(self.node, yaml.ScalarNode) or not str(self.node.value).strip():
-            raise self.error("expected a text")
-        return str(self.node.value)
-
-    def matching(self, pattern: re.Pattern[str], what: str) -> str:
-        if not pattern.fullmatch(value := self.text()):
-            raise self.error(f"'{value}' is not {what}")
-        return value
-
-    def choice(self, choices: tuple[str, ...]) -> str:
-        if (value := self.text()) not in choices:
-            raise self.error(f"'{value}' is not one of {', '.join(choices)}")
-        return value
-
-    def boolean(self) -> bool:
-        return self.choice(("true", "false")) == "true"
-
-    def month(self) -> datetime.date:
-        try:
-            return parse_month(self.text())
-        except ValueError as error:
-            raise self.error(str(error)) from None
 
 
 def read_spec(file: Path, used_tables: Mapping[str, str] = MappingProxyType({})) -> Dataset:
@@ -106,14 +43,7 @@ def read_spec(file: Path, used_tables: Mapping[str, str] = MappingProxyType({}))
 
     :raises PipelineError: with file and line, if the file is not a valid spec.
     """
-    text = file.read_bytes()
-    try:
-        tree = yaml.compose(text, Loader=_Loader)
-    except yaml.YAMLError as error:
-        raise _yaml_error(file, error, text) from error
-    if tree is None:
-        raise PipelineError(f"{file}, line 1: the file is empty")
-    root = _Node(file, tree)
+    root = read_yaml(file)
     keys = root.mapping(_REQUIRED, _OPTIONAL)
     dataset = _spec(keys, root)
     _check(dataset, keys, root)
@@ -122,17 +52,7 @@ def read_spec(file: Path, used_tables: Mapping[str, str] = MappingProxyType({}))
     return dataset
 
 
-def _yaml_error(file: Path, error: yaml.YAMLError, text: bytes) -> PipelineError:
-    line, problem = 1, " ".join(str(error).split())
-    if isinstance(error, yaml.reader.ReaderError):  # invalid encoding
-        line = text.count(b"\n", 0, error.position) + 1
-    elif isinstance(error, yaml.MarkedYAMLError):
-        line = error.problem_mark.line + 1 if error.problem_mark else 1
-        problem = error.problem or problem
-    return PipelineError(f"{file}, line {line}: not valid YAML: {problem}")
-
-
-def _spec(keys: dict[str, _Node], root: _Node) -> Dataset:
+def _spec(keys: dict[str, Node], root: Node) -> Dataset:
     event, share, sources = keys.get("event_time"), keys.get("month_share"), _sources(keys, root)
     blanks = keys["key_blanks"].mapping() if "key_blanks" in keys else {}
     return Dataset(
@@ -151,7 +71,7 @@ def _spec(keys: dict[str, _Node], root: _Node) -> Dataset:
     )
 
 
-def _sources(keys: dict[str, _Node], root: _Node) -> tuple[Source, ...]:
+def _sources(keys: dict[str, Node], root: Node) -> tuple[Source, ...]:
     if "sources" not in keys:
         if "path" not in keys:
             raise root.error("missing key path or sources")
@@ -171,7 +91,7 @@ def _sources(keys: dict[str, _Node], root: _Node) -> tuple[Source, ...]:
     return tuple(sources.values())
 
 
-def _source(keys: dict[str, _Node], name: str, format_: str) -> Source:
+def _source(keys: dict[str, Node], name: str, format_: str) -> Source:
     path = keys["path"].text()
     if not path.endswith(SUFFIXES[format_]):
         raise keys["path"].error(f"the path must end in {' or '.join(SUFFIXES[format_])}")
@@ -183,7 +103,7 @@ def _base_name(path: str) -> str:
     return path.rsplit("/", 1)[-1].removesuffix(".gz").rsplit(".", 1)[0]
 
 
-def _columns(node: _Node, sources: tuple[Source, ...]) -> tuple[Column, ...]:
+def _columns(node: Node, sources: tuple[Source, ...]) -> tuple[Column, ...]:
     columns, names = list[Column](), set(RESERVED_COLUMNS)
     known_sources = tuple(sorted(source.name for source in sources))
     reads_parquet = any(source.format == "parquet" for source in sources)
@@ -216,15 +136,15 @@ def _columns(node: _Node, sources: tuple[Source, ...]) -> tuple[Column, ...]:
     return tuple(columns)
 
 
-def _month(keys: dict[str, _Node], key: str) -> datetime.date | None:
+def _month(keys: dict[str, Node], key: str) -> datetime.date | None:
     return keys[key].month() if key in keys else None
 
 
-def _items(keys: dict[str, _Node], key: str) -> list[_Node]:
+def _items(keys: dict[str, Node], key: str) -> list[Node]:
     return keys[key].items() if key in keys else []
 
 
-def _schedule(node: _Node) -> Schedule:
+def _schedule(node: Node) -> Schedule:
     keys = node.mapping({"cron", "timezone"}, {"start"})
     for name, check in (("cron", check_cron), ("timezone", check_time_zone)):
         try:
@@ -234,7 +154,7 @@ def _schedule(node: _Node) -> Schedule:
     return Schedule(keys["cron"].text(), keys["timezone"].text(), _month(keys, "start"))
 
 
-def _check(dataset: Dataset, keys: dict[str, _Node], root: _Node) -> None:
+def _check(dataset: Dataset, keys: dict[str, Node], root: Node) -> None:
     if dataset.name != root.file.stem:
         raise keys["name"].error(f"the name '{dataset.name}' must be the file's own name, '{root.file.stem}'")
     types = {column.name: column.postgres_type for column in dataset.columns}
@@ -251,7 +171,7 @@ def _check(dataset: Dataset, keys: dict[str, _Node], root: _Node) -> None:
     if len({"{month}" in source.path for source in dataset.sources}) > 1:
         raise keys["sources"].error("either every source has {month} in its path, or none")
     if not dataset.is_monthly:
-        if dataset.name != _ZONES:
+        if dataset.name != ZONES:
             node = keys["path"] if "path" in keys else keys["sources"]
             raise node.error("the path has no {month}, such as …_{month}.csv.gz; only the dataset zones is one file")
         return

@@ -9,7 +9,7 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
 
 from pipeline.datasets import Release, Source, format_month
 from pipeline.datasets.spec import COLUMN_NAME, RESERVED_COLUMNS
@@ -18,6 +18,8 @@ from pipeline.errors import PipelineError, shortened
 if TYPE_CHECKING:
     from pipeline.releases.csv_file import CsvReleaseFile
     from pipeline.releases.parquet_file import ParquetReleaseFile
+
+AnyReleaseFile: TypeAlias = "CsvReleaseFile | ParquetReleaseFile"
 
 _READERS = {"csv": "CsvReleaseFile", "parquet": "ParquetReleaseFile"}
 # The PostgreSQL and BigQuery types to declare for each kind of values.
@@ -42,7 +44,7 @@ def open_release(
     label: str | None = None,
     remedy: str | None = None,
     ignore_unknown_columns: bool = False,
-) -> CsvReleaseFile | ParquetReleaseFile:
+) -> AnyReleaseFile:
     """Returns the release file at `path`; `ReleaseFile` says what the options mean and which errors are raised.
 
     Depending on its `format`, it has `blocks()` of CSV or `arrow_batches()`. `source` is the name of the one that
@@ -53,13 +55,13 @@ def open_release(
     return reader_of(origin.format)(path, release, origin, label, remedy, ignore_unknown_columns)
 
 
-def reader_of(format_: str) -> type[CsvReleaseFile | ParquetReleaseFile]:
+def reader_of(format_: str) -> type[AnyReleaseFile]:
     """Returns the class that reads files of that format; imports its module, which takes time for Parquet."""
     # Arrow's buffered streams grow with a column chunk of small pages (`BufferedInputStream::Peek`). The system's
     # allocator grows them in place and keeps tens of megabytes less than Arrow's own, which it chooses at import.
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     module: Any = importlib.import_module(f"pipeline.releases.{format_}_file")
-    reader: type[CsvReleaseFile | ParquetReleaseFile] = getattr(module, _READERS[format_])
+    reader: type[AnyReleaseFile] = getattr(module, _READERS[format_])
     return reader
 
 
@@ -164,9 +166,7 @@ class ReleaseFile:
         postgres, bigquery = TYPES[kind]
         since = f" since: {format_month(self.release.month)}," if self.release.month else ""
         line = f'- {{name: {name}, postgres: {postgres}, bigquery: {bigquery},{since} description: "…"}}'
-        return PipelineError(
-            f"{problem}; add the line `{line}` to pipeline/datasets/{self.dataset.name}.yaml, or {ignore}"
-        )
+        return PipelineError(f"{problem}; add the line `{line}` to {self.dataset.spec_file}, or {ignore}")
 
 
 def listed(problems: list[str]) -> str:

@@ -93,8 +93,7 @@ class CsvReleaseFile(ReleaseFile):
                 shown = text[: _MAX_SHOWN_CHARACTERS // 2].decode("utf-8", "backslashreplace").rstrip("\r")
                 raise PipelineError(
                     f"{self.label}, line {line:,}: a quote that is not closed in its line, {shown!r}; {self._remedy},"
-                    f" or set `lines_in_quotes: true` in pipeline/datasets/{self.dataset.name}.yaml if values may have"
-                    " line breaks"
+                    f" or set `lines_in_quotes: true` in {self.dataset.spec_file} if values may have line breaks"
                 )
 
     def _drop_unknown_columns(self, data: bytes, first_line: int) -> bytes:
@@ -166,7 +165,7 @@ class CsvReleaseFile(ReleaseFile):
             problems += [f"adds {name!r}" for name in added]
             raise PipelineError(
                 f"{self.label}, line 1: the header {listed(problems)}; if the publisher changed the file, change the"
-                f" columns in pipeline/datasets/{self.dataset.name}.yaml and raise its version"
+                f" columns in {self.dataset.spec_file} and raise its version"
             )
         return found
 

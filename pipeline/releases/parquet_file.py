@@ -124,8 +124,8 @@ class ParquetReleaseFile(ReleaseFile):
         if problems:
             raise PipelineError(
                 f"{self.label}: the file {listed(problems)}; if the publisher changed it, change"
-                f" pipeline/datasets/{self.dataset.name}.yaml: give a column that was dropped an `until`, and one"
-                " that was added later a later `since`"
+                f" {self.dataset.spec_file}: give a column that was dropped an `until`, and one that was added later a"
+                " later `since`"
             )
         return [_MappedColumn(column, found.get(column.name)) for column in self.dataset.columns]
 
@@ -140,7 +140,7 @@ class ParquetReleaseFile(ReleaseFile):
                 raise PipelineError(
                     f"{self.label}: the column {mapped.column.source_name} is of the type {_shown_type(type_)}, which"
                     f" cannot be read as {mapped.column.postgres_type}; if the publisher changed it, change it in"
-                    f" pipeline/datasets/{self.dataset.name}.yaml, too"
+                    f" {self.dataset.spec_file}, too"
                 ) from error
 
     def _dropped_columns(self) -> Iterator[str]:

@@ -122,10 +122,10 @@ def format_time(at: datetime.datetime) -> str:
 def _catch_up(dataset: Dataset, settings: ScheduleSettings) -> CatchUp:
     schedule = dataset.schedule
     if schedule is None or dataset.first_month is None:
-        raise PipelineError(f"{dataset.name} has no schedule: add one to pipeline/datasets/{dataset.name}.yaml")
+        raise PipelineError(f"{dataset.name} has no schedule: add one to {dataset.spec_file}")
     try:
         time_zone(schedule.timezone)
     except ValueError as error:  # reading the file refused what is wrong on every machine
-        raise PipelineError(f"pipeline/datasets/{dataset.name}.yaml: schedule: {error}; install tzdata") from None
+        raise PipelineError(f"{dataset.spec_file}: schedule: {error}; install tzdata") from None
     start = settings.start or schedule.start or dataset.first_month
     return CatchUp(dataset, schedule, settings.task, settings.parameters, start, settings.workers, settings.folder())

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import luigi
 
 from pipeline.datasets import Release, dataset_named
+from pipeline.datasets.spec import ZONES
 from pipeline.errors import PipelineError, TransientError
 from pipeline.parameters import MonthParameter, TaxiParameter
 from pipeline.progress import Progress
@@ -137,4 +138,4 @@ class ZonesTask(ReleaseTask):
 
     @property
     def release(self) -> Release:
-        return Release(dataset_named("zones"))
+        return Release(dataset_named(ZONES))

@@ -17,7 +17,7 @@ import luigi
 from pipeline.datasets import Dataset, format_month
 from pipeline.datasets.month_range import Months
 from pipeline.errors import PipelineError
-from pipeline.parameters import CountParameter, SourceParameter
+from pipeline.parameters import CountParameter, SourceParameter, option_name
 from pipeline.targets import Lookup
 from pipeline.tasks.base import ReleaseTask, TripdataTask, ZonesTask
 from pipeline.tasks.extract import (
@@ -173,8 +173,7 @@ def load_arguments(
 
 
 def _option(name: str, value: object) -> list[str]:
-    option = f"--{name.replace('_', '-')}"
-    return [option] if value is True else [option, str(value)]
+    return [option_name(name)] if value is True else [option_name(name), str(value)]
 
 
 def orphan_warnings(warehouse: str, dataset: Dataset) -> list[str]:
@@ -184,16 +183,20 @@ def orphan_warnings(warehouse: str, dataset: Dataset) -> list[str]:
     """
     if not dataset.is_monthly:
         return []
-    title = warehouse_info(warehouse).title
     try:
         missing = warehouse_named(warehouse).orphaned_duplicates(dataset)
     except PipelineError as error:
         return [str(error)]
-    return [
+    return [orphan_warning(warehouse, filename, rows) for filename, rows in missing.items()]
+
+
+def orphan_warning(warehouse: str, filename: str, rows: int) -> str:
+    """Returns the warning for one file."""
+    title = warehouse_info(warehouse).title
+    return (
         f"{filename}: {rows:,} rows are missing in {title}, because they were set aside as duplicates of another file's"
         " rows, which were removed since; load this file again with --force"
-        for filename, rows in missing.items()
-    ]
+    )
 
 
 _new_task: Any = type(Load)  # Luigi's metaclass, which registers the task

@@ -116,7 +116,7 @@ class Report(PipelineTask):
         return ReportPage(self.warehouse)
 
     def run(self) -> Iterator[DbtBuild]:
-        from pipeline.report import write_report  # imports Jinja, which other tasks do not need
+        from pipeline.report.page import write_report  # imports Jinja, which other tasks do not need
 
         page = self.output()
         if (digest := page.digest()) is None:

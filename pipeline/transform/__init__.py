@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.datasets import Dataset, Release, all_datasets, format_month
+from pipeline.datasets.spec import ZONES
 from pipeline.errors import PipelineError
 from pipeline.transform.dbt_process import PROJECT, LogLine, NodeResult, invoke
 from pipeline.warehouses import Warehouse
@@ -60,7 +61,7 @@ def modelled_datasets() -> list[Dataset]:
     found = [
         dataset
         for dataset in all_datasets().values()
-        if dataset.name == "zones" or (staging / f"stg_{dataset.table}.sql").exists()
+        if dataset.name == ZONES or (staging / f"stg_{dataset.table}.sql").exists()
     ]
     for dataset in filter(lambda dataset: dataset.is_monthly, found):
         filename = Release(dataset, _ANY_MONTH).filename

@@ -19,13 +19,11 @@ from pipeline.datasets import Dataset, Release
 from pipeline.errors import PipelineError
 from pipeline.extract import ExtractedFile
 from pipeline.progress import Progress, silent
-from pipeline.releases import open_release
+from pipeline.releases import AnyReleaseFile, open_release
 from pipeline.warehouses.checksums import FileChecksums
 from pipeline.warehouses.ledger import Build, LedgerEntry
 
 if TYPE_CHECKING:
-    from pipeline.releases.csv_file import CsvReleaseFile
-    from pipeline.releases.parquet_file import ParquetReleaseFile
     from pipeline.warehouses.bigquery.objects import ReleaseObject
 
 WAREHOUSES = {
@@ -72,13 +70,13 @@ class LoadJob:
     max_bad_rows: int = 0
     ignore_unknown_columns: bool = False
 
-    def open_file(self) -> CsvReleaseFile | ParquetReleaseFile:
+    def open_file(self) -> AnyReleaseFile:
         """Opens the extracted file."""
         assert self.file
         unknown, source = self.ignore_unknown_columns, self.extracted.source
         return open_release(self.file, self.release, source=source, ignore_unknown_columns=unknown)
 
-    def origin(self, file: CsvReleaseFile | ParquetReleaseFile) -> dict[str, Any]:
+    def origin(self, file: AnyReleaseFile) -> dict[str, Any]:
         """Returns what the ledger says about the origin of the rows of a file that was read to its end."""
         return {
             "source_url": self.extracted.source_url,

@@ -17,13 +17,8 @@ from google.cloud.bigquery.job import LoadJob, QueryJob, QueryJobConfig
 from pipeline.datasets import Dataset
 from pipeline.errors import PipelineError, TransientError
 from pipeline.warehouses import LoadObserver
-from pipeline.warehouses.bigquery.client import (
-    REQUEST_SECONDS,
-    TRANSIENT_REASONS,
-    GoogleProject,
-    first_line,
-    remedy_for,
-)
+from pipeline.warehouses.bigquery.client import REQUEST_SECONDS, GoogleProject
+from pipeline.warehouses.bigquery.error_messages import TRANSIENT_REASONS, first_line, remedy_for
 
 logger = logging.getLogger("luigi-interface")
 

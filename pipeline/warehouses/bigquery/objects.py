@@ -7,7 +7,6 @@ import contextlib
 import datetime
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import google_crc32c
 from google.api_core import exceptions
@@ -16,10 +15,12 @@ from google.cloud.storage import Blob, Bucket
 from pipeline.datasets import Release
 from pipeline.errors import PipelineError, TransientError
 from pipeline.progress import Progress
+from pipeline.releases import AnyReleaseFile
 from pipeline.releases.csv_file import CsvReleaseFile
 from pipeline.releases.csv_records import Block, CsvValues, InvalidRecord, Record, bad_row_error
 from pipeline.warehouses import LoadJob
-from pipeline.warehouses.bigquery.client import GoogleProject, first_line
+from pipeline.warehouses.bigquery.client import GoogleProject
+from pipeline.warehouses.bigquery.error_messages import first_line
 
 CHUNK_BYTES = 8 << 20  # resumable uploads require a multiple of 256 KiB; bounds the memory used
 _ATTEMPTS = 3
@@ -130,7 +131,7 @@ def _dataset_of(blob: Blob, release: Release) -> str:
     return str((blob.metadata or {}).get("dataset") or release.dataset.name)  # earlier versions did not store it
 
 
-def _csv_text(file: Any) -> Iterator[bytes]:
+def _csv_text(file: AnyReleaseFile) -> Iterator[bytes]:
     """Yields a CSV file's text unchanged, except that whole numbers such as `2.0` become `2`; other formats as CSV.
 
     :raises PipelineError: also if a value does not have the format that is accepted for PostgreSQL: BigQuery rejects

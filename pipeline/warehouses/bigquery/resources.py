@@ -10,13 +10,8 @@ from google.api_core import exceptions
 from google.cloud import bigquery
 
 from pipeline.errors import PipelineError
-from pipeline.warehouses.bigquery.client import (
-    REQUEST_SECONDS,
-    GoogleProject,
-    message_of,
-    short_bigquery_retry,
-    short_retry,
-)
+from pipeline.warehouses.bigquery.client import REQUEST_SECONDS, GoogleProject, short_bigquery_retry, short_retry
+from pipeline.warehouses.bigquery.error_messages import message_of
 
 LABELS = {"managed-by": "tlc-pipeline"}
 STAGING_DAYS = 2

@@ -46,8 +46,8 @@ def stage(
     dataset, filename = release.dataset, release.filename
     if unknown := [name for name in source.columns if name not in dataset.column_names]:
         raise PipelineError(
-            f"{source.uri} has columns that pipeline/datasets/{dataset.name}.yaml does not declare:"
-            f" {', '.join(unknown)}; run again with --force, which uploads the file again"
+            f"{source.uri} has columns that {dataset.spec_file} does not declare: {', '.join(unknown)}; run again with"
+            " --force, which uploads the file again"
         )
     identity = f"{project.dataset} {source.uri} {source.generation} {dataset.version}"
     name = f"{dataset.table}_{hashlib.sha256(identity.encode()).hexdigest()[:16]}"

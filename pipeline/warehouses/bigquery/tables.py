@@ -63,15 +63,15 @@ def ensure_tables(client: Client, project: GoogleProject, dataset: Dataset) -> N
     :raises PipelineError: if a table of that name exists that no version of the spec declares.
     """
     table = Table(project.table_id(dataset.table), table_fields(dataset))
-    table.description = f"{dataset.title} (pipeline/datasets/{dataset.name}.yaml, version {dataset.version})"
+    table.description = dataset.table_comment
     if dataset.is_monthly:
         table.time_partitioning = TimePartitioning(partitioning(dataset), dataset.event_time)
         table.clustering_fields = ["filename"]
         ensure_table(client, project, Table(project.table_id(QUARANTINE), quarantine_fields()))
     if not ensure_table(client, project, table):
         raise PipelineError(
-            f"the table {table.reference} exists already and is not the one that"
-            f" pipeline/datasets/{dataset.name}.yaml declares; rename it, or choose another [gcp] dataset"
+            f"the table {table.reference} exists already and is not the one that {dataset.spec_file} declares; rename"
+            " it, or choose another [gcp] dataset"
         )
 
 

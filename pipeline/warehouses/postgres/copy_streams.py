@@ -19,6 +19,7 @@ from psycopg2.extensions import connection as Connection
 
 from pipeline.errors import PipelineError
 from pipeline.progress import Progress
+from pipeline.releases import AnyReleaseFile
 from pipeline.releases.csv_file import CsvReleaseFile
 from pipeline.releases.csv_records import Block, CsvValues, InvalidRecord, Record, bad_row_error
 from pipeline.warehouses.postgres.bad_rows import ROW_ERRORS, BadRows, find_bad_row
@@ -26,8 +27,6 @@ from pipeline.warehouses.postgres.connection import statement
 
 if TYPE_CHECKING:
     import pyarrow as pa
-
-    from pipeline.releases.parquet_file import ParquetReleaseFile
 
 _COPY_CHUNK_BYTES = 1 << 18
 
@@ -41,7 +40,7 @@ class RowCopier:
 
     def __init__(
         self,
-        file: CsvReleaseFile | ParquetReleaseFile,
+        file: AnyReleaseFile,
         table: sql.Identifier,
         connections: list[Connection],
         bad_rows: BadRows,

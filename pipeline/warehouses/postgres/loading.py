@@ -15,6 +15,7 @@ from psycopg2.extensions import cursor as Cursor
 from pipeline.datasets import Release
 from pipeline.datasets.spec import LEDGER
 from pipeline.progress import Progress
+from pipeline.releases import AnyReleaseFile
 from pipeline.warehouses import LoadJob
 from pipeline.warehouses.ledger import LedgerEntry
 from pipeline.warehouses.postgres import partitions
@@ -28,9 +29,6 @@ from pipeline.warehouses.postgres.watch import Watch, watched_connection
 
 if TYPE_CHECKING:
     import datetime
-
-    from pipeline.releases.csv_file import CsvReleaseFile
-    from pipeline.releases.parquet_file import ParquetReleaseFile
 
 logger = logging.getLogger("luigi-interface")
 
@@ -159,7 +157,7 @@ def _load_lookup(control: Connection, job: LoadJob, tables: ReleaseTables, progr
         tables.execute(cursor, "record_load", asdict(_entry(job, file, copier, started_at)))
 
 
-def _open(job: LoadJob) -> CsvReleaseFile | ParquetReleaseFile:
+def _open(job: LoadJob) -> AnyReleaseFile:
     file = job.open_file()
     for note in file.notes:
         logger.warning("%s: %s", file.label, note)
@@ -173,9 +171,7 @@ def _delete_load(cursor: Cursor, tables: ReleaseTables) -> bool:
     return bool(cursor.rowcount)
 
 
-def _entry(
-    job: LoadJob, file: CsvReleaseFile | ParquetReleaseFile, copier: RowCopier, started_at: datetime.datetime
-) -> LedgerEntry:
+def _entry(job: LoadJob, file: AnyReleaseFile, copier: RowCopier, started_at: datetime.datetime) -> LedgerEntry:
     """Returns the marker of a load without duplicates."""
     return LedgerEntry(
         task_family=job.task_family,

@@ -29,7 +29,7 @@ class TableDescription:
 
     def is_created_by_pipeline(self, dataset: Dataset) -> bool:
         """Returns whether the table was created from any version of the dataset's spec."""
-        return f"(pipeline/datasets/{dataset.name}.yaml, version " in self.comment
+        return f"({dataset.spec_file}, " in self.comment
 
     def missing_columns(self, dataset: Dataset) -> list[Column]:
         """Returns the declared columns that the table lacks."""
@@ -63,7 +63,7 @@ def ensure_tables(connection: Connection, tables: Tables) -> None:
         found = describe_table(cursor, tables.table)
         if found:
             _check(tables, found)
-            is_current = found.comment == _comment(dataset) and not found.missing_columns(dataset)
+            is_current = found.comment == dataset.table_comment and not found.missing_columns(dataset)
             if is_current and _has_shared_tables(cursor, tables):
                 return
         with connection:
@@ -98,7 +98,7 @@ def create_tables(cursor: Cursor, tables: Tables) -> None:
     else:
         tables.execute(cursor, "create_lookup_table")
         _add_columns(cursor, tables)
-    tables.execute(cursor, "comment_on_table", comment=sql.Literal(_comment(tables.dataset)))
+    tables.execute(cursor, "comment_on_table", comment=sql.Literal(tables.dataset.table_comment))
     for column in tables.dataset.columns:
         name = sql.Identifier(tables.schema, tables.dataset.table, column.name)
         execute(cursor, "comment_on_column", column=name, comment=sql.Literal(column.description))
@@ -131,11 +131,6 @@ def _has_shared_tables(cursor: Cursor, tables: Tables) -> bool:
     return bool(value_of(cursor, "shared_tables_exist", {"ledger": ledger, "quarantine": quarantine}))
 
 
-def _comment(dataset: Dataset) -> str:
-    """The comment of the dataset's table, which includes the version of the spec that created it."""
-    return f"{dataset.title} (pipeline/datasets/{dataset.name}.yaml, version {dataset.version})"
-
-
 def _check(tables: Tables, found: TableDescription | None) -> None:
     """:raises PipelineError: if neither this nor an earlier version of the spec declares the table."""
     dataset = tables.dataset
@@ -151,12 +146,12 @@ def _check(tables: Tables, found: TableDescription | None) -> None:
     undeclared = sorted(found.columns.keys() - declared.keys()) if found else []
     if found and undeclared and found.is_created_by_pipeline(dataset):
         raise PipelineError(
-            f"the table {tables.schema}.{dataset.table} has columns that pipeline/datasets/{dataset.name}.yaml does not"
-            f" declare: {', '.join(undeclared)}; keep columns of your own in a table of their own, with unique_row_id"
+            f"the table {tables.schema}.{dataset.table} has columns that {dataset.spec_file} does not declare:"
+            f" {', '.join(undeclared)}; keep columns of your own in a table of their own, with unique_row_id"
         )
     is_of_flows = dataset.is_monthly and found and found.kind == ORDINARY
     adopt = f", or if the course's Kestra flows made it: pipeline adopt {dataset.name}" if is_of_flows else ""
     raise PipelineError(
-        f"the table {tables.schema}.{dataset.table} exists already and is not the one that"
-        f" pipeline/datasets/{dataset.name}.yaml declares; rename it, or choose another [postgres] schema{adopt}"
+        f"the table {tables.schema}.{dataset.table} exists already and is not the one that {dataset.spec_file}"
+        f" declares; rename it, or choose another [postgres] schema{adopt}"
     )

@@ -14,6 +14,7 @@ from psycopg2.extensions import connection as Connection
 from psycopg2.extras import RealDictCursor
 
 from pipeline.datasets import Dataset, Release
+from pipeline.datasets.spec import SPECS
 from pipeline.settings import DbtSettings, PostgresSettings, StorageSettings
 from pipeline.warehouses import DbtProfile, LoadJob, LoadObserver, Rows
 from pipeline.warehouses.checksums import FileChecksums
@@ -31,7 +32,7 @@ logger = logging.getLogger("luigi-interface")
 
 _WAITS_AFTER_LOST_CONNECTION = (1, 5, 15)
 _LONGEST_WAIT_TO_COUNT = "3s"  # for a lock: the number is only shown
-_MARK_OF_LOADED = "(pipeline/datasets/"  # the text in the comments that setup.py writes
+_MARK_OF_LOADED = f"({SPECS}/"  # in `Dataset.table_comment`
 _MARK_OF_MODELS = "(made by tlc-pipeline)"  # the text in dbt/macros/marks.sql
 # Connection parameters that the dbt profile sets, or that dbt chooses itself.
 _PASSED_IN_PROFILE = {
