@@ -24,7 +24,7 @@ from conftest import publish, settings, start_command
 from waiting import INSERT_JANUARY_MARKER, eventually, lock_held, wait_until_blocked
 
 from pipeline.monitoring.logs import timestamp
-from pipeline.ui.started_runs import StartedRun
+from pipeline.ui.started_runs import StartedRun, command_of
 from pipeline.warehouses.postgres.connection import PostgresDatabase
 
 JANUARY = {"action": "load", "dataset": "green", "month": "2019-01"}
@@ -510,7 +510,8 @@ def test_token_is_private_and_stays_the_same_after_a_restart(
         ({}, "action: one of load, backfill, build, report, pipeline"),
         ({"action": "load", "dataset": "green", "month": "2019-13"}, "month: "),
         ({"action": "load", "dataset": "green; rm", "month": "2019-01"}, "dataset: one of "),
-        ({"action": "load", "dataset": "green", "month": "2019-01", "taxi": "x"}, "taxi: there is no such field"),
+        ({"action": "load", "dataset": "green", "month": "2019-01", "taxi": "x"}, "taxi: load has no such field"),
+        ({"action": "build", "force": True}, "force: build has no such field; it has action, warehouse"),
         ({"action": "backfill", "dataset": "green", "start": "2019-02", "stop": "2019-01"}, "stop: the last month"),
         ({"action": "backfill", "dataset": "green", "start": "2019-01", "stop": "2019-02", "workers": True}, "workers"),
         ({"action": "load", "dataset": "green", "month": "2199-01"}, "month: 2199-01 is in the future"),
@@ -524,6 +525,25 @@ def test_invalid_request_is_reported_in_one_line(
     answer = call(ui, "runs", "POST", json=body, headers=token)
     assert answer.status_code == 400
     assert answer.json()["error"].startswith(error) and "\n" not in answer.json()["error"]
+
+
+@pytest.mark.parametrize(
+    ("request_", "words"),
+    [
+        ({**JANUARY}, ["LoadTripdata", "--taxi", "green", "--month", "2019-01", "--force"]),
+        (
+            {**JANUARY, "action": "pipeline"},
+            ["TripdataPipeline", "--taxi", "green", "--month", "2019-01", "--warehouse", "postgres", "--force"],
+        ),
+        (
+            {"action": "backfill", "dataset": "green", "start": "2019-01", "stop": "2019-02"},
+            ["RangeMonthly", "--of", "LoadTripdata", "--of-params", '{"taxi": "green", "force": true}'],
+        ),
+    ],
+)
+def test_each_action_that_loads_can_load_again(request_: dict[str, object], words: list[str]) -> None:
+    _, arguments = command_of({**request_, "force": True})
+    assert arguments[: len(words)] == words
 
 
 @pytest.mark.parametrize("body", ["", "x", "null", "[" * 9_999, '{"action":' * 990, "9" * 9_000, b"\xff"])

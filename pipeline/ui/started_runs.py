@@ -27,7 +27,13 @@ from pipeline.warehouses import WAREHOUSES, warehouse_info
 _MAX_OUTPUT_LENGTH = 200_000
 _MAX_ERROR_LENGTH = 500
 _MAX_WORKERS = 16
-_FIELDS = {"action", "dataset", "month", "start", "stop", "warehouse", "workers", "force"}
+_FIELDS = {
+    "load": ["dataset", "month", "force"],
+    "backfill": ["dataset", "start", "stop", "workers", "force"],
+    "build": [],
+    "report": [],
+    "pipeline": ["dataset", "month", "force"],
+}
 
 
 @dataclass
@@ -129,9 +135,10 @@ def command_of(request: Mapping[str, Any]) -> tuple[str, list[str]]:
 
     :raises PipelineError: if the request is invalid; the message names the field.
     """
-    if unknown := set(request) - _FIELDS:
-        raise PipelineError(f"{sorted(unknown)[0]}: there is no such field; there are {', '.join(sorted(_FIELDS))}")
-    action = _choice(request, "action", ["load", "backfill", "build", "report", "pipeline"])
+    action = _choice(request, "action", list(_FIELDS))
+    known = ["action", "warehouse", *_FIELDS[action]]
+    if unknown := set(request) - {*known}:
+        raise PipelineError(f"{sorted(unknown)[0]}: {action} has no such field; it has {', '.join(known)}")
     warehouse = _choice({"warehouse": "postgres", **request}, "warehouse", list(WAREHOUSES))
     option, place = ["--warehouse", warehouse], warehouse_info(warehouse).title
     if action == "build":
@@ -140,16 +147,16 @@ def command_of(request: Mapping[str, Any]) -> tuple[str, list[str]]:
         return f"Report on {place}", ["Report", *option]
     names = list(all_datasets()) if action == "load" else monthly_names()
     dataset = dataset_named(_choice(request, "dataset", names))
+    force = {"force": True} if _force(request) else {}
     if action == "backfill":
         months, workers = _months(request, dataset, "start", "stop"), _workers(request)
         title = f"Backfill {dataset.name} {str(months).replace('..', ' to ')} into {place}"
-        return title, load_arguments(warehouse, dataset, months, {}, workers)
+        return title, load_arguments(warehouse, dataset, months, force, workers)
     month = _months(request, dataset, "month", "month") if dataset.is_monthly else None
     what = f"{dataset.name} {month}" if month else dataset.name
     if action == "pipeline":
         task = ["TripdataPipeline", "--taxi", dataset.name, "--month", str(month)]
-        return f"Load {what}, build, report", [*task, *option]
-    force = {"force": True} if _force(request) else {}
+        return f"Load {what}, build, report", [*task, *option, *(["--force"] if force else [])]
     return f"Load {what} into {place}", load_arguments(warehouse, dataset, month, force)
 
 

@@ -162,8 +162,8 @@ function formView() {
   }
 }
 
-const FIELDS = { backfill: ["dataset", "start", "stop", "warehouse", "workers"], load: ["dataset", "month", "warehouse", "force"],
-  pipeline: ["dataset", "month", "warehouse"], build: ["warehouse"], report: ["warehouse"] };
+const FIELDS = { backfill: ["dataset", "start", "stop", "warehouse", "workers", "force"],
+  load: ["dataset", "month", "warehouse", "force"], pipeline: ["dataset", "month", "warehouse", "force"], build: ["warehouse"], report: ["warehouse"] };
 
 function shape(form) {
   for (const label of form.querySelectorAll("[data-field]")) {
