@@ -275,6 +275,26 @@ def test_catch_up_reports_loaded_months_that_were_published_again(
         assert "published again" not in catch_up()
 
 
+def test_catch_up_loads_a_new_edition_from_the_source_that_has_it(
+    luigi: Run, pipeline: Run, database: PostgresDatabase, site: HttpSource, tmp_path: Path
+) -> None:
+    green, month = dataset_named("green"), parse_month("2019-01")
+    for source, rows, path in (("mirror", 50, "/green/"), ("tlc", 60, "/")):
+        file = write_month(green, month, rows, tmp_path / "generated", source)
+        site.files[path + file.name] = file.read_bytes()
+    settings = {"PIPELINE__SOURCE__BASE_URL": site.url}
+    loaded = "SELECT source, etag, rows_loaded FROM load_ledger"
+    luigi("LoadTripdata", "--taxi", "green", "--month", "2019-01", "--source", "tlc", **settings)
+    assert execute(database, loaded) == [("tlc", site.etag, 60)]
+
+    site.etag = '"second"'
+    catch_up = ("schedule", "green", "--once")
+    assert "load it again with --force --source tlc" in pipeline(*catch_up, **settings).stderr
+    done = pipeline(*catch_up, PIPELINE__SCHEDULE__RELOAD="always", **settings)
+    assert done.returncode == 0, done.stderr
+    assert execute(database, loaded) == [("tlc", '"second"', 60)]
+
+
 def test_job_records_the_source_of_its_file(tmp_path: Path) -> None:
     write_month(dataset_named("green"), parse_month("2019-01"), 50, tmp_path / "mirror", "tlc")
     job = job_for(dataset_named("green"), tmp_path / "mirror", tmp_path)

@@ -43,7 +43,7 @@ class CatchUpMonthly(RangeMonthly):
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        self._to_reload: list[datetime.date] = []
+        self._to_reload: dict[datetime.date, str] = {}  # with the source that has the new edition
 
     def missing_datetimes(self, finite_datetimes: list[datetime.datetime]) -> list[datetime.datetime]:
         """Returns the months that are published and not complete."""
@@ -65,7 +65,10 @@ class CatchUpMonthly(RangeMonthly):
     def requires(self) -> list[luigi.Task]:
         """Returns the tasks of the missing months that are published, and of the months to load again."""
         missing: list[luigi.Task] = super().requires()  # computed once, with the months to load again
-        again = [self.of_cls(**{**self._task_parameters(month), "force": True}) for month in self._to_reload]
+        again = [
+            self.of_cls(**{"source": source, **self._task_parameters(month), "force": True})
+            for month, source in self._to_reload.items()
+        ]
         return [*missing, *again]
 
     def _has_any(self, complete: list[datetime.date]) -> bool:
@@ -79,18 +82,20 @@ class CatchUpMonthly(RangeMonthly):
     def _log_republished(self, complete: list[datetime.date]) -> None:
         editions = self._find_new_editions(complete)
         newly_found = {key for key, _ in NewEditions(ScheduleSettings().folder()).record(editions)}
-        found = {key for (key, _), edition in editions.items() if edition}
-        months = [month for month in complete if Release(self._dataset, month).key in found]
+        found = {key: source for (key, source), edition in editions.items() if edition}
+        months = {month: found[key] for month in complete if (key := Release(self._dataset, month).key) in found}
         reloads = ScheduleSettings().reload == "always" and "force" in dict(self.of_cls.get_params())
-        action = "it is loaded again" if reloads else "load it again with --force, or set [schedule] reload = always"
-        for month in months:
+        for month, source in months.items():
             release = Release(self._dataset, month)
+            is_default = SourceSettings().locations(release)[0].source.name == source
+            by_hand = f"load it again with --force{'' if is_default else f' --source {source}'}"
+            action = "it is loaded again" if reloads else f"{by_hand}, or set [schedule] reload = always"
             message = f"{release} was published again since it was loaded; {action}"
             logger.warning(message)
             if release.key in newly_found:
                 task = self.of_cls(**self._task_parameters(month))
                 task.trigger_event(REPUBLISHED, task, message)
-        self._to_reload = months if reloads else []
+        self._to_reload = months if reloads else {}
 
     @property
     def _dataset(self) -> Dataset:

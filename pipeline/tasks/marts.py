@@ -10,7 +10,7 @@ import luigi
 
 from pipeline.errors import TransientError
 from pipeline.files import storage_errors
-from pipeline.parameters import MonthParameter, OneOfParameter
+from pipeline.parameters import MonthParameter, OneOfParameter, SourceParameter
 from pipeline.settings import DbtSettings, StorageSettings
 from pipeline.targets import Lookup, ReportPage, models_marker
 from pipeline.tasks.base import WAREHOUSE_CHOICES, PipelineTask, TripdataTask
@@ -92,6 +92,7 @@ class ModelTripdata(TripdataTask, ModelsTask):
 
     # One build covers all that is loaded, so the scheduler may give a worker all months that are ready as one task.
     month = MonthParameter(batch_method=max)
+    source = SourceParameter()
     force = Load.force
 
     def requires(self) -> list[luigi.Task]:
@@ -133,6 +134,7 @@ class TripdataPipeline(TripdataTask):
     """Everything for a month of trip records: extracted, loaded, in the marts, and reported on."""
 
     warehouse = OneOfParameter(choices=list(WAREHOUSE_CHOICES), description="which warehouse, or both")
+    source = SourceParameter()
     force = Load.force
 
     def requires(self) -> list[ModelTripdata]:
