@@ -46,6 +46,20 @@ def test_missing_month_does_not_stop_others_and_later_runs_load_only_missing_mon
     assert "Did not run any tasks" in fourth.stderr
 
 
+def test_range_of_loaded_months_reads_the_ledger_once(luigi: Run, database: PostgresDatabase) -> None:
+    assert luigi(*GREEN, "--start", "2019-01", "--stop", "2019-02").returncode == 0
+    ledger = execute(database, "SELECT row_to_json(load_ledger)::text FROM load_ledger")[0][0]
+    for month in range(2, 13):
+        entry = ledger.replace("green/2019-01", f"green/2019-{month:02}")
+        execute(database, "INSERT INTO load_ledger SELECT * FROM json_populate_record(NULL::load_ledger, %s)", entry)
+    before = count_sessions(database)
+
+    again = luigi(*GREEN, "--start", "2019-01", "--stop", "2020-01")
+
+    assert again.returncode == 0 and "Did not run any tasks" in again.stderr, again.stderr
+    assert count_sessions(database) - before < 5
+
+
 def test_of_params_are_passed_to_the_load(luigi: Run, database: PostgresDatabase, mirror: Path) -> None:
     lines = [HEADER, *trips(10), trip(10, trip_distance="far")]
     (mirror / "green" / "green_tripdata_2019-01.csv.gz").write_bytes(gzip.compress(b"\r\n".join(lines)))
@@ -80,3 +94,8 @@ def test_unknown_taxi_is_reported_without_a_traceback(luigi: Run) -> None:
 def finish_times(database: PostgresDatabase) -> dict[str, datetime.datetime]:
     """Returns when each month's load ended."""
     return dict(execute(database, "SELECT partition_key, finished_at FROM load_ledger ORDER BY 1"))
+
+
+def count_sessions(database: PostgresDatabase) -> int:
+    """Returns how many sessions there have been in the database."""
+    return int(execute(database, "SELECT sessions FROM pg_stat_database WHERE datname = current_database()")[0][0])

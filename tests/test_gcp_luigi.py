@@ -65,14 +65,20 @@ def test_four_workers_load_a_range_of_months(luigi: Run, google_cloud: GoogleClo
     for month in range(1, 5):
         write_month(dataset_named("green"), datetime.date(2019, month, 1), 100, mirror)
 
-    done = luigi(
+    range_of_months = (
         *("RangeMonthly", "--of", "LoadTripdataToBigQuery", "--of-params", '{"taxi":"green"}'),
         *("--start", "2019-01", "--stop", "2019-05", "--workers", "4"),
     )
+    done = luigi(*range_of_months)
 
     assert done.returncode == 0, done.stderr
     files = Counter(file for _, file, _ in trips_in(google_cloud))
     assert files == {f"green_tripdata_2019-{month:02}.csv": 100 for month in range(1, 5)}
+
+    google_cloud.wire.requests.clear()
+    again = luigi(*range_of_months)
+    assert again.returncode == 0 and "Did not run any tasks" in again.stderr, again.stderr
+    assert len(google_cloud.wire.seen(CHANGE)) == 1  # one query for all months
 
 
 def test_two_runs_of_a_month_at_the_same_time_load_it_once(

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import datetime
 import re
 from pathlib import Path
 
 import pytest
 from conftest import Run, execute
 from gcp import GoogleCloud
+from golden_releases import write_release
 from http_source import http_source
+from trips import HEADER, trip
 
 from pipeline.warehouses.postgres.connection import PostgresDatabase
 
 pytestmark = [pytest.mark.models, pytest.mark.usefixtures("golden_mirror")]
 
+MARCH = datetime.date(2019, 3, 1)
 RANGE = ("RangeMonthly", "--of", "TripdataPipeline", "--of-params", '{"taxi": "green", "warehouse": "postgres"}')
 FILES = "SELECT filename, count(*) FROM fact_trips GROUP BY 1 ORDER BY 1"
 
 
-def test_range_of_months_runs_one_build_at_the_end(luigi: Run, database: PostgresDatabase) -> None:
+def test_range_of_months_runs_one_build_at_the_end(
+    luigi: Run, database: PostgresDatabase, mirror: Path, tmp_path: Path
+) -> None:
     # 2019-03 does not exist at the source; the other months are in the marts nevertheless.
     done = luigi(*RANGE, "--start", "2019-01", "--stop", "2019-04")
 
@@ -31,6 +37,17 @@ def test_range_of_months_runs_one_build_at_the_end(luigi: Run, database: Postgre
     again = luigi(*RANGE, "--start", "2019-01", "--stop", "2019-03")
     assert again.returncode == 0, again.stderr
     assert "Did not run any tasks" in again.stderr
+
+    write_release(mirror / "green/green_tripdata_2019-03.csv.gz", [HEADER, trip(0, MARCH), trip(1, MARCH)])
+    new_month = luigi(*RANGE, "--start", "2019-01", "--stop", "2019-04")
+    assert new_month.returncode == 0, new_month.stderr
+    assert months_done(new_month.stderr) == {"2019-03"}
+    assert execute(database, FILES)[2:] == [("green_tripdata_2019-03.csv", 2)]
+
+    (tmp_path / "data" / "reports" / "postgres" / "index.html").unlink()
+    report = luigi(*RANGE, "--start", "2019-01", "--stop", "2019-04")
+    assert report.returncode == 0 and report.stderr.count("the report is at ") == 1, report.stderr
+    assert months_done(report.stderr) == {"2019-03"}  # the last one: running one month is enough
 
 
 def test_two_workers_bring_every_month_into_the_marts(luigi: Run, database: PostgresDatabase) -> None:
@@ -79,6 +96,11 @@ def test_both_warehouses_give_the_same_report(luigi: Run, google_cloud: GoogleCl
     assert again.returncode == 0, again.stderr
     assert "Did not run any tasks" in again.stderr
     assert count_jobs_without_ledger_queries(google_cloud) == jobs
+
+
+def months_done(log: str) -> set[str]:
+    """Returns the months whose TripdataPipeline has run."""
+    return set(re.findall(r"done +TripdataPipeline\(.*month=([0-9-]+)", log))
 
 
 def count_jobs_without_ledger_queries(cloud: GoogleCloud) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -61,7 +61,15 @@ class Load(ReleaseTask):
         return Lookup(name, lambda: warehouse_named(self.warehouse_name).find_load(self.task_family, self.release))
 
     def complete(self) -> bool:
-        entry = self.output().find()
+        return self._is_done(self.output().find())
+
+    @classmethod
+    def complete_among(cls, tasks: Sequence[Load]) -> list[Load]:
+        """Returns those of the tasks that are complete, from one reading of the ledger."""
+        found = warehouse_named(cls.warehouse_name).find_loads(cls.get_task_family(), [task.release for task in tasks])
+        return [task for task in tasks if task._is_done(found.get(task.release.key))]
+
+    def _is_done(self, entry: LedgerEntry | None) -> bool:
         return entry is not None and (not self.force or entry.run_id == self.run_id)
 
     def run(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import luigi
@@ -144,6 +144,21 @@ class TripdataPipeline(TripdataTask):
         # A current report is on current models, which need not be looked at twice.
         loads = [task for models in self.requires() for task in models.requires()]
         return all(task.complete() for task in [*loads, *self._reports()])
+
+    @classmethod
+    def complete_among(cls, tasks: Sequence[TripdataPipeline]) -> list[TripdataPipeline]:
+        """Returns which of the tasks, which differ in the month only, need not run.
+
+        These are the loaded months, except for the last one if the models or the report are out of date: one is enough,
+        as it makes them for all.
+        """
+        names = WAREHOUSE_CHOICES[tasks[0].warehouse]
+        loaded = {task.release.key for task in tasks}
+        for load in (LOAD_TRIPDATA[name] for name in names):
+            loaded &= {task.release.key for task in load.complete_among([task.clone(load) for task in tasks])}
+        complete = [task for task in tasks if task.release.key in loaded]
+        shared = [*(LOAD_ZONES[name]() for name in names), *tasks[0]._reports()]
+        return complete if complete and all(task.complete() for task in shared) else complete[:-1]
 
     def run(self) -> Iterator[list[Report]]:
         yield self._reports()

@@ -135,6 +135,9 @@ class Warehouse(Protocol):
     def find_load(self, task_family: str, release: Release) -> LedgerEntry | None:
         """Returns the marker of a finished load, or None."""
 
+    def find_loads(self, task_family: str, releases: Iterable[Release]) -> Mapping[str, LedgerEntry]:
+        """Returns what `find_load` would find for each of the releases, by key, from one reading of the ledger."""
+
     def loaded(self) -> Sequence[LedgerEntry]:
         """Returns the markers of all loaded releases, ordered by table and month."""
 

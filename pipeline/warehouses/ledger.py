@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from pipeline.datasets import parse_month
+from pipeline.datasets import Release, parse_month
 
 if TYPE_CHECKING:
     from pipeline.extract.availability import Edition
@@ -62,6 +63,16 @@ class LedgerEntry:
     def is_superseded_by(self, edition: Edition) -> bool:
         """Returns whether the edition that its source has now is not the loaded one."""
         return edition.differs_from(self.etag, self.last_modified, self.source_bytes)
+
+
+Entry = TypeVar("Entry", bound=LedgerEntry)
+
+
+def entries_of(ledger: Iterable[Entry], task_family: str, releases: Iterable[Release]) -> dict[str, Entry]:
+    """Returns the entries of the releases that tasks of this family have loaded, by key."""
+    keys = {release.key for release in releases}
+    found = (entry for entry in ledger if entry.task_family == task_family and entry.partition_key in keys)
+    return {entry.partition_key: entry for entry in found}
 
 
 @dataclass(frozen=True)

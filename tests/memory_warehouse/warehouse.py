@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from pipeline.datasets import Dataset, Release
 from pipeline.warehouses import DbtProfile, LoadJob, LoadObserver, Rows
 from pipeline.warehouses.checksums import FileChecksums
-from pipeline.warehouses.ledger import Build, LedgerEntry
+from pipeline.warehouses.ledger import Build, LedgerEntry, entries_of
 
 
 class MemoryWarehouse:
@@ -52,6 +52,9 @@ class MemoryWarehouse:
 
     def find_load(self, task_family: str, release: Release) -> LedgerEntry | None:
         return self.ledger.get((task_family, release.key))
+
+    def find_loads(self, task_family: str, releases: Iterable[Release]) -> Mapping[str, LedgerEntry]:
+        return entries_of(self.loaded(), task_family, releases)
 
     def loaded(self) -> Sequence[LedgerEntry]:
         return list(self.ledger.values())

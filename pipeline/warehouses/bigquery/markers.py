@@ -75,10 +75,11 @@ def read_marker(project: GoogleProject, task_family: str, partition_key: str) ->
         return _read(bucket.blob(name), entry_of)
 
 
-def read_markers(project: GoogleProject) -> list[BigQueryEntry]:
-    """Returns the markers of all loads."""
+def read_markers(project: GoogleProject, names: Collection[str] | None = None) -> list[BigQueryEntry]:
+    """Returns the markers of these names that exist, by default those of all loads."""
     with _bucket(project) as bucket:
-        names = [blob.name for blob in bucket.list_blobs(prefix=f"{FOLDER}/Load") if blob.name.endswith(".json")]
+        if names is None:
+            names = [blob.name for blob in bucket.list_blobs(prefix=f"{FOLDER}/Load") if blob.name.endswith(".json")]
         with ThreadPoolExecutor(_READERS) as readers:
             # Not the listed versions, which may have been replaced meanwhile.
             found = readers.map(lambda name: _read(bucket.blob(name), entry_of), names)

@@ -19,13 +19,20 @@ from pipeline.warehouses.bigquery.file_rows import FileRows
 from pipeline.warehouses.bigquery.jobs import job_labels, query_config, run_query
 from pipeline.warehouses.bigquery.ledger import ensure_ledger, read_loaded, read_snapshot
 from pipeline.warehouses.bigquery.loading import forget, load, orphaned_duplicates
-from pipeline.warehouses.bigquery.markers import find_build, read_marker, record_build
+from pipeline.warehouses.bigquery.markers import (
+    BigQueryEntry,
+    find_build,
+    marker_name,
+    read_marker,
+    read_markers,
+    record_build,
+)
 from pipeline.warehouses.bigquery.objects import ReleaseObject, find_object, upload
 from pipeline.warehouses.bigquery.resources import LABELS, create_resources, missing_resources
 from pipeline.warehouses.bigquery.sql_text import quoted
 from pipeline.warehouses.bigquery.tables import ensure_tables, list_tables
 from pipeline.warehouses.checksums import FileChecksums, checksums_from_rows
-from pipeline.warehouses.ledger import Build, LedgerEntry
+from pipeline.warehouses.ledger import Build, LedgerEntry, entries_of
 
 # https://cloud.google.com/resource-manager/docs/creating-managing-projects (older ones are example.com:name),
 # https://cloud.google.com/storage/docs/buckets#naming, https://cloud.google.com/bigquery/docs/datasets#dataset-naming
@@ -92,7 +99,13 @@ class BigQueryWarehouse:
         entry = snapshot.entry(task_family) if snapshot else None
         return entry if entry and entry.load_id == marker.load_id else None
 
-    def loaded(self) -> Sequence[LedgerEntry]:
+    def find_loads(self, task_family: str, releases: Iterable[Release]) -> Mapping[str, LedgerEntry]:
+        entries = entries_of(self.loaded(), task_family, releases)
+        copies = read_markers(self.project, [marker_name(task_family, key) for key in entries])
+        load_ids = {copy.load_id for copy in copies}
+        return {key: entry for key, entry in entries.items() if entry.load_id in load_ids}
+
+    def loaded(self) -> Sequence[BigQueryEntry]:
         with self.project.connect_bigquery("the ledger cannot be read") as client:
             return read_loaded(client, self.project)
 

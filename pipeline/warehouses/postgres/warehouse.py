@@ -18,7 +18,7 @@ from pipeline.datasets.spec import SPECS
 from pipeline.settings import DbtSettings, PostgresSettings, StorageSettings
 from pipeline.warehouses import DbtProfile, LoadJob, LoadObserver, Rows
 from pipeline.warehouses.checksums import FileChecksums
-from pipeline.warehouses.ledger import Build, LedgerEntry
+from pipeline.warehouses.ledger import Build, LedgerEntry, entries_of
 from pipeline.warehouses.postgres import embedded
 from pipeline.warehouses.postgres.connection import NO_LIMITS, ConnectionLost, PostgresDatabase, execute
 from pipeline.warehouses.postgres.ledger import all_loads, find_build, find_load, record_build
@@ -95,6 +95,9 @@ class PostgresWarehouse:
     def find_load(self, task_family: str, release: Release) -> LedgerEntry | None:
         with self._connection("the ledger cannot be read") as connection:
             return find_load(connection, self.database.schema, task_family, release)
+
+    def find_loads(self, task_family: str, releases: Iterable[Release]) -> Mapping[str, LedgerEntry]:
+        return entries_of(self.loaded(), task_family, releases)
 
     def loaded(self) -> Sequence[LedgerEntry]:
         with self._connection("the ledger cannot be read") as connection:
