@@ -1,4 +1,4 @@
-"""The `luigi` program that this distribution installs: Luigi's own, with one line instead of two of its tracebacks.
+"""The `luigi` program that this distribution installs: Luigi's own, with errors in one line that name the remedy.
 
 Luigi reads its configuration before it imports the package, and does not import it at all without `--module`, so the
 package cannot report errors in either case. This module is outside the package, because importing the package
@@ -12,7 +12,7 @@ import sys
 import warnings
 from pathlib import Path
 
-UNREADABLE, UNKNOWN_TASK = 1, 2  # the package's exit codes for these errors
+UNREADABLE, NO_TASK, UNKNOWN_TASK = 1, 1, 2  # the package's exit codes for these errors; for no task, Luigi's
 
 
 def main() -> None:
@@ -33,6 +33,11 @@ def main() -> None:
             raise
         print(f"luigi: there is no module '{error.name}'; this pipeline's is: --module pipeline", file=sys.stderr)
         sys.exit(UNKNOWN_TASK)
+    except SystemExit as end:
+        if end.code != "No task specified":
+            raise
+        print("luigi: no task is given; `pipeline tasks` lists those of this pipeline, with examples", file=sys.stderr)
+        sys.exit(NO_TASK)
     except TaskClassNotFoundException:
         if any(argument.partition("=")[0] == "--module" for argument in arguments):
             raise

@@ -127,6 +127,12 @@ def test_pipeline_and_luigi_run_in_an_empty_folder(installed: Path, tmp_path: Pa
 
 def test_missing_module_or_invalid_configuration_is_reported_in_one_line(installed: Path, tmp_path: Path) -> None:
     load = ("LoadTripdata", "--taxi", "green", "--month", "2019-01")
+    for arguments in ((), ("-h",)):
+        none = run(installed / "luigi", *arguments, cwd=tmp_path)
+        assert (none.returncode, none.stderr) == (
+            1,
+            "luigi: no task is given; `pipeline tasks` lists those of this pipeline, with examples\n",
+        )
     wrong = run(installed / "luigi", *load, cwd=tmp_path)
     assert (wrong.returncode, wrong.stderr) == (
         2,

@@ -142,7 +142,7 @@ def _report(arguments: argparse.Namespace) -> int:
             page = StorageSettings().report_page(name).resolve().as_uri()
             print(page, flush=True)
             if arguments.open and not webbrowser.open(page):
-                print("no browser could be opened")
+                print("no browser could be opened; open the address above yourself")
     return worst
 
 
