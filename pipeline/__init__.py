@@ -13,11 +13,12 @@ from pipeline.errors import PipelineError
 # `configure` reports it in one line.
 warnings.filterwarnings("ignore", "Config file does not exist", UserWarning)
 try:
+    from luigi.tools.range import RangeMonthly
+
     from pipeline import tasks
     from pipeline.command_line import WrongCommandLine, check_command_line, is_luigi, set_up_parser
     from pipeline.configuration import configure
     from pipeline.tasks import *  # noqa: F403
-    from pipeline.tasks.ranges import RangeMonthly
 except (configparser.Error, UnicodeDecodeError) as error:
     # Importing Luigi reads the configuration files.
     sys.exit(f"pipeline: {unreadable_configuration(error)}")

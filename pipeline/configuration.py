@@ -21,6 +21,7 @@ from pipeline.errors import PipelineError, nearest
 from pipeline.files import SHIPPED, data_home
 from pipeline.monitoring import register_events
 from pipeline.parameters import CountParameter, parsed
+from pipeline.tasks.ranges import register_range
 from pipeline.worker import register_worker
 
 SHIPPED_CONFIGURATION = SHIPPED / "luigi.cfg"
@@ -52,6 +53,7 @@ def configure() -> None:
     check_sections()
     register_events()
     register_worker()
+    register_range()
     # Excludes the imported modules from garbage collection, which saves 50 ms at exit and keeps their memory shared
     # with forked workers.
     gc.freeze()

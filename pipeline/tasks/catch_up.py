@@ -7,13 +7,13 @@ import logging
 from typing import Any
 
 import luigi
+from luigi.tools.range import RangeMonthly
 
 from pipeline.datasets import Dataset, Release, dataset_named, format_month
 from pipeline.errors import PipelineError
 from pipeline.extract.availability import Edition, NewEditions, find_edition, published_months
 from pipeline.settings import ScheduleSettings, SourceSettings
 from pipeline.tasks.base import WAREHOUSE_CHOICES
-from pipeline.tasks.ranges import RangeMonthly
 from pipeline.warehouses import warehouse_named
 from pipeline.warehouses.ledger import ADOPTED
 

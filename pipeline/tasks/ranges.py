@@ -1,4 +1,4 @@
-"""Luigi's RangeMonthly, which asks a warehouse once what is loaded instead of once for each month."""
+"""Lets Luigi's RangeMonthly ask a warehouse once what is loaded, instead of once for each month."""
 
 from __future__ import annotations
 
@@ -6,7 +6,13 @@ import datetime
 
 from luigi.tools.range import RangeMonthly
 
-__all__ = ["RangeMonthly"]
+
+def register_range() -> None:
+    """Gives RangeMonthly and its subclasses a check of all months at once.
+
+    In place, because Luigi would find the name ambiguous if a subclass had it too.
+    """
+    RangeMonthly.missing_datetimes = _missing_datetimes  # type: ignore[assignment,method-assign]
 
 
 def _missing_datetimes(self: RangeMonthly, finite_datetimes: list[datetime.datetime]) -> list[datetime.datetime]:
@@ -15,6 +21,3 @@ def _missing_datetimes(self: RangeMonthly, finite_datetimes: list[datetime.datet
     complete_among = getattr(self.of_cls, "complete_among", None)
     complete = set(complete_among(tasks) if complete_among else (task for task in tasks if task.complete()))
     return [moment for moment, task in zip(finite_datetimes, tasks, strict=True) if task not in complete]
-
-
-RangeMonthly.missing_datetimes = _missing_datetimes  # type: ignore[assignment,method-assign]
