@@ -58,7 +58,7 @@ def test_two_workers_bring_every_month_into_the_marts(luigi: Run, database: Post
 
 
 def test_catch_up_brings_a_new_edition_into_the_marts_and_the_report(
-    luigi: Run, pipeline: Run, database: PostgresDatabase, mirror: Path
+    luigi: Run, pipeline: Run, database: PostgresDatabase, mirror: Path, tmp_path: Path
 ) -> None:
     with http_source() as site:
         for file in mirror.rglob("*.csv*"):
@@ -76,6 +76,11 @@ def test_catch_up_brings_a_new_edition_into_the_marts_and_the_report(
             assert done.stderr.count("the report is at ") == done.stderr.count("Completed successfully") == 1
             loaded = execute(database, "SELECT DISTINCT etag FROM load_ledger WHERE target_table = 'green_tripdata'")
             assert loaded == [(etag,)]
+
+        site.files = {path: content for path, content in site.files.items() if "2019-01" in path}
+        (tmp_path / "data" / "reports" / "postgres" / "index.html").unlink()
+        done = pipeline("schedule", "green", "--once", **settings)  # the loaded month is not at the source any more
+        assert done.returncode == 0 and "the report is at " in done.stderr, done.stderr
 
         current = luigi("TripdataPipeline", "--taxi", "green", "--month", "2019-02", "--warehouse", "postgres")
     assert "Did not run any tasks" in current.stderr

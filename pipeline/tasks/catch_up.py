@@ -46,9 +46,11 @@ class CatchUpMonthly(RangeMonthly):
         self._to_reload: dict[datetime.date, str] = {}  # with the source that has the new edition
 
     def missing_datetimes(self, finite_datetimes: list[datetime.datetime]) -> list[datetime.datetime]:
-        """Returns the months that are published and not complete."""
+        """Returns the months that are not complete and that are published or loaded."""
         settings = SourceSettings()
-        missing = [moment.date() for moment in super().missing_datetimes(finite_datetimes)]
+        incomplete = [moment.date() for moment in super().missing_datetimes(finite_datetimes)]
+        loaded = self._loaded() if incomplete else set()
+        missing = [month for month in incomplete if Release(self._dataset, month).key not in loaded]
         releases = [Release(self._dataset, month) for month in missing]
         published = published_months(releases, settings.locations, settings.http_options())
         complete = sorted({moment.date() for moment in finite_datetimes} - set(missing))
@@ -60,7 +62,8 @@ class CatchUpMonthly(RangeMonthly):
         available = {*complete, *published}
         self._log_absent([month for month in missing if month not in available], available)
         self._log_republished(complete)
-        return [datetime.datetime.combine(month, datetime.time()) for month in published]
+        ready = [month for month in incomplete if month in available]
+        return [datetime.datetime.combine(month, datetime.time()) for month in ready]
 
     def requires(self) -> list[luigi.Task]:
         """Returns the tasks of the missing months that are published, and of the months to load again."""
@@ -69,7 +72,15 @@ class CatchUpMonthly(RangeMonthly):
             self.of_cls(**{"source": source, **self._task_parameters(month), "force": True})
             for month, source in self._to_reload.items()
         ]
-        return [*missing, *again]
+        reloaded = {task.task_id for task in again}  # a loaded month may be missing in the models only
+        return [*(task for task in missing if task.task_id not in reloaded), *again]
+
+    def _loaded(self) -> set[str]:
+        """Returns the keys of the releases that need not be at the source, as the task has only to model them."""
+        if self.of_params.get("force") or not self._warehouses():
+            return set()
+        ledgers = (warehouse_named(name).loaded() for name in self._warehouses())
+        return set.intersection(*({entry.partition_key for entry in ledger} for ledger in ledgers))
 
     def _has_any(self, complete: list[datetime.date]) -> bool:
         """Returns whether the source has one of the last complete months, which shows that it works."""
