@@ -10,7 +10,7 @@
     {%- set existing = load_cached_relation(this) -%}
     {%- set rebuild = existing is none or should_full_refresh() -%}
     {%- do run_hooks(pre_hooks) -%}
-    {%- do drop_replaced(target_relation) -%}
+    {%- do drop_replaced(target_relation) if config.get('partitioned') -%}
     {%- call statement('by_parallel_workers') -%}
         {#- CREATE TABLE AS can use parallel workers, but the planner overestimates the cost of passing rows. It also
             overestimates the number of groups, so it would sort a month's rows, and underestimates the number of trips
@@ -26,7 +26,7 @@
     {%- do persist_docs(target_relation, model) if rebuild -%}
     {%- do run_hooks(post_hooks) -%}
     {{ adapter.commit() }}
-    {%- do drop_replaced(target_relation) -%}
+    {%- do drop_replaced(target_relation) if config.get('partitioned') -%}
     {{ return({'relations': [target_relation]}) }}
 {% endmaterialization %}
 
@@ -81,8 +81,8 @@
     {%- endcall -%}
     {%- endfor -%}
     {%- call statement('main') -%}
-        {%- if rebuild and existing is not none %}
-        {{ rename_replaced(target_relation, existing) }}
+        {%- if existing is not none %}
+        {{ rename_replaced(target_relation, existing, rebuild, files) }}
         {%- endif %}
         {%- for file in files %}
         drop table if exists {{ partition_relation(target_relation, file.filename) }};
@@ -101,9 +101,9 @@
 {% endmacro %}
 
 {#- A dropped partition needs some 14 of the locks that the server has for all sessions (max_locks_per_transaction), a
-    renamed one a single lock. So the partitions of a table that is built anew are dropped later, in several
-    transactions; if dbt is killed before, by the next build. -#}
-{% macro rename_replaced(relation, existing) %}
+    renamed one a single lock. So replaced partitions are dropped later, in several transactions; if dbt is killed before,
+    by the next build. -#}
+{% macro rename_replaced(relation, existing, rebuild, files) %}
     {%- if existing.type != 'table' %}
     drop {{ existing.type }} {{ existing }} cascade;
     {%- else %}
@@ -114,28 +114,36 @@
         for partition in
             select oid::regclass as name, relname from pg_class
             where oid in (select inhrelid from pg_inherits where inhparent = '{{ existing }}'::regclass)
+            {%- if not rebuild %}
+            and relname in ({%- for file in files %}'{{ partition_relation(relation, file.filename).identifier }}', {% endfor %}'')
+            {%- endif %}
         loop
+            {%- if not rebuild %}
+            execute format('alter table %s detach partition %s', '{{ existing }}'::regclass, partition.name);
+            {%- endif %}
             execute format('alter table %s rename to %I', partition.name, partition.relname || '_o');
         end loop;
     end $$;
-    alter table {{ existing }} rename to {{ adapter.quote(replaced_relation(relation).identifier) }};
+    {%- if rebuild %}
+    alter table {{ existing }} rename to {{ adapter.quote(relation.identifier ~ '_o') }};
+    {%- endif %}
     {%- endif %}
 {% endmacro %}
 
 {% macro drop_replaced(relation) %}
-    {%- set replaced = replaced_relation(relation) -%}
+    {%- set of_files -%}
+    {%- for file in changed_files() %}, ('{{ partition_relation(relation, file.filename, '_o') }}'){% endfor -%}
+    {%- endset -%}
     {%- set tables = run_query(
-        "select pg_partition_tree.relid::regclass::text from pg_partition_tree(to_regclass('" ~ replaced ~ "'))"
-        " order by level desc") -%}
-    {%- for batch in tables | map(attribute=0) | batch(20) -%}
+        "select coalesce(part.relid, to_regclass(replaced.name))::regclass::text"
+        " from (values ('" ~ relation.incorporate(path={'identifier': relation.identifier ~ '_o'}) ~ "')" ~ of_files ~ ")"
+        " as replaced (name) left join pg_partition_tree(to_regclass(replaced.name)) as part on true"
+        " where to_regclass(replaced.name) is not null order by part.level desc") -%}
+    {%- for batch in tables | map(attribute=0) | unique | batch(20) -%}
     {%- call statement('drop_replaced_' ~ loop.index) %} drop table {{ batch | join(', ') }} cascade; {% endcall -%}
     {{ adapter.commit() }}
     {%- endfor -%}
 {% endmacro %}
-
-{% macro replaced_relation(relation) -%}
-    {{ return(relation.incorporate(path={'identifier': relation.identifier ~ '_o'})) }}
-{%- endmacro %}
 
 {% macro partition_relation(relation, filename, suffix='') -%}
     {{ return(api.Relation.create(
