@@ -73,6 +73,7 @@ def test_backfill_is_started_followed_and_repaired_on_the_page(
     page.until("document.querySelector('h2 .tag')?.innerText === 'failed'")
     assert "green 2019-02 does not exist" in page.text()
     assert "exit code 30" in page.text() and "LoadTripdata green 2019-01" in page.text()
+    assert "waiting for" not in page.text()  # for its own second process
     name = page.run(
         "nameTask('RangeMonthly', {of: 'LoadZones', reverse: 'False', now: 'None', start: '2019-01', stop: ''})"
     )
