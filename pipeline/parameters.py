@@ -107,7 +107,7 @@ class ObjectParameter(luigi.DictParameter[Any]):
 
 
 class HttpUrlParameter(luigi.Parameter[str]):
-    """An http(s) URL, or empty. Error messages do not contain it, as it may contain a secret."""
+    """An http(s) URL, or empty. Error messages do not contain it, because it may contain a secret."""
 
     def parse(self, x: str) -> str:
         if x and not HTTP_URL.match(x):

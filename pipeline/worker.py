@@ -125,10 +125,11 @@ class Worker(luigi.worker.Worker):
     def _log_remote_tasks(self, get_work_response: luigi.worker.GetWorkResponse) -> None:
         """Logs once for each task that it waits for another worker."""
         for running in get_work_response.running_tasks if self._config.keep_alive else []:
-            if (key := (running["task_id"], running["worker"])) not in self._awaited:
+            key = running["task_id"], running["worker"]
+            if running["worker"] != self._id and key not in self._awaited:  # the scheduler lists this worker's own, too
                 self._awaited.add(key)
                 logger.info(
-                    "waiting for %s, run by process %s on %s; if that has died, the task is taken over in a minute",
+                    "waiting for %s, run by process %s on %s; if that has died, this run takes it over within a minute",
                     self._scheduled_tasks.get(running["task_id"], running["task_id"]),
                     running.get("pid", "?"),
                     running.get("host", "?"),

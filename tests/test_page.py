@@ -73,7 +73,11 @@ def test_backfill_is_started_followed_and_repaired_on_the_page(
     page.until("document.querySelector('h2 .tag')?.innerText === 'failed'")
     assert "green 2019-02 does not exist" in page.text()
     assert "exit code 30" in page.text() and "LoadTripdata green 2019-01" in page.text()
-
+    assert "waiting for" not in page.text()  # for its own second process
+    name = page.run(
+        "nameTask('RangeMonthly', {of: 'LoadZones', reverse: 'False', now: 'None', start: '2019-01', stop: ''})"
+    )
+    assert name == "RangeMonthly LoadZones 2019-01"
     page.click("#tabs a", "Months")
     page.until("document.querySelector('[data-key=\"postgres/green/2019-01\"]')?.classList.contains('ok')")
     assert page.run("document.querySelector('[data-key=\"postgres/green/2019-01\"]').innerText") == "500"
@@ -98,6 +102,8 @@ def test_backfill_is_started_followed_and_repaired_on_the_page(
     page.click("[data-key='postgres/green/2019-02']")
     page.until("document.querySelector('dialog[open]')?.innerText.includes('Rows loaded')")
     assert "null" not in page.text()
+    page.run("history.back()")
+    page.until("location.hash !== '#months' && !document.querySelector('dialog[open]')", 10)
 
     assert page.errors == []
     assert {url.split("/")[2] for url in page.requested_urls if url.startswith("http")} == {f"127.0.0.1:{ui.port}"}

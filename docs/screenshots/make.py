@@ -69,6 +69,7 @@ def page() -> None:
 
 def look_at_page(chromium: Browser) -> None:
     """Goes through the page as a person would."""
+    chromium.send("Emulation.setScrollbarsHidden", hidden=True)
     chromium.set_screen(1200, 620)
     chromium.go(URL)
     chromium.fill("[name=start]", "2019-01")
@@ -128,9 +129,9 @@ def report() -> None:
         for command in ([*BACKFILL[:-1], start, "--stop", stop], ["Report", "--warehouse", "postgres"]):
             subprocess.run([BIN / "luigi", "--module", "pipeline", *command], env=environment, check=True)
         with browser() as chromium:
+            chromium.send("Emulation.setScrollbarsHidden", hidden=True)
             for name, width, height, dark in (("report", 1400, 1700, False), ("report-dark-phone", 390, 1500, True)):
                 chromium.set_screen(width, height, dark)
-                chromium.send("Emulation.setScrollbarsHidden", hidden=True)
                 chromium.go(f"file://{folder}/data/reports/postgres/index.html")
                 chromium.save_screenshot(HERE / f"{name}.png")
                 shrink(HERE / f"{name}.png")

@@ -45,7 +45,7 @@ def time_zone(name: str) -> ZoneInfo:
 
 
 def check_time_zone(name: str) -> None:
-    """:raises ValueError: if there is no such time zone; not on a machine without any, as only schedules need them."""
+    """:raises ValueError: if there is no such time zone. Accepts any name if the machine has no time zones."""
     try:
         time_zone(name)
     except ValueError:

@@ -58,7 +58,7 @@ class Monitor:
         atexit.register(self._deliver, self._run)
 
     def open_log(self) -> None:
-        """Opens the run's log, as there is something to do."""
+        """Opens the run's log, because there is something to do."""
         if not run_log.is_open:
             run_log.open(self._logs_folder, self._keep_days)
 

@@ -102,7 +102,7 @@ class RunLogs:
             return list(self._known.values())
 
     def is_running(self, run_id: str) -> bool:
-        """Returns whether a run has not ended, as it locks its log until then, on this or another machine."""
+        """Returns whether a run goes on, here or on another machine: it locks its log until it ends."""
         try:
             with self.file(run_id).open() as file:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)

@@ -18,7 +18,7 @@ from pipeline.releases import ReleaseFile, dropped_column_note, listed, shown_na
 from pipeline.releases.parquet_values import TYPES, BadValue, WrongType, convert, csv_lines, kind_of_type
 
 BATCH_ROWS = 8_192
-_BUFFER_BYTES = 1 << 18  # reads a row group in pieces, as it may contain the whole month
+_BUFFER_BYTES = 1 << 18  # reads a row group in pieces, because it may contain the whole month
 _MAGIC = b"PAR1"  # at both ends, see https://parquet.apache.org/docs/file-format/
 _MIN_FILE_BYTES = 12  # both magic numbers and the footer's length
 _MAX_SHOWN_CHARACTERS = 200

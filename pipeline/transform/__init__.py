@@ -199,7 +199,7 @@ def _check_relations(warehouse: Warehouse, loaded: Iterable[LedgerEntry]) -> Non
 
 
 def refuse_test_of_nothing(warehouse: Warehouse, name: str) -> None:
-    """:raises PipelineError: if no model has been built, as every test would fail because its table is missing."""
+    """:raises PipelineError: if no model has been built; every test would fail because its table is missing."""
     if warehouse.last_build() is None:
         raise PipelineError(
             f"no model has been built yet, so there is nothing to test; first: pipeline build --warehouse {name}"

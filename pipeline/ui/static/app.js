@@ -249,7 +249,10 @@ function runsView() {
       h("td", { class: "number", "data-label": "Tasks" }, `${run.done} done${run.failed ? `, ${run.failed} failed` : ""}`)))))];
 }
 
-const taskName = (each) => [each.task, ...Object.values(each.parameters)].join(" ");
+const UNSHOWN = ["reverse", "now", "months_back", "months_forward", "task_limit", "param_name"];  // of Luigi's ranges
+const nameTask = (task, parameters) => [task, ...Object.entries(parameters)
+  .filter(([name, value]) => !UNSHOWN.includes(name) && value && value !== "None").map(([, value]) => value)].join(" ");
+const taskName = (each) => nameTask(each.task, each.parameters);
 
 function runView(run) {
   const bookkeeping = /^(Informed scheduler that|Worker Worker\(|Running Worker|Done scheduling)/;
@@ -329,7 +332,7 @@ function alertsView(found) {
     h("thead", {}, h("tr", {}, ...["Status", "Task", "Since", "Not delivered to", "What happened"].map((name) => h("th", {}, name)))),
     h("tbody", {}, ...found.alerts.map((each) => h("tr", {},
       h("td", {}, h("span", { class: `tag ${each.status}` }, each.status)),
-      h("td", {}, [each.subject.family, ...Object.values(each.subject.parameters)].join(" ")),
+      h("td", {}, nameTask(each.subject.family, each.subject.parameters)),
       h("td", { "data-label": "Since" }, when(each.since * 1000)),
       h("td", { "data-label": "Not delivered to" }, each.pending.join(", ") || "–"),
       h("td", { class: "long", "data-label": "What happened" }, each.detail)))))];
@@ -407,6 +410,6 @@ function links() {
     h("a", { href: "/static/visualiser/index.html" }, "Luigi"), h("a", { href: "/history" }, "History"));
 }
 
-addEventListener("hashchange", () => { selectedTask = ""; refresh.wanted = true; showProblem(""); refresh(); });
+addEventListener("hashchange", () => { card.close(); selectedTask = ""; refresh.wanted = true; showProblem(""); refresh(); });
 document.addEventListener("visibilitychange", () => { if (!document.hidden) { refresh.wanted = true; refresh(); } });
 ask("grid").then((found) => { grid = found; links(); }).catch(() => {}).finally(refresh);

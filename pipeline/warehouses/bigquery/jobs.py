@@ -73,7 +73,7 @@ def run_job(
     The job's id is its name and the number of the attempt, so that BigQuery rejects a second submission (409). Another
     attempt follows one that failed earlier or fails for a transient reason. So does one after the job of another
     account, which only that account may read: the work is done again. `is_result_usable` is called for a job that
-    finished earlier, as its result may have been deleted.
+    finished earlier, because its result may have been deleted.
 
     https://cloud.google.com/bigquery/docs/running-jobs#generate-jobid
 

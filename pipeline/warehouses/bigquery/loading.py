@@ -85,7 +85,7 @@ def forget(project: GoogleProject, release: Release) -> bool:
             ensure_ledger(client, project)
             removed.append(remove_object(project, release))
             snapshot = _snapshot(client, project, release)
-            _forget(client, project, release, snapshot)  # also without entries, as it makes a running load fail
+            _forget(client, project, release, snapshot)  # also without entries, because it makes a running load fail
             removed.append(bool(snapshot.entries))
 
         def current() -> set[str]:
@@ -122,7 +122,7 @@ def _load(client: Client, project: GoogleProject, job: LoadJob, observer: LoadOb
     if source is None:
         raise PipelineError(f"gs://{project.bucket}/{job.release.filename} was removed before it was loaded; run again")
     staged = stage(client, project, job.release, source, observer)
-    snapshot = _snapshot(client, project, job.release)  # again, as the token may have changed during staging
+    snapshot = _snapshot(client, project, job.release)  # again, because the token may have changed during staging
     if found := _own_entry(snapshot, job):
         return found
     rows = FileRows(project, job.release, sort_days({*staged.days, *_loaded_days(project, job, snapshot)}))

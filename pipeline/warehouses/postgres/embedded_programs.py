@@ -118,7 +118,7 @@ def _programs(user: ServerUser | None) -> Path:
         copy.parent.mkdir(mode=0o755, exist_ok=True)
         logger.info("copying PostgreSQL to %s, because its user cannot run %s", copy, programs)
         part = Path(tempfile.mkdtemp(dir=copy.parent))
-        # The layout of the wheel, as the programs look for their libraries three folders up.
+        # The layout of the wheel, because the programs look for their libraries three folders up.
         package = programs.parents[1]
         for source in (programs.parent, package.with_name(f"{package.name}.libs")):
             if source.exists():

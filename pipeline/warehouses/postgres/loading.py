@@ -123,13 +123,13 @@ def _load_month(control: Connection, watch: Watch, job: LoadJob, tables: Release
             with contextlib.ExitStack() as stack:
                 count = watch.database.copy_streams
                 streams = [stack.enter_context(_stream(watch, tables)) for _ in range(count)]
-                # After the streams have their locks, as this fails if the session was ended before.
+                # After the streams have their locks, because this fails if the session was ended before.
                 with control, control.cursor() as cursor:
                     started_at = value_of(cursor, "read_clock")
                     partitions.create_loading_table(cursor, tables)
                 copier = RowCopier(file, tables.loading, streams, bad_rows)
                 copier.run(job.extracted.rows or None, progress)
-            entry = _entry(job, file, copier, started_at)  # before locks are taken, as it checksums the whole file
+            entry = _entry(job, file, copier, started_at)  # before locks are taken, because it checksums the whole file
             with control, control.cursor() as cursor:
                 _delete_load(cursor, tables)
                 duplicates = partitions.publish_partition(cursor, tables)

@@ -44,7 +44,7 @@ def publish_partition(cursor: Cursor, tables: ReleaseTables) -> int:
     hand meanwhile, so that the same id is not inserted twice.
     """
     repeats = _index(cursor, tables)
-    # The strongest lock that is needed, before the advisory one, as an INSERT by hand takes them in this order, too.
+    # The strongest lock that is needed, before the advisory one, because an INSERT by hand takes them in this order.
     is_replaced = table_exists(cursor, tables.partition)
     tables.execute(cursor, "lock_table" if is_replaced else "lock_table_to_attach_partition")
     execute(cursor, "lock_transaction", {"name": tables.lock_name()})
