@@ -126,7 +126,7 @@ class RunApi(Handler):
 
     async def get(self, run_id: str) -> None:
         run = await self.find_run(run_id)
-        live = live_tasks(self.scheduler, run["pid"]) if run["status"] in ACTIVE else None
+        live = _live_tasks(self.scheduler, run["pid"]) if run["status"] in ACTIVE else None
         self.finish_json({**run, "live": live})
 
     async def delete(self, run_id: str) -> None:
@@ -135,7 +135,7 @@ class RunApi(Handler):
         if cancelled is None:
             raise tornado.web.HTTPError(404, reason="no such run")
         if cancelled["stopped"]:
-            release_tasks(self.scheduler, cancelled["pid"])
+            _release_tasks(self.scheduler, cancelled["pid"])
         self.finish_json(cancelled)
 
 
@@ -175,7 +175,7 @@ class SchedulerApi(RPCHandler):
         super().write(chunk)
 
 
-def live_tasks(scheduler: Scheduler, pid: int) -> dict[str, Any]:
+def _live_tasks(scheduler: Scheduler, pid: int) -> dict[str, Any]:
     """Returns a process's running tasks and the number of its waiting tasks, according to the scheduler."""
     worker_suffix = f"pid={pid})"
     running = [
@@ -188,7 +188,7 @@ def live_tasks(scheduler: Scheduler, pid: int) -> dict[str, Any]:
     return {"running": running, "waiting": waiting}
 
 
-def release_tasks(scheduler: Scheduler, pid: int) -> None:
+def _release_tasks(scheduler: Scheduler, pid: int) -> None:
     """Lets other runs have the tasks of a process of this machine that was ended, instead of waiting for its pings."""
     suffix = f"pid={pid})"
     host = f"host={socket.gethostname()}, "
