@@ -138,6 +138,10 @@ class StorageSettings(Section, section="storage"):
         """Returns the folder of release files."""
         return self.folder("raw")
 
+    def logs_folder(self) -> Path:
+        """Returns the folder of the logs of runs."""
+        return self.folder("logs")
+
     def dbt_folder(self) -> Path:
         """Returns the folder of dbt's artifacts, logs and parse cache."""
         return self.folder("dbt").resolve()

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from pipeline.datasets import Column, format_month
 from pipeline.errors import PipelineError, shortened
-from pipeline.releases import ReleaseFile, dropped_column_note, listed, shown_name
+from pipeline.releases import ReleaseFile, dropped_column_note, first_problems, shown_name
 from pipeline.releases.parquet_values import TYPES, BadValue, WrongType, convert, csv_lines, kind_of_type
 
 _BATCH_ROWS = 8_192
@@ -123,7 +123,7 @@ class ParquetReleaseFile(ReleaseFile):
             raise self._error(f"not a {self.dataset.name} file, as its columns are {shown}")
         if problems:
             raise PipelineError(
-                f"{self.label}: the file {listed(problems)}; if the publisher changed it, change"
+                f"{self.label}: the file {first_problems(problems)}; if the publisher changed it, change"
                 f" {self.dataset.spec_file}: a column that ended gets an `until`, and one that came later a later"
                 " `since`"
             )

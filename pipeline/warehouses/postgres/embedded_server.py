@@ -156,17 +156,15 @@ class EmbeddedServer:
         return None
 
     def _is_ready(self) -> bool:
-        return self._pid_file_lines()[7:8] == ["ready"]
-
-    def _pid_file_lines(self) -> list[str]:
-        """Returns the lines of postmaster.pid; empty if there is no such file.
+        """Returns whether postmaster.pid says so in its eighth line.
 
         https://www.postgresql.org/docs/current/storage-file-layout.html
         """
         try:
-            return [line.strip() for line in (self.folder / "postmaster.pid").read_text().splitlines()]
+            lines = (self.folder / "postmaster.pid").read_text().splitlines()
         except OSError:
-            return []
+            return False
+        return [line.strip() for line in lines[7:8]] == ["ready"]
 
     def _launch(self) -> None:
         self._socket_folder()  # raises an error if the server would not be reached
