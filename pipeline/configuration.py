@@ -24,8 +24,8 @@ from pipeline.parameters import CountParameter, parsed
 from pipeline.tasks.ranges import register_range
 from pipeline.worker import register_worker
 
-SHIPPED_CONFIGURATION = SHIPPED / "luigi.cfg"
-ENVIRONMENT_PREFIX = "PIPELINE__"
+_SHIPPED_CONFIGURATION = SHIPPED / "luigi.cfg"
+_ENVIRONMENT_PREFIX = "PIPELINE__"
 # Luigi's sections without a class of settings: https://luigi.readthedocs.io/en/stable/configuration.html
 _LUIGI_SECTIONS = {
     *("DEFAULT", "resources", "logging", "email", "task_history", "worker_task_callback"),
@@ -44,13 +44,13 @@ def configure() -> None:
 
     :raises PipelineError: if a setting is invalid.
     """
-    replace_closed_streams()
+    _replace_closed_streams()
     # Luigi uses these settings, but warns that they are unused.
     warnings.filterwarnings("ignore", r".*'rpc_\w+' with value", UnconsumedParameterWarning)
-    resolve_relative_folders()
-    apply_shipped_configuration()
-    apply_environment()
-    check_sections()
+    _resolve_relative_folders()
+    _apply_shipped_configuration()
+    _apply_environment()
+    _check_sections()
     register_events()
     register_worker()
     register_range()
@@ -59,14 +59,14 @@ def configure() -> None:
     gc.freeze()
 
 
-def replace_closed_streams() -> None:
+def _replace_closed_streams() -> None:
     """Gives a process that was started without standard output or error (`2>&-`) one that leads nowhere."""
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 (needed to the end of the process)
 
 
-def resolve_relative_folders() -> None:
+def _resolve_relative_folders() -> None:
     """Makes relative folders in a configuration file relative to the folder of that file."""
     config = luigi.configuration.get_config()
     for file, given in _user_files():
@@ -91,7 +91,7 @@ def _user_files() -> Iterator[tuple[Path, configparser.RawConfigParser]]:
             yield Path(name), given
 
 
-def apply_shipped_configuration() -> None:
+def _apply_shipped_configuration() -> None:
     """Applies the shipped `luigi.cfg` in every directory, with a lower precedence than other configuration.
 
     Without it, Luigi exits with 0 when a task fails, and silently skips old months of a backfill.
@@ -99,15 +99,15 @@ def apply_shipped_configuration() -> None:
     if (path := os.environ.get("LUIGI_CONFIG_PATH")) and not Path(path).is_file():
         raise PipelineError(f"LUIGI_CONFIG_PATH: {Path(path).absolute()} does not exist; set it to an existing file")
     config, shipped = luigi.configuration.get_config(), configparser.RawConfigParser()
-    if not shipped.read(SHIPPED_CONFIGURATION, encoding="utf-8"):
-        raise PipelineError(f"{SHIPPED_CONFIGURATION} is missing: install the package again")
+    if not shipped.read(_SHIPPED_CONFIGURATION, encoding="utf-8"):
+        raise PipelineError(f"{_SHIPPED_CONFIGURATION} is missing: install the package again")
     for section in shipped.sections():
         for key, value in shipped.items(section):
             if not config.has_option(section, key):
                 config.set(section, key, value)
 
 
-def apply_environment() -> None:
+def _apply_environment() -> None:
     """Applies `PIPELINE__<SECTION>__<KEY>`, which overrides configuration files but not the command line.
 
     Ignores empty variables, as env files may contain variables without a value.
@@ -117,13 +117,13 @@ def apply_environment() -> None:
     config = luigi.configuration.get_config()
     families = {name.lower(): name for name in Register.task_names()} | {"resources": "resources"}
     for name, value in os.environ.items():
-        if not name.startswith(ENVIRONMENT_PREFIX):
+        if not name.startswith(_ENVIRONMENT_PREFIX):
             _check_misspelled(name, families)
             continue
-        section, separator, key = name.removeprefix(ENVIRONMENT_PREFIX).partition("__")
+        section, separator, key = name.removeprefix(_ENVIRONMENT_PREFIX).partition("__")
         if not separator:
             _check_misspelled(name, families)
-            raise PipelineError(f"{name}: a setting is named {ENVIRONMENT_PREFIX}<SECTION>__<KEY>")
+            raise PipelineError(f"{name}: a setting is named {_ENVIRONMENT_PREFIX}<SECTION>__<KEY>")
         if not value:
             continue
         if section.lower() not in families:
@@ -147,11 +147,11 @@ def _check_misspelled(name: str, families: Mapping[str, str]) -> None:
     for section, family in families.items():
         key = words.removeprefix(section).strip("_")
         if words.startswith(f"{section}_") and key in _setting_names(family):
-            meant = f"{ENVIRONMENT_PREFIX}{section.upper()}__{key.upper()}"
+            meant = f"{_ENVIRONMENT_PREFIX}{section.upper()}__{key.upper()}"
             raise PipelineError(f"{name} is not read; did you mean {meant}?")
 
 
-def check_sections() -> None:
+def _check_sections() -> None:
     """Rejects unknown sections that resemble a known one, and unknown keys and invalid values of settings and of tasks.
 
     Ignores other unknown sections, because a file may also be used by other projects, and unknown keys in Luigi's.

@@ -18,7 +18,7 @@ from pipeline.datasets.month_range import Months
 from pipeline.datasets.spec import MIRROR, TLC
 from pipeline.errors import PipelineError
 from pipeline.extract.download import HttpOptions
-from pipeline.extract.locations import RELEASE_MIRROR, TLC_SITE, Location, is_site, locations
+from pipeline.extract.locations import RELEASE_MIRROR, Location, locations, possible_months
 from pipeline.files import data_home
 from pipeline.parameters import (
     CountParameter,
@@ -94,14 +94,11 @@ class SourceSettings(Section, section="source"):
         )
 
     def possible_months(self, dataset: Dataset, months: Months) -> Months:
-        """Returns those of the months that the publishers have, or for a mirror of one's own those that have begun.
+        """Returns those of the months that the sources may have.
 
         :raises PipelineError: if there are none.
         """
-        own_tlc_mirror = self.tlc_base_url and not is_site(self.tlc_base_url, TLC_SITE)
-        if is_site(self.base_url, RELEASE_MIRROR) and not own_tlc_mirror:
-            return months.published(dataset)
-        return months.until_now()
+        return possible_months(dataset, months, self.base_url, self.tlc_base_url)
 
     def locations(self, release: Release, source: str = "") -> tuple[Location, ...]:
         """Returns the locations of a release in the order to try them; `source` is the task's parameter."""
@@ -137,6 +134,10 @@ class StorageSettings(Section, section="storage"):
     def raw_folder(self) -> Path:
         """Returns the folder of release files."""
         return self.folder("raw")
+
+    def logs_folder(self) -> Path:
+        """Returns the folder of the logs of runs."""
+        return self.folder("logs")
 
     def dbt_folder(self) -> Path:
         """Returns the folder of dbt's artifacts, logs and parse cache."""

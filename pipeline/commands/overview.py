@@ -90,7 +90,7 @@ def rows_missing(warehouse: str, entries: list[LedgerEntry]) -> dict[Release, in
 
 def overview(entries: Entries, dataset: Dataset | None, wanted: Months | None) -> dict[str, Any]:
     """Returns the states of months, models and reports, why months failed, and the number of rows in quarantine."""
-    attempts = last_attempts(RunLogs(StorageSettings().folder("logs")).summaries(), entries)
+    attempts = last_attempts(RunLogs(StorageSettings().logs_folder()).summaries(), entries)
     datasets = [each for each in ([dataset] if dataset else all_datasets().values()) if each.is_monthly]
     months: dict[str, dict[str, dict[str, State]]] = {}
     errors: dict[str, dict[str, str]] = {}

@@ -24,9 +24,9 @@ from pipeline.datasets.spec import (
 )
 from pipeline.datasets.yaml_node import Node, read_yaml
 
-POSTGRES_TYPES = ("text", "integer", "bigint", "double precision", "numeric", "boolean", "date", "timestamp")
-BIGQUERY_TYPES = ("STRING", "INT64", "NUMERIC", "FLOAT64", "BOOL", "DATE", "TIMESTAMP")
-SUFFIXES = {"csv": (".csv", ".csv.gz"), "parquet": (".parquet",)}
+_POSTGRES_TYPES = ("text", "integer", "bigint", "double precision", "numeric", "boolean", "date", "timestamp")
+_BIGQUERY_TYPES = ("STRING", "INT64", "NUMERIC", "FLOAT64", "BOOL", "DATE", "TIMESTAMP")
+_SUFFIXES = {"csv": (".csv", ".csv.gz"), "parquet": (".parquet",)}
 _REQUIRED = {"name", "title", "version", "table", "row_key", "columns"}
 _ONE_SOURCE = {"path", "first_month", "last_month"}
 _OPTIONAL = {"event_time", "sources", "schedule", "key_blanks", "lines_in_quotes", "month_share"} | _ONE_SOURCE
@@ -84,7 +84,7 @@ def _sources(keys: dict[str, Node], root: Node) -> tuple[Source, ...]:
         name = found["name"].choice((MIRROR, TLC))
         if name in sources:
             raise found["name"].error(f"there are two sources called {name}")
-        sources[name] = _source(found, name, found["format"].choice(tuple(SUFFIXES)))
+        sources[name] = _source(found, name, found["format"].choice(tuple(_SUFFIXES)))
         first = next(iter(sources.values()))
         if _base_name(sources[name].path) != _base_name(first.path):
             raise found["path"].error(f"the file must be called {_base_name(first.path)} in every source")
@@ -93,8 +93,8 @@ def _sources(keys: dict[str, Node], root: Node) -> tuple[Source, ...]:
 
 def _source(keys: dict[str, Node], name: str, format_: str) -> Source:
     path = keys["path"].text()
-    if not path.endswith(SUFFIXES[format_]):
-        raise keys["path"].error(f"the path must end in {' or '.join(SUFFIXES[format_])}")
+    if not path.endswith(_SUFFIXES[format_]):
+        raise keys["path"].error(f"the path must end in {' or '.join(_SUFFIXES[format_])}")
     before = keys["before"].text() if "before" in keys else ""
     return Source(name, format_, path, _month(keys, "first_month"), _month(keys, "last_month"), before)
 
@@ -112,8 +112,8 @@ def _columns(node: Node, sources: tuple[Source, ...]) -> tuple[Column, ...]:
         aliases = tuple(item.matching(COLUMN_NAME, "a column name") for item in _items(keys, "aliases"))
         column = Column(
             source_name=keys["name"].matching(COLUMN_NAME, "a column name"),
-            postgres_type=keys["postgres"].choice(POSTGRES_TYPES),
-            bigquery_type=keys["bigquery"].choice(BIGQUERY_TYPES),
+            postgres_type=keys["postgres"].choice(_POSTGRES_TYPES),
+            bigquery_type=keys["bigquery"].choice(_BIGQUERY_TYPES),
             description=keys["description"].text(),
             since=_month(keys, "since"),
             until=_month(keys, "until"),

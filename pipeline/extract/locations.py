@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote
 
-from pipeline.datasets import Release, Source, format_month
+from pipeline.datasets import Dataset, Release, Source, format_month
+from pipeline.datasets.month_range import Months
 from pipeline.datasets.spec import MIRROR, TLC
 from pipeline.errors import PipelineError
 
@@ -53,6 +54,15 @@ def locations(release: Release, base_url: str, tlc_base_url: str = "", source: s
         _check_first_month(release)
     possible = [each for each in sources if each not in known and (is_private or source or not known)]
     return tuple(Location(each, bases[each.name]) for each in (*known, *possible))
+
+
+def possible_months(dataset: Dataset, months: Months, base_url: str, tlc_base_url: str) -> Months:
+    """Returns those of the months that the publishers have, or for a mirror of one's own those that have begun.
+
+    :raises PipelineError: if there are none.
+    """
+    has_own_mirror = not is_site(base_url, RELEASE_MIRROR) or (tlc_base_url and not is_site(tlc_base_url, TLC_SITE))
+    return months.until_now() if has_own_mirror else months.published(dataset)
 
 
 def is_site(base_url: str, site: str) -> bool:

@@ -48,7 +48,7 @@ class Monitor:
 
     def __init__(self) -> None:
         storage, alerts = StorageSettings(), AlertSettings()
-        self._logs_folder, self._keep_days = storage.folder("logs").resolve(), LogSettings().keep_days
+        self._logs_folder, self._keep_days = storage.logs_folder().resolve(), LogSettings().keep_days
         self._run = str(self._logs_folder / run_log.file_name)
         self._metrics = MetricsFile(storage.metrics_file())
         self._alerts = AlertState(storage.alert_state(), alerts.gather_minutes * 60, alerts.burst_hours * 3600)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import importlib
 import os
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, Self, TypeAlias
 
 from pipeline.datasets import Release, Source, format_month
 from pipeline.datasets.spec import COLUMN_NAME, RESERVED_COLUMNS
@@ -21,7 +20,6 @@ if TYPE_CHECKING:
 
 AnyReleaseFile: TypeAlias = "CsvReleaseFile | ParquetReleaseFile"
 
-_READERS = {"csv": "CsvReleaseFile", "parquet": "ParquetReleaseFile"}
 # The PostgreSQL and BigQuery types to declare for each kind of values.
 TYPES = {
     "text": ("text", "STRING"),
@@ -60,9 +58,13 @@ def reader_of(format_: str) -> type[AnyReleaseFile]:
     # Arrow's buffered streams grow with a column chunk of small pages (`BufferedInputStream::Peek`). The system's
     # allocator grows them in place and keeps tens of megabytes less than Arrow's own, which it chooses at import.
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
-    module: Any = importlib.import_module(f"pipeline.releases.{format_}_file")
-    reader: type[AnyReleaseFile] = getattr(module, _READERS[format_])
-    return reader
+    if format_ == "parquet":
+        from pipeline.releases.parquet_file import ParquetReleaseFile
+
+        return ParquetReleaseFile
+    from pipeline.releases.csv_file import CsvReleaseFile
+
+    return CsvReleaseFile
 
 
 class ReleaseFile:
@@ -169,7 +171,7 @@ class ReleaseFile:
         return PipelineError(f"{problem}; add the line `{line}` to {self.dataset.spec_file}, or {ignore}")
 
 
-def listed(problems: list[str]) -> str:
+def first_problems(problems: list[str]) -> str:
     """Returns a text with the first problems and the number of the others."""
     more = f" and has {len(problems) - _SHOWN_PROBLEMS} more problems" if problems[_SHOWN_PROBLEMS:] else ""
     return ", ".join(problems[:_SHOWN_PROBLEMS]) + more

@@ -15,7 +15,7 @@ from isal import igzip, isal_zlib
 from pipeline.datasets import format_month
 from pipeline.datasets.spec import COLUMN_NAME
 from pipeline.errors import PipelineError
-from pipeline.releases import ReleaseFile, dropped_column_note, listed
+from pipeline.releases import ReleaseFile, dropped_column_note, first_problems
 from pipeline.releases.csv_records import Block, count_records, records
 
 BLOCK_BYTES = 1 << 20
@@ -164,8 +164,8 @@ class CsvReleaseFile(ReleaseFile):
         if problems or not all(map(COLUMN_NAME.fullmatch, added)):
             problems += [f"adds {name!r}" for name in added]
             raise PipelineError(
-                f"{self.label}, line 1: the header {listed(problems)}; if the publisher changed the file, change the"
-                f" columns in {self.dataset.spec_file} and raise its version"
+                f"{self.label}, line 1: the header {first_problems(problems)}; if the publisher changed the file,"
+                f" change the columns in {self.dataset.spec_file} and raise its version"
             )
         return found
 

@@ -14,10 +14,10 @@ import pyarrow.parquet as pq
 
 from pipeline.datasets import Column, format_month
 from pipeline.errors import PipelineError, shortened
-from pipeline.releases import ReleaseFile, dropped_column_note, listed, shown_name
+from pipeline.releases import ReleaseFile, dropped_column_note, first_problems, shown_name
 from pipeline.releases.parquet_values import TYPES, BadValue, WrongType, convert, csv_lines, kind_of_type
 
-BATCH_ROWS = 8_192
+_BATCH_ROWS = 8_192
 _BUFFER_BYTES = 1 << 18  # reads a row group in pieces, because it may contain the whole month
 _MAGIC = b"PAR1"  # at both ends, see https://parquet.apache.org/docs/file-format/
 _MIN_FILE_BYTES = 12  # both magic numbers and the footer's length
@@ -123,7 +123,7 @@ class ParquetReleaseFile(ReleaseFile):
             raise self._error(f"not a {self.dataset.name} file: its columns are {shown}")
         if problems:
             raise PipelineError(
-                f"{self.label}: the file {listed(problems)}; if the publisher changed it, change"
+                f"{self.label}: the file {first_problems(problems)}; if the publisher changed it, change"
                 f" {self.dataset.spec_file}: give a column that was dropped an `until`, and one that was added later a"
                 " later `since`"
             )
@@ -171,7 +171,7 @@ class ParquetReleaseFile(ReleaseFile):
 
     def _read(self, names: list[str]) -> Iterator[pa.RecordBatch]:
         rows = 0
-        batches = self._file.iter_batches(BATCH_ROWS, columns=names, use_threads=False)
+        batches = self._file.iter_batches(_BATCH_ROWS, columns=names, use_threads=False)
         while True:
             with self._translate_errors(f"it cannot be read near row {rows + 1:,}"):
                 batch = next(batches, None)

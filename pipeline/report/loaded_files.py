@@ -98,7 +98,7 @@ def rows(data: ReportData) -> Section:
     files = [file for file in data.files if file.quality]
     if not files:
         return Section("The files and their rows")
-    needs_vendors = any(_left_out_for_vendors(file.quality or {}) for file in files)
+    needs_vendors = any(_left_out_for_vendors(file.quality) for file in files)
     became = _BECAME.format(or_vendors=_OR_VENDORS if needs_vendors else "")
     implausible = _IMPLAUSIBLE.format(but_vendors=_BUT_VENDORS if needs_vendors else "")
     return Section(
@@ -113,9 +113,9 @@ def _left_out_for_vendors(quality: Mapping[str, Any]) -> int:
 
 def _became(files: list[LoadedFile]) -> Table:
     counts = []
-    for load, quality in ((file.load, file.quality or {}) for file in files):
-        reported = int(quality["reported"])
-        left_out = int(quality["trips"]) - reported
+    for file in files:
+        load, reported = file.load, int(file.quality["reported"])
+        left_out = int(file.quality["trips"]) - reported
         counts.append([load.rows_read, load.rows_duplicate, load.rows_rejected, left_out, reported])
     cells = [[f"{count:,}" for count in row] for row in _with_totals(counts)]
     head = ["File", "Rows", "Duplicate", "Malformed", "Left out", "Reported"]
@@ -123,7 +123,7 @@ def _became(files: list[LoadedFile]) -> Table:
 
 
 def _implausible(data: ReportData, files: list[LoadedFile]) -> Table:
-    quality = [file.quality or {} for file in files]
+    quality = [file.quality for file in files]
     counts = [[int(row["trips"]), *(int(row[name]) for name in _CHECKS.values())] for row in quality]
     with_distances = {month.service for month in data.all_months if month.trips_with_distance}
     unrecorded = [

@@ -73,12 +73,12 @@ class Section:
 
 @dataclass(frozen=True)
 class LoadedFile:
-    """A file whose rows are in the marts, with its marker and its row of `file_quality`, if it has one."""
+    """A file whose rows are in the marts, with its marker and its row of `file_quality`, empty if it has none."""
 
     service: str
     month: str
     load: LedgerEntry
-    quality: Mapping[str, Any] | None
+    quality: Mapping[str, Any]
 
     @property
     def loaded_at(self) -> datetime.datetime:
@@ -183,7 +183,7 @@ def read_report_data(warehouse: Warehouse) -> ReportData:
             service=named.get(release.table, release.dataset.name.capitalize()),
             month=format_month(entry.month),
             load=entry,
-            quality=quality.get(release.filename),
+            quality=quality.get(release.filename, {}),
         )
         for release, entry in loads.items()
         if entry.month

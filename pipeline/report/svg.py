@@ -27,7 +27,7 @@ def colour_of(service: str) -> str:
     return f"var(--{_SERVICES.get(service, 'fourth')})"
 
 
-def text_width(words: str) -> float:
+def _text_width(words: str) -> float:
     """Estimates the width of a text in pixels, in the usual size of 12."""
     return _CHARACTER * 12 * len(words)
 
@@ -138,8 +138,8 @@ def ranking(
     shown = [name if len(name) <= 40 else f"{name[:39]}…" for name in names]
     services = services_in(amounts)
     row = 42 if narrow else 28
-    left = 0.0 if narrow else min(300.0, max(map(text_width, shown)) + 12)
-    right = max(text_width(label(name)) for name in names) + 10
+    left = 0.0 if narrow else min(300.0, max(map(_text_width, shown)) + 12)
+    right = max(_text_width(label(name)) for name in names) + 10
     top = 30 if len(services) > 1 else 0
     svg = Svg(width, top + row * len(names))
     if top:
@@ -172,4 +172,4 @@ def _legend(svg: Svg, left: float, services: Sequence[str]) -> None:
     for service in services:
         svg.rect(x, 2, 12, 12, colour_of(service))
         svg.text(x + 17, 12, service)
-        x += 17 + text_width(service) + 18
+        x += 17 + _text_width(service) + 18

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import socket
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +31,7 @@ _INSERTED_AS_HTML = {"get_task_status_message": "statusMessage", "get_scheduler_
 
 
 class Handler(tornado.web.RequestHandler):
-    """Base class of the handlers of the page."""
+    """Base class of the handlers of the page. They query in threads, as a query must not block the scheduler."""
 
     def initialize(self, state: State, guard: Guard, scheduler: Scheduler) -> None:
         self.state, self.guard, self.scheduler = state, guard, scheduler
@@ -58,14 +57,10 @@ class Handler(tornado.web.RequestHandler):
 
     async def find_run(self, run_id: str) -> dict[str, Any]:
         """:raises tornado.web.HTTPError: if there is no such run."""
-        run: dict[str, Any] | None = await self.call(self.state.runs.find, run_id)
+        run = await asyncio.to_thread(self.state.runs.find, run_id)
         if run is None:
             raise tornado.web.HTTPError(404, reason="no such run")
         return run
-
-    async def call(self, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Calls the function in a thread, because a query may take long and must not block the scheduler."""
-        return await asyncio.get_running_loop().run_in_executor(None, function, *arguments)
 
 
 class Page(Handler):
@@ -85,7 +80,7 @@ class TabApi(Handler):
     """The content of a tab: the grid of months, or schedules and alerts."""
 
     async def get(self, name: str) -> None:
-        self.finish_json(await self.call(getattr(self.state, name)))
+        self.finish_json(await asyncio.to_thread(getattr(self.state, name)))
 
 
 class MonthApi(Handler):
@@ -94,14 +89,14 @@ class MonthApi(Handler):
     async def get(self, warehouse: str, dataset: str, month: str) -> None:
         if warehouse not in configured_warehouses() or dataset not in monthly_names():
             raise tornado.web.HTTPError(404, reason="no such warehouse or dataset")
-        self.finish_json(await self.call(self.state.month, warehouse, f"{dataset}/{month}"))
+        self.finish_json(await asyncio.to_thread(self.state.month, warehouse, f"{dataset}/{month}"))
 
 
 class RunsApi(Handler):
     """GET lists the runs; POST starts one."""
 
     async def get(self) -> None:
-        self.finish_json(await self.call(self.state.runs.all))
+        self.finish_json(await asyncio.to_thread(self.state.runs.all))
 
     async def post(self) -> None:
         self.require_token()
@@ -126,16 +121,16 @@ class RunApi(Handler):
 
     async def get(self, run_id: str) -> None:
         run = await self.find_run(run_id)
-        live = live_tasks(self.scheduler, run["pid"]) if run["status"] in ACTIVE else None
+        live = _live_tasks(self.scheduler, run["pid"]) if run["status"] in ACTIVE else None
         self.finish_json({**run, "live": live})
 
     async def delete(self, run_id: str) -> None:
         self.require_token()
-        cancelled = await self.call(self.state.runs.cancel, run_id)
+        cancelled = await asyncio.to_thread(self.state.runs.cancel, run_id)
         if cancelled is None:
             raise tornado.web.HTTPError(404, reason="no such run")
         if cancelled["stopped"]:
-            release_tasks(self.scheduler, cancelled["pid"])
+            _release_tasks(self.scheduler, cancelled["pid"])
         self.finish_json(cancelled)
 
 
@@ -175,7 +170,7 @@ class SchedulerApi(RPCHandler):
         super().write(chunk)
 
 
-def live_tasks(scheduler: Scheduler, pid: int) -> dict[str, Any]:
+def _live_tasks(scheduler: Scheduler, pid: int) -> dict[str, Any]:
     """Returns a process's running tasks and the number of its waiting tasks, according to the scheduler."""
     worker_suffix = f"pid={pid})"
     running = [
@@ -188,7 +183,7 @@ def live_tasks(scheduler: Scheduler, pid: int) -> dict[str, Any]:
     return {"running": running, "waiting": waiting}
 
 
-def release_tasks(scheduler: Scheduler, pid: int) -> None:
+def _release_tasks(scheduler: Scheduler, pid: int) -> None:
     """Lets other runs have the tasks of a process of this machine that was ended, instead of waiting for its pings."""
     suffix = f"pid={pid})"
     host = f"host={socket.gethostname()}, "

@@ -26,7 +26,7 @@ class Runs:
     """Starts, lists and cancels runs. A request that equals a running run does not start a second one. Thread-safe."""
 
     def __init__(self, scheduler_url: str) -> None:
-        self.logs = RunLogs(StorageSettings().folder("logs"), _MAX_LOGS)
+        self.logs = RunLogs(StorageSettings().logs_folder(), _MAX_LOGS)
         self._scheduler_url = scheduler_url
         self._started: list[StartedRun] = []
         self._lock = threading.Lock()

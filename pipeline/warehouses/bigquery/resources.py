@@ -14,7 +14,7 @@ from pipeline.warehouses.bigquery.client import REQUEST_SECONDS, GoogleProject, 
 from pipeline.warehouses.bigquery.error_messages import message_of
 
 LABELS = {"managed-by": "tlc-pipeline"}
-STAGING_DAYS = 2
+_STAGING_DAYS = 2
 
 
 def missing_resources(project: GoogleProject) -> list[str]:
@@ -75,7 +75,7 @@ def _missing(project: GoogleProject) -> Iterator[tuple[str, Callable[[], None]]]
     """Yields each missing resource and the function that creates it."""
     if not _bucket_exists(project):
         yield f"bucket gs://{project.bucket}", functools.partial(_create_bucket, project)
-    for name, days in ((project.dataset, None), (project.staging_dataset, STAGING_DAYS)):
+    for name, days in ((project.dataset, None), (project.staging_dataset, _STAGING_DAYS)):
         if not _dataset_exists(project, name):
             yield f"dataset {name}", functools.partial(_create_dataset, project, name, days)
 

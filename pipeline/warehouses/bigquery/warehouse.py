@@ -49,12 +49,12 @@ def configured() -> BigQueryWarehouse:
 
     :raises PipelineError: if a setting is missing or is not a valid name.
     """
-    project, dbt = configured_project(), DbtSettings()
+    project, dbt = _configured_project(), DbtSettings()
     dataset = dbt.schema or project.dataset
     return BigQueryWarehouse(project, dataset, dbt.threads, StorageSettings().dbt_folder() / f"{dataset}.lock")
 
 
-def configured_project() -> GoogleProject:
+def _configured_project() -> GoogleProject:
     """Returns the configured project, bucket and dataset.
 
     :raises PipelineError: if a setting is missing or is not a valid name.

@@ -24,7 +24,7 @@ from pipeline.warehouses.postgres.embedded_programs import ServerUser, data_argu
 logger = logging.getLogger("luigi-interface")
 
 PORT = 5432  # part of the socket's name
-SOCKET = f".s.PGSQL.{PORT}"
+_SOCKET = f".s.PGSQL.{PORT}"
 # More WAL than max_wal_size only fills the disk and slows crash recovery. The server has no replicas, so with
 # wal_level = minimal new indexes and marts are synced to disk at commit instead of being written to the WAL as well.
 SETTINGS = {
@@ -36,7 +36,7 @@ SETTINGS = {
     # A build of all models from nothing takes some ten locks for each month, and more if many months are replaced.
     "max_locks_per_transaction": "256",
 }
-START_SECONDS = 600  # after a crash, the server first replays its WAL
+_START_SECONDS = 600  # after a crash, the server first replays its WAL
 _LOG_AFTER_SECONDS = 3.0
 # Text is sorted by its bytes, on every machine and independent of LANG.
 _LOCALE = ("--no-locale", "--locale-provider=builtin", "--builtin-locale=C.UTF-8")
@@ -56,7 +56,7 @@ class EmbeddedServer:
         try:
             sockets = self._socket_folder()
             with socket.socket(socket.AF_UNIX) as probe:
-                probe.connect(str(sockets / SOCKET))
+                probe.connect(str(sockets / _SOCKET))
         except OSError:
             return None
         dsn = f"postgresql://postgres@/postgres?host={quote(str(sockets), safe='')}&port={PORT}"
@@ -95,7 +95,7 @@ class EmbeddedServer:
             if dsn := self._wait_for_running():
                 return dsn
             # After a crash and a reboot, another process may have the pid in them, and PostgreSQL would not start.
-            for stale in (self.folder / "postmaster.pid", self.folder / f"{SOCKET}.lock"):
+            for stale in (self.folder / "postmaster.pid", self.folder / f"{_SOCKET}.lock"):
                 stale.unlink(missing_ok=True)
             log = self.folder / "log"
             log_size = log.stat().st_size if log.exists() else 0
@@ -118,7 +118,7 @@ class EmbeddedServer:
             return False
         try:
             process.send_signal(signal.SIGINT)  # PostgreSQL's fast shutdown
-            process.wait(START_SECONDS)
+            process.wait(_START_SECONDS)
         except psutil.NoSuchProcess:
             pass
         except psutil.TimeoutExpired as error:
@@ -142,13 +142,13 @@ class EmbeddedServer:
     def _wait_for_running(self) -> str | None:
         """Waits for a running or starting server and returns its DSN, or None if there is none or it ends."""
         started_at = time.monotonic()
-        log_at, give_up_at = started_at + _LOG_AFTER_SECONDS, started_at + START_SECONDS
+        log_at, give_up_at = started_at + _LOG_AFTER_SECONDS, started_at + _START_SECONDS
         while (process := self.process()) is not None:
             if dsn := self.dsn():
                 return dsn
             if time.monotonic() > give_up_at:
                 raise RuntimeError(f"process {process.pid} is its server and cannot be reached")
-            if self._is_ready() and not (self.folder / SOCKET).exists():
+            if self._is_ready() and not (self.folder / _SOCKET).exists():
                 logger.warning("the embedded PostgreSQL in %s has lost its socket; restarting it", self.folder)
                 self.stop()
             elif time.monotonic() > log_at:
@@ -158,17 +158,15 @@ class EmbeddedServer:
         return None
 
     def _is_ready(self) -> bool:
-        return self._pid_file_lines()[7:8] == ["ready"]
-
-    def _pid_file_lines(self) -> list[str]:
-        """Returns the lines of postmaster.pid; empty if there is no such file.
+        """Returns whether postmaster.pid says so in its eighth line.
 
         https://www.postgresql.org/docs/current/storage-file-layout.html
         """
         try:
-            return [line.strip() for line in (self.folder / "postmaster.pid").read_text().splitlines()]
+            lines = (self.folder / "postmaster.pid").read_text().splitlines()
         except OSError:
-            return []
+            return False
+        return [line.strip() for line in lines[7:8]] == ["ready"]
 
     def _launch(self) -> None:
         self._socket_folder()  # raises an error if the server would not be reached
@@ -179,7 +177,7 @@ class EmbeddedServer:
         options = ["-h", "", "-p", str(PORT), "-k", ".", "-c", self._cluster_name()]
         if not _shared_memory_is_writable(user):
             options += ["-c", "dynamic_shared_memory_type=sysv"]
-        wait = ("-w", "-t", str(START_SECONDS))
+        wait = ("-w", "-t", str(_START_SECONDS))
         # pg_ctl passes the options through a shell.
         run_program(user, self.folder, "pg_ctl", "start", *wait, "-D", data, "-l", "log", "-o", shlex.join(options))
 
@@ -194,7 +192,7 @@ class EmbeddedServer:
         :raises OSError: if that is a link in the folder for temporary files, and somebody else has made it.
         """
         # libpq takes a comma for the separator between hosts.
-        if len(os.fsencode(self.folder / SOCKET)) <= _MAX_SOCKET_PATH and "," not in str(self.folder):
+        if len(os.fsencode(self.folder / _SOCKET)) <= _MAX_SOCKET_PATH and "," not in str(self.folder):
             return self.folder
         name = f"tlc-{os.geteuid()}-{hashlib.sha256(os.fsencode(self.folder)).hexdigest()[:16]}"
         link = Path(tempfile.gettempdir(), name)

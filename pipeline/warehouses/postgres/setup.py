@@ -16,7 +16,7 @@ from pipeline.warehouses.postgres.connection import execute, value_of
 from pipeline.warehouses.postgres.tables import Tables, definition
 
 _CATALOGUE_TYPES = {"timestamp": "timestamp without time zone"}
-PARTITIONED, ORDINARY = "p", "r"  # kinds of relations
+_PARTITIONED, ORDINARY = "p", "r"  # kinds of relations
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def _check(tables: Tables, found: TableDescription | None) -> None:
     """:raises PipelineError: if neither this nor an earlier version of the spec declares the table."""
     dataset = tables.dataset
     declared = declared_types(dataset)
-    kind = PARTITIONED if dataset.is_monthly else ORDINARY
+    kind = _PARTITIONED if dataset.is_monthly else ORDINARY
     if (
         found
         and found.kind == kind
