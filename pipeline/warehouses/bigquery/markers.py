@@ -63,14 +63,14 @@ def entry_of(values: Mapping[str, Any]) -> BigQueryEntry:
     return BigQueryEntry(**found)
 
 
-def _marker_name(task_family: str, partition_key: str) -> str:
+def marker_name(task_family: str, partition_key: str) -> str:
     """Returns the name of the object that is the marker of one load."""
     return f"{FOLDER}/{task_family}/{partition_key}.json"
 
 
 def read_marker(project: GoogleProject, task_family: str, partition_key: str) -> BigQueryEntry | None:
     """Returns the marker of one load, or None if there is none."""
-    name = _marker_name(task_family, partition_key)
+    name = marker_name(task_family, partition_key)
     with _bucket(project, name) as bucket:
         return _read(bucket.blob(name), entry_of)
 
@@ -95,7 +95,7 @@ def days_in_markers(project: GoogleProject, partition_key: str) -> set[datetime.
 
 def write_marker(project: GoogleProject, entry: BigQueryEntry) -> None:
     """Writes the copy of a ledger row, replacing any earlier one."""
-    _write(project, _marker_name(entry.task_family, entry.partition_key), asdict(entry))
+    _write(project, marker_name(entry.task_family, entry.partition_key), asdict(entry))
 
 
 def remove_markers(project: GoogleProject, partition_key: str, ledger: Callable[[], Collection[str]]) -> bool:
