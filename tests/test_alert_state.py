@@ -13,8 +13,9 @@ from pathlib import Path
 import luigi.configuration
 import pytest
 
-from pipeline.monitoring.alerts import Alert, AlertState, Status, Subject
-from pipeline.monitoring.channels import Mail, Message
+from pipeline.monitoring.alert_state import AlertState
+from pipeline.monitoring.alerts import Alert, Message, Status, Subject
+from pipeline.monitoring.channels import Mail
 
 MONTH = Subject("LoadTripdata_1", "LoadTripdata", {"taxi": "green", "month": "2019-01"})
 OTHER = Subject("LoadTripdata_2", "LoadTripdata", {"taxi": "green", "month": "2019-02"})

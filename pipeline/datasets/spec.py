@@ -50,6 +50,11 @@ class Column:
         """The column's name in the warehouses: its name in the file in lower case."""
         return self.source_name.lower()
 
+    @property
+    def is_amount(self) -> bool:
+        """Whether the column has decimal places: the warehouses do not write such numbers as the same text."""
+        return self.postgres_type in ("double precision", "numeric")
+
     def is_required_in(self, month: datetime.date | None, source: Source) -> bool:
         """Returns whether the file of a month must have the column at a source."""
         if self.sources and source.name not in self.sources:

@@ -21,7 +21,8 @@ import luigi.notifications
 
 from pipeline.errors import PipelineError
 from pipeline.extract.locations import without_credentials
-from pipeline.monitoring.alerts import AlertState, Subject
+from pipeline.monitoring.alert_state import AlertState
+from pipeline.monitoring.alerts import Subject
 from pipeline.monitoring.channels import configured_channels
 from pipeline.monitoring.logs import (
     error_summary,

@@ -1,74 +1,21 @@
-"""The messages in which alerts are sent, and their channels: e-mail, with Luigi's settings, and a webhook."""
+"""The channels that send alerts: e-mail, with Luigi's settings, and a webhook."""
 
 from __future__ import annotations
 
-import datetime
 import functools
-import socket
 import sys
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
 
 import luigi.notifications
 
 from pipeline.errors import TransientError
+from pipeline.monitoring.alerts import Message
 
-if TYPE_CHECKING:
-    from pipeline.monitoring.alerts import Alert, Status
-
-_MAX_LISTED = 20
 _WEBHOOK_SECONDS = 5
 # Characters of Slack's markup: https://docs.slack.dev/messaging/formatting-message-text
 _SLACK_ESCAPES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;"})
-
-
-@dataclass(frozen=True)
-class Message:
-    """One or more alerts with the same status, as text for people and as fields for programs."""
-
-    status: Status
-    alerts: Sequence[Alert]
-
-    @property
-    def subject(self) -> str:
-        """One line with the task, or the number of tasks, the status and the host."""
-        tasks = str(self.alerts[0].subject) if len(self.alerts) == 1 else f"{len(self.alerts)} tasks"
-        return f"{tasks} {self.status} on {socket.gethostname()}"
-
-    @property
-    def text(self) -> str:
-        """The subject, followed by a paragraph for each of the first tasks."""
-        paragraphs = [self._paragraph(alert) for alert in self.alerts[:_MAX_LISTED]]
-        more = len(self.alerts) - _MAX_LISTED
-        return "\n\n".join([self.subject, *paragraphs, *([f"and {more} more"] if more > 0 else [])]) + "\n"
-
-    def fields(self) -> dict[str, object]:
-        """Returns the message for JSON, with all tasks."""
-        tasks = [
-            {
-                "task": alert.subject.family,
-                "parameters": alert.subject.parameters,
-                "detail": alert.detail,
-                "failures": alert.failures,
-                "since": _format_time(alert.since),
-                "link": alert.subject.link,
-                "run": alert.run,
-            }
-            for alert in self.alerts
-        ]
-        return {"status": str(self.status), "host": socket.gethostname(), "tasks": tasks}
-
-    def _paragraph(self, alert: Alert) -> str:
-        lines = [f"{alert.subject}: {alert.detail}" if len(self.alerts) > 1 else alert.detail]
-        if alert.failures > 1:
-            lines.append(f"failed {alert.failures} times since {_format_time(alert.since)}")
-        if alert.subject.link:
-            lines.append(alert.subject.link)
-        return "\n".join([*lines, f"log: {alert.run}"])
-
 
 Channel = Callable[[Message], None]
 Channels = Mapping[str, Channel]
@@ -151,7 +98,3 @@ class Mail:
             if smtp.username and smtp.password:
                 server.login(smtp.username, smtp.password)
             server.send_message(mail)
-
-
-def _format_time(time: float) -> str:
-    return datetime.datetime.fromtimestamp(time, datetime.UTC).isoformat("T", "seconds")

@@ -11,8 +11,7 @@ from typing import Any
 from pipeline.datasets import Column, Dataset
 
 _NUMBERS = {"INT64", "NUMERIC", "BIGNUMERIC", "FLOAT64"}
-_AMOUNTS = {"double precision", "numeric"}
-_POSTGRES_NUMBERS = {"integer", "bigint"} | _AMOUNTS
+_WHOLE_NUMBERS = {"integer", "bigint"}
 
 Day = datetime.date | None
 
@@ -37,14 +36,9 @@ FileChecksums = Mapping[Day, DayChecksums]
 _NO_ROWS = DayChecksums(0, (Decimal(), Decimal()), Decimal(), {}, {})
 
 
-def is_amount(column: Column) -> bool:
-    """Returns whether the column has decimal places: the warehouses do not write such numbers as the same text."""
-    return column.postgres_type in _AMOUNTS
-
-
 def is_summed(column: Column) -> bool:
     """Returns whether the column is a number in both warehouses, so that sums of its values can be compared."""
-    return column.bigquery_type in _NUMBERS and column.postgres_type in _POSTGRES_NUMBERS
+    return column.bigquery_type in _NUMBERS and (column.is_amount or column.postgres_type in _WHOLE_NUMBERS)
 
 
 def checksums_from_rows(dataset: Dataset, rows: list[tuple[Any, ...]]) -> FileChecksums:

@@ -7,7 +7,6 @@ from collections.abc import Callable, Collection
 
 from pipeline.datasets import Column, Dataset
 from pipeline.files import named_statements
-from pipeline.warehouses.checksums import is_amount
 
 
 def statement(name: str, /, **parts: str) -> str:
@@ -83,7 +82,7 @@ def comparable_text(dataset: Dataset) -> str:
     """
 
     def text(column: Column) -> str:
-        if not is_amount(column):
+        if not column.is_amount:
             return column_text(column)
         return f"COALESCE(CAST(CAST({quoted(column.name)} AS NUMERIC) AS STRING), '')"
 

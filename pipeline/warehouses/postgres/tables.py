@@ -11,7 +11,6 @@ from psycopg2.extensions import cursor as Cursor
 
 from pipeline.datasets import Column, Dataset, Release
 from pipeline.datasets.spec import KEPT_IN, LEDGER, QUARANTINE
-from pipeline.warehouses.checksums import is_amount
 from pipeline.warehouses.postgres.connection import execute
 
 _COMMA = sql.SQL(", ")
@@ -91,7 +90,7 @@ class Tables:
         `amount` is the expression for a column with decimal places.
         """
         values = (
-            sql.SQL(amount if is_amount(column) else "{}").format(sql.Identifier(column.name))
+            sql.SQL(amount if column.is_amount else "{}").format(sql.Identifier(column.name))
             for column in self.dataset.columns
         )
         texts = (sql.SQL("coalesce(({})::text, '')").format(value) for value in values)
