@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg2
 import pytest
 from forked import ForkedProcess, share_origin
-from gcp import Emulators, GoogleCloud, emulators, new_google_cloud
+from gcp import Emulators, GoogleCloud, emulators, new_google_cloud, shorten_waits
 from http_source import HttpSource, http_source
 
 from pipeline.datasets import Dataset, Release, dataset_named, parse_month
@@ -243,6 +243,7 @@ def google_cloud(google_emulators: Emulators, monkeypatch: pytest.MonkeyPatch) -
     cloud = new_google_cloud(google_emulators)
     for name, value in (cloud.environment | {"NO_PROXY": "127.0.0.1"}).items():
         monkeypatch.setenv(name, value)
+    shorten_waits(monkeypatch)
     cloud.wire.requests.clear()
     yield cloud
     left, cloud.wire.incidents[:] = cloud.wire.incidents[:], []
