@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg2
 import pytest
+from browser import CHROMIUM, chromium
 from forked import ForkedProcess, share_origin
 from gcp import Emulators, GoogleCloud, emulators, new_google_cloud, shorten_waits
 from http_source import HttpSource, http_source
@@ -216,6 +217,15 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[HttpSource]:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     with http_source() as source:
         yield source
+
+
+@pytest.fixture(scope="session")
+def chromium_address() -> Iterator[str]:
+    """The address of a browser that this test process alone uses; each test opens a page of its own there."""
+    if CHROMIUM is None:
+        pytest.skip("chromium is not installed (.ci/run installs it)")
+    with chromium() as address:
+        yield address
 
 
 @pytest.fixture(scope="session")
