@@ -14,21 +14,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import requests
 from websockets.sync.client import ClientConnection, connect
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")
 
 
-class Browser:
-    """One page of the browser. `errors` has the errors in its console, `requested_urls` the URLs of its requests."""
+class Session:
+    """A connection to the browser, or to one of its pages, that sends it commands."""
 
     def __init__(self, socket: ClientConnection) -> None:
         self._socket, self._number = socket, 0
-        self.errors: list[str] = []
-        self.requested_urls: list[str] = []
-        for domain in ("Page", "Runtime", "Log", "Network"):
-            self.send(f"{domain}.enable")
 
     def send(self, method: str, **parameters: Any) -> Any:
         self._number += 1
@@ -39,6 +34,20 @@ class Browser:
                 assert "error" not in message, message
                 return message["result"]
             self._note(message)
+
+    def _note(self, message: dict[str, Any]) -> None:
+        """Takes note of an event."""
+
+
+class Browser(Session):
+    """One page of the browser. `errors` has the errors in its console, `requested_urls` the URLs of its requests."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        super().__init__(socket)
+        self.errors: list[str] = []
+        self.requested_urls: list[str] = []
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.send(f"{domain}.enable")
 
     def _note(self, message: dict[str, Any]) -> None:
         if message.get("method") == "Runtime.exceptionThrown":
@@ -100,8 +109,8 @@ class Browser:
 
 
 @contextlib.contextmanager
-def browser() -> Iterator[Browser]:
-    """Runs a browser with an empty profile until the block ends."""
+def chromium() -> Iterator[str]:
+    """Runs a browser with an empty profile until the block ends; yields the address that takes its commands."""
     with tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True) as profile:
         options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"]
         options += ["--disable-background-networking", "--disable-dev-shm-usage", "--remote-debugging-port=0"]
@@ -115,11 +124,28 @@ def browser() -> Iterator[Browser]:
             while not (port_file.exists() and port_file.read_text().strip()):
                 assert time.monotonic() < deadline and process.poll() is None
                 time.sleep(0.1)
-            port = port_file.read_text().split()[0]
-            pages = requests.get(f"http://127.0.0.1:{port}/json", timeout=20).json()
-            address = next(page["webSocketDebuggerUrl"] for page in pages if page["type"] == "page")
-            with connect(address, max_size=None, proxy=None) as socket:
-                yield Browser(socket)
+            port, path = port_file.read_text().split()
+            yield f"ws://127.0.0.1:{port}{path}"
         finally:
             process.terminate()
             process.wait(20)
+
+
+@contextlib.contextmanager
+def new_page(address: str) -> Iterator[Browser]:
+    """A page of a running browser that shares no cookies, storage or cache with its others, until the block ends."""
+    with connect(address, max_size=None, proxy=None) as commands:
+        running = Session(commands)
+        context = running.send("Target.createBrowserContext")["browserContextId"]
+        page = running.send("Target.createTarget", url="about:blank", browserContextId=context)["targetId"]
+        page_address = f"{address.partition('/devtools/')[0]}/devtools/page/{page}"
+        with connect(page_address, max_size=None, proxy=None) as socket:
+            yield Browser(socket)
+        running.send("Target.disposeBrowserContext", browserContextId=context)
+
+
+@contextlib.contextmanager
+def browser() -> Iterator[Browser]:
+    """The only page of a browser that runs until the block ends."""
+    with chromium() as address, new_page(address) as page:
+        yield page

@@ -20,8 +20,9 @@ from typing import TYPE_CHECKING, Any
 
 import psycopg2
 import pytest
+from browser import CHROMIUM, chromium
 from forked import ForkedProcess, share_origin
-from gcp import Emulators, GoogleCloud, emulators, new_google_cloud
+from gcp import Emulators, GoogleCloud, emulators, new_google_cloud, shorten_waits
 from http_source import HttpSource, http_source
 
 from pipeline.datasets import Dataset, Release, dataset_named, parse_month
@@ -220,6 +221,15 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[HttpSource]:
 
 
 @pytest.fixture(scope="session")
+def chromium_address() -> Iterator[str]:
+    """The address of a browser that this test process alone uses; each test opens a page of its own there."""
+    if CHROMIUM is None:
+        pytest.skip("chromium is not installed (.ci/run installs it)")
+    with chromium() as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
 def google_emulators() -> Iterator[Emulators]:
     """Cloud Storage and BigQuery, emulated in this process."""
     with emulators() as running:
@@ -244,6 +254,7 @@ def google_cloud(google_emulators: Emulators, monkeypatch: pytest.MonkeyPatch) -
     cloud = new_google_cloud(google_emulators)
     for name, value in (cloud.environment | {"NO_PROXY": "127.0.0.1"}).items():
         monkeypatch.setenv(name, value)
+    shorten_waits(monkeypatch)
     cloud.wire.requests.clear()
     yield cloud
     left, cloud.wire.incidents[:] = cloud.wire.incidents[:], []

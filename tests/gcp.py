@@ -9,9 +9,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from google.api_core.retry import retry_base, retry_unary
+
+from pipeline.warehouses.bigquery import jobs
 from pipeline.warehouses.bigquery.client import GoogleProject
 
 if TYPE_CHECKING:
+    import pytest
     from gcp_emulator.bigquery import Emulator
     from gcp_emulator.wire import Wire
 
@@ -107,6 +111,19 @@ class GoogleCloud:
         emulator = self.emulators.bigquery
         jobs = [job for (project, _), job in emulator.jobs.items() if project == self.project.project]
         return [emulator.job_resource(job) for job in jobs]
+
+
+def shorten_waits(patch: pytest.MonkeyPatch) -> None:
+    """Lets the pipeline and Google's libraries wait a fiftieth as long for the emulators as for Google, which need no
+    rest: for a job to end, and before a request or a job is tried again."""
+    sleeps = retry_base.exponential_sleep_generator
+
+    def short_sleeps(initial: float, maximum: float, multiplier: float = 2.0) -> Iterator[float]:
+        yield from sleeps(initial / 50, maximum / 50, multiplier)
+
+    patch.setattr(retry_unary, "exponential_sleep_generator", short_sleeps)
+    patch.setattr(jobs, "_RETRY_WAIT", jobs._RETRY_WAIT / 50)
+    patch.setattr(jobs, "_SHORTEST_WAIT", jobs._SHORTEST_WAIT / 50)
 
 
 def new_google_cloud(emulators: Emulators) -> GoogleCloud:

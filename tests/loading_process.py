@@ -121,10 +121,12 @@ def fork_processes() -> None:
     import gcp_trips
     import google.cloud.bigquery
     import google.cloud.storage  # noqa: F401
-    from gcp import GoogleCloud
+    import pytest
+    from gcp import GoogleCloud, shorten_waits
 
     from pipeline.warehouses.bigquery.client import GoogleProject
 
+    shorten_waits(pytest.MonkeyPatch())
     lines = open(sys.stdin.fileno(), "rb", buffering=0, closefd=False)  # noqa: SIM115  the forked processes read from it as well
     while line := lines.readline().decode():
         action, project, bucket, file = line.split()

@@ -69,7 +69,7 @@ def running_receivers() -> Iterator[Receivers]:
     mail = Controller(Mailbox(), hostname="127.0.0.1", port=found.smtp_port)
     web = ThreadingHTTPServer(("127.0.0.1", 0), Webhook)
     found.webhook_url = f"http://127.0.0.1:{web.server_address[1]}{WEBHOOK_PATH}"
-    threading.Thread(target=web.serve_forever, daemon=True).start()
+    threading.Thread(target=web.serve_forever, args=(0.05,), daemon=True).start()
     mail.start()
     try:
         yield found

@@ -18,7 +18,7 @@ from typing import Any
 import luigi.configuration
 import pytest
 import requests
-from browser import CHROMIUM, Browser, browser
+from browser import Browser, new_page
 from central import CentralScheduler, central_scheduler
 from conftest import publish, settings, start_command
 from waiting import INSERT_JANUARY_MARKER, eventually, lock_held, wait_until_blocked
@@ -43,11 +43,23 @@ def token(ui: CentralScheduler, tmp_path: Path) -> dict[str, str]:
     return {"Authorization": f"Bearer {(tmp_path / 'data' / 'ui' / 'token').read_text().strip()}"}
 
 
+@pytest.fixture(scope="module")
+def unused_ui(server: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[CentralScheduler]:
+    """A server for all tests whose requests start and change nothing, as they are refused or only look."""
+    folder = tmp_path_factory.mktemp("unused")
+    with central_scheduler(settings(folder, PostgresDatabase(server, "unused"), folder)) as running:
+        yield running
+
+
 @pytest.fixture
-def page(ui: CentralScheduler) -> Iterator[Browser]:
-    if CHROMIUM is None:
-        pytest.skip("there is no Chromium here")
-    with browser() as running:
+def unused_token(unused_ui: CentralScheduler) -> dict[str, str]:
+    folder = Path(unused_ui.settings["PIPELINE__STORAGE__ROOT"])
+    return {"Authorization": f"Bearer {(folder / 'ui' / 'token').read_text().strip()}"}
+
+
+@pytest.fixture
+def page(ui: CentralScheduler, chromium_address: str) -> Iterator[Browser]:
+    with new_page(chromium_address) as running:
         running.set_screen(1280, 900)
         running.go(ui.url)
         yield running
@@ -268,8 +280,8 @@ def test_page_of_another_site_cannot_change_a_task(page: Browser, ui: CentralSch
     ],
     ids=str,
 )
-def test_foreign_host_and_origin_are_refused(ui: CentralScheduler, path: str, headers: dict[str, str]) -> None:
-    assert requests.get(f"{ui.url}{path}", headers=headers, timeout=10).status_code == 403
+def test_foreign_host_and_origin_are_refused(unused_ui: CentralScheduler, path: str, headers: dict[str, str]) -> None:
+    assert requests.get(f"{unused_ui.url}{path}", headers=headers, timeout=10).status_code == 403
 
 
 def test_exposed_server_accepts_addresses_plain_names_and_configured_hosts(
@@ -493,10 +505,10 @@ def test_killed_run_is_shown_as_stopped_immediately(
         assert (found["status"], found["cancellable"]) == ("stopped", False)
 
 
-def test_run_is_not_started_without_the_token(ui: CentralScheduler) -> None:
+def test_run_is_not_started_without_the_token(unused_ui: CentralScheduler) -> None:
     for headers in ({}, {"Authorization": "Bearer wrong"}):
-        assert call(ui, "runs", "POST", json=JANUARY, headers=headers).status_code == 401
-    assert call(ui, "runs").json() == []
+        assert call(unused_ui, "runs", "POST", json=JANUARY, headers=headers).status_code == 401
+    assert call(unused_ui, "runs").json() == []
 
 
 def test_token_is_private_and_stays_the_same_after_a_restart(
@@ -526,9 +538,9 @@ def test_token_is_private_and_stays_the_same_after_a_restart(
     ],
 )
 def test_invalid_request_is_reported_in_one_line(
-    ui: CentralScheduler, token: dict[str, str], body: object, error: str
+    unused_ui: CentralScheduler, unused_token: dict[str, str], body: object, error: str
 ) -> None:
-    answer = call(ui, "runs", "POST", json=body, headers=token)
+    answer = call(unused_ui, "runs", "POST", json=body, headers=unused_token)
     assert answer.status_code == 400
     assert answer.json()["error"].startswith(error) and "\n" not in answer.json()["error"]
 
@@ -553,21 +565,23 @@ def test_each_action_that_loads_can_load_again(request_: dict[str, object], word
 
 
 @pytest.mark.parametrize("body", ["", "x", "null", "[" * 9_999, '{"action":' * 990, "9" * 9_000, b"\xff"])
-def test_request_that_is_no_json_object_is_refused(ui: CentralScheduler, token: dict[str, str], body: Any) -> None:
-    answer = call(ui, "runs", "POST", data=body, headers=token)
+def test_request_that_is_no_json_object_is_refused(
+    unused_ui: CentralScheduler, unused_token: dict[str, str], body: Any
+) -> None:
+    answer = call(unused_ui, "runs", "POST", data=body, headers=unused_token)
     assert (answer.status_code, answer.json()) == (400, {"error": "the body is not a JSON object"})
 
 
-def test_path_of_a_run_cannot_reach_other_files(ui: CentralScheduler) -> None:
+def test_path_of_a_run_cannot_reach_other_files(unused_ui: CentralScheduler) -> None:
     for run in ("..%2F..%2Fetc%2Fpasswd", "20190101T000000-1", "99991231T235959-1", "x"):
-        assert call(ui, f"runs/{run}").status_code == 404
-        assert call(ui, f"runs/{run}/log").status_code == 404
-    assert requests.get(f"{ui.url}report/postgres", timeout=10).status_code == 404
-    assert requests.get(f"{ui.url}ui/..%2Fguard.py", timeout=10).status_code in (403, 404)
+        assert call(unused_ui, f"runs/{run}").status_code == 404
+        assert call(unused_ui, f"runs/{run}/log").status_code == 404
+    assert requests.get(f"{unused_ui.url}report/postgres", timeout=10).status_code == 404
+    assert requests.get(f"{unused_ui.url}ui/..%2Fguard.py", timeout=10).status_code in (403, 404)
 
 
-def test_overview_lists_the_schedules_and_no_alerts_at_first(ui: CentralScheduler) -> None:
-    found = call(ui, "overview").json()
+def test_overview_lists_the_schedules_and_no_alerts_at_first(unused_ui: CentralScheduler) -> None:
+    found = call(unused_ui, "overview").json()
     assert {each["dataset"] for each in found["schedules"]} >= {"green", "yellow"}
     assert all(each["next"] and not each["last"] for each in found["schedules"])
     assert found["alerts"] == []

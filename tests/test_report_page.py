@@ -15,7 +15,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from browser import CHROMIUM, browser
+from browser import new_page
 from report_rows import ASTORIA, HARLEM, report_data
 
 from pipeline.report.formatting import average, change, dollars, months_between, percent, period, short, spans
@@ -291,8 +291,9 @@ def test_map_has_every_zone_of_the_shape_file_and_adds_the_others_to_the_zone_of
     assert "<title>Corona, Queens: 1,550 pick-ups</title>" in drawing.draw(WIDE).markup()
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed (.ci/run installs it)")
-def test_map_says_which_months_it_lacks_or_has_in_part_and_adds_before_it_rounds(tmp_path: Path) -> None:
+def test_map_says_which_months_it_lacks_or_has_in_part_and_adds_before_it_rounds(
+    tmp_path: Path, chromium_address: str
+) -> None:
     data = report_data({"Green": YEARS, "Yellow": YEARS[:1]}, [HARLEM, ASTORIA])
     rows = data.warehouse.rows  # type: ignore[attr-defined]
     for row in rows["select_months"]:
@@ -311,7 +312,7 @@ def test_map_says_which_months_it_lacks_or_has_in_part_and_adds_before_it_rounds
     def zone(number: int) -> str:
         return str(page.run(f"document.querySelector('path[data-zone=\"{number}\"] title').textContent"))
 
-    with browser() as page:
+    with new_page(chromium_address) as page:
         page.go(file.as_uri())
         assert f", ${astoria:,.0f}" in zone(7)
         assert ", -$" in zone(74)
@@ -336,13 +337,12 @@ def test_map_of_trips_in_unknown_zones_names_no_zone() -> None:
     assert found.sentence == "No for-hire trips begin in a zone on the map."
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed (.ci/run installs it)")
-def test_long_names_do_not_make_the_page_wider_than_a_phone(tmp_path: Path) -> None:
+def test_long_names_do_not_make_the_page_wider_than_a_phone(tmp_path: Path, chromium_address: str) -> None:
     data = report_data({"Green": ["2019-01"]}, [(7, "Z" * 120, "Queens"), HARLEM])
     file = tmp_path / "page.html"
     file.write_text(render(data, make_sections(data), "PostgreSQL", "build-1", NOON))
 
-    with browser() as page:
+    with new_page(chromium_address) as page:
         page.set_screen(390, 900)
         page.go(file.as_uri())
         assert page.run("document.documentElement.scrollWidth") == 390

@@ -23,7 +23,8 @@ from pipeline.warehouses.bigquery.error_messages import TRANSIENT_REASONS, first
 logger = logging.getLogger("luigi-interface")
 
 _RETRIES = 5
-_LONGEST_WAIT = 5.0
+_RETRY_WAIT = 1  # seconds before the first attempt to run a failed job again
+_SHORTEST_WAIT, _LONGEST_WAIT = 0.1, 5.0
 _RETRIED_REASONS = {*TRANSIENT_REASONS, "stopped"}
 _NOT_IN_LABELS = re.compile(r"[^a-z0-9_-]")
 _PARAMETER_TYPES: dict[type, str] = {str: "STRING", int: "INT64", datetime.datetime: "TIMESTAMP"}
@@ -99,7 +100,7 @@ def run_job(
             raise JobFailed(job)
         if failures == _RETRIES:
             raise TransientError(f"{description}: {_message(job)}; run again")
-        wait = 2**failures
+        wait = _RETRY_WAIT * 2**failures
         failures += 1
         logger.warning("%s: %s; trying again in %s s", description, _message(job), wait)
         time.sleep(wait)
@@ -124,7 +125,7 @@ def _existing_job(client: Client, job_id: str) -> Any:
 
 
 def _wait(client: Client, job: LoadJob | QueryJob, description: str, observer: LoadObserver) -> None:
-    started, wait = time.monotonic(), 0.1
+    started, wait = time.monotonic(), _SHORTEST_WAIT
     observer.set_tracking_url(_console_url(client, job.job_id))
     while job.state != "DONE":
         observer.set_status(f"{description}: {str(job.state).lower()}, {time.monotonic() - started:.0f} s")
