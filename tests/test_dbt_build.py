@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import json
+import os
 import re
 import runpy
+import signal
 import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from conftest import CHECKOUT, Run, execute, file_size_limit, run_copy, settings, start_command
-from waiting import wait_until_blocked
+from forked import ForkedProcess
+from waiting import lock_held, wait_until_blocked
 
 from pipeline import transform
 from pipeline.datasets import dataset_named
@@ -123,6 +127,19 @@ def test_model_run_by_hand_waits_for_a_build_and_does_not_count_as_one(
     assert others.returncode == 0, others.stdout
     assert "unknown vendor" in execute(built, "SELECT pg_get_viewdef('int_trips'::regclass)")[0][0]
     assert (after := warehouse.last_build()) and after.models_digest == ""
+
+
+def test_ctrl_c_lets_dbt_cancel_its_queries_and_end(built: PostgresDatabase, mirror: Path, tmp_path: Path) -> None:
+    with lock_held(built, "LOCK TABLE taxi_zone_lookup"):
+        by_hand = start_command(
+            *("pipeline", "dbt", "run", "--select", "dim_zones"),
+            process=functools.partial(ForkedProcess, start_new_session=True),
+            **settings(tmp_path, built, mirror),
+        )
+        wait_until_blocked(built, r"/\* .*dim_zones")
+        os.killpg(by_hand.pid, signal.SIGINT)
+        output, _ = by_hand.communicate(timeout=60)
+    assert by_hand.returncode == 2 and "CANCEL query model.tlc.dim_zones" in re.sub(r"\x1b\[\d*m", "", output), output
 
 
 def test_dbt_debug_runs_each_time_and_writes_the_password_to_no_file_and_no_log(

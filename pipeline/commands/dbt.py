@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -61,8 +62,9 @@ def _write(adapter: Warehouse, words: list[str]) -> int:
     def run_dbt(command: DbtCommand) -> bool:
         nonlocal code
         given = command.arguments if builds_everything else words
-        environment = _environment(adapter)
-        code = subprocess.run([_DBT, *given, *_variables(words)], env=environment, check=False).returncode
+        process = subprocess.Popen([_DBT, *given, *_variables(words)], env=_environment(adapter))
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # ctrl-C also reaches dbt, which cancels its queries and ends
+        code = process.wait()
         return not code
 
     command = DbtCommand("build" if builds_everything else "run", full_refresh=full_refresh)
