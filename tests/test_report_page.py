@@ -348,14 +348,13 @@ def test_long_names_do_not_make_the_page_wider_than_a_phone(tmp_path: Path, chro
         assert page.run("document.documentElement.scrollWidth") == 390
 
 
-@pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed (.ci/run installs it)")
-def test_long_texts_are_not_cut_off_on_a_phone(tmp_path: Path) -> None:
+def test_long_texts_are_not_cut_off_on_a_phone(tmp_path: Path, chromium_address: str) -> None:
     months = months_between("2014-01", "2020-12")
     data = report_data({"Green": [month for month in months if month.endswith(("01", "02", "07"))]})
     file = tmp_path / "page.html"
     file.write_text(render(data, make_sections(data), "PostgreSQL", "build-1", NOON))
 
-    with browser() as page:
+    with new_page(chromium_address) as page:
         page.set_screen(390, 900)
         page.go(file.as_uri())
         table = """document.querySelector("[aria-label='What this covers']")"""
