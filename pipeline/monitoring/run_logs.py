@@ -53,12 +53,16 @@ class TaskRun:
 
 @dataclass
 class RunSummary:
-    """The content of a run's log so far; times are ISO 8601 in UTC."""
+    """The content of a run's log so far; times are ISO 8601 in UTC.
+
+    `unfinished` has the attempts that have not ended, by task and parameters.
+    """
 
     id: str
     started: str = ""
     latest: str = ""
     tasks: list[TaskRun] = field(default_factory=list)
+    unfinished: dict[str, TaskRun] = field(default_factory=dict)
     size: int = 0
 
     @property
@@ -173,15 +177,19 @@ def _may_exist(task: TaskRun) -> bool:
 
 
 def _add_event(summary: RunSummary, line: dict[str, Any]) -> None:
-    key = (line["task"], line.get("parameters", {}))
-    run = next((run for run in summary.tasks if (run.task, run.parameters) == key and not run.ended), None)
+    task, parameters = line["task"], line.get("parameters", {})
+    key = f"{task} {json.dumps(parameters, sort_keys=True)}"
+    run = summary.unfinished.get(key)
     if run is None:
-        run = TaskRun(*key, line.get("dataset", ""), line.get("month", ""), line["time"], line.get("pid", 0))
+        dataset, month = line.get("dataset", ""), line.get("month", "")
+        run = TaskRun(task, parameters, dataset, month, line["time"], line.get("pid", 0))
         summary.tasks.append(run)
+        summary.unfinished[key] = run
         if line["event"] != "running":
             started = datetime.datetime.fromisoformat(line["time"]) - datetime.timedelta(seconds=line.get("seconds", 0))
             run.started = started.isoformat("T", "milliseconds")
     if line["event"] != "running":
+        del summary.unfinished[key]
         run.ended, run.status = line["time"], line["event"]
         run.rows, run.error = line.get("rows"), line.get("error", "")
 
