@@ -249,6 +249,33 @@ def models_at_once(world: World) -> list[str]:
     return violations + _build(world)
 
 
+def catch_ups(world: World) -> list[str]:
+    """Catch-ups beside loads and new editions, some killed; later ones load every month and the newest editions."""
+    month, violations = _begin_models(world)
+    catch_up = ("pipeline", "schedule", "green", "--once")
+    changes = [catch_up, world.load(month, "--force"), world.load(world.chance.choice(MONTHS)), world.forget(month)]
+    started = [world.start(*catch_up)]
+    for _ in range(world.chance.randint(1, 3)):
+        time.sleep(world.chance.uniform(0, 4))
+        _publish_edition(world, world.chance.choice(MONTHS))
+        started.append(world.start(*world.chance.choice(changes)))
+    if world.chance.random() < 0.5:
+        time.sleep(world.chance.uniform(0, 8))
+        world.chance.choice(started).kill()
+    for process in started:
+        process.outcome()
+    # The first may load a file that was extracted before a later edition was published.
+    for outcome in [world.run(*catch_up), world.run(*catch_up)]:
+        violations += [] if outcome.code == 0 else [f"a catch-up exits with {outcome.code}: {outcome.output[-1500:]}"]
+    loaded = dict(world.query("SELECT filename, count(*) FROM green_tripdata GROUP BY 1"))
+    for later in MONTHS[1:]:  # only the last three months are looked at again
+        if (rows := loaded.get(world.release(later).filename)) != world.rows[later]:
+            violations.append(f"{later:%Y-%m}: {rows} rows are loaded, the newest edition has {world.rows[later]}")
+    current = world.run("pipeline", "report")
+    violations += [] if "Did not run any tasks" in current.output else ["the report was out of date"]
+    return violations + _build(world)
+
+
 def _begin_models(world: World) -> tuple[datetime.date, list[str]]:
     """Publishes an edition of every month and, in half of the trials, builds the models."""
     month = _begin(world)
@@ -276,8 +303,9 @@ TRIALS: dict[str, Trial] = {
     "damaged server": damaged_server,
     "models killed": models_killed,
     "models at once": models_at_once,
+    "catch-ups": catch_ups,
     "cloud killed": google_trials.killed,
     "cloud answers": google_trials.lost_answers,
     "cloud at once": google_trials.at_once,
 }
-WEIGHTS = {"models killed": 0.2, "models at once": 0.2, "damaged storage": 0.5}  # the others have 1
+WEIGHTS = {"models killed": 0.2, "models at once": 0.2, "catch-ups": 0.2, "damaged storage": 0.5}  # the others have 1

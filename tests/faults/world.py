@@ -68,6 +68,9 @@ class World:
             "PIPELINE__SOURCE__LONGEST_WAIT": "0.05",
             "PIPELINE__SOURCE__READ_TIMEOUT": "2",
             "PIPELINE__POSTGRES__IDLE_MINUTES": "0",
+            "PIPELINE__SCHEDULE__TASK": "TripdataPipeline",
+            "PIPELINE__SCHEDULE__PARAMETERS": '{"warehouse": "postgres"}',
+            "PIPELINE__SCHEDULE__RELOAD": "always",
             "NO_PROXY": "127.0.0.1",
             **(self.cloud.environment if self.cloud else {}),
         }
