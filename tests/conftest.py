@@ -57,6 +57,7 @@ SHORT_WAITS = HttpOptions(connect_timeout=2, read_timeout=1, retries=2, longest_
 
 CONTENT = random.Random(1).randbytes(10_000)
 SHORTEST_WAITS = HttpOptions(connect_timeout=2, read_timeout=0.3, retries=2, longest_wait=0.01)
+UNSYNCED = "fsync = off\n"  # for servers of tests, which let servers and commands crash, and not the machine
 
 Fetch = Callable[..., bytes]
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -89,7 +90,7 @@ def server() -> Iterator[str]:
         data = Path(folder) / "postgres"
         EmbeddedServer(data).create()
         with (data / "postgresql.conf").open("a") as configuration:
-            configuration.write("fsync = off\n")  # the tests let servers and commands crash, and not the machine
+            configuration.write(UNSYNCED)
         yield ensure_running(data)
         stop(data)
 

@@ -8,6 +8,7 @@ import pwd
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -17,10 +18,10 @@ from pathlib import Path
 import psutil
 import psycopg2
 import pytest
-from conftest import BIN, CHECKOUT, run_command, start_command
+from conftest import BIN, CHECKOUT, UNSYNCED, run_command, start_command
 from waiting import eventually
 
-from pipeline.warehouses.postgres import embedded_programs
+from pipeline.warehouses.postgres import embedded_programs, embedded_server
 from pipeline.warehouses.postgres.connection import PostgresDatabase
 from pipeline.warehouses.postgres.embedded import ensure_running, last_use_file, server_lock, stop, watch
 from pipeline.warehouses.postgres.embedded_server import EmbeddedServer
@@ -36,8 +37,11 @@ CONNECT = ("psql", "-c", "SELECT 1")  # starts the server, which `status` does f
 def new_server() -> Iterator[Path]:
     """The data folder of a new server that was never started."""
     with tempfile.TemporaryDirectory(prefix="pipeline-test-") as folder:
-        EmbeddedServer(Path(folder) / "postgres").create()
-        yield Path(folder) / "postgres"
+        data = Path(folder) / "postgres"
+        EmbeddedServer(data).create()
+        with (data / "postgresql.conf").open("a") as configuration:
+            configuration.write(UNSYNCED)
+        yield data
 
 
 @pytest.fixture
@@ -71,8 +75,9 @@ def new_root(mirror: Path) -> Iterator[NewRoot]:
         return root, variables | environment
 
     yield make
-    for root in roots:
-        stop(root / "postgres")
+    for process in [process for root in roots for process in postmasters(root)]:
+        os.kill(process, signal.SIGQUIT)  # ends the server without writing its data to the disk first
+        eventually(lambda process=process: has_ended(process))
     folder.cleanup()
 
 
@@ -152,13 +157,13 @@ def test_removed_folder_of_a_running_server_gets_a_new_server(new_root_with_serv
     assert new != old
     # The old server would look for its folder once a minute. Its end must not remove the new server's socket.
     os.kill(old, signal.SIGQUIT)
-    eventually(lambda: not psutil.pid_exists(old))
+    eventually(lambda: has_ended(old))
     assert run_command("pipeline", *CONNECT, **environment).returncode == 0
     assert postmaster(root) == new
 
 
-def test_server_without_its_socket_is_restarted(new_root: NewRoot) -> None:
-    root, environment = new_root()
+def test_server_without_its_socket_is_restarted(new_root_with_server: NewRoot) -> None:
+    root, environment = new_root_with_server()
     run_command("luigi", *LOAD, **environment)
     old = postmaster(root)
     (root / "postgres" / ".s.PGSQL.5432").unlink()
@@ -166,6 +171,24 @@ def test_server_without_its_socket_is_restarted(new_root: NewRoot) -> None:
     again = run_command("pipeline", *COUNT, **environment)
     assert again.returncode == 0 and "500" in again.stdout, again.stderr
     assert postmaster(root) != old
+
+
+def test_server_whose_parent_does_not_notice_its_end_has_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the first process of a container, which is then the parent, may not."""
+    script = "import subprocess, time; print(subprocess.Popen(['sleep', '60']).pid, flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE) as parent:
+        assert parent.stdout
+        server = psutil.Process(int(parent.stdout.readline()))
+        monkeypatch.setattr(EmbeddedServer, "process", lambda _: server)
+        monkeypatch.setattr(embedded_server, "_START_SECONDS", 5)
+
+        try:
+            assert EmbeddedServer(tmp_path).stop()
+            assert server.status() == psutil.STATUS_ZOMBIE
+        finally:
+            parent.kill()
 
 
 @pytest.mark.parametrize(
@@ -407,6 +430,14 @@ def postmasters(root: Path) -> list[int]:
                 found[process.pid] = process.ppid()
     # A process that a server has just forked has the server's command line for a moment.
     return [process for process, parent in found.items() if parent not in found]
+
+
+def has_ended(process: int) -> bool:
+    """Whether a process has ended, even if its parent has not noticed that yet."""
+    try:
+        return bool(psutil.Process(process).status() == psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return True
 
 
 def watchers(root: Path) -> list[int]:
