@@ -179,13 +179,11 @@ def test_two_builds_at_the_same_time_run_dbt_once(
 
 def test_build_that_lost_its_lock_does_not_count(database: PostgresDatabase) -> None:
     """A log tells users to end the session that blocks another build."""
-    warehouse = PostgresWarehouse(
-        replace(database, dsn=f"{database.dsn}&application_name={database.schema}"), database.schema
-    )
-    end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = %s"
+    warehouse = PostgresWarehouse(database, database.schema)
+    end = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
 
     def run(_: DbtCommand) -> bool:
-        assert execute(database, end, database.schema) == [(True,)]
+        assert execute(database, end) == [(True,)]
         return True
 
     with pytest.raises(ConnectionLost, match="the models are not locked"):
