@@ -67,6 +67,7 @@ def _write(adapter: Warehouse, words: list[str]) -> int:
         code = process.wait()
         return not code
 
+    # Of the other commands, only that they write matters: dbt gets the user's words.
     command = DbtCommand("build" if builds_everything else "run", full_refresh=full_refresh)
     build_with(adapter, command, DbtSettings().variables(), run_dbt)
     return code

@@ -50,7 +50,7 @@ def read_ledgers() -> tuple[Entries, PipelineError | None]:
 def loads(entries: Entries) -> list[dict[str, object]]:
     """Returns the fields of each entry, its warehouse, and whether its file was published again.
 
-    `rows_missing` is as in the function of that name.
+    `rows_missing` is how many of its duplicates no file has any more, None if they cannot be counted.
     """
     found: list[dict[str, object]] = []
     for name, of_warehouse in entries.items():

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import luigi
@@ -15,7 +17,7 @@ from pipeline.extract.availability import Edition, NewEditions, find_edition, pu
 from pipeline.settings import ScheduleSettings, SourceSettings
 from pipeline.tasks.base import WAREHOUSE_CHOICES
 from pipeline.warehouses import warehouse_named
-from pipeline.warehouses.ledger import ADOPTED
+from pipeline.warehouses.ledger import ADOPTED, LedgerEntry
 
 _RECHECKED_MONTHS = 3  # the last loaded months, which are the ones that are published again
 
@@ -77,10 +79,9 @@ class CatchUpMonthly(RangeMonthly):
 
     def _loaded(self) -> set[str]:
         """Returns the keys of the releases that need not be at the source, as the task has only to model them."""
-        if self.of_params.get("force") or not self._warehouses():
+        if self.of_params.get("force") or not self._ledgers:
             return set()
-        ledgers = (warehouse_named(name).loaded() for name in self._warehouses())
-        return set.intersection(*({entry.partition_key for entry in ledger} for ledger in ledgers))
+        return set.intersection(*({entry.partition_key for entry in ledger} for ledger in self._ledgers))
 
     def _has_any(self, complete: list[datetime.date]) -> bool:
         """Returns whether the source has one of the last complete months, which shows that it works."""
@@ -118,9 +119,8 @@ class CatchUpMonthly(RangeMonthly):
         """Returns the source's edition of the last loaded months, by key and source; None if it has not changed."""
         settings, releases = SourceSettings(), [Release(self._dataset, month) for month in sorted(months)]
         editions: dict[tuple[str, str], Edition | None] = {}
-        for warehouse in self._warehouses():
-            ledger = [entry for entry in warehouse_named(warehouse).loaded() if entry.source not in ("", ADOPTED)]
-            loaded = {entry.partition_key: entry for entry in ledger}
+        for ledger in self._ledgers:
+            loaded = {entry.partition_key: entry for entry in ledger if entry.source not in ("", ADOPTED)}
             for release in [each for each in releases if each.key in loaded][-_RECHECKED_MONTHS:]:
                 entry = loaded[release.key]
                 if editions.get((release.key, entry.source)):
@@ -135,10 +135,11 @@ class CatchUpMonthly(RangeMonthly):
                 editions[release.key, entry.source] = edition if is_new else None
         return editions
 
-    def _warehouses(self) -> list[str]:
-        """Returns the warehouses that the task of each month loads."""
+    @functools.cached_property
+    def _ledgers(self) -> list[Sequence[LedgerEntry]]:
+        """What is loaded, before this run, into each warehouse that the task of a month loads into."""
         name = getattr(self.of_cls, "warehouse_name", "") or self.of_params.get("warehouse", "")
-        return WAREHOUSE_CHOICES.get(name, [])
+        return [warehouse_named(warehouse).loaded() for warehouse in WAREHOUSE_CHOICES.get(name, [])]
 
     def _log_absent(self, absent: list[datetime.date], available: set[datetime.date]) -> None:
         if gaps := [month for month in absent if month < max(available)]:
