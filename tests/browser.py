@@ -28,8 +28,9 @@ class Session:
     def send(self, method: str, **parameters: Any) -> Any:
         self._number += 1
         self._socket.send(json.dumps({"id": self._number, "method": method, "params": parameters}))
-        while True:
-            message = json.loads(self._socket.recv(timeout=60))
+        deadline = time.monotonic() + 60
+        while True:  # events may come without end
+            message = json.loads(self._socket.recv(timeout=deadline - time.monotonic()))
             if message.get("id") == self._number:
                 assert "error" not in message, message
                 return message["result"]
@@ -114,6 +115,8 @@ def chromium() -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True) as profile:
         options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"]
         options += ["--disable-background-networking", "--disable-dev-shm-usage", "--remote-debugging-port=0"]
+        # A page that the browser takes for hidden draws no frames, for which `click` would wait.
+        options += ["--disable-backgrounding-occluded-windows", "--disable-renderer-backgrounding"]
         process = subprocess.Popen(
             [CHROMIUM or "chromium", *options, f"--user-data-dir={profile}", "about:blank"],
             stdout=subprocess.DEVNULL,
