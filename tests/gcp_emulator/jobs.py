@@ -133,7 +133,8 @@ class Jobs(Sql):
                     self.run_step(job_id, text, context, stats, dry)
             if not dry:
                 self.run_step(job_id, "COMMIT TRANSACTION", context, stats, dry)
-                connection.execute("COMMIT")
+                with self.lock:
+                    connection.execute("COMMIT")
         stats["statementType"] = "SCRIPT"
         stats.pop("dmlStats", None)
         context.pop("target", None)
@@ -274,21 +275,21 @@ class Jobs(Sql):
 
     def run_job(self, job, runner):
         """Runs a job to its end, in a thread of its own; `wire` records it as "RUN job_id"."""
-        incident = self.wire.receive(f"RUN {job['jobReference']['jobId']}")
         is_script = len(split(job["configuration"].get("query", {}).get("query", ""))) > 1
-        with contextlib.nullcontext() if is_script else self.lock:
-            try:
-                if incident and incident.status:
-                    raise ApiError(incident.status, incident.reason, incident.message)
+        try:
+            incident = self.wire.receive(f"RUN {job['jobReference']['jobId']}")
+            if incident and incident.status:
+                raise ApiError(incident.status, incident.reason, incident.message)
+            with contextlib.nullcontext() if is_script else self.lock:
                 runner(job, False)
-            except ApiError as error:
-                job["status"] |= {"errorResult": error.error_proto(), "errors": [error.error_proto(), *error.errors]}
-                job["_error"] = error
-            except Exception as error:
-                traceback.print_exc()
-                job["_error"] = ApiError(500, "internalError", f"{type(error).__name__}: {error}")
-                job["status"] |= {"errorResult": job["_error"].error_proto(), "errors": [job["_error"].error_proto()]}
-            job["status"]["state"], job["_ended"] = "DONE", now_ms()
+        except ApiError as error:
+            job["status"] |= {"errorResult": error.error_proto(), "errors": [error.error_proto(), *error.errors]}
+            job["_error"] = error
+        except Exception as error:
+            traceback.print_exc()
+            job["_error"] = ApiError(500, "internalError", f"{type(error).__name__}: {error}")
+            job["status"] |= {"errorResult": job["_error"].error_proto(), "errors": [job["_error"].error_proto()]}
+        job["status"]["state"], job["_ended"] = "DONE", now_ms()
         job["_done"].set()
 
     def find_job(self, project, job_id, query):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -39,6 +40,7 @@ class Wire:
 
     requests: list[str] = field(default_factory=list)
     incidents: list[Incident] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def inject(self, request: str, **incident: object) -> None:
         """Adds an incident for the next request that matches."""
@@ -49,8 +51,15 @@ class Wire:
         return [request for request in self.requests if re.search(pattern, request, re.DOTALL)]
 
     def receive(self, request: str) -> Incident | None:
-        """Records a request; returns the incident that affects it, if any."""
-        self.requests.append(request)
+        """Records a request; returns the incident that affects it, if any, after its action."""
+        with self._lock:
+            self.requests.append(request)
+            incident = self._next_incident(request)
+        if incident:
+            incident.action()
+        return incident
+
+    def _next_incident(self, request: str) -> Incident | None:
         for incident in self.incidents:
             if not re.search(incident.request, request, re.DOTALL):
                 continue
@@ -60,6 +69,5 @@ class Wire:
             incident.times -= 1
             if not incident.times:
                 self.incidents.remove(incident)
-            incident.action()
             return incident
         return None
