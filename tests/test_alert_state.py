@@ -227,6 +227,7 @@ def test_hanging_mail_server_does_not_lock_the_state(tmp_path: Path, monkeypatch
         config.set(section, key, value)
     channels = {"e-mail": Mail().send}
     alerts.failed(MONTH, "why", "run", channels)
+    hanging.settimeout(20)
     with hanging, ThreadPoolExecutor(1) as pool:
         delivery = pool.submit(alerts.deliver, channels)
         connection, _ = hanging.accept()
