@@ -14,6 +14,7 @@ from trips import HEADER, trip
 
 from pipeline.datasets import Release, dataset_named
 from pipeline.errors import PipelineError
+from pipeline.sample import write_month
 from pipeline.warehouses.postgres.connection import PostgresDatabase
 from pipeline.warehouses.postgres.loading import forget
 
@@ -71,6 +72,23 @@ def test_replaced_partitions_are_dropped_in_other_transactions_than_those_that_r
     load_release(built, mirror, tmp_path, "green")
     build_models(built, tmp_path / "dbt")
     assert [name for name, _ in dropped_apart(built)] == partitions[:1] * 2
+
+
+@pytest.mark.parametrize("name", ["fhv", "fhvhv"])
+def test_trips_without_fares_are_counted_and_are_not_in_fact_trips(
+    built: PostgresDatabase, mirror: Path, tmp_path: Path, name: str
+) -> None:
+    write_month(dataset_named(name), MARCH, 40, mirror)
+    load_release(built, mirror, tmp_path, name, MARCH)
+    build_models(built, tmp_path / "dbt")
+
+    file = f"filename = '{name}_tripdata_2019-03.csv'"
+    counted = f"SELECT sum(trips), sum(total_amount), bool_or(service_type = 'Green') FROM trips_by_hour WHERE {file}"
+    assert execute(built, counted) == [(40, None, False)]
+    assert execute(built, f"SELECT trips, reported FROM file_quality WHERE {file}") == [(40, 40)]
+    partitions = "SELECT inhrelid::regclass::text FROM pg_inherits WHERE inhparent = 'fact_trips'::regclass ORDER BY 1"
+    green = [f"fact_trips_green_tripdata_2019_0{month}" for month in (1, 2)]
+    assert [partition for (partition,) in execute(built, partitions)] == green
 
 
 def dropped_apart(database: PostgresDatabase) -> list[tuple[str, str]]:

@@ -68,7 +68,7 @@
     {%- endcall -%}
     {%- set table = schema ~ '.' ~ table -%}
     {%- endif -%}
-    {%- for file in files if file.loaded -%}
+    {%- for file in files if file.loaded and file.facts -%}
     {%- set filling = partition_relation(target_relation, file.filename, '_n') -%}
     {%- call statement('fill_' ~ loop.index) -%}
         drop table if exists {{ filling }};
@@ -86,7 +86,7 @@
         {%- endif %}
         {%- for file in files %}
         drop table if exists {{ partition_relation(target_relation, file.filename) }};
-        {%- if file.loaded %}
+        {%- if file.loaded and file.facts %}
         {%- set filling = partition_relation(target_relation, file.filename, '_n') %}
         alter table {{ table }} attach partition {{ filling }} for values in ('{{ file.filename }}');
         alter table {{ filling }} drop constraint one_file;

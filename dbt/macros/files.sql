@@ -12,13 +12,15 @@
         and trips.finished_at is not null and zones.finished_at is not null
 {%- endmacro %}
 
-{#- The files that this build processes, in the order of their names, and whether they are still loaded. -#}
+{#- The files that this build processes, in the order of their names, whether they are still loaded, and whether their
+    trips are in fact_trips. -#}
 {% macro changed_files() -%}
     {%- set files = [] -%}
     {%- if execute and existing_relation('changed_files') is not none -%}
     {%- set query = 'select filename, loaded_at is not null as loaded from ' ~ existing_relation('changed_files') ~ ' order by 1' -%}
     {%- for row in run_query(query).rows -%}
-        {%- do files.append({'filename': row[0], 'loaded': row[1]}) -%}
+    {%- set facts = var('datasets').get(row[0][:-12], {}).facts | default(false) -%}
+    {%- do files.append({'filename': row[0], 'loaded': row[1], 'facts': facts}) -%}
     {%- endfor -%}
     {%- endif -%}
     {{ return(files) }}
