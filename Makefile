@@ -55,7 +55,8 @@ faults: .venv/installed-test  ## run random trials of the real commands with fau
 containers: .venv/installed-test  ## follow docs/containers.md with this machine's container engine
 	@docker compose version >/dev/null 2>&1 && docker info >/dev/null 2>&1 || \
 		{ echo "There is no container engine with Compose here: \`docker info\` says why." >&2; exit 1; }
-	$(BIN)/pytest --confcutdir=tests/containers --override-ini=python_files='check_*.py' --durations=5 -s tests/containers
+	$(BIN)/pytest --confcutdir=tests/containers --override-ini=python_files='check_*.py' \
+		--override-ini=faulthandler_timeout=0 --durations=5 -s tests/containers
 
 graph: .venv/installed  ## redraw the graph of the tasks in README.md
 	$(BIN)/python docs/graph.py
