@@ -244,19 +244,22 @@ def test_failed_catch_up_is_retried(
 
 
 def test_catch_up_whose_success_cannot_be_recorded_is_retried(
-    environment: dict[str, str], database: PostgresDatabase, last_catch_up: Path
+    luigi: Run, environment: dict[str, str], database: PostgresDatabase, mirror: Path, last_catch_up: Path
 ) -> None:
+    publish(mirror, "2019-02")
+    luigi("LoadTripdata", "--taxi", "green", "--month", "2019-02")
     last_catch_up.write_text(LONG_AGO)
     with running_schedule(**environment, PIPELINE__SCHEDULE__RETRY_MINUTES="0.001") as process:
-        assert prints("green: catching up", process)
-        last_catch_up.unlink()
-        last_catch_up.mkdir()  # cannot be replaced by a file, like one on a full disk
+        with lock_held(database, INSERT_JANUARY_MARKER):  # otherwise it may succeed first
+            wait_until_blocked(database, "INSERT INTO")
+            last_catch_up.unlink()
+            last_catch_up.mkdir()  # cannot be replaced by a file, like one on a full disk
         assert prints(f"ERROR: green: {last_catch_up}: Is a directory; fix that, or change [storage] root", process)
         last_catch_up.rmdir()
         eventually(last_catch_up.is_file)
         assert "Traceback" not in stop(process)
 
-    assert loaded_months(database) == ["green/2019-01"]
+    assert loaded_months(database) == ["green/2019-01", "green/2019-02"]
 
 
 def test_sigterm_lets_the_current_load_finish_and_starts_no_other(
