@@ -12,6 +12,7 @@ import signal
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from conftest import CHECKOUT, Run, execute, file_size_limit, run_copy, settings, start_command
@@ -238,14 +239,19 @@ def test_traceback_in_dbts_log_is_left_out_of_the_error(monkeypatch: pytest.Monk
     )
 
 
-def test_timeouts_of_the_role_do_not_apply_to_dbt(database: PostgresDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
-    limited = replace(database, dsn=f"{database.dsn}&options=-c%20statement_timeout%3D7s%20-c%20work_mem%3D5MB")
-    for warehouse in (database, limited):
+def test_settings_of_the_role_do_not_change_what_dbt_writes(
+    database: PostgresDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = ("statement_timeout=7s", r"default_transaction_isolation=repeatable\ read", "extra_float_digits=0")
+    given = quote(" ".join(f"-c {option}" for option in (*options, "work_mem=5MB")))
+    other = replace(database, dsn=f"{database.dsn}&options={given}")
+    for warehouse in (database, other):
         profile = PostgresWarehouse(warehouse, database.schema, dbt_threads=1).dbt_profile()
-        assert bool(profile.environment["PGOPTIONS"]) == (warehouse is limited)  # a pooler may refuse options
+        assert bool(profile.environment["PGOPTIONS"]) == (warehouse is other)  # a pooler may refuse options
         for name, value in profile.environment.items():
             monkeypatch.setenv(name, value)
-        assert execute(database, "SHOW statement_timeout") == [("0",)]
+        shown = [execute(database, f"SHOW {option.partition('=')[0]}") for option in options]
+        assert shown == [[("0",)], [("read committed",)], [("1",)]]
 
     assert execute(database, "SHOW work_mem") == [("5MB",)]
 

@@ -3,9 +3,9 @@
 SELECT set_config(name, value, false) FROM unnest(%(names)s, %(values)s) AS setting (name, value)
 WHERE current_setting(name, true) IS NOT NULL;
 
--- name: select_limits
--- Those of the settings that a new session begins with and that are not 0.
-SELECT name FROM pg_settings WHERE name = ANY(%(names)s) AND reset_val <> '0' ORDER BY name;
+-- name: select_defaults
+-- What a new session begins with.
+SELECT name, reset_val FROM pg_settings WHERE name = ANY(%(names)s) ORDER BY name;
 
 -- name: read_clock
 -- Both times of a ledger entry are the server's, as its clock may differ from the client's.

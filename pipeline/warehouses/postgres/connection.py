@@ -21,21 +21,20 @@ from pipeline.errors import PipelineError, TransientError
 from pipeline.files import named_statements
 
 NOT_A_DSN = "[postgres] dsn is not a libpq URL or key=value string"
-# Limits that the role or the database may set for its other users.
-NO_LIMITS = {
+# Of loads and of builds, whatever the role or the database sets for its other users.
+COMMON_SESSION = {
+    # A load or a build that has waited for another one must then see the rows that the other one has committed.
+    "default_transaction_isolation": "read committed",
+    "extra_float_digits": "1",  # a number's text has all of its digits
     "statement_timeout": "0",
     "transaction_timeout": "0",
     "idle_in_transaction_session_timeout": "0",
     "idle_session_timeout": "0",
 }
-# The row id depends on the first two.
 _SESSION = {
-    "DateStyle": "ISO, MDY",
-    "extra_float_digits": "1",
+    **COMMON_SESSION,
+    "DateStyle": "ISO, MDY",  # the row id depends on it, and on extra_float_digits
     "quote_all_identifiers": "off",  # quotes types in the catalogue, which are compared with those of the spec
-    # A load that has waited for another one must then see the rows that the other one has committed.
-    "default_transaction_isolation": "read committed",
-    **NO_LIMITS,
     # The server then detects within a minute that the client's machine is gone, and releases its locks.
     "tcp_keepalives_idle": "30",
     "tcp_keepalives_interval": "10",

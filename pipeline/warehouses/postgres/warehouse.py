@@ -20,7 +20,7 @@ from pipeline.warehouses import DbtProfile, LoadJob, LoadObserver, Rows
 from pipeline.warehouses.checksums import FileChecksums
 from pipeline.warehouses.ledger import Build, LedgerEntry, entries_of
 from pipeline.warehouses.postgres import embedded
-from pipeline.warehouses.postgres.connection import NO_LIMITS, ConnectionLost, PostgresDatabase, execute
+from pipeline.warehouses.postgres.connection import COMMON_SESSION, ConnectionLost, PostgresDatabase, execute
 from pipeline.warehouses.postgres.ledger import all_loads, find_build, find_load, record_build
 from pipeline.warehouses.postgres.loading import forget, load
 from pipeline.warehouses.postgres.partitions import file_checksums, orphaned_duplicates
@@ -112,8 +112,8 @@ class PostgresWarehouse:
 
     def dbt_profile(self) -> DbtProfile:
         with self._connection("dbt cannot be started") as connection, connection.cursor() as cursor:
-            execute(cursor, "select_limits", {"names": list(NO_LIMITS)})
-            limits = [name for (name,) in cursor.fetchall()]
+            execute(cursor, "select_defaults", {"names": list(COMMON_SESSION)})
+            others = [name for name, value in cursor.fetchall() if value != COMMON_SESSION[name]]
             # Read from an open connection, which reflects service files, password files and environment variables.
             info = connection.info
             host, port, user, dbname = info.host, info.port, info.user, info.dbname
@@ -123,9 +123,9 @@ class PostgresWarehouse:
             for name, value in parameters.items()
             if name not in _PASSED_IN_PROFILE
         }
-        if limits:  # otherwise not, as a pooler may refuse options
-            unlimited = (f"-c {name}={NO_LIMITS[name]}" for name in limits)
-            libpq["PGOPTIONS"] = " ".join([parameters.get("options", ""), *unlimited]).strip()
+        if others:  # otherwise not, as a pooler may refuse options
+            settings = (name + "=" + COMMON_SESSION[name].replace(" ", "\\ ") for name in others)
+            libpq["PGOPTIONS"] = " -c ".join([parameters.get("options", ""), *settings]).strip()
         environment = {
             **libpq,
             "DBT_ENV_SECRET_POSTGRES_PASSWORD": password or "",
