@@ -138,7 +138,8 @@ def test_tables_of_another_dataset_are_created_while_a_month_is_published(
 ) -> None:
     load(database, write_load_job(trips(10), tmp_path), silent)
     publishing = "WITH quarantined AS (DELETE FROM load_quarantine) DELETE FROM load_ledger"
-    with lock_held(database, publishing), contextlib.closing(replace(database, lock_timeout=1).connect()) as connection:
+    with lock_held(database, publishing), contextlib.closing(database.connect()) as connection:
+        replace(database, lock_timeout=1).set_up(connection)
         ensure_tables(connection, Tables(database.schema, dataset_named("yellow")))
     assert row_count(database, "yellow_tripdata") == 0
 

@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 from urllib.parse import quote
 
 import loading_process
@@ -394,6 +395,32 @@ def test_load_gives_up_if_the_server_stops_responding(
                 process.resume()
         stop(folder)
         shutil.rmtree(folder.parent)
+
+
+@pytest.mark.parametrize("number", [1, 2], ids=["control", "stream"])
+def test_load_gives_up_if_the_server_does_not_answer_the_first_statement_of_a_session(
+    database: PostgresDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """As behind a pooler that accepts connections while its server is paused."""
+    monkeypatch.setattr(watch, "CHECK_SECONDS", 0.3)
+    load(database, write_load_job(trips(40, FEBRUARY), tmp_path, FEBRUARY), silent)
+    connect, backends = psycopg2.connect, list[psutil.Process]()
+
+    def connect_and_freeze(*given: Any, async_: bool = False, **options: Any) -> Any:
+        connection = connect(*given, async_=async_, **options)
+        if not async_:
+            backends.append(psutil.Process(connection.info.backend_pid))
+            if len(backends) == number:
+                backends[-1].suspend()  # it has no lock, as it waits for the first statement
+        return connection
+
+    monkeypatch.setattr(psycopg2, "connect", connect_and_freeze)
+    try:
+        with pytest.raises(ConnectionLost, match=r"nothing has changed: the server has not answered for 1\.5 s"):
+            load(replace(database, answer_timeout=1.5), write_load_job(LINES, tmp_path), silent)
+    finally:
+        backends[number - 1].resume()
+    assert only_february_is_loaded(database)
 
 
 @pytest.mark.parametrize("work", ["load", "forget"])

@@ -105,8 +105,8 @@ class PostgresDatabase:
                 f" {_MAX_NAME_BYTES}; choose a shorter one"
             )
 
-    def connect(self, **session: str) -> Connection:
-        """Returns a new connection in autocommit mode, with the session settings that loading needs and `session`.
+    def connect(self) -> Connection:
+        """Returns a new connection in autocommit mode, for `set_up`.
 
         :raises ConnectionLost: if the server cannot be reached or refuses; the message contains no password.
         """
@@ -121,12 +121,15 @@ class PostgresDatabase:
             places = " and ".join(filter(None, ["[postgres] dsn", ", ".join(variables)]))
             raise ConnectionLost(f"no connection to PostgreSQL: {reason}; check {places}") from error
         connection.autocommit = True
+        return connection
+
+    def set_up(self, connection: Connection, **session: str) -> None:
+        """Sets the session settings that loading needs, and `session`."""
         with connection.cursor() as cursor:
             settings = _SESSION | {"lock_timeout": f"{self.lock_timeout * 1000:.0f}ms"} | session
             execute(cursor, "set_settings", {"names": list(settings), "values": list(settings.values())})
             with contextlib.suppress(psycopg2.errors.InvalidParameterValue):
                 execute(cursor, "set_connection_check")
-        return connection
 
     @property
     def is_embedded(self) -> bool:

@@ -35,8 +35,8 @@ def watched_connection(database: PostgresDatabase, failure: str, **session: str)
     watch = Watch(database, failure)
     with translate_errors(failure):
         try:
+            threading.Thread(target=watch.run, name="watch", daemon=True).start()
             with watch.connect(**session) as connection:
-                threading.Thread(target=watch.run, name="watch", daemon=True).start()
                 yield connection, watch
         except psycopg2.Error as error:
             if watch.is_unresponsive:
@@ -61,12 +61,13 @@ class Watch:
 
     @contextlib.contextmanager
     def connect(self, **session: str) -> Iterator[Connection]:
-        """Opens one more connection and monitors it until the block ends."""
-        with contextlib.closing(self.database.connect(**session)) as connection:
+        """Opens one more connection and monitors it, from its first statement until the block ends."""
+        with contextlib.closing(self.database.connect()) as connection:
             pid = connection.info.backend_pid
             with self._lock:
                 self._connections[pid] = connection
             try:
+                self.database.set_up(connection, **session)
                 yield connection
             finally:
                 with self._lock:
