@@ -142,7 +142,8 @@ def new_page(address: str) -> Iterator[Browser]:
         context = running.send("Target.createBrowserContext")["browserContextId"]
         page = running.send("Target.createTarget", url="about:blank", browserContextId=context)["targetId"]
         page_address = f"{address.partition('/devtools/')[0]}/devtools/page/{page}"
-        with connect(page_address, max_size=None, proxy=None) as socket:
+        # Without a limit of events that nobody has read yet, of which closing would wait 10 s.
+        with connect(page_address, max_size=None, max_queue=None, proxy=None) as socket:
             yield Browser(socket)
         running.send("Target.disposeBrowserContext", browserContextId=context)
 
