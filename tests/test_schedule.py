@@ -244,22 +244,23 @@ def test_failed_catch_up_is_retried(
 
 
 def test_catch_up_whose_success_cannot_be_recorded_is_retried(
-    luigi: Run, environment: dict[str, str], database: PostgresDatabase, mirror: Path, last_catch_up: Path
+    environment: dict[str, str], database: PostgresDatabase, mirror: Path, site: HttpSource, last_catch_up: Path
 ) -> None:
-    publish(mirror, "2019-02")
-    luigi("LoadTripdata", "--taxi", "green", "--month", "2019-02")
     last_catch_up.write_text(LONG_AGO)
+    path = "/green/green_tripdata_2019-01.csv.gz"
+    site.files[path], site.faults = (mirror / path[1:]).read_bytes(), [Fault(hold=True)]
+    environment |= {"PIPELINE__SOURCE__BASE_URL": site.url, "PIPELINE__SCHEDULE__START": "2019-01"}
     with running_schedule(**environment, PIPELINE__SCHEDULE__RETRY_MINUTES="0.001") as process:
-        with lock_held(database, INSERT_JANUARY_MARKER):  # otherwise it may succeed first
-            wait_until_blocked(database, "INSERT INTO")
-            last_catch_up.unlink()
-            last_catch_up.mkdir()  # cannot be replaced by a file, like one on a full disk
+        eventually(lambda: site.requests != [])
+        last_catch_up.unlink()
+        last_catch_up.mkdir()  # cannot be replaced by a file, like one on a full disk
+        site.gate.set()
         assert prints(f"ERROR: green: {last_catch_up}: Is a directory; fix that, or change [storage] root", process)
         last_catch_up.rmdir()
         eventually(last_catch_up.is_file)
         assert "Traceback" not in stop(process)
 
-    assert loaded_months(database) == ["green/2019-01", "green/2019-02"]
+    assert loaded_months(database) == ["green/2019-01"]
 
 
 def test_sigterm_lets_the_current_load_finish_and_starts_no_other(
