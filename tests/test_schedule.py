@@ -17,6 +17,8 @@ from conftest import Run, execute, publish, settings, start_command
 from http_source import Fault, HttpSource
 from waiting import INSERT_JANUARY_MARKER, eventually, lock_held, wait_until_blocked
 
+from pipeline.datasets import dataset_named
+from pipeline.sample import write_month
 from pipeline.schedule import CatchUp, catch_ups, daemon, read_time, write_time
 from pipeline.warehouses.postgres.connection import PostgresDatabase
 
@@ -98,6 +100,19 @@ def test_catch_up_loads_published_months_and_leaves_later_ones_to_the_next_run(
     assert second.returncode == 0, second.stderr
     assert loaded_months(database)[-1] == "green/2019-05"
     assert "running   LoadTripdata(taxi=green, month=2019-04)" not in second.stderr
+
+
+def test_catch_up_from_one_source_leaves_out_months_that_only_another_has(
+    pipeline: Run, database: PostgresDatabase, mirror: Path
+) -> None:
+    publish(mirror, "2019-02")
+    write_month(dataset_named("green"), datetime.date(2019, 3, 1), 100, mirror, "tlc")
+
+    done = pipeline(*CATCH_UP_ONCE, PIPELINE__SCHEDULE__PARAMETERS='{"source": "mirror"}')
+
+    assert done.returncode == 0, done.stderr
+    assert loaded_months(database) == ["green/2019-01", "green/2019-02"]
+    assert "green: not published yet: 2019-03 …" in done.stderr
 
 
 def test_catch_up_from_a_site_uses_task_months_and_workers_of_the_settings(

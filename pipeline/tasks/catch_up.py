@@ -54,7 +54,8 @@ class CatchUpMonthly(RangeMonthly):
         loaded = self._loaded() if incomplete else set()
         missing = [month for month in incomplete if Release(self._dataset, month).key not in loaded]
         releases = [Release(self._dataset, month) for month in missing]
-        published = published_months(releases, settings.locations, settings.http_options())
+        locations_of = functools.partial(settings.locations, source=self.of_params.get("source", ""))
+        published = published_months(releases, locations_of, settings.http_options())
         complete = sorted({moment.date() for moment in finite_datetimes} - set(missing))
         if missing and not published and not self._has_any(complete):
             raise PipelineError(
