@@ -14,7 +14,9 @@ from pathlib import Path
 
 import pytest
 from conftest import Run, execute, publish, settings, start_command
+from golden_releases import write_release
 from http_source import Fault, HttpSource
+from trips import HEADER, trip
 from waiting import INSERT_JANUARY_MARKER, eventually, lock_held, wait_until_blocked
 
 from pipeline.datasets import dataset_named
@@ -113,6 +115,24 @@ def test_catch_up_from_one_source_leaves_out_months_that_only_another_has(
     assert done.returncode == 0, done.stderr
     assert loaded_months(database) == ["green/2019-01", "green/2019-02"]
     assert "green: not published yet: 2019-03 …" in done.stderr
+
+
+def test_catch_up_loads_the_corrected_file_of_a_month_that_could_not_be_loaded(
+    pipeline: Run, database: PostgresDatabase, mirror: Path
+) -> None:
+    file = mirror / "green/green_tripdata_2019-01.csv.gz"
+    corrected = file.read_bytes()
+    write_release(file, [HEADER, trip(0), trip(1, fare_amount="abc")])
+    for _ in range(2):  # the second one does not download the same file again
+        failed = pipeline(*CATCH_UP_ONCE)
+        assert failed.returncode == 30 and "line 3, column fare_amount" in failed.stderr
+    assert "running   ExtractTripdata" not in failed.stderr
+
+    file.write_bytes(corrected)
+    done = pipeline(*CATCH_UP_ONCE)
+
+    assert done.returncode == 0, done.stderr
+    assert execute(database, "SELECT rows_loaded FROM load_ledger") == [(500,)]
 
 
 def test_catch_up_from_a_site_uses_task_months_and_workers_of_the_settings(

@@ -13,8 +13,9 @@ from luigi.tools.range import RangeMonthly
 
 from pipeline.datasets import Dataset, Release, dataset_named, format_month
 from pipeline.errors import PipelineError
+from pipeline.extract import ExtractedFile, extracted_file
 from pipeline.extract.availability import Edition, NewEditions, find_edition, published_months
-from pipeline.settings import ScheduleSettings, SourceSettings
+from pipeline.settings import ScheduleSettings, SourceSettings, StorageSettings
 from pipeline.tasks.base import WAREHOUSE_CHOICES
 from pipeline.warehouses import warehouse_named
 from pipeline.warehouses.ledger import ADOPTED, LedgerEntry
@@ -45,7 +46,7 @@ class CatchUpMonthly(RangeMonthly):
 
     def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        self._to_reload: dict[datetime.date, str] = {}  # with the source that has the new edition
+        self._to_reload: dict[datetime.date, str] = {}  # to extract again, with the source that has the new edition
 
     def missing_datetimes(self, finite_datetimes: list[datetime.datetime]) -> list[datetime.datetime]:
         """Returns the months that are not complete and that are published or loaded."""
@@ -65,6 +66,7 @@ class CatchUpMonthly(RangeMonthly):
         available = {*complete, *published}
         self._log_absent([month for month in missing if month not in available], available)
         self._log_republished(complete)
+        self._to_reload |= self._corrected(published)
         ready = [month for month in incomplete if month in available]
         return [datetime.datetime.combine(month, datetime.time()) for month in ready]
 
@@ -135,6 +137,26 @@ class CatchUpMonthly(RangeMonthly):
                 is_new = edition is not None and entry.is_superseded_by(edition)
                 editions[release.key, entry.source] = edition if is_new else None
         return editions
+
+    def _corrected(self, months: list[datetime.date]) -> dict[datetime.date, str]:
+        """Returns those of the months, with their source, that no warehouse has, and whose extracted file is not what
+        the source has now: the file could not be loaded, and the source may have corrected it."""
+        if not {"force", "source"} <= dict(self.of_cls.get_params()).keys():
+            return {}
+        settings, loaded = SourceSettings(), {entry.partition_key for ledger in self._ledgers for entry in ledger}
+        corrected: dict[datetime.date, str] = {}
+        for release in (Release(self._dataset, month) for month in months):
+            locations = settings.locations(release, self.of_params.get("source", ""))
+            file = extracted_file(release, locations, StorageSettings().raw_folder())
+            extracted = ExtractedFile.read(file) if file.exists() and release.key not in loaded else None
+            for location in locations:
+                if extracted is None or not release.month or location.source.name != extracted.source:
+                    continue
+                edition = find_edition(release, location, settings.http_options())
+                if edition and edition.differs_from(extracted.etag, extracted.last_modified, extracted.bytes):
+                    logger.info("%s was published again since it was extracted; it is extracted again", release)
+                    corrected[release.month] = location.source.name
+        return corrected
 
     @functools.cached_property
     def _ledgers(self) -> list[Sequence[LedgerEntry]]:
