@@ -180,6 +180,24 @@ def test_ctrl_c_is_reported_in_one_line(
     assert "ERROR: interrupted; completed tasks stay complete: run the same command again" in last
 
 
+def test_ctrl_c_also_leaves_out_the_other_warehouse(
+    database: PostgresDatabase, mirror: Path, tmp_path: Path, site: HttpSource
+) -> None:
+    site.files["/green/green_tripdata_2019-01.csv.gz"] = (mirror / "green/green_tripdata_2019-01.csv.gz").read_bytes()
+    site.later_fault = Fault(stall_after=100)
+    command = [BIN / "pipeline", "load", "green", "2019-01", "--warehouse", "both"]
+    environment = os.environ | settings(tmp_path, database, mirror) | {"PIPELINE__SOURCE__BASE_URL": site.url}
+    process = subprocess.Popen(
+        command, cwd=CHECKOUT, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    eventually(lambda: len(site.requests) >= 1)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+
+    assert process.returncode == 130
+    assert "LoadTripdataToBigQuery" not in errors and "ERROR: interrupted" in errors.splitlines()[-1]
+
+
 def test_task_started_again_after_it_yielded_others_is_one_attempt(tmp_path: Path) -> None:
     whole, report = ("TripdataPipeline", {"month": "2019-01"}), ("Report", {})
     events = [(whole, "running"), (report, "running"), (report, "done"), (whole, "running"), (whole, "done")]

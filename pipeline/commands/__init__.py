@@ -22,7 +22,7 @@ from pipeline import __all__ as TASKS
 from pipeline.command_line import WrongCommandLine
 from pipeline.datasets import Dataset, all_datasets, dataset_named
 from pipeline.datasets.month_range import Months
-from pipeline.errors import nearest
+from pipeline.errors import INTERRUPTED, nearest
 from pipeline.parameters import option_name
 from pipeline.tasks.base import WAREHOUSE_CHOICES
 
@@ -164,11 +164,16 @@ def luigi_line(arguments: Iterable[str]) -> str:
 
 
 def run_luigi(arguments: list[str]) -> int:
-    """Prints the equivalent `luigi` command line, runs it in this process and returns its exit code."""
+    """Prints the equivalent `luigi` command line, runs it in this process and returns its exit code.
+
+    Ctrl-C ends this process, too, whatever is left to run.
+    """
     print(luigi_line(arguments), file=sys.stderr, flush=True)
     try:
         run_with_retcodes(["--module", "pipeline", *arguments])
     except SystemExit as ended:
+        if ended.code == INTERRUPTED:
+            raise
         return ended.code if isinstance(ended.code, int) else 1
     return 0
 
