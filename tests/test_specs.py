@@ -89,6 +89,14 @@ def test_valid_file_declares_everything_about_a_dataset(tmp_path: Path) -> None:
     assert dataset.published_months() == "2021-01 onwards"
 
 
+def test_files_in_a_folder_for_each_month_are_called_by_their_month(tmp_path: Path) -> None:
+    dataset = read(tmp_path, VALID.replace("tricycles/tricycle_trips_{month}.csv.gz", "tricycles/{month}/trips.csv.gz"))
+    may = Release(dataset, datetime.date(2021, 5, 1))
+
+    assert may.path_in(dataset.sources[0]) == "tricycles/2021-05/trips.csv.gz"
+    assert may.filename == "trips_2021-05.csv"
+
+
 @pytest.mark.parametrize(
     ("old", "new", "line", "message"),
     [

@@ -179,8 +179,11 @@ class Release:
     @property
     def filename(self) -> str:
         """The value of the column `filename`, such as `green_tripdata_2019-01.csv`, for any format of the file."""
-        name = self.path_in(self.dataset.sources[0]).rsplit("/", 1)[-1].removesuffix(".gz")
-        return name.removesuffix(".csv").removesuffix(".parquet") + ".csv"
+        source = self.dataset.sources[0]
+        name = self.path_in(source).rsplit("/", 1)[-1].removesuffix(".gz").removesuffix(".csv").removesuffix(".parquet")
+        if self.month and "{month}" not in source.path.rsplit("/", 1)[-1]:
+            name += f"_{format_month(self.month)}"  # the files of all months have one name, in folders of their own
+        return f"{name}.csv"
 
     @property
     def table(self) -> str:
