@@ -18,9 +18,11 @@ from trips import FEBRUARY, HEADER, row_count, trip, trips, write_load_job
 from waiting import lock_held
 
 from pipeline.__main__ import main
+from pipeline.commands.status import _print_table
 from pipeline.datasets import dataset_named
 from pipeline.progress import silent
 from pipeline.sample import write_month, write_zones
+from pipeline.warehouses.ledger import LedgerEntry
 from pipeline.warehouses.postgres import warehouse
 from pipeline.warehouses.postgres.connection import LockTimeout, PostgresDatabase
 from pipeline.warehouses.postgres.loading import load
@@ -42,6 +44,17 @@ COMMANDS = (
     "ui",
     "help",
 )
+
+
+def test_status_names_the_source_of_each_warehouse(capsys: pytest.CaptureFixture[str]) -> None:
+    month, now = "green/2019-01", datetime.datetime.now(datetime.UTC)
+    csv = LedgerEntry("Load", month, "green_tripdata", "https://mirror.example/a.csv", 1, "", 1, 1, 0, 0, 1, now)
+    parquet = replace(csv, source_url="https://tlc.example/a.parquet")
+
+    _print_table({"postgres": [csv], "bigquery": [parquet]})
+    assert "https://mirror.example/a.csv; https://tlc.example/a.parquet\n" in capsys.readouterr().out
+    _print_table({"postgres": [csv], "bigquery": [csv]})
+    assert capsys.readouterr().out.count("https://") == 1
 
 
 def test_status_shows_table_rows_and_source_of_each_load(luigi: Run, pipeline: Run, mirror: Path) -> None:

@@ -144,10 +144,11 @@ def _table(entries: Entries) -> Table:
             table.add_column(name, justify="right", no_wrap=True)
         table.add_column("loaded at", no_wrap=True)
     table.add_column("from", overflow="fold")
-    files = {(e.target_table, e.partition_key): e.source_url for found in entries.values() for e in found}
-    for (target, key), source in sorted(files.items()):
+    every = [entry for found in entries.values() for entry in found]
+    for target, key in sorted({(entry.target_table, entry.partition_key) for entry in every}):
         cells = [cell for found in entries.values() for cell in _cells(found, key)]
-        table.add_row(key, target, *cells, source)
+        sources = dict.fromkeys(entry.source_url for entry in every if entry.partition_key == key)
+        table.add_row(key, target, *cells, "; ".join(sources))
     return table
 
 
