@@ -92,6 +92,18 @@ def test_difference_between_the_warehouses_is_reported(
 
 
 @pytest.mark.usefixtures("loaded")
+def test_months_that_were_loaded_before_the_spec_gained_a_column_are_compared(
+    luigi: Run, database: PostgresDatabase
+) -> None:
+    execute(database, "ALTER TABLE green_tripdata DROP COLUMN request_source")
+
+    done = luigi(*RECONCILE, "--force")
+
+    assert done.returncode == 0, done.stderr
+    assert "green/2019-01: the same 500 rows in PostgreSQL and BigQuery" in done.stderr
+
+
+@pytest.mark.usefixtures("loaded")
 def test_rows_that_are_missing_in_both_warehouses_are_reported(
     luigi: Run, database: PostgresDatabase, google_cloud: GoogleCloud
 ) -> None:

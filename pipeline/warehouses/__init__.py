@@ -151,7 +151,7 @@ class Warehouse(Protocol):
         """Returns how dbt connects to the warehouse."""
 
     def prepare_build(self, datasets: Iterable[Dataset]) -> None:
-        """Creates the tables that the models of these datasets read, if they are missing."""
+        """Creates the tables of these datasets if they are missing, and adds the columns that they lack."""
 
     def build_lock(self) -> AbstractContextManager[Callable[[], None]]:
         """Lets one build at a time write the models; released when the process dies.
