@@ -68,7 +68,8 @@ def modelled_datasets() -> list[Dataset]:
         if filename != f"{dataset.table}_{format_month(_ANY_MONTH)}.csv":
             raise PipelineError(
                 f"the models cannot read {dataset.name}: its files are named like {filename}, not like its table"
-                f" {dataset.table}; name the table (and its staging model) after the files, which must end in the month"
+                f" {dataset.table}; forget the months that are loaded, if any, and name the table (and its staging"
+                " model) after the files, which must end in the month"
             )
     return found
 
