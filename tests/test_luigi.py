@@ -30,6 +30,21 @@ def test_month_is_loaded_once_and_a_second_run_does_nothing(luigi: Run, database
     assert ledger_and_table(database) == before
 
 
+def test_damaged_copy_is_replaced_by_what_the_message_says(
+    luigi: Run, database: PostgresDatabase, tmp_path: Path
+) -> None:
+    assert luigi("ExtractTripdata", *LOAD[1:]).returncode == 0
+    raw = tmp_path / "data/raw/green/green_tripdata_2019-01.csv.gz"
+    raw.write_bytes(raw.read_bytes()[:-100])
+
+    failed = luigi(*LOAD)
+    assert failed.returncode == 30
+    assert "the gzip stream is cut off" in failed.stderr
+    assert "; if it is complete at its source, run again with --force, which downloads it again" in failed.stderr
+    assert luigi(*LOAD, "--force").returncode == 0
+    assert execute(database, "SELECT rows_loaded FROM load_ledger") == [(500,)]
+
+
 @pytest.mark.parametrize("taxi", ["fhv", "yellow"])
 def test_other_datasets_are_loaded_into_their_own_tables(
     luigi: Run, database: PostgresDatabase, mirror: Path, taxi: str

@@ -29,7 +29,8 @@ TYPES = {
     "time": ("timestamp", "TIMESTAMP"),
     "date": ("date", "DATE"),
 }
-_REMEDY = "if it is complete at its source, remove this copy with `pipeline forget` and run again"
+# Not `pipeline forget`, which would also remove the month from the warehouses that have it.
+_REMEDY = "if it is complete at its source, run again with --force, which downloads it again"
 _SHOWN_PROBLEMS = 12
 _SHOWN_CHARACTERS = 80
 
