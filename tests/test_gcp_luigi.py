@@ -40,6 +40,18 @@ def test_month_is_uploaded_and_loaded_once_and_a_second_run_does_nothing(
     assert google_cloud.wire.seen(CHANGE) == ledger_queries and len(ledger_queries) == 1
 
 
+def test_month_is_loaded_from_the_given_source_even_if_another_one_was_uploaded(
+    luigi: Run, google_cloud: GoogleCloud, mirror: Path
+) -> None:
+    write_month(dataset_named("green"), JANUARY, 40, mirror, "tlc")
+    assert luigi("UploadTripdata", *MONTH).returncode == 0
+
+    loaded = luigi(*LOAD, "--source", "tlc")
+
+    assert loaded.returncode == 0, loaded.stderr
+    assert (google_cloud.marker()["source"], google_cloud.marker()["rows_loaded"]) == ("tlc", 40)
+
+
 def test_forced_and_forgotten_months_are_loaded_again(
     luigi: Run, pipeline: Run, google_cloud: GoogleCloud, mirror: Path
 ) -> None:

@@ -37,13 +37,14 @@ class SetupGcp(PipelineTask):
 
 
 class Upload(ReleaseTask):
-    """Puts an extracted file into the bucket, uncompressed; complete when the object is there."""
+    """Puts an extracted file into the bucket, uncompressed; complete when the object from the source is there."""
 
     requirement: ClassVar[type[Extract]]
 
     force = luigi.BoolParameter(
         default=False, significant=False, description="extract and upload again, replacing what is uploaded"
     )
+    source = ""
 
     def requires(self) -> dict[str, luigi.Task]:
         return {"resources": SetupGcp(), "file": register_reader(self, self.clone(self.requirement))}
@@ -53,7 +54,9 @@ class Upload(ReleaseTask):
 
     def complete(self) -> bool:
         found = self.output().find()
-        return found is not None and (not self.force or found.run_id == self.run_id)
+        if found is None or (self.source and found.source not in ("", self.source)):
+            return False
+        return not self.force or found.run_id == self.run_id
 
     def run(self) -> None:
         job = load_job(self, Path(self.input()["file"].path), self.force)
