@@ -399,6 +399,16 @@ def test_table_that_the_pipeline_did_not_create_is_left_alone(uploaded: GoogleCl
     assert count_jobs(uploaded)["stage"] == 0
 
 
+def test_new_row_key_is_refused_while_the_table_has_ids_of_the_old_one(uploaded: GoogleCloud) -> None:
+    load_uploaded(uploaded)
+    green = dataset_named("green")
+    changed = replace(green, version=green.version + 1, row_key=(*green.row_key, "payment_type"))
+
+    with pytest.raises(PipelineError, match=r"green_tripdata: unique_row_id is the MD5 of .* is .*payment_type;"):
+        load_uploaded(uploaded, dataset=changed, replace=True)
+    assert_loaded(uploaded)
+
+
 def test_marker_that_the_pipeline_did_not_write_is_left_alone(uploaded: GoogleCloud) -> None:
     with contextlib.closing(uploaded.project.storage()) as client:
         client.bucket(uploaded.project.bucket).blob(MARKER).upload_from_string('{"mine": true}')

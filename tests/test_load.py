@@ -301,6 +301,27 @@ def test_new_column_in_the_spec_is_added_to_the_existing_table(database: Postgre
     assert load(database, write_load_job(trips(9), tmp_path, dataset=extended, replace=True), silent).rows_loaded == 9
 
 
+def test_new_row_key_is_refused_while_the_table_has_ids_of_the_old_one(
+    database: PostgresDatabase, tmp_path: Path
+) -> None:
+    """Otherwise rows that are loaded again, or are in two files, would get other ids."""
+    load(database, write_load_job(trips(30), tmp_path), silent)
+    green = dataset_named("green")
+    changed = replace(green, version=green.version + 1, row_key=(*green.row_key, "payment_type"))
+    february = write_load_job(trips(20, FEBRUARY), tmp_path, FEBRUARY, dataset=changed)
+
+    message = (
+        r"green_tripdata: unique_row_id is the MD5 of vendorid, .*, and the row_key in .*green\.yaml is .*payment_type;"
+    )
+    with pytest.raises(PipelineError, match=message):
+        load(database, february, silent)
+
+    execute(database, "COMMENT ON COLUMN green_tripdata.unique_row_id IS NULL")  # as in tables of earlier versions
+    assert load(database, write_load_job(trips(20, FEBRUARY), tmp_path, FEBRUARY), silent).rows_loaded == 20
+    with pytest.raises(PipelineError, match=message):
+        load(database, february, silent)
+
+
 def test_new_column_in_the_spec_is_added_to_a_lookup_table(database: PostgresDatabase, tmp_path: Path) -> None:
     zones = dataset_named("zones")
     header, *lines = write_zones(tmp_path).read_bytes().splitlines()

@@ -21,6 +21,7 @@ ZONES = "zones"  # the only dataset that is one file and has tasks of its own
 COLUMN_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
 RESERVED_COLUMNS = frozenset({"unique_row_id", "filename"})
 
+_ROW_ID = "MD5 of "
 _MONTH = re.compile(r"((?:19|20|21)[0-9]{2})-(0[1-9]|1[0-2])")
 
 MIRROR, TLC = "mirror", "tlc"
@@ -122,6 +123,23 @@ class Dataset:
     def table_comment(self) -> str:
         """The comment of its table in every warehouse, with the version of the spec that created the table."""
         return f"{self.title} ({self.spec_file}, version {self.version})"
+
+    @property
+    def row_id_comment(self) -> str:
+        """The comment of the column `unique_row_id` in every warehouse."""
+        return f"{_ROW_ID}{', '.join(self.row_key)}."
+
+    def check_row_key(self, table: str, comment: str | None) -> None:
+        """Checks the ids in a table by the comment of its column `unique_row_id`.
+
+        :raises PipelineError: if they are of another row key, so that a row that is loaded again would get another id.
+        """
+        if comment and comment.startswith(_ROW_ID) and comment != self.row_id_comment:
+            raise PipelineError(
+                f"{table}: unique_row_id is the {comment.rstrip('.')}, and the row_key in {self.spec_file} is"
+                f" {', '.join(self.row_key)}; forget the dataset's months (`pipeline forget {self.name} …`), drop the"
+                " table and load them again"
+            )
 
     @property
     def is_monthly(self) -> bool:

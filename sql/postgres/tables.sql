@@ -20,9 +20,10 @@ CREATE TABLE IF NOT EXISTS {table} (
 ALTER TABLE {table} ADD COLUMN IF NOT EXISTS {column};
 
 -- name: select_columns
--- The relation's kind, comment and columns; types as spelled in the catalogue.
+-- The relation's kind, comment and columns with their comments; types as spelled in the catalogue.
 SELECT class.relkind::text, coalesce(obj_description(class.oid, 'pg_class'), ''),
-       attribute.attname::text, format_type(attribute.atttypid, attribute.atttypmod)
+       attribute.attname::text, format_type(attribute.atttypid, attribute.atttypmod),
+       coalesce(col_description(class.oid, attribute.attnum), '')
 FROM pg_class AS class
 JOIN pg_attribute AS attribute ON attribute.attrelid = class.oid AND attribute.attnum > 0 AND NOT attribute.attisdropped
 WHERE class.oid = to_regclass(%(table)s)

@@ -25,7 +25,7 @@ _LEGACY_NAMES = {"INTEGER": "INT64", "FLOAT": "FLOAT64", "BOOLEAN": "BOOL"}
 def table_fields(dataset: Dataset) -> list[SchemaField]:
     """Returns the schema of a dataset's table, in the spec's order."""
     added = [
-        SchemaField("unique_row_id", "BYTES", "REQUIRED", description=f"MD5 of {', '.join(dataset.row_key)}."),
+        SchemaField("unique_row_id", "BYTES", "REQUIRED", description=dataset.row_id_comment),
         SchemaField("filename", "STRING", "REQUIRED", description="The file that the row came in."),
     ]
     return (added if dataset.is_monthly else []) + staging_fields(dataset, dataset.column_names)
@@ -60,7 +60,8 @@ def ensure_tables(client: Client, project: GoogleProject, dataset: Dataset) -> N
     Rows are partitioned by the event time (stored as UTC) and clustered by filename. An existing table keeps its
     partitioning; columns that were added to the spec are added to it.
 
-    :raises PipelineError: if a table of that name exists that no version of the spec declares.
+    :raises PipelineError: if a table of that name exists that no version of the spec declares, or one with another row
+        key.
     """
     table = Table(project.table_id(dataset.table), table_fields(dataset))
     table.description = dataset.table_comment
@@ -68,15 +69,19 @@ def ensure_tables(client: Client, project: GoogleProject, dataset: Dataset) -> N
         table.time_partitioning = TimePartitioning(partitioning(dataset), dataset.event_time)
         table.clustering_fields = ["filename"]
         ensure_table(client, project, Table(project.table_id(QUARANTINE), quarantine_fields()))
-    if not ensure_table(client, project, table):
+    found = ensure_table(client, project, table)
+    if found is None:
         raise PipelineError(
             f"the table {table.reference} exists already and is not the one that {dataset.spec_file} declares; rename"
             " it, or choose another [gcp] dataset"
         )
+    for field in found.schema:
+        if field.name == "unique_row_id":
+            dataset.check_row_key(str(found.reference), field.description)
 
 
-def ensure_table(client: Client, project: GoogleProject, table: Table) -> bool:
-    """Creates the table, or adds the columns that it lacks; returns False if it has other columns or types.
+def ensure_table(client: Client, project: GoogleProject, table: Table) -> Table | None:
+    """Creates the table, or adds the columns that it lacks; returns it, or None if it has other columns or types.
 
     https://cloud.google.com/bigquery/docs/managing-table-schemas#adding_columns_to_a_tables_schema_definition
 
@@ -92,13 +97,12 @@ def ensure_table(client: Client, project: GoogleProject, table: Table) -> bool:
         existing = {field.name.lower(): _type_of(field) for field in found.schema}
         missing = [field for field in table.schema if field.name.lower() not in existing]
         if not existing.items() <= declared.items() or any(field.mode == "REQUIRED" for field in missing):
-            return False
+            return None
         if not missing:
-            return True
+            return found
         found.schema = [*found.schema, *missing]
         try:
-            client.update_table(found, ["schema"], timeout=REQUEST_SECONDS)
-            return True
+            return client.update_table(found, ["schema"], timeout=REQUEST_SECONDS)
         except exceptions.PreconditionFailed:  # another worker changed it since the lookup
             continue
 

@@ -21,15 +21,21 @@ _PARTITIONED, ORDINARY = "p", "r"  # kinds of relations
 
 @dataclass(frozen=True)
 class TableDescription:
-    """A relation's kind, comment and column types, from the system catalogue."""
+    """A relation's kind, comments and column types, from the system catalogue."""
 
     kind: str
     comment: str
+    row_id_comment: str
     columns: Mapping[str, str]
 
     def is_created_by_pipeline(self, dataset: Dataset) -> bool:
         """Returns whether the table was created from any version of the dataset's spec."""
         return f"({dataset.spec_file}, " in self.comment
+
+    def is_current(self, dataset: Dataset) -> bool:
+        """Returns whether the table is as this version of the dataset's spec declares it."""
+        ids_are_known = not dataset.is_monthly or self.row_id_comment == dataset.row_id_comment
+        return self.comment == dataset.table_comment and ids_are_known and not self.missing_columns(dataset)
 
     def missing_columns(self, dataset: Dataset) -> list[Column]:
         """Returns the declared columns that the table lacks."""
@@ -40,7 +46,10 @@ def describe_table(cursor: Cursor, table: sql.Identifier) -> TableDescription | 
     """Returns a table's description from the system catalogue, or None if it does not exist."""
     execute(cursor, "select_columns", {"table": table.as_string(cursor)})
     rows = cursor.fetchall()
-    return TableDescription(rows[0][0], rows[0][1], {name: type_ for _, _, name, type_ in rows}) if rows else None
+    if not rows:
+        return None
+    row_id_comment = next((comment for *_, name, _, comment in rows if name == "unique_row_id"), "")
+    return TableDescription(rows[0][0], rows[0][1], row_id_comment, {name: type_ for _, _, name, type_, _ in rows})
 
 
 def declared_types(dataset: Dataset) -> dict[str, str]:
@@ -56,15 +65,15 @@ def ensure_tables(connection: Connection, tables: Tables) -> None:
 
     Columns that a table from an earlier version of the spec lacks are appended to it.
 
-    :raises PipelineError: if a table of that name exists that no version of the spec declares.
+    :raises PipelineError: if a table of that name exists that no version of the spec declares, or one with another row
+        key.
     """
     dataset = tables.dataset
     with connection.cursor() as cursor:
         found = describe_table(cursor, tables.table)
         if found:
             _check(tables, found)
-            is_current = found.comment == dataset.table_comment and not found.missing_columns(dataset)
-            if is_current and _has_shared_tables(cursor, tables):
+            if found.is_current(dataset) and _has_shared_tables(cursor, tables):
                 return
         with connection:
             lock_setup(cursor, tables)
@@ -95,6 +104,8 @@ def create_tables(cursor: Cursor, tables: Tables) -> None:
         lock_name = sql.Literal(tables.lock_name())
         tables.execute(cursor, "create_duplicate_id_function", function=function, lock_name=lock_name)
         tables.execute(cursor, "create_duplicate_id_trigger", function=function)
+        row_id = sql.Identifier(tables.schema, tables.dataset.table, "unique_row_id")
+        execute(cursor, "comment_on_column", column=row_id, comment=sql.Literal(tables.dataset.row_id_comment))
     else:
         tables.execute(cursor, "create_lookup_table")
         _add_columns(cursor, tables)
@@ -132,7 +143,7 @@ def _has_shared_tables(cursor: Cursor, tables: Tables) -> bool:
 
 
 def _check(tables: Tables, found: TableDescription | None) -> None:
-    """:raises PipelineError: if neither this nor an earlier version of the spec declares the table."""
+    """:raises PipelineError: if no version of the spec declares the table, or one with another row key does."""
     dataset = tables.dataset
     declared = declared_types(dataset)
     kind = _PARTITIONED if dataset.is_monthly else ORDINARY
@@ -142,6 +153,7 @@ def _check(tables: Tables, found: TableDescription | None) -> None:
         and found.columns.items() <= declared.items()
         and (found.columns.keys() == declared.keys() or found.is_created_by_pipeline(dataset))
     ):
+        dataset.check_row_key(f"{tables.schema}.{dataset.table}", found.row_id_comment)
         return
     undeclared = sorted(found.columns.keys() - declared.keys()) if found else []
     if found and undeclared and found.is_created_by_pipeline(dataset):
