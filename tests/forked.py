@@ -13,6 +13,7 @@ import fcntl
 import functools
 import gc
 import importlib
+import inspect
 import json
 import logging
 import os
@@ -169,6 +170,7 @@ def main(listening: socket.socket, origin: _Origin) -> None:
     global _origin
     for name in _LIBRARIES:
         importlib.import_module(name)
+    inspect.getmodule(sys._getframe())  # dbt calls it; the first call reads the paths of all modules
     logging.root.handlers.clear()  # a library of dbt's adds one
     gc.freeze()
     if order := _next_order(listening):

@@ -51,11 +51,17 @@ def build_models(database: PostgresDatabase, folder: Path, **options: Any) -> di
 @contextlib.contextmanager
 def _call_dbt(warehouse: str, arguments: list[str], environment: dict[str, str]) -> Iterator[SimpleNamespace]:
     """The output and exit code of dbt's process, from a call of the function that the process would call."""
+    from dbt.adapters.base import impl
     from dbt.cli.main import cli
 
     output, code = io.StringIO(), 0
     environment = environment | {"DBT_LOG_LEVEL_FILE": "none"}  # writing the log file takes long
-    with mock.patch.dict(os.environ, environment, clear=True), contextlib.redirect_stdout(output):
+    flags = impl.DEFAULT_BASE_BEHAVIOR_FLAGS  # to which each call appends, and each flag takes longer than the last
+    with (
+        mock.patch.dict(os.environ, environment, clear=True),
+        mock.patch.object(impl, "DEFAULT_BASE_BEHAVIOR_FLAGS", flags[:]),
+        contextlib.redirect_stdout(output),
+    ):
         try:
             cli(["--log-format", "json", "--no-use-colors", *arguments], prog_name="dbt")
         except SystemExit as end:
