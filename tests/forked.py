@@ -75,6 +75,10 @@ class ForkedProcess(subprocess.Popen[Any]):
         self.pid = int(self._answers.readline())
         self._child_created = True
 
+    def __del__(self, *given: Any) -> None:
+        if not hasattr(self, "_origin"):  # otherwise Popen would poll it again later, when its socket is closed
+            super().__del__(*given)  # type: ignore[misc]
+
     def _try_wait(self, options: int) -> tuple[int, int]:
         if not hasattr(self, "_origin"):
             return super()._try_wait(options)  # type: ignore[misc, no-any-return]

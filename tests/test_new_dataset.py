@@ -15,19 +15,6 @@ from pipeline.datasets.spec_reader import read_spec
 from pipeline.sample import write_month, write_zones
 from pipeline.warehouses.postgres.connection import PostgresDatabase
 
-STAGING = """\
-select
-    {{ tripid() }} as tripid,
-    filename,
-    {{ code('pulocationid') }} as pickup_locationid,
-    {{ code('dolocationid') }} as dropoff_locationid,
-    pulocationid as pickup_zone_code,
-    dolocationid as dropoff_zone_code,
-    {{ moment('pickup_datetime') }} as pickup_datetime,
-    {{ moment('dropoff_datetime') }} as dropoff_datetime,
-    cast(null as numeric) as trip_distance
-from {{ source('tlc', 'shuttle_tripdata') }}
-"""
 SERVICE = "    shuttle_tripdata: {service: Shuttle, facts: false}\n"
 
 
@@ -38,7 +25,9 @@ def test_new_dataset_is_in_the_marts_after_the_documented_steps(
     (spec,) = re.findall(r"```yaml\n(name: shuttle.*?)```", (CHECKOUT / "docs/new-dataset.md").read_text(), re.DOTALL)
     spec_file, project = checkout / "pipeline/datasets/shuttle.yaml", checkout / "dbt/dbt_project.yml"
     spec_file.write_text(spec)
-    (checkout / "dbt/models/staging/stg_shuttle_tripdata.sql").write_text(STAGING)
+    staging = checkout / "dbt/models/staging"
+    model = (staging / "stg_fhv_tripdata.sql").read_text().replace("fhv_tripdata", "shuttle_tripdata")
+    (staging / "stg_shuttle_tripdata.sql").write_text(model)
     project.write_text(project.read_text().replace("\nmodels:\n", f"{SERVICE}\nmodels:\n", 1))
     make_sources = [sys.executable, "scripts/dbt_sources.py"]  # make sources
     subprocess.run(make_sources, cwd=checkout, env={"PYTHONPATH": str(checkout)}, check=True)
