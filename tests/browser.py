@@ -115,8 +115,6 @@ def chromium() -> Iterator[str]:
     with tempfile.TemporaryDirectory(prefix="chromium-", ignore_cleanup_errors=True) as profile:
         options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync"]
         options += ["--disable-background-networking", "--disable-dev-shm-usage", "--remote-debugging-port=0"]
-        # A page that the browser takes for hidden draws no frames, for which `click` would wait.
-        options += ["--disable-backgrounding-occluded-windows", "--disable-renderer-backgrounding"]
         process = subprocess.Popen(
             [CHROMIUM or "chromium", *options, f"--user-data-dir={profile}", "about:blank"],
             stdout=subprocess.DEVNULL,

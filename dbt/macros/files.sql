@@ -13,7 +13,7 @@
 {%- endmacro %}
 
 {#- The files that this build processes, in the order of their names, whether they are still loaded, and whether their
-    trips are in fact_trips. -#}
+    trips are in fact_trips: the table is named before the last 12 characters of the file, such as `_2019-01.csv`. -#}
 {% macro changed_files() -%}
     {%- set files = [] -%}
     {%- if execute and existing_relation('changed_files') is not none -%}

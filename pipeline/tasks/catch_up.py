@@ -145,17 +145,18 @@ class CatchUpMonthly(RangeMonthly):
             return {}
         settings, loaded = SourceSettings(), {entry.partition_key for ledger in self._ledgers for entry in ledger}
         corrected: dict[datetime.date, str] = {}
-        for release in (Release(self._dataset, month) for month in months):
+        for month in months:
+            release = Release(self._dataset, month)
             locations = settings.locations(release, self.of_params.get("source", ""))
             file = extracted_file(release, locations, StorageSettings().raw_folder())
-            extracted = ExtractedFile.read(file) if file.exists() and release.key not in loaded else None
-            for location in locations:
-                if extracted is None or not release.month or location.source.name != extracted.source:
-                    continue
-                edition = find_edition(release, location, settings.http_options())
-                if edition and edition.differs_from(extracted.etag, extracted.last_modified, extracted.bytes):
-                    logger.info("%s was published again since it was extracted; it is extracted again", release)
-                    corrected[release.month] = location.source.name
+            extracted = None if release.key in loaded or not file.exists() else ExtractedFile.read(file)
+            location = next((each for each in locations if extracted and each.source.name == extracted.source), None)
+            if extracted is None or location is None:
+                continue
+            edition = find_edition(release, location, settings.http_options())
+            if edition and edition.differs_from(extracted.etag, extracted.last_modified, extracted.bytes):
+                logger.info("%s was published again since it was extracted; it is extracted again", release)
+                corrected[month] = location.source.name
         return corrected
 
     @functools.cached_property
