@@ -283,3 +283,4 @@ def test_models_refuse_a_dataset_whose_files_are_not_named_like_its_table(monkey
     message = r"named like taxi-trips-2019-01\.csv, not like its table green_tripdata; forget the months that"
     with pytest.raises(PipelineError, match=message):
         modelled_datasets()
+    assert transform.is_modelled(renamed)  # so that `pipeline forget`, which the message asks for, works

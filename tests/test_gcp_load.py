@@ -53,6 +53,17 @@ def test_table_is_partitioned_clustered_and_described(prepared_cloud: GoogleClou
     assert types["unique_row_id"] == ("BYTES", "REQUIRED") and types["fare_amount"][0] == "NUMERIC"
 
 
+def test_month_in_a_table_that_its_dataset_had_before_is_found_there(
+    prepared_cloud: GoogleCloud, tmp_path: Path
+) -> None:
+    entry = load_lines(prepared_cloud, trips(3), tmp_path)
+    warehouse = BigQueryWarehouse(prepared_cloud.project, prepared_cloud.project.dataset, 1, Path())
+    renamed = Release(replace(dataset_named("green"), table="green_trips"), JANUARY)
+
+    assert warehouse.find_load(entry.task_family, renamed) == entry
+    assert warehouse.find_loads(entry.task_family, [renamed]) == {renamed.key: entry}
+
+
 def test_jobs_have_names_labels_and_a_limit_of_bytes_billed(prepared_cloud: GoogleCloud, tmp_path: Path) -> None:
     entry = load_lines(prepared_cloud, trips(3), tmp_path)
 

@@ -250,6 +250,27 @@ def test_new_dataset_can_be_loaded_once_its_file_exists(
     assert execute(database, "SELECT partition_key, rows_loaded FROM load_ledger") == [("limousines/2021-01", 300)]
 
 
+@pytest.mark.parametrize("is_range", [False, True])
+def test_new_table_name_is_refused_while_the_old_table_has_the_month(
+    checkout: Path, tmp_path: Path, database: PostgresDatabase, is_range: bool
+) -> None:
+    spec = checkout / "pipeline" / "datasets" / "limousines.yaml"
+    spec.write_text(NEW_DATASET)
+    write_month(read_spec(spec), datetime.date(2021, 1, 1), 30, tmp_path / "mirror")
+    environment = settings(tmp_path, database, tmp_path / "mirror")
+    assert run_copy(checkout, *LOAD, **environment).returncode == 0
+    spec.write_text(NEW_DATASET.replace("table: limousine_tripdata", "table: limo_tripdata"))
+    months = ("--start", "2021-01", "--stop", "2021-02")
+    of_load = ("RangeMonthly", "--of", "LoadTripdata", "--of-params", '{"taxi":"limousines"}', *months)
+
+    refused = run_copy(checkout, *(of_load if is_range else LOAD), **environment)
+
+    assert refused.returncode == 35
+    assert "limousines/2021-01 is in the table limousine_tripdata, and pipeline/datasets/limou" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert execute(database, "SELECT target_table, rows_loaded FROM load_ledger") == [("limousine_tripdata", 30)]
+
+
 def test_mistake_in_a_file_ends_a_command_with_one_line(
     checkout: Path, tmp_path: Path, database: PostgresDatabase
 ) -> None:

@@ -11,7 +11,7 @@ from pipeline.datasets import Release
 from pipeline.extract import remove_extracted
 from pipeline.settings import StorageSettings
 from pipeline.tasks.load import orphan_warnings
-from pipeline.transform import modelled_datasets
+from pipeline.transform import is_modelled
 from pipeline.warehouses import Warehouse, configured_warehouses, existing_warehouse, warehouse_info
 
 
@@ -52,7 +52,7 @@ def _forget(releases: list[Release], warehouses: dict[str, Warehouse]) -> int:
     for name in sorted(changed):
         for warning in orphan_warnings(name, releases[0].dataset):
             print(warning)
-    if releases[0].dataset in modelled_datasets():
+    if is_modelled(releases[0].dataset):
         what = "it" if len(releases) == 1 else "them"
         for name in warehouses:
             if name in changed and warehouses[name].last_build():

@@ -70,6 +70,15 @@ class Load(ReleaseTask):
         return [task for task in tasks if task._is_done(found.get(task.release.key))]
 
     def _is_done(self, entry: LedgerEntry | None) -> bool:
+        """:raises PipelineError: if the release is in a table that its dataset had before."""
+        dataset = self.release.dataset
+        if entry and entry.target_table != dataset.table:
+            key, _, month = entry.partition_key.partition("/")
+            raise PipelineError(
+                f"{entry.partition_key} is in the table {entry.target_table}, and {dataset.spec_file} names"
+                f" {dataset.table}; to move it, put the old name there again, run `pipeline forget"
+                f" {key}{f' {month}' if month else ''}`, drop the old table, and then change the name"
+            )
         return entry is not None and (not self.force or entry.run_id == self.run_id)
 
     def run(self) -> None:

@@ -98,7 +98,7 @@ class ReconcileTripdata(TripdataTask):
                 " the months that load_quarantine names with duplicate_of_other_file, and load them again in the same"
                 " order into both"
             )
-        return f"Load the month again where it is wrong: `{load} {'|'.join(_COMPARED)}`"
+        return f"Load the month again: `{load} both`"
 
     def _entries(self) -> dict[str, LedgerEntry]:
         found = self._found_entries()

@@ -57,12 +57,7 @@ def modelled_datasets() -> list[Dataset]:
 
     :raises PipelineError: if the files of a dataset are not named after its table, because the models rely on that.
     """
-    staging = PROJECT / "models" / "staging"
-    found = [
-        dataset
-        for dataset in all_datasets().values()
-        if dataset.name == ZONES or (staging / f"stg_{dataset.table}.sql").exists()
-    ]
+    found = [dataset for dataset in all_datasets().values() if is_modelled(dataset)]
     for dataset in filter(lambda dataset: dataset.is_monthly, found):
         filename = Release(dataset, _ANY_MONTH).filename
         if filename != f"{dataset.table}_{format_month(_ANY_MONTH)}.csv":
@@ -72,6 +67,11 @@ def modelled_datasets() -> list[Dataset]:
                 " model) after the files, which must end in the month"
             )
     return found
+
+
+def is_modelled(dataset: Dataset) -> bool:
+    """Returns whether the models read the dataset's table, or would if its files were named after it."""
+    return dataset.name == ZONES or (PROJECT / "models" / "staging" / f"stg_{dataset.table}.sql").exists()
 
 
 def _model_names() -> list[str]:

@@ -92,8 +92,8 @@ class BigQueryWarehouse:
     def find_load(self, task_family: str, release: Release) -> LedgerEntry | None:
         # The ledger is authoritative; if its copy is missing, the load is repeated, which only writes the copy.
         marker = read_marker(self.project, task_family, release.key)
-        if marker is None:
-            return None
+        if marker is None or marker.target_table != release.table:  # the dataset had another table: Load refuses that
+            return marker
         with self.project.connect_bigquery("the ledger cannot be read") as client:
             snapshot = read_snapshot(client, self.project, release)
         entry = snapshot.entry(task_family) if snapshot else None
