@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import itertools
 import os
 import random
 import resource
@@ -57,6 +58,7 @@ SHORT_WAITS = HttpOptions(connect_timeout=2, read_timeout=1, retries=2, longest_
 
 CONTENT = random.Random(1).randbytes(10_000)
 SHORTEST_WAITS = HttpOptions(connect_timeout=2, read_timeout=0.3, retries=2, longest_wait=0.01)
+LONGEST = {"test_dbt_bigquery", "test_docs", "test_embedded", "test_gcp_killed", "test_gcp_luigi", "test_install"}
 UNSYNCED = "fsync = off\n"  # for servers of tests, which let servers and commands crash, and not the machine
 
 Fetch = Callable[..., bytes]
@@ -75,11 +77,21 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Those that build models come first, so that the worker that begins prepares dbt for all, and others that take
-    longest: one of them at the end would be waited for."""
-    longest = {"test_dbt_bigquery", "test_gcp_killed", "test_embedded"}
-    items.sort(key=lambda item: item.path.stem not in longest)
-    items.sort(key=lambda item: item.get_closest_marker("models") is None)
+    """Lets each worker begin with long tests, of which one at the end would be waited for.
+
+    A worker first gets a share of the list, in order (`--dist worksteal`). Those that build models are all in the first
+    share, so that the worker that begins prepares dbt for all.
+    """
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    models = [item for item in items if item.get_closest_marker("models")]
+    longest = [item for item in items if item.path.stem in LONGEST and item not in models]
+    others = iter([item for item in items if item not in models and item not in longest])
+    beginnings = [models, *(longest[start :: workers - 1] for start in range(workers - 1))]
+    size = len(items) // workers
+    shares = [[*beginning, *itertools.islice(others, max(0, size - len(beginning)))] for beginning in beginnings]
+    if workers == 1:
+        others = iter([*longest, *others])
+    items[:] = [*itertools.chain(*shares), *others]
 
 
 @pytest.fixture(scope="session")
