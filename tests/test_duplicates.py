@@ -7,15 +7,16 @@ import datetime
 import hashlib
 import threading
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg2
 import pytest
 from conftest import JANUARY, execute
 from row_ids import count_rows_with_other_ids
-from trips import FEBRUARY, row_count, schema_contents, trip, trips, write_load_job
+from trips import FEBRUARY, HEADER, row_count, schema_contents, trip, trips, write_load_job
 
-from pipeline.datasets import Dataset, dataset_named
+from pipeline.datasets import Column, Dataset, dataset_named
 from pipeline.progress import silent
 from pipeline.warehouses.postgres.connection import PostgresDatabase
 from pipeline.warehouses.postgres.loading import load
@@ -76,6 +77,23 @@ def test_rows_that_differ_only_in_a_null_are_all_loaded(database: PostgresDataba
 
     assert (entry.rows_loaded, entry.rows_duplicate) == (4, 0)
     assert execute(database, "SELECT count(DISTINCT unique_row_id) FROM green_tripdata") == [(4,)]
+
+
+def test_columns_may_be_called_like_what_the_statements_call_rows(
+    database: PostgresDatabase, tmp_path: Path, green: Dataset
+) -> None:
+    names = ("loading", "moved", "place", "copy")
+    columns = (*green.columns, *(Column(name, "text", "STRING", "A text.") for name in names))
+    lines = [trip(5, tip_amount=tip) + b",a,b,c,d" for tip in ("1", "1", "2")]
+    header = HEADER + b"," + ",".join(names).encode()
+
+    entry = load(
+        database, write_load_job(lines, tmp_path, dataset=replace(green, columns=columns), header=header), silent
+    )
+
+    assert (entry.rows_loaded, entry.rows_duplicate) == (2, 1)
+    quarantined = "SELECT row_values ->> 'tip_amount', row_values ->> 'loading' FROM load_quarantine"
+    assert execute(database, quarantined) == [("1", "a")]
 
 
 def test_vendor_counts_as_blank_in_the_key_where_the_spec_declares_it(

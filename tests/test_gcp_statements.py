@@ -41,7 +41,7 @@ EVERY_TYPE = {
     "Flag": ("boolean", "BOOL"),
     "Day": ("date", "DATE"),
     "At": ("timestamp", "TIMESTAMP"),
-    "select": ("text", "STRING"),
+    **dict.fromkeys(("select", "place", "loaded", "other", "identified"), ("text", "STRING")),
 }
 INVENTED = replace(
     dataset_named("green"),

@@ -22,7 +22,7 @@ DELETE FROM {ledger} WHERE target_table = @target_table AND partition_key = @par
 -- rows_loaded is counted in the table. finished_at is never before started_at, even if clocks differ.
 INSERT INTO {ledger} ({entry_columns}, rows_loaded, rows_duplicate, finished_at)
 SELECT {entry_values}, loaded.found, @rows_read - loaded.found, GREATEST(@started_at, CURRENT_TIMESTAMP())
-FROM (SELECT COUNT(*) AS found FROM {table} AS loaded WHERE {loaded_rows}) AS loaded;
+FROM (SELECT COUNT(*) AS found FROM {table} AS loaded_row WHERE {loaded_rows}) AS loaded;
 
 -- name: begin_transaction
 -- https://cloud.google.com/bigquery/docs/transactions

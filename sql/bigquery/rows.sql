@@ -2,21 +2,21 @@
 SELECT DISTINCT DATE(`{event_time}`) AS day FROM {staging};
 
 -- name: delete_rows
-DELETE FROM {table} AS loaded WHERE {loaded_rows};
+DELETE FROM {table} AS loaded_row WHERE {loaded_rows};
 
 -- name: identified_rows
 -- The rows of a staged file with their ids. Of rows that are equal in every column, all but one have nth > 1. Of
 -- different rows with the same key, the last one in the order of their text has the id of the key; the id of each other
 -- one also includes its position in that order, counted from the last.
 SELECT
-    MD5(IF(place = 1, key_text, CONCAT(key_text, '#', CAST(place AS STRING)))) AS unique_row_id,
+    MD5(IF(place_in_key = 1, key_text, CONCAT(key_text, '#', CAST(place_in_key AS STRING)))) AS unique_row_id,
     {columns},
     nth
 FROM (
     SELECT
         {columns},
         key_text,
-        DENSE_RANK() OVER (PARTITION BY key_text ORDER BY row_text DESC, null_texts DESC) AS place,
+        DENSE_RANK() OVER (PARTITION BY key_text ORDER BY row_text DESC, null_texts DESC) AS place_in_key,
         ROW_NUMBER() OVER (PARTITION BY key_text, row_text, null_texts) AS nth
     FROM (
         SELECT {columns}, {key_text} AS key_text, {row_text} AS row_text, {null_texts} AS null_texts
@@ -27,10 +27,10 @@ FROM (
 -- name: insert_file
 INSERT INTO {table} (unique_row_id, filename, {columns})
 SELECT unique_row_id, @filename, {columns}
-FROM ({identified_rows}) AS identified
+FROM ({identified_rows}) AS identified_row
 WHERE nth = 1 AND NOT EXISTS (
-    SELECT 1 FROM {table} AS other
-    WHERE other.unique_row_id = identified.unique_row_id AND other.filename != @filename AND {other_days}
+    SELECT 1 FROM {table} AS other_row
+    WHERE other_row.unique_row_id = identified_row.unique_row_id AND other_row.filename != @filename AND {other_days}
 );
 
 -- name: insert_lookup
@@ -57,17 +57,17 @@ SELECT
     IF(
         nth > 1,
         'the same row is in the file more than once',
-        CONCAT('{kept_in}', other.filename)
+        CONCAT('{kept_in}', other_row.filename)
     ),
-    identified.unique_row_id,
-    TO_JSON_STRING(identified),
+    identified_row.unique_row_id,
+    TO_JSON_STRING(identified_row),
     CURRENT_TIMESTAMP()
-FROM ({identified_rows}) AS identified
+FROM ({identified_rows}) AS identified_row
 LEFT JOIN (
-    SELECT other.unique_row_id, other.filename
-    FROM {table} AS other WHERE other.filename != @filename AND {other_days}
-) AS other ON other.unique_row_id = identified.unique_row_id
-WHERE nth > 1 OR other.filename IS NOT NULL;
+    SELECT other_row.unique_row_id, other_row.filename
+    FROM {table} AS other_row WHERE other_row.filename != @filename AND {other_days}
+) AS other_row ON other_row.unique_row_id = identified_row.unique_row_id
+WHERE nth > 1 OR other_row.filename IS NOT NULL;
 
 -- name: duplicates_of_other_files
 -- The rows that were set aside because another file had them.
@@ -76,11 +76,13 @@ FROM {quarantine}
 WHERE target_table = @target_table AND reason = 'duplicate_of_other_file';
 
 -- name: select_days_of_duplicates
-SELECT DISTINCT day FROM ({duplicates}) AS aside;
+SELECT DISTINCT day FROM ({duplicates}) AS aside_row;
 
 -- name: count_orphaned_duplicates
-SELECT filename, COUNT(*) AS found FROM ({duplicates}) AS aside
-WHERE NOT EXISTS (SELECT 1 FROM {table} AS loaded WHERE loaded.unique_row_id = aside.unique_row_id AND {loaded_days})
+SELECT filename, COUNT(*) AS found FROM ({duplicates}) AS aside_row
+WHERE NOT EXISTS (
+    SELECT 1 FROM {table} AS loaded_row WHERE loaded_row.unique_row_id = aside_row.unique_row_id AND {loaded_days}
+)
 GROUP BY filename ORDER BY filename;
 
 -- name: assert_accounted
@@ -90,10 +92,10 @@ AS 'rows are neither loaded nor in the quarantine';
 
 -- name: select_file_checksums
 -- The sums are NUMERIC, as an INT64 may overflow with eight million rows of a day or without a time.
-SELECT DATE(loaded.`{event_time}`) AS day, COUNT(*),
+SELECT DATE(loaded_row.`{event_time}`) AS day, COUNT(*),
     SUM(CAST(CAST(CONCAT('0x', SUBSTR(TO_HEX(unique_row_id), 1, 10)) AS INT64) AS NUMERIC)),
     SUM(CAST(CAST(CONCAT('0x', SUBSTR(TO_HEX(unique_row_id), 23)) AS INT64) AS NUMERIC)),
     SUM(CAST(CAST(CONCAT('0x', SUBSTR(TO_HEX(MD5(CONCAT(TO_HEX(unique_row_id), {comparable_text}))), 1, 10)) AS INT64)
         AS NUMERIC)),
     {checksums}
-FROM {table} AS loaded WHERE {loaded_rows} GROUP BY 1;
+FROM {table} AS loaded_row WHERE {loaded_rows} GROUP BY 1;

@@ -26,29 +26,30 @@ COPY {quarantine} (target_table, filename, reason, detail, line_number, line) FR
 -- Of rows that are equal in every column, one is kept. Different rows with the same key are all kept: the last one in
 -- the order of their text has the id of the key, the id of each other one also includes its position in that order,
 -- counted from the last. So ids depend neither on the order of rows in the file nor on the interleaving of streams.
+-- The quoted names cannot be those of columns: `loading` alone would be the column, and `place` would be ambiguous.
 WITH repeated AS (
     SELECT unique_row_id FROM {loading} GROUP BY unique_row_id HAVING count(*) > 1
 ), ranked AS (
-    SELECT loading.ctid,
-           row_number() OVER (PARTITION BY unique_row_id, loading::text) AS copy,
+    SELECT "#row".ctid,
+           row_number() OVER (PARTITION BY unique_row_id, "#row"::text) AS "#copy",
            dense_rank() OVER (
                PARTITION BY unique_row_id
-               ORDER BY ({row_text}) COLLATE "C" DESC, loading::text COLLATE "C" DESC
-           ) AS place
-    FROM {loading} AS loading JOIN repeated USING (unique_row_id)
-), moved AS (
-    DELETE FROM {loading} AS loading USING ranked
-    WHERE loading.ctid = ranked.ctid AND ranked.copy > 1
-    RETURNING loading.*, ranked.place AS place_in_key
+               ORDER BY ({row_text}) COLLATE "C" DESC, "#row"::text COLLATE "C" DESC
+           ) AS "#place"
+    FROM {loading} AS "#row" JOIN repeated USING (unique_row_id)
+), "#moved" AS (
+    DELETE FROM {loading} AS "#row" USING ranked
+    WHERE "#row".ctid = ranked.ctid AND ranked."#copy" > 1
+    RETURNING "#row".*, ranked."#place"
 ), numbered AS (
-    UPDATE {loading} AS loading SET unique_row_id = md5({key_text} || '#' || ranked.place) FROM ranked
-    WHERE loading.ctid = ranked.ctid AND ranked.copy = 1 AND ranked.place > 1
+    UPDATE {loading} AS "#row" SET unique_row_id = md5({key_text} || '#' || "#place") FROM ranked
+    WHERE "#row".ctid = ranked.ctid AND ranked."#copy" = 1 AND ranked."#place" > 1
 )
 INSERT INTO {quarantine} (target_table, filename, reason, detail, unique_row_id, row_values)
 SELECT {table_name}, filename, 'duplicate_in_file', 'the same row is in the file more than once',
-       kept.row_id, to_jsonb(moved) - 'place_in_key' || jsonb_build_object('unique_row_id', kept.row_id)
-FROM moved CROSS JOIN LATERAL (
-    SELECT CASE WHEN place_in_key = 1 THEN unique_row_id ELSE md5({key_text} || '#' || place_in_key) END AS row_id
+       kept.row_id, to_jsonb("#moved") - '#place' || jsonb_build_object('unique_row_id', kept.row_id)
+FROM "#moved" CROSS JOIN LATERAL (
+    SELECT CASE WHEN "#place" = 1 THEN unique_row_id ELSE md5({key_text} || '#' || "#place") END AS row_id
 ) AS kept;
 
 -- name: quarantine_duplicates_of_other_files
@@ -65,13 +66,13 @@ WITH outside AS (
     SELECT unique_row_id, filename FROM {table}
     WHERE {event_time} >= %(start)s AND {event_time} < %(stop)s
        OR {event_time} IS NULL OR {event_time} < '0001-01-01' OR {event_time} >= '10000-01-01'
-), moved AS (
+), "#moved" AS (
     DELETE FROM {loading} WHERE unique_row_id = ANY(ARRAY(SELECT unique_row_id FROM taken)) RETURNING *
 )
 INSERT INTO {quarantine} (target_table, filename, reason, detail, unique_row_id, row_values)
-SELECT {table_name}, moved.filename, 'duplicate_of_other_file', {kept_in} || taken.filename,
-       unique_row_id, to_jsonb(moved)
-FROM moved JOIN taken USING (unique_row_id);
+SELECT {table_name}, "#moved".filename, 'duplicate_of_other_file', {kept_in} || taken.filename,
+       unique_row_id, to_jsonb("#moved")
+FROM "#moved" JOIN taken USING (unique_row_id);
 
 -- name: count_orphaned_duplicates
 -- How many rows of each file were set aside because another file had them, and are missing now. The other file still has

@@ -49,7 +49,7 @@ class FileRows:
         """The `{placeholders}` of the statements in `sql/bigquery/`, except those that only single statements have."""
         dataset, table_id = self.release.dataset, self.project.table_id
         entry_columns = [name for name in COLUMNS if name not in _SET_BY_TRANSACTION]
-        loaded_days = days_condition(dataset, "loaded", self.days)
+        loaded_days = days_condition(dataset, "loaded_row", self.days)
         return {
             "table": quoted(table_id(dataset.table)),
             "ledger": quoted(table_id(LEDGER)),
@@ -63,8 +63,8 @@ class FileRows:
             "null_texts": null_texts(dataset),
             "comparable_text": comparable_text(dataset),
             "loaded_days": loaded_days,
-            "other_days": days_condition(dataset, "other", self.days),
-            "loaded_rows": f"loaded.filename = @filename AND {loaded_days}" if dataset.is_monthly else "TRUE",
+            "other_days": days_condition(dataset, "other_row", self.days),
+            "loaded_rows": f"loaded_row.filename = @filename AND {loaded_days}" if dataset.is_monthly else "TRUE",
             "entry_columns": ", ".join(entry_columns),
             "entry_values": ", ".join(f"@{name}" for name in entry_columns),
         }

@@ -18,7 +18,7 @@ from pipeline.warehouses.postgres.ledger import all_loads
 from pipeline.warehouses.postgres.setup import lock_setup
 from pipeline.warehouses.postgres.tables import ReleaseTables, Tables
 
-_SUM = "count({0}), sum({0}::numeric)"
+_SUM = "count({0}), sum(round({0}::numeric, 9))"
 _DIGEST = "count({0}), sum(('x' || left(md5({0}::text), 10))::bit(40)::bigint)"
 
 
