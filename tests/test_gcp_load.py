@@ -8,6 +8,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,7 +18,7 @@ from gcp import GoogleCloud
 from gcp_trips import FILE, forget_month, load_lines, load_uploaded, quarantined_rows, trips_in, upload_lines
 from trips import FEBRUARY, HEADER, trip, trips, write_load_job
 
-from pipeline.datasets import Dataset, Release, dataset_named, parse_month
+from pipeline.datasets import Column, Dataset, Release, dataset_named, parse_month
 from pipeline.errors import PipelineError
 from pipeline.extract import ExtractedFile
 from pipeline.progress import silent
@@ -219,6 +220,26 @@ def test_parquet_month_is_the_same_in_both_warehouses(
         ours = postgres_checksums(connection, database.schema, release)
     theirs = BigQueryWarehouse(prepared_cloud.project, prepared_cloud.project.dataset, 1, Path()).checksums(release)
     assert sum(day.rows for day in ours.values()) == 401 and len(ours) > 30
+    assert differences(ours, theirs) == []
+
+
+def test_coordinates_have_the_same_checksums_in_both_warehouses(
+    prepared_cloud: GoogleCloud, database: PostgresDatabase, tmp_path: Path
+) -> None:
+    """They have more decimal places than NUMERIC, in which BigQuery adds them up."""
+    green = dataset_named("green")
+    latitude = Column("latitude", "double precision", "FLOAT64", "Where the trip began.")
+    dataset = replace(green, columns=(*green.columns, latitude))
+    lines = [trip(n) + f",4{n}.89646666666667".encode() for n in range(7)]
+    layout: dict[str, Any] = {"dataset": dataset, "header": HEADER + b",latitude"}
+
+    load(database, write_load_job(lines, tmp_path, **layout), silent)
+    load_lines(prepared_cloud, lines, tmp_path, **layout)
+
+    release = Release(dataset, JANUARY)
+    with contextlib.closing(database.connect()) as connection:
+        ours = postgres_checksums(connection, database.schema, release)
+    theirs = BigQueryWarehouse(prepared_cloud.project, prepared_cloud.project.dataset, 1, Path()).checksums(release)
     assert differences(ours, theirs) == []
 
 

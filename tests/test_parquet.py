@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -231,6 +232,20 @@ def test_csv_text_of_a_month_has_the_format_of_postgresql(tmp_path: Path) -> Non
     assert header == ",".join(column.source_name for column in dataset_named("green").columns)
     assert [field in line for field, line in zip((',"",', ',"a,""b""",', ",,"), lines, strict=True)] == [True] * 3
     assert [field in line for field, line in zip((",0.79,", ",8,", ",-1e-05,"), lines, strict=True)] == [True] * 3
+
+
+@pytest.mark.parametrize("text", ["two\nlines", "two\rlines"])
+def test_csv_has_line_breaks_in_texts_only_if_the_spec_says_so(tmp_path: Path, text: str) -> None:
+    """BigQuery would refuse the upload as a file with an unclosed quote, and its text is not in the source's file."""
+    file = write_parquet_month(tmp_path, "green", "2024-07", store_and_fwd_flag=pa.array(["Y", text, None]))
+    green, month = dataset_named("green"), parse_month("2024-07")
+    with open_release(file, Release(replace(green, lines_in_quotes=True), month)) as release:
+        assert f'"{text}"'.encode() in b"".join(release.csv_text())
+    with (
+        open_release(file, Release(green, month)) as release,
+        pytest.raises(PipelineError, match=r"a text has a line break.*pipeline/datasets/green\.yaml.*lines_in_quotes"),
+    ):
+        list(release.csv_text())
 
 
 @pytest.mark.parametrize("rows", [1, 8_191, 20_000])

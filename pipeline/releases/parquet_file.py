@@ -81,10 +81,19 @@ class ParquetReleaseFile(ReleaseFile):
             first_row += batch.num_rows
 
     def csv_text(self) -> Iterator[bytes]:
-        """Yields the rows as CSV in the text format of PostgreSQL: the header, then blocks of complete lines."""
+        """Yields the rows as CSV in the text format of PostgreSQL: the header, then blocks of complete lines.
+
+        :raises PipelineError: also if a text has a line break and the spec does not say so.
+        """
         yield ",".join(column.source_name for column in self.dataset.columns).encode() + b"\n"
         for batch in self.arrow_batches():
-            yield csv_lines(batch)
+            lines = csv_lines(batch)
+            if not self.dataset.lines_in_quotes and (b"\r" in lines or lines.count(b"\n") > batch.num_rows):
+                raise PipelineError(
+                    f"{self.label}: a text has a line break, which CSV may only have if {self.dataset.spec_file} sets"
+                    " `lines_in_quotes: true`"
+                )
+            yield lines
 
     def survey(self) -> Counter[str | None]:
         """Counts the rows by month; reads one column only, or none.
