@@ -116,6 +116,9 @@ def test_unusual_values_become_unknown_and_are_counted(
     assert execute(database, distance) == [("123456789.123456700",)]
     paid = "SELECT payment_type_description FROM fact_trips WHERE payment_type = 77"
     assert execute(database, paid) == [("Unknown",)]
+    of_astoria = "FROM dm_monthly_zone_revenue WHERE revenue_zone = 'Astoria'"
+    revenue = f"SELECT revenue_monthly_total_amount, total_monthly_trips {of_astoria}"
+    assert execute(database, revenue) == [(None, 1)]
     reasons = "SELECT exclusion_reason, count(*) FROM excluded_trips GROUP BY 1 ORDER BY 1"
     assert execute(database, reasons) == [
         ("unknown dropoff zone", 1),
@@ -123,10 +126,10 @@ def test_unusual_values_become_unknown_and_are_counted(
         ("unknown pickup zone", 1),
     ]
     checks = "trips, reported, excluded, unknown_pickup_times, unknown_vendors, unknown_amounts"
-    assert execute(database, f"SELECT {checks} FROM file_quality") == [(12, 8, 4, 2, 3, 1)]
+    assert execute(database, f"SELECT {checks} FROM file_quality") == [(12, 8, 4, 2, 3, 2)]
     build_models(database, tmp_path / "dbt", name="test")
     write_report(PostgresWarehouse(database, database.schema), "PostgreSQL", tmp_path / "page.html", "")
-    assert "<td>1 (8.3" in (tmp_path / "page.html").read_text()
+    assert "<td>2 (16.7" in (tmp_path / "page.html").read_text()
 
 
 UNUSUAL_VALUES = [
@@ -140,6 +143,7 @@ UNUSUAL_VALUES = [
     "dolocationid = '07'",
     "vendorid = '-1', trip_distance = 123456789.1234567",
     "vendorid = '1234567890'",
+    "pulocationid = '7', total_amount = NULL",  # all of the zone's revenue in the month
 ]
 
 INDEPENDENT_REVENUE = """

@@ -11,9 +11,7 @@ zones as (
         count(*) as entries,
         sum(revenue_monthly_total_amount) as total_amount,
         sum(total_monthly_trips) as trips,
-        count(case
-            when revenue_zone is null or revenue_month is null or revenue_monthly_total_amount is null then 1
-        end) as incomplete
+        count(case when revenue_zone is null or revenue_month is null then 1 end) as incomplete
     from {{ ref('dm_monthly_zone_revenue') }}
     group by revenue_zone, revenue_month, service_type
 ),
@@ -27,7 +25,7 @@ select monthly.total_amount, revenue.total_amount as revenue, monthly.incomplete
 from revenue
 cross join monthly
 where
-    revenue.total_amount <> monthly.total_amount
+    revenue.total_amount is distinct from monthly.total_amount
     or revenue.trips <> monthly.trips
     or monthly.incomplete > 0
     or monthly.entries > 1
