@@ -195,7 +195,7 @@ def test_editions_are_compared_by_etag_then_by_length_and_date(site: HttpSource,
     size = len(site.files["/green_tripdata_2024-07.parquet"])
 
     found = find_edition(release, locations(release, site.url)[0], SHORTEST_WAITS)
-    assert found == Edition('"first"', site.last_modified, size)
+    assert found == Edition('"first"', site.last_modified, size, f"{site.url}/green_tripdata_2024-07.parquet")
     assert not found.differs_from('"first"', "", 1)
     assert found.differs_from('"second"', site.last_modified, size)
     assert replace(found, etag="").differs_from("", site.last_modified, size + 1)
@@ -293,6 +293,23 @@ def test_catch_up_loads_a_new_edition_from_the_source_that_has_it(
     done = pipeline(*catch_up, PIPELINE__SCHEDULE__RELOAD="always", **settings)
     assert done.returncode == 0, done.stderr
     assert execute(database, loaded) == [("tlc", '"second"', 60)]
+
+
+def test_catch_up_takes_no_other_copy_of_the_loaded_file_for_a_new_edition(
+    pipeline: Run, site: HttpSource, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy"
+    file = write_month(dataset_named("green"), parse_month("2019-01"), 50, copy)
+    site.files[f"/green/{file.name}"] = file.read_bytes()
+    site.last_modified = "Mon, 01 Apr 2019 00:00:00 GMT"
+    assert pipeline("load", "green", "2019-01", "--source-base-url", str(copy)).returncode == 0
+
+    catch_up = ("schedule", "green", "--once")
+    assert "published again" not in pipeline(*catch_up, PIPELINE__SOURCE__BASE_URL=site.url).stderr
+
+    site.files[f"/green/{file.name}"] += b"longer"
+    assert "published again" in pipeline(*catch_up, PIPELINE__SOURCE__BASE_URL=site.url).stderr
+    assert json.loads(pipeline("status", "--json").stdout)[0]["republished"]
 
 
 def test_job_records_the_source_of_its_file(tmp_path: Path) -> None:

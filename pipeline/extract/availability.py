@@ -28,11 +28,12 @@ _MONTHS_BEFORE, _MONTHS_AGO = (1, 2, 3, 6, 12), (4, 6)
 
 @dataclass(frozen=True)
 class Edition:
-    """A source's headers for a file: `etag` and `last_modified` are empty and `length` is None if missing."""
+    """A source's headers for the file at `url`; if missing, `length` is None and the others are empty."""
 
     etag: str = ""
     last_modified: str = ""
     length: int | None = None
+    url: str = ""
 
     def differs_from(self, etag: str, last_modified: str, length: int) -> bool:
         """Returns whether the file has changed since a response with these headers and this length."""
@@ -156,11 +157,12 @@ class _Session(LimitedSession):
         :raises AccessDenied: if the source answers 403.
         """
         url = location.url(release)
+        shown = without_credentials(url)
         if local := local_path(url):
             if not local.is_file():
                 return None
             status = local.stat()
-            return Edition("", email.utils.formatdate(status.st_mtime, usegmt=True), status.st_size)
+            return Edition("", email.utils.formatdate(status.st_mtime, usegmt=True), status.st_size, shown)
         try:
             # GET of the first byte instead of HEAD, which signed URLs that a site redirects to may refuse.
             headers = {"Range": "bytes=0-0", "Accept-Encoding": "identity"}
@@ -171,7 +173,7 @@ class _Session(LimitedSession):
                     raise AccessDenied
                 if not response.ok:
                     raise _no_answer(url, f"status {response.status_code}")
-                return _edition_in(response)
+                return _edition_in(response, shown)
         except (requests.exceptions.RequestException, ValueError) as error:
             raise _no_answer(url, type(error).__name__) from error
 
@@ -194,13 +196,12 @@ def _other_releases(release: Release, location: Location) -> list[Release]:
     return [Release(release.dataset, each) for each in dict.fromkeys(tried) if each < today]
 
 
-def _edition_in(response: requests.Response) -> Edition:
+def _edition_in(response: requests.Response, url: str) -> Edition:
     headers = response.headers
     total = _TOTAL.fullmatch(headers.get("Content-Range", ""))
     length = total["total"] if total else headers.get("Content-Length", "") if response.status_code == 200 else ""
-    return Edition(
-        headers.get("ETag", ""), headers.get("Last-Modified", ""), int(length) if length.isdecimal() else None
-    )
+    size = int(length) if length.isdecimal() else None
+    return Edition(headers.get("ETag", ""), headers.get("Last-Modified", ""), size, url)
 
 
 def _no_answer(url: str, reason: str) -> PipelineError:

@@ -61,8 +61,12 @@ class LedgerEntry:
         return (self.finished_at - self.started_at).total_seconds() if self.finished_at else 0.0
 
     def is_superseded_by(self, edition: Edition) -> bool:
-        """Returns whether the edition that its source has now is not the loaded one."""
-        return edition.differs_from(self.etag, self.last_modified, self.source_bytes)
+        """Returns whether the edition that its source has now is not the loaded one.
+
+        Another copy of the file, at another URL, has other headers, so that only its length is compared.
+        """
+        headers = (self.etag, self.last_modified) if edition.url == self.source_url else ("", "")
+        return edition.differs_from(*headers, self.source_bytes)
 
 
 Entry = TypeVar("Entry", bound=LedgerEntry)
