@@ -239,6 +239,20 @@ def test_traceback_in_dbts_log_is_left_out_of_the_error(monkeypatch: pytest.Monk
     )
 
 
+def test_build_goes_on_if_dbt_takes_a_key_of_its_log_for_the_password(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    line = '{"info": {"*****": "info", "msg": "Running with dbt"}, "data": {}}'  # the password is "level"
+    child = tmp_path / "child.py"
+    child.write_text(f"import sys\nsys.stdin.readline()\nprint({line!r})\n")
+    monkeypatch.setattr(dbt_process, "_CHILD", child)
+    logged: list[LogLine] = []
+
+    dbt_process.invoke(["build"], DbtProfile("postgres", {}), {}, tmp_path / "dbt", logged.append)
+
+    assert logged == [LogLine("warn", line)]
+
+
 def test_settings_of_the_role_do_not_change_what_dbt_writes(
     database: PostgresDatabase, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -150,13 +150,14 @@ def _log_lines(process: subprocess.Popen[str]) -> Iterator[LogLine]:
         try:
             event = json.loads(text)
             info, data = event["info"], event["data"]
+            level, printed = info["level"], info["msg"]
         except (ValueError, KeyError, TypeError):
-            if text.strip():  # not a log line: a Python warning or a crash
+            if text.strip():  # not a log line: a Python warning, a crash, or keys that dbt takes for the password
                 yield LogLine("warn", text.rstrip())
             continue
-        if message := " ".join(info["msg"].partition(_TRACEBACK)[0].split()):
+        if message := " ".join(printed.partition(_TRACEBACK)[0].split()):
             finished = "index" in data and "status" in data
-            yield LogLine(info["level"], message, data["index"] if finished else None, data.get("total"))
+            yield LogLine(level, message, data["index"] if finished else None, data.get("total"))
 
 
 def _results(file: Path) -> list[NodeResult]:
