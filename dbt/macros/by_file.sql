@@ -4,13 +4,13 @@
 
 {#- Everything is done in one transaction. With `partitioned`, each file is filled as a separate table and attached as a
     partition at the end; readers only wait for that step. `not_null` (columns), `checks` (name: condition) and
-    `one_row_a_file` become constraints, which the database verifies in one pass over the new rows. -#}
+    `one_row_a_file` in `meta` become constraints, which the database verifies in one pass over the new rows. -#}
 {% materialization by_file, adapter='postgres' %}
     {%- set target_relation = this.incorporate(type='table') -%}
     {%- set existing = load_cached_relation(this) -%}
     {%- set rebuild = existing is none or should_full_refresh() -%}
     {%- do run_hooks(pre_hooks) -%}
-    {%- do drop_replaced(target_relation) if config.get('partitioned') -%}
+    {%- do drop_replaced(target_relation) if config.meta_get('partitioned') -%}
     {%- call statement('by_parallel_workers') -%}
         {#- CREATE TABLE AS can use parallel workers, but the planner overestimates the cost of passing rows. It also
             overestimates the number of groups, so it would sort a month's rows, and underestimates the number of trips
@@ -18,7 +18,7 @@
         set local parallel_tuple_cost = 0; set local parallel_setup_cost = 0;
         set local enable_sort = off; set local enable_nestloop = off;
     {%- endcall -%}
-    {%- if config.get('partitioned') -%}
+    {%- if config.meta_get('partitioned') -%}
         {%- do replace_partitions(target_relation, existing, rebuild) -%}
     {%- else -%}
         {%- do replace_rows(target_relation, existing, rebuild) -%}
@@ -26,7 +26,7 @@
     {%- do persist_docs(target_relation, model) if rebuild -%}
     {%- do run_hooks(post_hooks) -%}
     {{ adapter.commit() }}
-    {%- do drop_replaced(target_relation) if config.get('partitioned') -%}
+    {%- do drop_replaced(target_relation) if config.meta_get('partitioned') -%}
     {{ return({'relations': [target_relation]}) }}
 {% endmaterialization %}
 
@@ -153,11 +153,11 @@
 
 {% macro constraints() -%}
     {%- set constraints = [] -%}
-    {%- if config.get('one_row_a_file') -%}{%- do constraints.append('add primary key (filename)') -%}{%- endif -%}
-    {%- for column in config.get('not_null', []) -%}
+    {%- if config.meta_get('one_row_a_file') -%}{%- do constraints.append('add primary key (filename)') -%}{%- endif -%}
+    {%- for column in config.meta_get('not_null', []) -%}
     {%- do constraints.append('alter column ' ~ column ~ ' set not null') -%}
     {%- endfor -%}
-    {%- for name, condition in config.get('checks', {}).items() -%}
+    {%- for name, condition in config.meta_get('checks', {}).items() -%}
     {%- do constraints.append('add constraint ' ~ name ~ ' check (' ~ condition ~ ')') -%}
     {%- endfor -%}
     {{ constraints | join(', ') }}

@@ -1,4 +1,4 @@
-{{ config(one_row_a_file=true) }}
+{{ config(meta={'one_row_a_file': true}) }}
 -- depends_on: {{ ref('fact_trips') }}
 -- depends_on: {{ ref('excluded_trips') }}
 -- depends_on: {{ ref('trips_by_hour') }}

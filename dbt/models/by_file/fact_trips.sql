@@ -1,8 +1,12 @@
 {{
     config(
-        partitioned=true,
-        not_null=['tripid', 'filename', 'service_type', 'pickup_locationid', 'dropoff_locationid', 'pickup_datetime'],
-        checks={'known_service': "service_type in ('" ~ services(facts=true) | join("', '") ~ "')"},
+        meta={
+            'partitioned': true,
+            'not_null': [
+                'tripid', 'filename', 'service_type', 'pickup_locationid', 'dropoff_locationid', 'pickup_datetime'
+            ],
+            'checks': {'known_service': "service_type in ('" ~ services(facts=true) | join("', '") ~ "')"},
+        },
         partition_by={'field': 'pickup_datetime', 'data_type': 'timestamp', 'granularity': 'month'},
         cluster_by=['filename'],
     )

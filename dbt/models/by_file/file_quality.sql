@@ -1,4 +1,4 @@
-{{ config(one_row_a_file=true) }}
+{{ config(meta={'one_row_a_file': true}) }}
 -- depends_on: {{ ref('changed_files') }}
 -- depends_on: {{ ref('fact_trips') }}
 {%- if target.type == 'bigquery' %}

@@ -1,4 +1,4 @@
-{{ config(not_null=['filename']) }}
+{{ config(meta={'not_null': ['filename']}) }}
 -- depends_on: {{ ref('changed_files') }}
 {%- if target.type == 'bigquery' %}
 -- depends_on: {{ ref('trips_by_hour') }}  (their transactions would conflict)
