@@ -94,6 +94,18 @@ def test_month_can_be_forgotten_without_its_ledger(without_ledger: GoogleCloud) 
     assert (trips_in(without_ledger), without_ledger.objects(), ledger_entry(without_ledger)) == ([], [], None)
 
 
+def test_ledger_of_an_older_version_is_read(prepared_cloud: GoogleCloud, tmp_path: Path) -> None:
+    """It has its new columns only after the next load."""
+    load_lines(prepared_cloud, trips(4), tmp_path)
+    prepared_cloud.rows("CREATE OR REPLACE TABLE load_ledger AS SELECT * EXCEPT (run_id, etag) FROM load_ledger")
+
+    assert loaded_rows(prepared_cloud) == [("green/2019-01", 4)]
+    assert load_uploaded(prepared_cloud).rows_loaded == 4
+
+    load_lines(prepared_cloud, trips(2, FEBRUARY), tmp_path, FEBRUARY)
+    assert loaded_rows(prepared_cloud) == [("green/2019-01", 4), ("green/2019-02", 2)]
+
+
 def test_first_ledger_is_not_an_empty_upload(prepared_cloud: GoogleCloud, tmp_path: Path) -> None:
     load_lines(prepared_cloud, trips(4), tmp_path)
 

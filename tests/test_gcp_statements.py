@@ -83,10 +83,10 @@ def statements_for(dataset: Dataset) -> Iterator[str]:
             yield from (rows.checksums_query(), rows.duplicate_days_query(), rows.orphaned_duplicates_query())
     if dataset.is_monthly:
         yield statement("select_days", event_time=dataset.event_time or "", staging=quoted(STAGING))
-    lock, ledger, columns = quoted(PLACE.table_id(LOCK)), quoted(PLACE.table_id(LEDGER)), ", ".join(COLUMNS)
+    lock, ledger = quoted(PLACE.table_id(LOCK)), quoted(PLACE.table_id(LEDGER))
     yield statement("create_lock", lock=lock, name=LEDGER)
-    yield statement("select_snapshot", lock=lock, ledger=ledger, name=LEDGER, columns=columns)
-    yield statement("select_loaded", ledger=ledger, columns=columns)
+    yield statement("select_snapshot", lock=lock, ledger=ledger, name=LEDGER)
+    yield statement("select_loaded", ledger=ledger)
 
 
 def statements_in(script: str) -> Iterator[str]:

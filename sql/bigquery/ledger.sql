@@ -4,16 +4,16 @@ CREATE TABLE IF NOT EXISTS {lock} OPTIONS (description = 'Lets one load or forge
 AS SELECT '{name}' AS ledger, GENERATE_UUID() AS token;
 
 -- name: select_snapshot
--- BigQuery's LEFT JOIN requires an equality of columns from both sides.
+-- BigQuery's LEFT JOIN requires an equality of columns from both sides. An older version's ledger may lack columns.
 SELECT lock.token, ledger.*
 FROM {lock} AS lock
 LEFT JOIN (
-    SELECT '{name}' AS locked, {columns} FROM {ledger}
+    SELECT '{name}' AS locked, * FROM {ledger}
     WHERE target_table = @target_table AND partition_key = @partition_key
 ) AS ledger ON ledger.locked = lock.ledger;
 
 -- name: select_loaded
-SELECT {columns} FROM {ledger} ORDER BY target_table, partition_key;
+SELECT * FROM {ledger} ORDER BY target_table, partition_key;
 
 -- name: delete_entry
 DELETE FROM {ledger} WHERE target_table = @target_table AND partition_key = @partition_key;

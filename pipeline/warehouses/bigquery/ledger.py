@@ -122,7 +122,6 @@ def read_snapshot(client: Client, project: GoogleProject, release: Release) -> L
         lock=quoted(project.table_id(LOCK)),
         ledger=quoted(project.table_id(LEDGER)),
         name=LEDGER,
-        columns=", ".join(COLUMNS),
     )
     rows = _rows(client, project, query, target_table=release.table, partition_key=release.key)
     if rows is None:
@@ -137,7 +136,7 @@ def read_loaded(client: Client, project: GoogleProject) -> list[BigQueryEntry]:
 
     :raises PipelineError: if the ledger is not in the configured location.
     """
-    query = statement("select_loaded", ledger=quoted(project.table_id(LEDGER)), columns=", ".join(COLUMNS))
+    query = statement("select_loaded", ledger=quoted(project.table_id(LEDGER)))
     return [entry_of(row) for row in _rows(client, project, query) or ()]
 
 
