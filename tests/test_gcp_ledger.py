@@ -95,15 +95,29 @@ def test_month_can_be_forgotten_without_its_ledger(without_ledger: GoogleCloud) 
 
 
 def test_ledger_of_an_older_version_is_read(prepared_cloud: GoogleCloud, tmp_path: Path) -> None:
-    """It has its new columns only after the next load."""
+    """It has its new columns only after the next load. The days of its rows are in their copies in the bucket."""
     load_lines(prepared_cloud, trips(4), tmp_path)
-    prepared_cloud.rows("CREATE OR REPLACE TABLE load_ledger AS SELECT * EXCEPT (run_id, etag) FROM load_ledger")
+    prepared_cloud.rows("CREATE OR REPLACE TABLE load_ledger AS SELECT * EXCEPT (run_id, etag, days) FROM load_ledger")
 
     assert loaded_rows(prepared_cloud) == [("green/2019-01", 4)]
-    assert load_uploaded(prepared_cloud).rows_loaded == 4
 
     load_lines(prepared_cloud, trips(2, FEBRUARY), tmp_path, FEBRUARY)
     assert loaded_rows(prepared_cloud) == [("green/2019-01", 4), ("green/2019-02", 2)]
+    checksums = warehouse(prepared_cloud).checksums(Release(dataset_named("green"), JANUARY))
+    assert sum(day.rows for day in checksums.values()) == 4
+
+    assert forget_month(prepared_cloud)
+    assert len(trips_in(prepared_cloud)) == 2
+
+
+def test_new_edition_replaces_all_rows_that_an_older_version_loaded(
+    prepared_cloud: GoogleCloud, tmp_path: Path
+) -> None:
+    load_lines(prepared_cloud, trips(4), tmp_path)
+    prepared_cloud.rows("CREATE OR REPLACE TABLE load_ledger AS SELECT * EXCEPT (days) FROM load_ledger")
+
+    load_lines(prepared_cloud, trips(2, FEBRUARY), tmp_path)  # on other days
+    assert len(trips_in(prepared_cloud)) == 2
 
 
 def test_first_ledger_is_not_an_empty_upload(prepared_cloud: GoogleCloud, tmp_path: Path) -> None:

@@ -217,6 +217,17 @@ def test_broken_file_leaves_no_object(prepared_cloud: GoogleCloud, tmp_path: Pat
     assert prepared_cloud.objects() == []
 
 
+def test_object_of_an_older_version_is_read(prepared_cloud: GoogleCloud, tmp_path: Path) -> None:
+    uploaded = upload(prepared_cloud.project, release_job(tmp_path, content_of(1000)), silent)
+    with contextlib.closing(prepared_cloud.project.storage()) as client:
+        blob = client.bucket(prepared_cloud.project.bucket).get_blob(FILE)
+        blob.metadata = {name: value for name, value in blob.metadata.items() if name != "run_id"}
+        blob.upload_from_string(blob.download_as_bytes())
+
+    found = objects.find_object(prepared_cloud.project, Release(dataset_named("green"), JANUARY))
+    assert found and replace(found, generation=uploaded.generation) == replace(uploaded, run_id="")
+
+
 def test_object_that_the_pipeline_did_not_upload_is_left_alone(prepared_cloud: GoogleCloud, tmp_path: Path) -> None:
     with contextlib.closing(prepared_cloud.project.storage()) as client:
         client.bucket(prepared_cloud.project.bucket).blob(FILE).upload_from_string("theirs")

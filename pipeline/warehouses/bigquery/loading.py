@@ -138,17 +138,19 @@ def _load(client: Client, project: GoogleProject, job: LoadJob, observer: LoadOb
 
 
 def _forget(client: Client, project: GoogleProject, release: Release, snapshot: LedgerSnapshot) -> None:
-    days = snapshot.days() if snapshot.entries else days_in_markers(project, release.key)
-    rows = FileRows(project, release, sort_days(days))
+    rows = FileRows(project, release, sort_days(snapshot.days() or days_in_markers(project, release.key)))
     existing = {name for name in (release.table, QUARANTINE) if find_table(client, project, project.table_id(name))}
     values: dict[str, Value] = {"load_id": _load_id(snapshot, "forget", release.key)}
     _run(client, rows, "forget", rows.forget_script(existing), snapshot, values, LoadObserver())
 
 
 def _loaded_days(project: GoogleProject, job: LoadJob, snapshot: LedgerSnapshot) -> Collection[datetime.date | None]:
-    """Returns the days on which the release may have rows; by the copy of a ledger row that was deleted by hand."""
-    if snapshot.entries:
-        return snapshot.days()
+    """Returns the days on which the release may have rows.
+
+    They are those of the copy in the bucket if the ledger's row was deleted by hand, or is of a version without days.
+    """
+    if days := snapshot.days():
+        return days
     marker = read_marker(project, job.task_family, job.release.key)
     return marker.days if marker else ()
 

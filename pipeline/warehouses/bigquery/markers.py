@@ -48,7 +48,7 @@ _NULL = {"TIMESTAMP": None, "INT64": 0, "STRING": ""}
 
 
 def entry_of(values: Mapping[str, Any]) -> BigQueryEntry:
-    """Returns the entry with the values of a row or a marker; columns that were added later are NULL in older rows."""
+    """Returns the entry with the values of a row or a marker; columns that were added later are missing or NULL."""
     found: dict[str, Any] = {
         name: _NULL[COLUMNS[name]] if value is None else value for name, value in values.items() if name in COLUMNS
     }
@@ -56,8 +56,8 @@ def entry_of(values: Mapping[str, Any]) -> BigQueryEntry:
         if isinstance(found[name], str):
             found[name] = datetime.datetime.fromisoformat(found[name])
     for name in ("days", "jobs"):
-        if isinstance(found[name], str):
-            found[name] = json.loads(found[name] or "[]")
+        if isinstance(text := found.get(name, ""), str):
+            found[name] = json.loads(text or "[]")
     found["days"] = tuple(day and datetime.date.fromisoformat(day) for day in found["days"])
     found["jobs"] = tuple(found["jobs"])
     return BigQueryEntry(**found)

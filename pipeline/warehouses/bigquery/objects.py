@@ -25,7 +25,7 @@ from pipeline.warehouses.bigquery.error_messages import first_line
 CHUNK_BYTES = 8 << 20  # resumable uploads require a multiple of 256 KiB; bounds the memory used
 _ATTEMPTS = 3
 _CONTENDED = "other uploads keep changing it; run again when they have finished"
-_OPTIONAL_METADATA = ("source", "format", "etag", "last_modified")  # objects of earlier versions lack them
+_OPTIONAL_METADATA = ("run_id", "source", "format", "etag", "last_modified")  # objects of earlier versions lack them
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class ReleaseObject:
     source_sha256: str
     rows: int | None
     columns: tuple[str, ...]
-    run_id: str
+    run_id: str = ""
     source: str = ""
     format: str = ""
     etag: str = ""
@@ -194,7 +194,6 @@ def _release_object(blob: Blob) -> ReleaseObject:
             source_sha256=metadata["source_sha256"],
             rows=int(metadata["rows"]) if metadata["rows"] else None,
             columns=tuple(metadata["columns"].split(",")),
-            run_id=metadata["run_id"],
             **{key: metadata.get(key, "") for key in _OPTIONAL_METADATA},
         )
     except (KeyError, ValueError):

@@ -21,6 +21,7 @@ from pipeline.warehouses.bigquery.ledger import ensure_ledger, read_loaded, read
 from pipeline.warehouses.bigquery.loading import forget, load, orphaned_duplicates
 from pipeline.warehouses.bigquery.markers import (
     BigQueryEntry,
+    days_in_markers,
     find_build,
     marker_name,
     read_marker,
@@ -30,6 +31,7 @@ from pipeline.warehouses.bigquery.markers import (
 from pipeline.warehouses.bigquery.objects import ReleaseObject, find_object, upload
 from pipeline.warehouses.bigquery.resources import LABELS, create_resources, missing_resources
 from pipeline.warehouses.bigquery.sql_text import quoted
+from pipeline.warehouses.bigquery.staging import sort_days
 from pipeline.warehouses.bigquery.tables import ensure_tables, list_tables
 from pipeline.warehouses.checksums import FileChecksums, checksums_from_rows
 from pipeline.warehouses.ledger import Build, LedgerEntry, entries_of
@@ -115,7 +117,8 @@ class BigQueryWarehouse:
             snapshot = read_snapshot(client, self.project, release)
             if not snapshot or not snapshot.entries:
                 raise PipelineError(f"{release.key} is not loaded into BigQuery")
-            query = FileRows(self.project, release, snapshot.entries[0].days).checksums_query()
+            days = snapshot.days() or days_in_markers(self.project, release.key)
+            query = FileRows(self.project, release, sort_days(days)).checksums_query()
             config = query_config(self.project, job_labels(dataset, filename, "reconcile"), filename=filename)
             return checksums_from_rows(dataset, [row.values() for row in run_query(client, query, config)])
 
