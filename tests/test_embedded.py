@@ -256,8 +256,7 @@ def test_copied_folder_gets_a_server_of_its_own(new_root_with_server: NewRoot, n
     original = postmaster(root)
     run_command("pipeline", "psql", "-c", "CHECKPOINT", **environment)
     shutil.copytree(root, copy, ignore=shutil.ignore_patterns(".s.PGSQL.5432"))
-    for path in [copy / "postgres", *(copy / "postgres").rglob("*")]:
-        shutil.chown(path, (root / "postgres").stat().st_uid)
+    (copy / "postgres").chmod(0o755)  # as in a copy that keeps neither the mode nor, if root makes it, the owner
 
     assert "was not running" in run_command("pipeline", "stop", **copy_environment).stdout
     forgotten = run_command("pipeline", "forget", "--taxi", "green", "--month", "2019-01", **copy_environment)

@@ -172,6 +172,11 @@ class EmbeddedServer:
     def _launch(self) -> None:
         self._socket_folder()  # raises an error if the server would not be reached
         user = server_user(self.folder)
+        # PostgreSQL refuses a folder that others can read, or that is root's, such as root's copy of a backup.
+        self.folder.chmod(self.folder.stat().st_mode & 0o750)
+        if user is not None and self.folder.stat().st_uid == 0:
+            for path in (self.folder, *self.folder.rglob("*")):
+                os.chown(path, user.uid, user.gid, follow_symlinks=False)
         data = data_argument(self.folder, user)
         # The socket's folder is a relative path, so that a server whose folder was removed does not remove its
         # successor's socket at its end. If /dev/shm is not writable, System V shared memory is used.
