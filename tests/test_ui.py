@@ -81,14 +81,25 @@ def test_tasks_and_history_are_kept_after_sigterm_and_a_restart(luigi: Run, ui: 
 def test_server_works_and_stops_cleanly_after_its_storage_root_is_removed(
     luigi: Run, ui: CentralScheduler, tmp_path: Path
 ) -> None:
-    shutil.rmtree(tmp_path / "data")
-    luigi(*LOAD, **ui.environment)
-    assert "LoadTripdata" in requests.get(f"{ui.url}history", timeout=10).text
+    for again in ([], ["--force"]):  # the second time, the server knows the tasks
+        shutil.rmtree(tmp_path / "data")
+        luigi(*LOAD, *again, **ui.environment)
+        assert "LoadTripdata" in requests.get(f"{ui.url}history", timeout=10).text
 
     shutil.rmtree(tmp_path / "data")
     ui.process.terminate()
     output, _ = ui.process.communicate(timeout=20)
     assert (ui.process.returncode, output) == (0, "")
+
+
+def test_history_that_cannot_be_written_is_logged_in_one_line(luigi: Run, ui: CentralScheduler, tmp_path: Path) -> None:
+    (tmp_path / "data/ui/history.sqlite").write_bytes(b"no database" * 100)
+
+    assert luigi(*LOAD, **ui.environment).returncode == 0
+    ui.process.terminate()
+    output, _ = ui.process.communicate(timeout=20)
+    assert {line.partition(":")[0] for line in output.splitlines()} == {"[ui] history"}, output
+    assert "LoadTripdata cannot be recorded: file is not a database\n" in output
 
 
 def test_token_file_is_private_and_written_again_if_it_is_removed(tmp_path: Path) -> None:

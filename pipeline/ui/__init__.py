@@ -35,6 +35,8 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore", sqlalchemy.exc.SADeprecationWarning)
     from luigi.db_task_history import Base, DbTaskHistory
 
+logger = logging.getLogger(__name__)
+
 _MINUTE = 60_000  # in milliseconds
 
 
@@ -130,8 +132,7 @@ class TaskHistory(DbTaskHistory):
             self._file = Path(str(parsed.database)) if is_file else None
             self._create_tables()
         except (sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
-            reason = str(getattr(error, "orig", error)).strip().splitlines()[0]
-            raise PipelineError(f"[ui] history: {reason}; give a SQLAlchemy URL, or none for a file") from None
+            raise PipelineError(f"[ui] history: {_reason(error)}; give a SQLAlchemy URL, or none for a file") from None
         self.session_factory = sqlalchemy.orm.sessionmaker(bind=self.engine, expire_on_commit=False)
         self.tasks: dict[str, Any] = {}
 
@@ -145,8 +146,21 @@ class TaskHistory(DbTaskHistory):
         if self._file and not self._file.exists():
             self.engine.dispose()  # its connections are those of the removed file
             self._create_tables()
+            for task in self.tasks.values():
+                task.record_id = None  # was a row of the removed file
         with super()._session(session) as found:
             yield found
+
+    def _add_task_event(self, task: Any, event: Any) -> None:
+        """Records an event, or logs in one line that it cannot, for example because the disk is full."""
+        try:
+            super()._add_task_event(task, event)  # type: ignore[no-untyped-call]
+        except (sqlalchemy.exc.SQLAlchemyError, OSError) as error:
+            logger.warning("[ui] history: %s cannot be recorded: %s", task.task_family, _reason(error))
+
+
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "orig", error)).strip().splitlines()[0]
 
 
 def _with_psycopg2(url: str) -> sqlalchemy.URL:
