@@ -232,16 +232,19 @@ def test_firing_missed_since_the_first_start_causes_a_catch_up(
     assert loaded_months(database) == ["green/2019-01"]
 
 
-def test_firing_while_the_machine_slept_causes_a_catch_up(
-    environment: dict[str, str], mirror: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("days_ahead", [0, 30], ids=["the machine slept", "the clock was ahead and was set right"])
+def test_firing_is_not_missed_when_the_time_jumps(
+    environment: dict[str, str], mirror: Path, monkeypatch: pytest.MonkeyPatch, days_ahead: int
 ) -> None:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     [catch_up] = catch_ups(["green"])
     ran: list[str] = []
+    started = datetime.datetime.now(datetime.UTC)
+    monkeypatch.setattr(daemon, "_now", lambda: started + datetime.timedelta(days=days_ahead))
 
-    class WokenMachine(daemon.Runner):
-        """On which two days have passed while the process did not run, and so did not wait for them either."""
+    class Machine(daemon.Runner):
+        """On which two days pass at each look, while the process does not run, and so does not wait for them either."""
 
         def __init__(self) -> None:  # without the signals of a process
             self.looks = 0
@@ -254,12 +257,12 @@ def test_firing_while_the_machine_slept_causes_a_catch_up(
 
         def wait_for_stop(self, seconds: float = 0) -> bool:
             assert seconds <= 60
-            later = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=2)
-            monkeypatch.setattr(daemon, "_now", lambda: later)
             self.looks += 1
-            return bool(ran) or self.looks > 100
+            later = started + datetime.timedelta(days=2 * self.looks)
+            monkeypatch.setattr(daemon, "_now", lambda: later)
+            return bool(ran) or self.looks > 3
 
-    daemon.run_forever([catch_up], WokenMachine(), retry_minutes=0)
+    daemon.run_forever([catch_up], Machine(), retry_minutes=0)
 
     assert ran == ["green"]
 

@@ -36,6 +36,8 @@ def run_forever(catch_ups: list[CatchUp], runner: Runner, retry_minutes: float) 
         logger.info("%s: next at %s", name, format_time(at))
     while not runner.wait_for_stop(min((min(due.values()) - _now()).total_seconds(), _SECONDS_BETWEEN_LOOKS)):
         for catch_up in catch_ups:
+            # If the clock was ahead and was set right, an earlier firing is the next one.
+            due[catch_up.name] = min(due[catch_up.name], next(catch_up.firings(_now())))
             if due[catch_up.name] <= _now() and not runner.stopping:
                 due[catch_up.name] = _run(catch_up, runner, retry_minutes)
 
