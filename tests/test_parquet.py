@@ -168,9 +168,13 @@ def test_undeclared_column_is_ignored_if_empty_otherwise_reported_with_its_decla
         (
             "f" * 3_000,
             array_of(pa.float64()),
-            f"the column '{'f' * 80}…' is not declared and has values; a spec cannot",
+            f"the column '{'f' * 80}…' is not declared and has values; declare it",
         ),
-        ("new fee", array_of(pa.float64()), "; a spec cannot declare such a name, so leave such columns out with"),
+        (
+            "new fee",
+            array_of(pa.float64()),
+            "; declare it in pipeline/datasets/green.yaml by a name of your own, with this one in `aliases`, or leave",
+        ),
         ("FileName", pa.array(["a", "b", None]), "; a spec cannot declare such a name, so leave such columns out with"),
         (
             "new_fees",
@@ -180,7 +184,7 @@ def test_undeclared_column_is_ignored_if_empty_otherwise_reported_with_its_decla
         ("new_time", pa.array([1, 2, None], pa.timestamp("us", "UTC")), "of the type timestamp[us, tz=UTC]; a spec"),
     ],
 )
-def test_undeclared_column_that_no_spec_can_declare_is_one_line_with_what_can_be_done(
+def test_undeclared_column_of_any_name_or_type_is_one_line_with_what_can_be_done(
     tmp_path: Path, name: str, values: pa.Array, message: str
 ) -> None:
     file = write_parquet_month(tmp_path, "green", "2024-07", **{name: values})

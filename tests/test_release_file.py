@@ -135,6 +135,15 @@ def test_changed_header_is_reported_with_its_changes_and_the_spec_to_edit(
     assert "pipeline/datasets/zones.yaml" in message
 
 
+def test_column_may_have_any_other_name_in_files(write: Write) -> None:
+    columns = (replace(ZONES.columns[0], aliases=("location no., from 1",)), *ZONES.columns[1:])
+    header = WHOLE.replace(b"LocationID", b'"Location no., from 1"', 1)
+
+    with open_release(write(header), Release(replace(ZONES, columns=columns))) as release:
+        assert release.columns[0] == "locationid"
+        assert joined(list(release.blocks())) == BODY
+
+
 def test_undeclared_column_is_ignored_if_empty_otherwise_reported_with_its_declaration(write: Write) -> None:
     def with_tax(*values: bytes) -> Path:
         lines = zip((b"1,EWR", b'2,"Que\nens"', b"3,Bronx"), values, strict=True)

@@ -77,6 +77,11 @@ def read(tmp_path: Path, text: str | bytes) -> Dataset:
     return read_spec(file)
 
 
+def test_alias_need_not_be_a_column_name(tmp_path: Path) -> None:
+    dataset = read(tmp_path, VALID.replace("name: Bell,", "name: Bell, aliases: [bell no.],"))
+    assert dataset.columns[0].aliases == ("bell no.",)
+
+
 def test_valid_file_declares_everything_about_a_dataset(tmp_path: Path) -> None:
     dataset = read(tmp_path, VALID)
     may = datetime.date(2021, 5, 1)

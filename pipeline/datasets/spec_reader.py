@@ -109,7 +109,7 @@ def _columns(node: Node, sources: tuple[Source, ...]) -> tuple[Column, ...]:
     reads_parquet = any(source.format == "parquet" for source in sources)
     for entry in node.items():
         keys = entry.mapping(_COLUMN_REQUIRED, _COLUMN_OPTIONAL)
-        aliases = tuple(item.matching(COLUMN_NAME, "a column name") for item in _items(keys, "aliases"))
+        aliases = tuple(item.text() for item in _items(keys, "aliases"))
         column = Column(
             source_name=keys["name"].matching(COLUMN_NAME, "a column name"),
             postgres_type=keys["postgres"].choice(_POSTGRES_TYPES),

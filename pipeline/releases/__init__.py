@@ -161,11 +161,12 @@ class ReleaseFile:
             "leave such columns out with [source] ignore_unknown_columns = true"
             " (PIPELINE__SOURCE__IGNORE_UNKNOWN_COLUMNS=true)"
         )
-        is_name = COLUMN_NAME.fullmatch(name) and name.lower() not in RESERVED_COLUMNS
-        if kind is None or not is_name:
-            return PipelineError(
-                f"{problem}; a spec cannot declare such a {'type' if is_name else 'name'}, so {ignore}"
-            )
+        if kind is None or name.lower() in RESERVED_COLUMNS:
+            what = "type" if kind is None else "name"
+            return PipelineError(f"{problem}; a spec cannot declare such a {what}, so {ignore}")
+        if not COLUMN_NAME.fullmatch(name):
+            declare = f"declare it in {self.dataset.spec_file} by a name of your own, with this one in `aliases`"
+            return PipelineError(f"{problem}; {declare}, or {ignore}")
         postgres, bigquery = TYPES[kind]
         since = f" since: {format_month(self.release.month)}," if self.release.month else ""
         line = f'- {{name: {name}, postgres: {postgres}, bigquery: {bigquery},{since} description: "…"}}'

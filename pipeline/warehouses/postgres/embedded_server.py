@@ -173,7 +173,8 @@ class EmbeddedServer:
         self._socket_folder()  # raises an error if the server would not be reached
         user = server_user(self.folder)
         # PostgreSQL refuses a folder that others can read, or that is root's, such as root's copy of a backup.
-        self.folder.chmod(self.folder.stat().st_mode & 0o750)
+        if (mode := self.folder.stat().st_mode) & 0o027:
+            self.folder.chmod(mode & ~0o027)
         if user is not None and self.folder.stat().st_uid == 0:
             for path in (self.folder, *self.folder.rglob("*")):
                 os.chown(path, user.uid, user.gid, follow_symlinks=False)
