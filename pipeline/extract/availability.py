@@ -7,7 +7,7 @@ import email.utils
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import requests
@@ -33,7 +33,7 @@ class Edition:
     etag: str = ""
     last_modified: str = ""
     length: int | None = None
-    url: str = ""
+    url: str = field(default="", compare=False)  # what earlier versions recorded has none
 
     def differs_from(self, etag: str, last_modified: str, length: int) -> bool:
         """Returns whether the file has changed since a response with these headers and this length."""

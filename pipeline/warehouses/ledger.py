@@ -65,7 +65,7 @@ class LedgerEntry:
 
         Another copy of the file, at another URL, has other headers, so that only its length is compared.
         """
-        headers = (self.etag, self.last_modified) if edition.url == self.source_url else ("", "")
+        headers = (self.etag, self.last_modified) if edition.url in ("", self.source_url) else ("", "")
         return edition.differs_from(*headers, self.source_bytes)
 
 
