@@ -16,7 +16,7 @@ import pytest
 from conftest import JANUARY, execute
 from gcp import GoogleCloud
 from gcp_trips import FILE, forget_month, load_lines, load_uploaded, quarantined_rows, trips_in, upload_lines
-from trips import FEBRUARY, HEADER, trip, trips, write_load_job
+from trips import FEBRUARY, HEADER, quote_all, trip, trips, write_load_job
 
 from pipeline.datasets import Column, Dataset, Release, dataset_named, parse_month
 from pipeline.errors import PipelineError
@@ -178,6 +178,19 @@ def test_rows_that_differ_in_an_empty_text_are_different_in_both_warehouses(
     assert prepared_cloud.rows(ids.format(id="TO_HEX(unique_row_id)")) == execute(
         database, ids.format(id="unique_row_id")
     )
+
+
+def test_file_with_quotes_around_everything_is_the_file_without_them(
+    prepared_cloud: GoogleCloud, tmp_path: Path
+) -> None:
+    lines = [trip(1), trip(2, passenger_count="", store_and_fwd_flag=""), trip(3, store_and_fwd_flag='"a ""b"", c"')]
+    load_lines(prepared_cloud, lines, tmp_path)
+    query = "SELECT * FROM green_tripdata ORDER BY lpep_pickup_datetime"
+    plain = prepared_cloud.rows(query)
+
+    load_lines(prepared_cloud, map(quote_all, lines), tmp_path, header=quote_all(HEADER))
+
+    assert len(plain) == 3 and prepared_cloud.rows(query) == plain
 
 
 def test_key_leaves_out_the_vendor_of_a_row_without_passenger_count(

@@ -14,7 +14,18 @@ import psycopg2.errors
 import pytest
 from conftest import JANUARY, execute, job_for
 from row_ids import count_rows_with_other_ids, row_id
-from trips import FEBRUARY, HEADER, loading_tables, partitions, row_count, schema_contents, trip, trips, write_load_job
+from trips import (
+    FEBRUARY,
+    HEADER,
+    loading_tables,
+    partitions,
+    quote_all,
+    row_count,
+    schema_contents,
+    trip,
+    trips,
+    write_load_job,
+)
 
 from pipeline.datasets import Column, Dataset, Release, dataset_named
 from pipeline.errors import PipelineError
@@ -169,6 +180,29 @@ def test_blank_value_is_null_and_quoted_blank_is_an_empty_text(database: Postgre
 
     query = "SELECT vendorid, passenger_count, store_and_fwd_flag, ehail_fee, trip_distance FROM green_tripdata"
     assert execute(database, query) == [(None, None, "", None, 0.79)]
+
+
+def test_file_with_quotes_around_everything_is_the_file_without_them(
+    database: PostgresDatabase, tmp_path: Path
+) -> None:
+    """As pandas, Excel and others write with quotes around all fields, blanks and the names in the header included."""
+    text = '"a ""b"", c"'
+    lines = [
+        *trips(3),
+        trip(4, vendorid="1", passenger_count="", store_and_fwd_flag=""),
+        trip(5, lpep_dropoff_datetime="", store_and_fwd_flag=text, congestion_surcharge=""),
+        trip(6, store_and_fwd_flag='""""'),
+    ]
+    loaded = load(database, write_load_job(lines, tmp_path), silent)
+    query = "SELECT * FROM green_tripdata ORDER BY unique_row_id"
+    plain = execute(database, query)
+
+    assert forget(database, Release(dataset_named("green"), JANUARY))
+    all_quoted = [quote_all(line) for line in (HEADER, *lines)]
+    entry = load(database, write_load_job(all_quoted[1:], tmp_path, header=all_quoted[0]), silent)
+
+    assert (entry.rows_loaded, entry.rows_rejected) == (loaded.rows_loaded, 0) == (6, 0)
+    assert execute(database, query) == plain
 
 
 def test_database_rejects_a_repeated_row_id(database: PostgresDatabase, tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import datetime
+import io
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -95,6 +97,13 @@ def write_load_job(
     file.write_bytes(b"".join(line + end for line in (header, *lines)))
     extracted = ExtractedFile(source_url=file.as_uri())
     return LoadJob("LoadTripdata", Release(dataset, month), RUN_ID, file=file, extracted=extracted, **options)
+
+
+def quote_all(line: bytes) -> bytes:
+    """Returns a line of CSV with quotes around all fields, also around blanks."""
+    text = io.StringIO()
+    csv.writer(text, quoting=csv.QUOTE_ALL, lineterminator="").writerow(next(csv.reader([line.decode()])))
+    return text.getvalue().encode()
 
 
 def schema_contents(database: PostgresDatabase) -> dict[str, list[tuple[Any, ...]]]:

@@ -27,6 +27,9 @@ _CORRUPT: tuple[type[Exception], ...] = (gzip.BadGzipFile, cast(type[Exception],
 _TYPICAL_SHARE = 0.9  # of a block's rows in the month; above it, the estimate is used instead of an exact count
 _MAX_SHOWN_CHARACTERS = 80
 _FIELD = re.compile(rb'(?:^|(?<=,))(?:"[^"]*"|[^,"])*')
+_QUOTED_HEADER = re.compile(rb'"[^"]*"(?:,"[^"]*")*')
+# The first alternative, whose value is the group, is a field that means the same without its quotes.
+_QUOTED_FIELD = re.compile(rb'"([^",\r\n\\]*)"(?!")|"(?:[^"]|"")*"')
 
 
 class CsvReleaseFile(ReleaseFile):
@@ -34,6 +37,9 @@ class CsvReleaseFile(ReleaseFile):
 
     `header` is the first line without dropped columns. `blocks()` yields the rest; if the last line has no newline, one
     is added and is in `added_newline`. After the last block, `text_bytes` is the length of the file's text.
+
+    If all names in the header are quoted, quotes do not mean that a value is a text: fields have them only if needed,
+    and blanks none, as in the same file written without them.
     """
 
     format = "csv"
@@ -45,6 +51,7 @@ class CsvReleaseFile(ReleaseFile):
         self.added_newline = b""
         self._newline = b"\r\n" if self.header.endswith(b"\r\n") else b"\n"
         self.text_bytes = len(self.header)
+        self._quotes_all = _QUOTED_HEADER.fullmatch(self.header.removeprefix(_UTF8_BOM).rstrip(b"\r\n")) is not None
         names = self._match_header()
         declared = set(self.dataset.column_names)
         self._unknown_indexes = {name: index for index, name in enumerate(names) if name not in declared}
@@ -62,6 +69,8 @@ class CsvReleaseFile(ReleaseFile):
                 self._check_quotes(data, line)
             rows = count_records(data)
             self.text_bytes += len(data)
+            if self._quotes_all:
+                data = _QUOTED_FIELD.sub(lambda field: field[0] if field[1] is None else field[1], data)
             yield Block(self._drop_unknown_columns(data, line) if self._unknown_values else data, line, rows)
             line += data.count(b"\n") if b'"' in data else rows
         self.notes = tuple(dropped_column_note(name, values) for name, values in self._unknown_values.items())
