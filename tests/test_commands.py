@@ -419,6 +419,10 @@ def test_help_and_documentation_mention_every_command(pipeline: Run) -> None:
             ("load", "green", "2020-05", "--source-any-month", "true"),
             "unrecognized arguments: --source-any-month true; set PIPELINE__SOURCE__ANY_MONTH instead\n",
         ),
+        (
+            ("forget", "shuttle", "2021"),
+            "; if its YAML file was removed, put it back, forget the dataset's months, and remove it again\n",
+        ),
         (("forget", "--frob", "x"), "pipeline forget: unrecognized arguments: --frob\n"),
         (("LoadTripdata",), "LoadTripdata is a task: luigi --module pipeline LoadTripdata"),
         (("postgres", "start"), "invalid choice: 'postgres' (choose from 'load'"),

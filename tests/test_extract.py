@@ -91,6 +91,13 @@ def test_metadata_without_facts_counts_as_none(file: Path) -> None:
     assert ExtractedFile.read(file) is None
 
 
+def test_url_of_a_relative_base_url_does_not_depend_on_the_current_directory(
+    extract: Extract, mirror: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(mirror.parent)
+    assert extract(mirror.name).source_url == f"{mirror}/{PATH}"
+
+
 def test_base_url_may_end_with_a_slash(extract: Extract, site: HttpSource) -> None:
     assert extract(f"{site.url}/").source_url == f"{site.url}/{PATH}"
 

@@ -219,6 +219,31 @@ def test_task_started_again_after_it_yielded_others_is_one_attempt(tmp_path: Pat
     ]
 
 
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("time", 1),
+        ("task", ["x"]),
+        ("parameters", "x"),
+        ("dataset", []),
+        ("month", 201901),
+        ("pid", "1"),
+        ("seconds", "1"),
+        ("error", 1),
+    ],
+)
+def test_line_of_a_log_with_a_value_of_another_type_is_left_out(tmp_path: Path, field: str, value: object) -> None:
+    good = {"time": "2019-01-01T00:00:00.000+00:00", "task": "LoadTripdata", "parameters": {}, "event": "done"}
+    good |= {"dataset": "green", "month": "2019-01"}
+    log = tmp_path / "20190101T000000-1.jsonl"
+    log.write_text("".join(json.dumps(line) + "\n" for line in (good, good | {field: value})))
+
+    runs = RunLogs(tmp_path).summaries()
+
+    assert [(run.started, run.latest, len(run.tasks)) for run in runs] == [(good["time"], good["time"], 1)]
+    assert last_attempts(runs, ["postgres"])
+
+
 def test_run_locks_its_log_although_the_page_looks_at_the_lock_while_it_is_opened(tmp_path: Path) -> None:
     log = RunLog()
     name = log.file_name

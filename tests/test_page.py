@@ -9,6 +9,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -488,6 +489,32 @@ def test_run_elsewhere_with_the_process_id_of_a_process_here_is_running_until_it
 
     assert (running["status"], ended["status"]) == ("running", "stopped")
     assert not running["cancellable"] and not ended["cancellable"]
+
+
+_RUN = """
+import fcntl, os, sys, time
+log = open(f"{sys.argv[1]}/20190101T000000-{os.getpid()}.jsonl", "a")
+fcntl.flock(log, fcntl.LOCK_EX)
+print("locked", flush=True)
+time.sleep(60)
+"""
+
+
+def test_request_does_not_start_a_run_that_an_earlier_server_or_a_terminal_has_started(
+    ui: CentralScheduler, token: dict[str, str], tmp_path: Path
+) -> None:
+    logs = tmp_path / "data" / "logs"
+    logs.mkdir(parents=True)
+    # Commands that tests fork do not have the command line of a process that was started.
+    command = [sys.executable, "-c", _RUN, str(logs), "--module", "pipeline", *command_of(JANUARY)[1]]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as earlier:
+        assert earlier.stdout and earlier.stdout.readline()
+        same = call(ui, "runs", "POST", json=JANUARY, headers=token)
+        other = call(ui, "runs", "POST", json={**JANUARY, "month": "2019-02"}, headers=token)
+        earlier.kill()
+
+    assert (same.status_code, same.json()["id"]) == (200, f"20190101T000000-{earlier.pid}")
+    assert (other.status_code, other.json()["new"]) == (201, True)
 
 
 def test_killed_run_is_shown_as_stopped_immediately(

@@ -117,6 +117,19 @@ def test_catch_up_from_one_source_leaves_out_months_that_only_another_has(
     assert "green: not published yet: 2019-03 …" in done.stderr
 
 
+def test_catch_up_fails_if_its_source_has_nothing_although_another_has(
+    pipeline: Run, database: PostgresDatabase, mirror: Path
+) -> None:
+    environment = {"PIPELINE__SCHEDULE__PARAMETERS": '{"source": "mirror"}'}
+    assert pipeline(*CATCH_UP_ONCE, **environment).returncode == 0
+    write_month(dataset_named("green"), datetime.date(2019, 1, 1), 100, mirror, "tlc")
+    (mirror / "green/green_tripdata_2019-01.csv.gz").unlink()
+
+    failed = pipeline(*CATCH_UP_ONCE, **environment)
+
+    assert failed.returncode != 0 and "none of the months 2019-01 …" in failed.stderr, failed.stderr
+
+
 def test_catch_up_loads_the_corrected_file_of_a_month_that_could_not_be_loaded(
     pipeline: Run, database: PostgresDatabase, mirror: Path
 ) -> None:
@@ -358,6 +371,12 @@ def test_record_is_replaced_atomically_and_stays_locked(tmp_path: Path) -> None:
         with dataclasses.replace(record).locked() as other:
             assert lock is not None and other is None
     assert read_time(record.last_success) == second
+
+
+def test_record_that_was_edited_by_hand_may_end_with_a_newline(tmp_path: Path) -> None:
+    time = datetime.datetime(2024, 1, 1, tzinfo=datetime.UTC)
+    (tmp_path / "green").write_text(f"{time.isoformat()}\n")
+    assert read_time(tmp_path / "green") == time
 
 
 def test_dry_run_that_ends_before_it_begins_is_refused(pipeline: Run) -> None:

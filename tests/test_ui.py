@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 import requests
 from central import CentralScheduler, central_scheduler, free_port
-from conftest import BIN, Run, execute, settings
+from conftest import BIN, Run, execute, file_size_limit, settings
 
+from pipeline.errors import PipelineError
 from pipeline.files import CENTRAL_SETTINGS
+from pipeline.ui import TaskHistory
 from pipeline.ui.guard import new_guard
 from pipeline.warehouses.postgres.connection import PostgresDatabase
 
@@ -100,6 +102,18 @@ def test_history_that_cannot_be_written_is_logged_in_one_line(luigi: Run, ui: Ce
     output, _ = ui.process.communicate(timeout=20)
     assert {line.partition(":")[0] for line in output.splitlines()} == {"[ui] history"}, output
     assert "LoadTripdata cannot be recorded: file is not a database\n" in output
+
+
+@pytest.mark.parametrize(
+    ("content", "size", "reason"), [(b"", 0, ""), (b"no database" * 100, 1 << 30, "file is not a")]
+)
+def test_history_file_that_cannot_be_used_is_named(tmp_path: Path, content: bytes, size: int, reason: str) -> None:
+    file = tmp_path / "history.sqlite"
+    file.write_bytes(content)
+    with file_size_limit(size), pytest.raises(PipelineError) as error:
+        TaskHistory(f"sqlite:///{file}")
+    assert str(error.value).startswith(f"{file}: {reason}")
+    assert str(error.value).endswith("; free some space if the disk is full, or delete it if it is damaged")
 
 
 def test_token_file_is_private_and_written_again_if_it_is_removed(tmp_path: Path) -> None:

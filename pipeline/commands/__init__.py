@@ -51,7 +51,9 @@ class Parser(argparse.ArgumentParser):
             message = f"unrecognized arguments: {unknown}"
         if found := _INVALID_CHOICE.search(message):
             known = [word.strip("' ") for word in found["known"].split(",")]
-            message += nearest(found["word"], known, "did you mean {}?", start="; ")
+            if not (hint := nearest(found["word"], known, "did you mean {}?", start="; ")) and "forget" in self.prog:
+                hint = "; if its YAML file was removed, put it back, forget the dataset's months, and remove it again"
+            message += hint
             if found["word"] in TASKS and found["word"].lower() not in known:
                 message = f"{found['word']} is a task: luigi --module pipeline {found['word']} …"
         elif found := _UNKNOWN.search(message):

@@ -46,6 +46,7 @@ def locations(release: Release, base_url: str, tlc_base_url: str = "", source: s
 
     :raises PipelineError: if the dataset has no such source, or its files of that month cannot be loaded.
     """
+    base_url, tlc_base_url = _absolute(base_url), _absolute(tlc_base_url)
     is_private = not is_site(base_url, RELEASE_MIRROR)
     bases = {MIRROR: base_url, TLC: tlc_base_url or (base_url if is_private else TLC_SITE)}
     sources = (release.source_named(source),) if source else release.sources()
@@ -98,6 +99,11 @@ def local_path(url: str) -> Path | None:
         shown_host = without_credentials(f"file://{host}").removeprefix("file://")
         raise PipelineError(f"{shown}: {shown_host} is read as a host name; write file:///path in [source] base_url")
     return Path(unquote(slash + path))
+
+
+def _absolute(base_url: str) -> str:
+    """Returns a folder's absolute path, because the ledger keeps it; another base URL is unchanged."""
+    return base_url if "://" in base_url or not base_url else str(Path(base_url).expanduser().absolute())
 
 
 def without_credentials(text: str) -> str:

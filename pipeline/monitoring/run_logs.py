@@ -18,6 +18,13 @@ from pipeline.tasks.load import LOAD_TRIPDATA
 
 _NAME = re.compile(r"\d{8}T\d{6,12}-\d+")
 _EVENTS = ("running", "done", "failed")
+_TYPES: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("time", "task", "dataset", "month", "error"), str),
+    "parameters": dict,
+    "pid": int,
+    "rows": int,
+    "seconds": (int, float),
+}
 
 
 @dataclass
@@ -200,5 +207,5 @@ def _objects(text: bytes) -> Iterator[dict[str, Any]]:
             found = json.loads(line)
         except ValueError:
             continue
-        if isinstance(found, dict):
+        if isinstance(found, dict) and all(isinstance(found[name], _TYPES[name]) for name in _TYPES.keys() & found):
             yield found

@@ -99,7 +99,7 @@ def catch_ups(names: list[str] | None = None) -> list[CatchUp]:
 def read_time(file: Path) -> datetime.datetime | None:
     """Returns the time in a file, or None if there is none."""
     try:
-        return datetime.datetime.fromisoformat(file.read_text())
+        return datetime.datetime.fromisoformat(file.read_text().strip())
     except (FileNotFoundError, ValueError):
         return None
 

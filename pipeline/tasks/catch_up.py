@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import functools
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import luigi
@@ -15,6 +15,7 @@ from pipeline.datasets import Dataset, Release, dataset_named, format_month
 from pipeline.errors import PipelineError
 from pipeline.extract import ExtractedFile, extracted_file
 from pipeline.extract.availability import Edition, NewEditions, find_edition, published_months
+from pipeline.extract.locations import Location
 from pipeline.settings import ScheduleSettings, SourceSettings, StorageSettings
 from pipeline.tasks.base import WAREHOUSE_CHOICES
 from pipeline.warehouses import warehouse_named
@@ -58,7 +59,7 @@ class CatchUpMonthly(RangeMonthly):
         locations_of = functools.partial(settings.locations, source=self.of_params.get("source", ""))
         published = published_months(releases, locations_of, settings.http_options())
         complete = sorted({moment.date() for moment in finite_datetimes} - set(missing))
-        if missing and not published and not self._has_any(complete):
+        if missing and not published and not self._has_any(complete, locations_of):
             raise PipelineError(
                 f"none of the months {_format_months(sorted([*complete, *missing]))} of {self._dataset.name} is at the"
                 " source; check [source] base_url"
@@ -86,11 +87,11 @@ class CatchUpMonthly(RangeMonthly):
             return set()
         return set.intersection(*({entry.partition_key for entry in ledger} for ledger in self._ledgers))
 
-    def _has_any(self, complete: list[datetime.date]) -> bool:
+    def _has_any(self, complete: list[datetime.date], locations_of: Callable[[Release], Sequence[Location]]) -> bool:
         """Returns whether the source has one of the last complete months, which shows that it works."""
-        settings = SourceSettings()
+        options = SourceSettings().http_options()
         return any(
-            published_months([Release(self._dataset, month)], settings.locations, settings.http_options())
+            published_months([Release(self._dataset, month)], locations_of, options)
             for month in reversed(complete[-_RECHECKED_MONTHS:])
         )
 

@@ -125,6 +125,7 @@ class TaskHistory(DbTaskHistory):
     """
 
     def __init__(self, url: str) -> None:
+        self._file: Path | None = None
         try:
             parsed = _with_psycopg2(url)
             self.engine = sqlalchemy.create_engine(parsed, pool_pre_ping=True)
@@ -132,7 +133,10 @@ class TaskHistory(DbTaskHistory):
             self._file = Path(str(parsed.database)) if is_file else None
             self._create_tables()
         except (sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
-            raise PipelineError(f"[ui] history: {_reason(error)}; give a SQLAlchemy URL, or none for a file") from None
+            where, remedy = "[ui] history", "give a SQLAlchemy URL, or none for a file"
+            if self._file:
+                where, remedy = str(self._file), "free some space if the disk is full, or delete it if it is damaged"
+            raise PipelineError(f"{where}: {_reason(error)}; {remedy}") from None
         self.session_factory = sqlalchemy.orm.sessionmaker(bind=self.engine, expire_on_commit=False)
         self.tasks: dict[str, Any] = {}
 

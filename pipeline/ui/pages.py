@@ -111,8 +111,8 @@ class RunsApi(Handler):
         except PipelineError as error:
             self.finish_json({"error": str(error)}, 400)
             return
-        self.set_header("Location", f"/api/pipeline/runs/{run.id}")
-        found = {"id": run.id, "title": run.title, "status": run.status, "new": is_new}
+        self.set_header("Location", f"/api/pipeline/runs/{run['id']}")
+        found = {name: run[name] for name in ("id", "title", "status")} | {"new": is_new}
         self.finish_json(found, 201 if is_new else 200)
 
 

@@ -31,19 +31,21 @@ class Runs:
         self._started: list[StartedRun] = []
         self._lock = threading.Lock()
 
-    def start(self, request: Mapping[str, Any]) -> tuple[StartedRun, bool]:
+    def start(self, request: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
         """Returns the run for the request, and whether it was started now.
+
+        The equal run may be one of an earlier server, or of a terminal on this machine.
 
         :raises PipelineError: if the request is invalid; the message names the field.
         """
         title, arguments = command_of(request)
         with self._lock:
-            for run in self._started:
-                if run.arguments == arguments and run.is_running:
-                    return run, False
+            for row in self.all():
+                if row["cancellable"] and _arguments(row) == arguments:
+                    return row, False
             run = StartedRun.start(title, arguments, self._scheduler_url)
             self._started = [*self._started[-_MAX_STARTED:], run]
-            return run, True
+            return _row_of_started(run, None), True
 
     def all(self) -> list[dict[str, Any]]:
         """Returns the newest runs, newest first, including those that were not started by this server."""
@@ -110,6 +112,14 @@ class Runs:
             "cancellable": is_running and _may_end(self.logs.file(summary.id), summary.pid),
             **_counts(summary),
         }
+
+
+def _arguments(row: Mapping[str, Any]) -> list[str]:
+    """Returns what follows `--module pipeline` in the command of a run; empty if it is not one of `luigi`."""
+    words = row.get("command", [])
+    with contextlib.suppress(psutil.Error):
+        words = words or psutil.Process(row["pid"]).cmdline()
+    return list(words[words.index("--module") + 2 :]) if "--module" in words else []
 
 
 def _row_of_started(run: StartedRun, summary: RunSummary | None) -> dict[str, Any]:
