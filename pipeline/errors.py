@@ -1,4 +1,4 @@
-"""The errors that are shown to users: permanent and transient ones."""
+"""The errors that are shown to users, permanent and transient ones, and the wording of messages."""
 
 from __future__ import annotations
 
@@ -29,6 +29,11 @@ def nearest(word: str, known: Iterable[str], phrase: str, start: str = "") -> st
     spellings = {name.lower().replace("-", "_"): name for name in known}
     found = difflib.get_close_matches(word.lower().replace("-", "_"), spellings, n=1, cutoff=_MIN_SIMILARITY)
     return start + phrase.format(spellings[found[0]]) if found else ""
+
+
+def counted(number: float, noun: str) -> str:
+    """Returns a whole number with its noun, such as `1 row` or `1,200 rows`."""
+    return f"{number:,.0f} {noun}{'' if number == 1 else 's'}"
 
 
 def shortened(text: str, limit: int) -> str:

@@ -212,6 +212,17 @@ def test_forgotten_month_is_removed_everywhere_and_can_be_loaded_again(
     assert execute(database, "SELECT rows_loaded FROM load_ledger ORDER BY partition_key") == [(10,), (50,)]
 
 
+def test_count_of_one_is_singular(pipeline: Run, mirror: Path) -> None:
+    write_month(dataset_named("green"), datetime.date(2019, 2, 1), 1, mirror)
+
+    loaded = pipeline("load", "green", "2019-02")
+    shown = pipeline("forget", "green", "2019-02", "--dry-run")
+
+    assert loaded.returncode == 0, loaded.stderr
+    assert "green/2019-02: 1 row loaded into" in loaded.stderr
+    assert "1 row in PostgreSQL" in shown.stdout
+
+
 def test_files_that_lack_rows_after_forget_or_force_are_named(
     pipeline: Run, database: PostgresDatabase, mirror: Path
 ) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from pipeline.command_line import WrongCommandLine
 from pipeline.commands import Commands, add_command, add_files, check_months, chosen_files
 from pipeline.datasets import Release
+from pipeline.errors import counted
 from pipeline.extract import remove_extracted
 from pipeline.settings import StorageSettings
 from pipeline.tasks.load import orphan_warnings
@@ -67,7 +68,7 @@ def _show(releases: list[Release], warehouses: dict[str, Warehouse]) -> int:
     ledgers = {name: {entry.partition_key: entry for entry in each.loaded()} for name, each in warehouses.items()}
     for release in releases:
         rows = [
-            f"{entries[release.key].rows_loaded:,} rows in {warehouse_info(name).title}"
+            f"{counted(entries[release.key].rows_loaded, 'row')} in {warehouse_info(name).title}"
             for name, entries in ledgers.items()
             if release.key in entries
         ]

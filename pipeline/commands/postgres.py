@@ -12,7 +12,7 @@ import psycopg2.extras
 
 from pipeline.commands import Commands, add_command, add_dataset
 from pipeline.datasets import dataset_named, monthly_names
-from pipeline.errors import INTERRUPTED, PipelineError
+from pipeline.errors import INTERRUPTED, PipelineError, counted
 from pipeline.settings import PostgresSettings, StorageSettings
 from pipeline.tasks.load import load_task
 from pipeline.warehouses import warehouse_info
@@ -87,9 +87,8 @@ def _adopt(arguments: argparse.Namespace) -> int:
         print("pipeline: interrupted; nothing has changed", file=sys.stderr)
         return INTERRUPTED
     rows = sum(entry.rows_loaded for entry in entries)
-    months = f"{len(entries)} month{'s' if len(entries) > 1 else ''}"
     print(
-        f"{database.schema}.{dataset.table}: {rows:,} rows of {months} adopted;"
+        f"{database.schema}.{dataset.table}: {counted(rows, 'row')} of {counted(len(entries), 'month')} adopted;"
         f" the old table is kept as {KEPT_AS.format(dataset.table)}, which you can drop.\n"
         "Next: pipeline status; pipeline build"
     )
@@ -98,7 +97,11 @@ def _adopt(arguments: argparse.Namespace) -> int:
 
 def _show_adopted(entry: LedgerEntry, number: int, files: int) -> None:
     aside = f", {entry.rows_duplicate:,} set aside in load_quarantine" if entry.rows_duplicate else ""
-    print(f"{number} of {files} {entry.partition_key}: {entry.rows_loaded:,} rows{aside}", file=sys.stderr, flush=True)
+    print(
+        f"{number} of {files} {entry.partition_key}: {counted(entry.rows_loaded, 'row')}{aside}",
+        file=sys.stderr,
+        flush=True,
+    )
 
 
 def _stop(_: argparse.Namespace) -> int:

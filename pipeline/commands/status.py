@@ -11,6 +11,7 @@ from pipeline.commands import Commands, add_command, add_files, chosen_files, ow
 from pipeline.commands.overview import Entries, State, loads, overview, read_ledgers, rows_missing
 from pipeline.datasets import Dataset, format_month
 from pipeline.datasets.month_range import Months
+from pipeline.errors import counted
 from pipeline.tasks.load import orphan_warning
 from pipeline.warehouses import warehouse_info, warehouse_named
 from pipeline.warehouses.ledger import LedgerEntry
@@ -170,7 +171,8 @@ def _print_summary(entries: Entries) -> None:
             where = f" in {warehouse_info(warehouse).title}" if len(entries) > 1 else ""
             rate = entry.rows_read / max(entry.seconds, 1e-3)
             query = warehouse_named(warehouse).count_command(entry.target_table)
+            rows = counted(entry.rows_loaded, "row")
             print(
-                f"\n{entry.rows_loaded:,} rows{where} in {entry.seconds:.1f} s ({rate:,.0f} rows/s). To look at them:\n"
+                f"\n{rows}{where} in {entry.seconds:.1f} s ({rate:,.0f} rows/s). To look at them:\n"
                 f"  {query.replace('pipeline ', f'{own_command()} ', 1)}"
             )

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import requests
 import urllib3
 
-from pipeline.errors import PipelineError, TransientError
+from pipeline.errors import PipelineError, TransientError, counted
 from pipeline.extract.connections import LimitedSession
 from pipeline.extract.locations import without_credentials
 from pipeline.extract.partial_download import PartialDownload
@@ -103,8 +103,8 @@ class _Download:
                 farthest = max(farthest, part.size)
                 if failures > options.retries:
                     raise TransientError(
-                        f"cannot fetch {self._shown}: {error} (tried {failures} times); check the network, or choose"
-                        " another [source] base_url, or try the pipeline on the files that come with it:"
+                        f"cannot fetch {self._shown}: {error} (tried {counted(failures, 'time')}); check the network,"
+                        " or choose another [source] base_url, or try the pipeline on the files that come with it:"
                         " make demo"
                     ) from error
                 backoff = 0.5 * 2 ** min(failures - 1, 16)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, Self, TypeAlias
 
 from pipeline.datasets import Release, Source, format_month
 from pipeline.datasets.spec import COLUMN_NAME, RESERVED_COLUMNS
-from pipeline.errors import PipelineError, shortened
+from pipeline.errors import PipelineError, counted, shortened
 
 if TYPE_CHECKING:
     from pipeline.releases.csv_file import CsvReleaseFile
@@ -175,7 +175,7 @@ class ReleaseFile:
 
 def first_problems(problems: list[str]) -> str:
     """Returns a text with the first problems and the number of the others."""
-    more = f" and has {len(problems) - _SHOWN_PROBLEMS} more problems" if problems[_SHOWN_PROBLEMS:] else ""
+    more = f" and has {counted(len(problems) - _SHOWN_PROBLEMS, 'more problem')}" if problems[_SHOWN_PROBLEMS:] else ""
     return ", ".join(problems[:_SHOWN_PROBLEMS]) + more
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pipeline.errors import counted
 from pipeline.report.formatting import (
     average,
     change,
@@ -45,7 +46,7 @@ def _most_and_fewest(data: ReportData, service: str) -> str:
         return ""
     most, fewest = max(months, key=lambda m: m.trips), min(months, key=lambda m: m.trips)
     if most is fewest:
-        return f"{service}: {most.trips:,} trips in {month_name(most.month)}."
+        return f"{service}: {counted(most.trips, 'trip')} in {month_name(most.month)}."
     return (
         f"{service} had the most trips in {month_name(most.month)} ({most.trips:,})"
         f" and the fewest in {month_name(fewest.month)} ({fewest.trips:,})."
@@ -120,7 +121,7 @@ def _bars(svg: Svg, left: float, top: float, width: float, months: Sequence[Mont
         if month is None:
             continue
         x, thickness, colour = left + slot * (place + 0.12), slot * 0.76, colour_of(month.service)
-        title = f"{month.marked_name}: {dollars(amount) if sign else f'{amount:,.0f} trips'}"
+        title = f"{month.marked_name}: {dollars(amount) if sign else counted(amount, 'trip')}"
         opacity = 1.0 if month.is_complete else 0.2
         svg.rect(x, y(0), thickness, y(amount) - y(0), colour, title, opacity=opacity, dashed=not month.is_complete)
         if slot >= _SLOT_OF_LABEL:

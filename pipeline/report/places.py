@@ -13,6 +13,7 @@ from typing import Any
 
 from markupsafe import escape
 
+from pipeline.errors import counted
 from pipeline.report.formatting import dollars, listed, month_name, percent, short
 from pipeline.report.sections import Chart, Headline, ReportData, Section, Table
 from pipeline.report.svg import Svg, colour_of, ranking, services_in
@@ -163,7 +164,7 @@ def _draw_map(names: Mapping[str, str], trips: Mapping[str, int], limits: list[i
     outlines = zone_outlines()
     paths = "".join(
         f'<path data-zone="{zone}" d="{path}" tabindex="-1" fill-opacity="{_shade(trips[zone], limits)}">'
-        f"<title>{escape(names[zone])}: {trips[zone]:,} pick-ups</title></path>"
+        f"<title>{escape(names[zone])}: {counted(trips[zone], 'pick-up')}</title></path>"
         for zone, path in outlines["zones"].items()
     )
     svg = Svg(outlines["width"], outlines["height"])

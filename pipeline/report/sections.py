@@ -12,6 +12,7 @@ from typing import Any
 from markupsafe import Markup
 
 from pipeline.datasets import Release, format_month
+from pipeline.errors import counted
 from pipeline.files import named_statements
 from pipeline.report.formatting import month_abbreviation
 from pipeline.report.svg import NARROW, WIDE, Svg
@@ -118,7 +119,7 @@ class Month:
         name = f"{self.service} {month_abbreviation(self.month)}"
         if self.is_complete:
             return name
-        return f"{name} (incomplete, {self.days} {'day' if self.days == 1 else 'days'})"
+        return f"{name} (incomplete, {counted(self.days, 'day')})"
 
 
 @dataclass(frozen=True)

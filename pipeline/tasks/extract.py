@@ -9,7 +9,7 @@ from typing import Any
 import luigi
 import luigi.local_target
 
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, counted
 from pipeline.extract import ExtractedFile, extract_release, extracted_file, remove_extracted
 from pipeline.extract.locations import Location
 from pipeline.parameters import SourceParameter
@@ -62,7 +62,7 @@ class Extract(ReleaseTask):
         if extracted.source_url.startswith("http"):
             self.set_link(extracted.source_url)
         self.set_status(
-            f"extracted {extracted.bytes:,} bytes, {extracted.rows:,} rows, verified",
+            f"extracted {counted(extracted.bytes, 'byte')}, {counted(extracted.rows, 'row')}, verified",
             rows=extracted.rows,
             bytes=extracted.bytes,
             ratio=extracted.ratio,

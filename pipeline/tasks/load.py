@@ -16,7 +16,7 @@ import luigi
 
 from pipeline.datasets import Dataset, format_month
 from pipeline.datasets.month_range import Months
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, counted
 from pipeline.parameters import CountParameter, SourceParameter, option_name
 from pipeline.targets import Lookup
 from pipeline.tasks.base import ReleaseTask, TripdataTask, ZonesTask
@@ -99,14 +99,16 @@ class Load(ReleaseTask):
     def _log_load(self, entry: LedgerEntry, **facts: object) -> None:
         """Logs and shows the result of the load, or that another run has just loaded the release."""
         if entry.run_id != self.run_id:
-            self.log_status(f"{entry.partition_key}: another run has just loaded its {entry.rows_loaded:,} rows")
+            self.log_status(
+                f"{entry.partition_key}: another run has just loaded its {counted(entry.rows_loaded, 'row')}"
+            )
             return
         if self.force:
             for warning in orphan_warnings(self.warehouse_name, self.release.dataset):
                 logger.warning(warning)
         rate = entry.rows_read / max(entry.seconds, 1e-3)
         message = (
-            f"{entry.partition_key}: {entry.rows_loaded:,} rows loaded into {entry.target_table}"
+            f"{entry.partition_key}: {counted(entry.rows_loaded, 'row')} loaded into {entry.target_table}"
             f" in {entry.seconds:.1f} s ({rate:,.0f} rows/s)"
         )
         if quarantined := entry.rows_duplicate + entry.rows_rejected:

@@ -11,7 +11,7 @@ import luigi
 import luigi.local_target
 
 from pipeline.datasets import format_month
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, counted
 from pipeline.settings import StorageSettings
 from pipeline.tasks.base import TripdataTask
 from pipeline.tasks.load import LOAD_TRIPDATA
@@ -61,8 +61,8 @@ class ReconcileTripdata(TripdataTask):
         if changed:
             postgres, bigquery = rows.values()
             loaded = f"{entries[changed[0]].rows_loaded:,} were loaded"
-            counts = f"PostgreSQL has {postgres:,} rows of {self.release.key} and BigQuery {bigquery:,}, but {loaded}"
-            raise PipelineError(f"{counts}. {self._remedy(entries, changed)}")
+            found_rows = f"PostgreSQL has {counted(postgres, 'row')} of {self.release.key} and BigQuery {bigquery:,}"
+            raise PipelineError(f"{found_rows}, but {loaded}. {self._remedy(entries, changed)}")
         compared_at = datetime.datetime.now(datetime.UTC).isoformat()
         result = {
             "rows": rows["postgres"],
@@ -73,8 +73,8 @@ class ReconcileTripdata(TripdataTask):
         }
         with self.output().open("w") as file:
             json.dump(result, file, indent=2)
-        same = f"the same {rows['postgres']:,} rows in PostgreSQL and BigQuery, with the same values"
-        self.log_status(f"{self.release.key}: {same}, on {result['days']} days")
+        same = f"the same {counted(rows['postgres'], 'row')} in PostgreSQL and BigQuery, with the same values"
+        self.log_status(f"{self.release.key}: {same}, on {counted(len(checksums['postgres']), 'day')}")
 
     def _remedy(self, entries: dict[str, LedgerEntry], changed: list[str]) -> str:
         """Returns what to do about a difference; `changed` are the warehouses whose rows are not as many as loaded."""

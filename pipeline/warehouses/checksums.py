@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 from pipeline.datasets import Column, Dataset
+from pipeline.errors import counted
 
 _NUMBERS = {"INT64", "NUMERIC", "BIGNUMERIC", "FLOAT64"}
 _WHOLE_NUMBERS = {"integer", "bigint"}
@@ -67,7 +68,7 @@ def differences(postgres: FileChecksums, bigquery: FileChecksums) -> list[str]:
 
 def _day_differences(postgres: DayChecksums, bigquery: DayChecksums) -> list[str]:
     if postgres.rows != bigquery.rows:
-        return [f"{postgres.rows:,} rows in PostgreSQL, {bigquery.rows:,} in BigQuery"]
+        return [f"{counted(postgres.rows, 'row')} in PostgreSQL, {bigquery.rows:,} in BigQuery"]
     if postgres.ids != bigquery.ids:
         return ["the same number of rows, but not the same rows"]
     lines = []

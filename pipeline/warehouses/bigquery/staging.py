@@ -12,7 +12,7 @@ from google.cloud.bigquery import Client, LoadJobConfig, SourceFormat, WriteDisp
 from google.cloud.bigquery.job import LoadJob
 
 from pipeline.datasets import Release
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, counted
 from pipeline.warehouses import LoadObserver
 from pipeline.warehouses.bigquery.client import REQUEST_SECONDS, GoogleProject
 from pipeline.warehouses.bigquery.jobs import JobFailed, job_labels, query_config, run_job, run_query
@@ -79,8 +79,8 @@ def stage(
     rows = int(job.output_rows)
     if source.rows is not None and rows != source.rows:
         raise PipelineError(
-            f"{source.uri} has {source.rows:,} rows and BigQuery read {rows:,}; nothing was loaded: look for a stray"
-            " quote in the file"
+            f"{source.uri} has {counted(source.rows, 'row')} and BigQuery read {rows:,}; nothing was loaded: look for a"
+            " stray quote in the file"
         )
     days = _days(client, project, release, table_id) if dataset.is_monthly else ()
     return StagedFile(table_id, rows, days, source.columns, job.job_id)

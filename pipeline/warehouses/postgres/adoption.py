@@ -11,7 +11,7 @@ from psycopg2 import sql
 from psycopg2.extensions import cursor as Cursor
 
 from pipeline.datasets import Dataset, Release, parse_month
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, counted
 from pipeline.warehouses.ledger import ADOPTED, LedgerEntry
 from pipeline.warehouses.postgres.connection import PostgresDatabase, execute, value_of
 from pipeline.warehouses.postgres.ledger import all_loads, find_load
@@ -123,7 +123,7 @@ def _survey(cursor: Cursor, tables: Tables, kept: sql.Identifier, recompute_ids:
     if not files:
         raise PipelineError("it has no rows; drop it")
     if mismatches and not recompute_ids:
-        more = f" and {len(mismatches) - _SHOWN} more files" if mismatches[_SHOWN:] else ""
+        more = f" and {counted(len(mismatches) - _SHOWN, 'more file')}" if mismatches[_SHOWN:] else ""
         raise PipelineError(
             f"rows whose unique_row_id is not the one that the flows compute: {'; '.join(mismatches[:_SHOWN])}{more};"
             " use --recompute-ids to adopt them with recomputed ids"
