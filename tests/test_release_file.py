@@ -122,7 +122,7 @@ def test_columns_are_in_the_order_of_the_file(write: Write, bom: bytes, header: 
         (HEADER + b",", "adds '';"),
         (b"LocationID,Borough,Zones,service_zone", "lacks Zone, adds 'Zones';"),
         (HEADER + b",\x1b[2J", r"adds '\x1b[2J';"),
-        (HEADER + b",x" * 1_000, "and has 1987 more problems;"),
+        (HEADER + b",x" * 1_000, "and has 1,987 more problems;"),
     ],
 )
 def test_changed_header_is_reported_with_its_changes_and_the_spec_to_edit(
