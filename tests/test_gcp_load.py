@@ -26,6 +26,7 @@ from pipeline.sample import write_month
 from pipeline.warehouses import LoadJob
 from pipeline.warehouses.bigquery.loading import forget, orphaned_duplicates
 from pipeline.warehouses.bigquery.objects import upload
+from pipeline.warehouses.bigquery.resources import create_resources
 from pipeline.warehouses.bigquery.tables import ensure_tables, partitioning
 from pipeline.warehouses.bigquery.warehouse import BigQueryWarehouse
 from pipeline.warehouses.checksums import differences
@@ -292,6 +293,17 @@ def test_columns_added_by_another_load_at_the_same_time_are_kept(prepared_cloud:
 def ensure_columns(cloud: GoogleCloud, dataset: Dataset) -> None:
     with contextlib.closing(cloud.project.bigquery()) as client:
         ensure_tables(client, cloud.project, dataset)
+
+
+def test_without_a_dataset_there_is_nothing_to_forget_but_the_object(google_cloud: GoogleCloud, tmp_path: Path) -> None:
+    assert not forget_month(google_cloud)
+
+    create_resources(google_cloud.project)
+    load_lines(google_cloud, trips(2), tmp_path)
+    with google_cloud.project.connect_bigquery("") as client:
+        client.delete_dataset(google_cloud.project.dataset, delete_contents=True)
+    assert forget_month(google_cloud)
+    assert not forget_month(google_cloud)
 
 
 def test_datasets_with_the_same_file_name_do_not_share_an_object(prepared_cloud: GoogleCloud, tmp_path: Path) -> None:

@@ -32,6 +32,7 @@ from pipeline.warehouses.bigquery.markers import (
     write_marker,
 )
 from pipeline.warehouses.bigquery.objects import ReleaseObject, find_object, remove_object
+from pipeline.warehouses.bigquery.resources import dataset_exists
 from pipeline.warehouses.bigquery.staging import StagedFile, drop_staged, sort_days, stage
 from pipeline.warehouses.bigquery.tables import ensure_tables, find_table
 
@@ -80,6 +81,8 @@ def forget(project: GoogleProject, release: Release) -> bool:
     failure = f"{release.key} was not forgotten in BigQuery"
     removed = []
     with project.connect_bigquery(failure) as client:
+        if not dataset_exists(client, project, project.dataset):  # so nothing is loaded
+            return remove_object(project, release)
 
         def attempt() -> None:
             ensure_ledger(client, project)

@@ -71,12 +71,26 @@ def get_dataset(client: bigquery.Client, project: GoogleProject, name: str) -> b
     return dataset
 
 
+def dataset_exists(client: bigquery.Client, project: GoogleProject, name: str) -> bool:
+    """Returns whether there is such a dataset.
+
+    :raises PipelineError: like `get_dataset`.
+    """
+    try:
+        get_dataset(client, project, name)
+    except exceptions.NotFound:
+        return False
+    return True
+
+
 def _missing(project: GoogleProject) -> Iterator[tuple[str, Callable[[], None]]]:
     """Yields each missing resource and the function that creates it."""
     if not _bucket_exists(project):
         yield f"bucket gs://{project.bucket}", functools.partial(_create_bucket, project)
     for name, days in ((project.dataset, None), (project.staging_dataset, _STAGING_DAYS)):
-        if not _dataset_exists(project, name):
+        with project.connect_bigquery(f"dataset {name}") as client:
+            exists = dataset_exists(client, project, name)
+        if not exists:
             yield f"dataset {name}", functools.partial(_create_dataset, project, name, days)
 
 
@@ -107,15 +121,6 @@ def _create_bucket(project: GoogleProject) -> None:
         except exceptions.Conflict:
             if not _bucket_exists(project):  # raises if the bucket is somebody else's
                 raise
-
-
-def _dataset_exists(project: GoogleProject, name: str) -> bool:
-    with project.connect_bigquery(f"dataset {name}") as client:
-        try:
-            get_dataset(client, project, name)
-        except exceptions.NotFound:
-            return False
-    return True
 
 
 def _create_dataset(project: GoogleProject, name: str, days: int | None) -> None:
