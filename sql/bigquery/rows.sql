@@ -5,21 +5,22 @@ SELECT DISTINCT DATE(`{event_time}`) AS day FROM {staging};
 DELETE FROM {table} AS loaded_row WHERE {loaded_rows};
 
 -- name: identified_rows
--- The rows of a staged file with their ids. Of rows that are equal in every column, all but one have nth > 1. Of
+-- The rows of a staged file with their ids. Of rows that are equal in every column, all but one have __nth > 1. Of
 -- different rows with the same key, the last one in the order of their text has the id of the key; the id of each other
 -- one also includes its position in that order, counted from the last.
+-- The names with two underscores are not those of columns of a dataset, which are beside them.
 SELECT
-    MD5(IF(place_in_key = 1, key_text, CONCAT(key_text, '#', CAST(place_in_key AS STRING)))) AS unique_row_id,
+    MD5(IF(__place = 1, __key, CONCAT(__key, '#', CAST(__place AS STRING)))) AS unique_row_id,
     {columns},
-    nth
+    __nth
 FROM (
     SELECT
         {columns},
-        key_text,
-        DENSE_RANK() OVER (PARTITION BY key_text ORDER BY row_text DESC, null_texts DESC) AS place_in_key,
-        ROW_NUMBER() OVER (PARTITION BY key_text, row_text, null_texts) AS nth
+        __key,
+        DENSE_RANK() OVER (PARTITION BY __key ORDER BY __row DESC, __nulls DESC) AS __place,
+        ROW_NUMBER() OVER (PARTITION BY __key, __row, __nulls) AS __nth
     FROM (
-        SELECT {columns}, {key_text} AS key_text, {row_text} AS row_text, {null_texts} AS null_texts
+        SELECT {columns}, {key_text} AS __key, {row_text} AS __row, {null_texts} AS __nulls
         FROM (SELECT {staged_columns} FROM {staging})
     )
 );
@@ -28,7 +29,7 @@ FROM (
 INSERT INTO {table} (unique_row_id, filename, {columns})
 SELECT unique_row_id, @filename, {columns}
 FROM ({identified_rows}) AS identified_row
-WHERE nth = 1 AND NOT EXISTS (
+WHERE __nth = 1 AND NOT EXISTS (
     SELECT 1 FROM {table} AS other_row
     WHERE other_row.unique_row_id = identified_row.unique_row_id AND other_row.filename != @filename AND {other_days}
 );
@@ -53,9 +54,9 @@ INSERT INTO {quarantine} (target_table, filename, reason, detail, unique_row_id,
 SELECT
     @target_table,
     @filename,
-    IF(nth > 1, 'duplicate_in_file', 'duplicate_of_other_file'),
+    IF(__nth > 1, 'duplicate_in_file', 'duplicate_of_other_file'),
     IF(
-        nth > 1,
+        __nth > 1,
         'the same row is in the file more than once',
         CONCAT('{kept_in}', other_row.filename)
     ),
@@ -67,7 +68,7 @@ LEFT JOIN (
     SELECT other_row.unique_row_id, other_row.filename
     FROM {table} AS other_row WHERE other_row.filename != @filename AND {other_days}
 ) AS other_row ON other_row.unique_row_id = identified_row.unique_row_id
-WHERE nth > 1 OR other_row.filename IS NOT NULL;
+WHERE __nth > 1 OR other_row.filename IS NOT NULL;
 
 -- name: duplicates_of_other_files
 -- The rows that were set aside because another file had them.
