@@ -41,7 +41,8 @@ EVERY_TYPE = {
     "Flag": ("boolean", "BOOL"),
     "Day": ("date", "DATE"),
     "At": ("timestamp", "TIMESTAMP"),
-    **dict.fromkeys(("select", "place", "loaded", "other", "identified", "nth", "key_text", "row_text"), ("text", "STRING")),
+    **dict.fromkeys(("select", "place", "loaded", "other", "identified"), ("text", "STRING")),
+    **dict.fromkeys(("nth", "key_text", "row_text", "null_texts", "place_in_key"), ("text", "STRING")),
 }
 INVENTED = replace(
     dataset_named("green"),
