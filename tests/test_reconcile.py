@@ -135,7 +135,7 @@ def test_months_that_share_rows_are_equal_after_what_the_message_says(
     failed = luigi(*RECONCILE)
     assert failed.returncode == 30
     remedy = "for the months that load_quarantine names with duplicate_of_other_file, and load them again"
-    assert "2019-02-01: 1 rows in PostgreSQL, 0 in BigQuery. Rows that several files have " in failed.stderr
+    assert "2019-02-01: 1 row in PostgreSQL, 0 in BigQuery. Rows that several files have " in failed.stderr
     assert remedy in failed.stderr
 
     assert pipeline("forget", "green", "2019-01..2019-02").returncode == 0
