@@ -35,7 +35,12 @@ T = TypeVar("T")
 
 
 class Parser(argparse.ArgumentParser):
-    """Accepts no abbreviated options; reports an error in one line, with a suggestion, and exits with 2."""
+    """Accepts no abbreviated options; reports an error in one line, with a suggestion, and exits with 2.
+
+    `hint` is what to do about an invalid choice that resembles no valid one.
+    """
+
+    hint = ""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"allow_abbrev": False, **options})
@@ -51,9 +56,7 @@ class Parser(argparse.ArgumentParser):
             message = f"unrecognized arguments: {unknown}"
         if found := _INVALID_CHOICE.search(message):
             known = [word.strip("' ") for word in found["known"].split(",")]
-            if not (hint := nearest(found["word"], known, "did you mean {}?", start="; ")) and "forget" in self.prog:
-                hint = "; if its YAML file was removed, put it back, forget the dataset's months, and remove it again"
-            message += hint
+            message += nearest(found["word"], known, "did you mean {}?", start="; ") or self.hint
             if found["word"] in TASKS and found["word"].lower() not in known:
                 message = f"{found['word']} is a task: luigi --module pipeline {found['word']} …"
         elif found := _UNKNOWN.search(message):

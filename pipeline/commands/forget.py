@@ -20,6 +20,7 @@ def add_commands(commands: Commands) -> None:
     """Declares the command."""
     command = add_command(commands, "forget", "remove months everywhere, raw files included, to load them again", _run)
     add_files(command)
+    command.hint = "; if its YAML file was removed, put it back, forget the dataset's months, and remove it again"
     command.add_argument("--dry-run", action="store_true", help="show what would be removed, and remove nothing")
 
 

@@ -135,7 +135,8 @@ class TaskHistory(DbTaskHistory):
         except (sqlalchemy.exc.SQLAlchemyError, ImportError) as error:
             where, remedy = "[ui] history", "give a SQLAlchemy URL, or none for a file"
             if self._file:
-                where, remedy = str(self._file), "free some space if the disk is full, or delete it if it is damaged"
+                where = str(self._file)
+                remedy = "free some space if the disk is full, delete it if it is damaged, or check [ui] history"
             raise PipelineError(f"{where}: {_reason(error)}; {remedy}") from None
         self.session_factory = sqlalchemy.orm.sessionmaker(bind=self.engine, expire_on_commit=False)
         self.tasks: dict[str, Any] = {}

@@ -74,14 +74,15 @@ def forget(project: GoogleProject, release: Release) -> bool:
     """Removes a file's rows, quarantined rows, object and markers; returns whether there was anything.
 
     The object is removed first, so that no new load starts; a running load fails or is removed as well. After a crash,
-    the file's rows are complete or absent, and the next `forget` removes the rest.
+    the file's rows are complete or absent, and the next `forget` removes the rest. Without the dataset, only the object
+    is removed; copies of a ledger that is gone are of no effect.
 
     :raises PipelineError: if something could not be removed.
     """
     failure = f"{release.key} was not forgotten in BigQuery"
     removed = []
     with project.connect_bigquery(failure) as client:
-        if not dataset_exists(client, project, project.dataset):  # so nothing is loaded
+        if not dataset_exists(client, project, project.dataset):
             return remove_object(project, release)
 
         def attempt() -> None:
