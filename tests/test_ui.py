@@ -113,7 +113,8 @@ def test_history_file_that_cannot_be_used_is_named(tmp_path: Path, content: byte
     with file_size_limit(size), pytest.raises(PipelineError) as error:
         TaskHistory(f"sqlite:///{file}")
     assert str(error.value).startswith(f"{file}: {reason}")
-    assert str(error.value).endswith("; free some space if the disk is full, delete it if it is damaged, or check [ui] history")
+    remedy = "free some space if the disk is full, delete it if it is damaged, or check [ui] history"
+    assert str(error.value).endswith(f"; {remedy}")
 
 
 def test_token_file_is_private_and_written_again_if_it_is_removed(tmp_path: Path) -> None:
